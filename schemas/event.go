@@ -1,0 +1,67 @@
+package schemas
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
+
+// SpecVersion is the only CloudEvents version that ACS sends and the bridge
+// takes (CloudEvents 1.0, section 3.1 "specversion").
+const SpecVersion = "1.0"
+
+// TypePrefix starts the CloudEvents type of every ACS event.
+const TypePrefix = "Microsoft.Communication."
+
+// ContentTypeEvent is the media type of a message's payload: one event in the
+// JSON format, structured mode.
+const ContentTypeEvent = "application/cloudevents+json"
+
+// maxMsgID is the longest Nats-Msg-Id in bytes that is sent as it stands. The
+// server keeps every id of the duplicate window in memory, so it stays short.
+const maxMsgID = 256
+
+// Event is one CloudEvent of a callback: the attributes the bridge routes by,
+// and the sender's own bytes. Only ID, Source and Type are sure to be there.
+type Event struct {
+	ID     string
+	Source string
+	Type   string // the full CloudEvents type, e.g. Microsoft.Communication.CallConnected
+	Time   string // as sent; empty when the event has none
+
+	// CallConnectionID is data.callConnectionId, the stable id of one leg of a
+	// call. Empty when the event has none or it is no string.
+	CallConnectionID string
+
+	// Raw is the event's exact JSON. It is never re-encoded.
+	Raw []byte
+}
+
+// ShortType returns the last part of a CloudEvents type: "CallConnected" for
+// "Microsoft.Communication.CallConnected".
+func ShortType(ceType string) string {
+	return ceType[strings.LastIndexByte(ceType, '.')+1:]
+}
+
+// MsgID returns the message id that JetStream folds repeated deliveries by.
+// CloudEvents 1.0 makes source and id together the identity of an event. An id
+// of more than 256 bytes is replaced by the hex SHA-256 of itself.
+func (e *Event) MsgID() string {
+	id := e.Source + "#" + e.ID
+	if len(id) > maxMsgID || !printable(id) {
+		sum := sha256.Sum256([]byte(id))
+		return hex.EncodeToString(sum[:])
+	}
+	return id
+}
+
+// printable reports whether s is made of visible ASCII alone, so that it can
+// be a header value as it stands.
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}

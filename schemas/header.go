@@ -1,0 +1,145 @@
+package schemas
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// Header names of a message. NATS headers are case-sensitive and keep their
+// case (ADR-4), so consumers must spell them as they are here.
+//
+// There is deliberately no ce-specversion: the CloudEvents Go SDK takes it as
+// the sign of binary mode and would read the whole event as its data.
+const (
+	HeaderContentType    = "content-type"
+	HeaderMsgID          = "Nats-Msg-Id"
+	HeaderExpectedStream = "Nats-Expected-Stream"
+
+	HeaderEventID     = "ce-id"
+	HeaderEventSource = "ce-source"
+	HeaderEventType   = "ce-type"
+	HeaderEventTime   = "ce-time"
+
+	HeaderTokenIssuer    = "acs-token-iss"
+	HeaderTokenAudience  = "acs-token-aud"
+	HeaderTokenKeyID     = "acs-token-kid"
+	HeaderTokenExpires   = "acs-token-exp" // seconds since 1970
+	HeaderTokenIssuedAt  = "acs-token-iat" // seconds since 1970, when present
+	HeaderTokenNotBefore = "acs-token-nbf" // seconds since 1970, when present
+	HeaderTokenSubject   = "acs-token-sub" // when present
+	HeaderTokenID        = "acs-token-jti" // when present
+	HeaderTokenClaims    = "acs-token-claims"
+
+	HeaderResource      = "acs-resource"
+	HeaderReceivedAt    = "acs-received-at"    // RFC 3339, UTC, nanoseconds
+	HeaderDeliveryID    = "acs-delivery-id"    // UUIDv7, one a callback
+	HeaderDeliveryIndex = "acs-delivery-index" // "0/3": first of three events
+	HeaderPath          = "acs-path"           // below the callback path
+	HeaderQuery         = "acs-query"          // without the question mark
+	HeaderTraceparent   = "traceparent"        // W3C Trace Context, level 1
+
+	// HeaderTruncated names, separated by commas, the headers that were cut at
+	// their bound, and acs-token-claims when it was left out for its size.
+	HeaderTruncated = "acs-truncated"
+
+	// HeaderQuarantineReason says why a callback is in quarantine.
+	HeaderQuarantineReason = "acs-quarantine-reason"
+)
+
+// Bounds of header values, in bytes after escaping. Together they stay below
+// 8 KiB; the server's own limit is 64 kB for all headers of a message.
+const (
+	MaxHeaderValue  = 512
+	MaxHeaderQuery  = 1024
+	MaxHeaderClaims = 2048
+)
+
+const upperHex = "0123456789ABCDEF"
+
+// HeaderValue returns s fit for a header: printable ASCII stays, everything
+// else and '%' itself is percent-encoded byte by byte, so that no value can
+// end a header line or start another. A value longer than limit bytes is cut
+// before the character that would pass it, and cut reports so.
+func HeaderValue(s string, limit int) (value string, cut bool) {
+	return headerValue(s, limit, false)
+}
+
+// HeaderURL is [HeaderValue] for a path or query as it was requested: its own
+// percent-encoding stays as it is, so that a consumer decodes only once.
+func HeaderURL(s string, limit int) (value string, cut bool) {
+	return headerValue(s, limit, true)
+}
+
+func headerValue(s string, limit int, keepPercent bool) (value string, cut bool) {
+	if len(s) <= limit && plain(s, keepPercent) {
+		return s, false
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		n := 1
+		if s[i] >= utf8.RuneSelf {
+			_, n = utf8.DecodeRuneInString(s[i:])
+		}
+		escaped := escape(s[i:i+n], keepPercent)
+		if b.Len()+len(escaped) > limit {
+			return b.String(), true
+		}
+		b.WriteString(escaped)
+		i += n
+	}
+	return b.String(), false
+}
+
+// plain reports whether s needs no escaping. A space counts as plain inside a
+// value only: NATS clients trim values.
+func plain(s string, keepPercent bool) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' || (s[i] == '%' && !keepPercent) {
+			return false
+		}
+	}
+	return s == "" || (s[0] != ' ' && s[len(s)-1] != ' ')
+}
+
+// escape percent-encodes one character, unless it may stand in a header as it
+// is.
+func escape(char string, keepPercent bool) string {
+	if len(char) == 1 && char[0] > ' ' && char[0] <= '~' && (char[0] != '%' || keepPercent) {
+		return char
+	}
+	out := make([]byte, 0, 3*len(char))
+	for i := range len(char) {
+		out = append(out, '%', upperHex[char[i]>>4], upperHex[char[i]&15])
+	}
+	return string(out)
+}
+
+// HeaderJSON returns a JSON document fit for a header: on one line, with
+// everything outside printable ASCII written as \u escapes, so that it still
+// parses. Not ok when raw is no JSON or the result is longer than limit bytes;
+// half a document would help nobody.
+func HeaderJSON(raw []byte, limit int) (value string, ok bool) {
+	var line bytes.Buffer
+	if err := json.Compact(&line, raw); err != nil {
+		return "", false
+	}
+	var b strings.Builder
+	for _, r := range line.String() {
+		switch {
+		case r >= ' ' && r <= '~':
+			b.WriteRune(r)
+		case r > 0xFFFF:
+			r -= 0x10000
+			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xD800+(r>>10), 0xDC00+(r&0x3FF))
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+		if b.Len() > limit {
+			return "", false
+		}
+	}
+	return b.String(), true
+}
