@@ -34,6 +34,7 @@ type stdio struct{ out, err io.Writer }
 // cli is the command line: one field a subcommand. kong binds
 // [context.Context] and [stdio] to each command's Run.
 type cli struct {
+	Serve   serveCmd   `cmd:"" help:"Run the bridge: verify callbacks, journal them, publish them to NATS."`
 	Health  healthCmd  `cmd:"" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
 	Version versionCmd `cmd:"" help:"Print version, Go version and platform."`
 }
@@ -71,7 +72,7 @@ func newParser(grammar any, std stdio) (*kong.Kong, error) {
 		kong.Name("acsbridge"),
 		kong.Description("Verify the callbacks of Azure Communication Services Call Automation, "+
 			"make them durable, and publish them to NATS JetStream."),
-		kong.Vars{"admin": defaultAdmin},
+		defaults(),
 		kong.Writers(std.out, std.err),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: helpWidth}),
 		kong.HelpFormatter(flagHelp),
@@ -84,14 +85,14 @@ func flagHelp(value *kong.Value) string {
 	if !value.HasDefault || value.Default == "" {
 		return value.Help
 	}
-	return fmt.Sprintf("%s Default: %s.", value.Help, value.Default)
+	return fmt.Sprintf("%s Default: %s", value.Help, value.Default)
 }
 
 // explainUsage adds the way to the help text to an error about the command
 // line. A bad configuration explains itself.
 func explainUsage(err error) error {
 	parse, ok := errors.AsType[*kong.ParseError](err)
-	if !ok {
+	if _, explained := errors.AsType[configError](err); explained || !ok {
 		return err
 	}
 	command := "acsbridge"
