@@ -52,6 +52,26 @@ func parseServe(t *testing.T, args ...string) (*settings, string, error) {
 	return &c.settings, out.String(), err
 }
 
+// TestExitStatus tells mistakes from failures.
+func TestExitStatus(t *testing.T) {
+	ignoreEnvironment(t)
+	for _, test := range []struct {
+		args []string
+		want int
+	}{
+		{[]string{"sevre"}, exitUsage},
+		{[]string{"serve", "--lisen"}, exitUsage},
+		{[]string{"serve", "--leeway=x"}, exitUsage},
+		{[]string{"health", "--admin=ftp://127.0.0.1"}, exitFailed},
+	} {
+		var out bytes.Buffer
+		err := run(t.Context(), test.args, stdio{out: &out, err: &out})
+		if err == nil || exitStatus(err) != test.want {
+			t.Errorf("%v: status %d for error %v, want %d", test.args, exitStatus(err), err, test.want)
+		}
+	}
+}
+
 // TestHelpWidth holds every help text to the columns of helpWidth. Only a
 // default that has no place to break at may be longer.
 func TestHelpWidth(t *testing.T) {

@@ -62,7 +62,7 @@ func readYAML(path string, settings []*kong.Flag) (map[string]fileValue, []probl
 }
 
 // yamlMapping returns the one mapping in the file at path, nil when the file
-// holds none but comments.
+// says nothing.
 func yamlMapping(path string) (*yaml.Node, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -86,8 +86,11 @@ func yamlMapping(path string) (*yaml.Node, error) {
 	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s holds more than one YAML document", path)
 	}
-	if root := document.Content[0]; root.Kind == yaml.MappingNode {
+	switch root := document.Content[0]; {
+	case root.Kind == yaml.MappingNode:
 		return root, nil
+	case root.Tag == "!!null":
+		return nil, nil
 	}
 	return nil, fmt.Errorf("%s is no YAML mapping; write one setting a line, like listen: 127.0.0.1:8080", path)
 }
