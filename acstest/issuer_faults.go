@@ -1,0 +1,256 @@
+package acstest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// Fault is a way in which the key server misbehaves. The faults of a body are
+// those of the key set; the OIDC document stays honest unless the name says
+// otherwise.
+type Fault int
+
+// The faults.
+const (
+	FaultNone             Fault = iota
+	FaultDown                   // the connection is cut before an answer
+	FaultError                  // 500, with an honest body
+	FaultSlow                   // no answer until the client leaves or the fault ends
+	FaultEmptyObject            // {}
+	FaultNull                   // null
+	FaultNoKeys                 // {"keys":[]}
+	FaultTrailing               // the honest key set, then garbage
+	FaultHTML                   // a web page with status 200
+	FaultHuge                   // the honest key set behind 600 KiB of blanks
+	FaultHugeHeader             // the honest key set with 80 KiB of headers
+	FaultAged                   // the honest key set, said to be from a cache (Age: 30)
+	FaultRedirect               // 302 from the OIDC document to the lure
+	FaultKeysRedirect           // 302 from the key set to the lure
+	FaultWrongIssuer            // the OIDC document of somebody else
+	FaultForeignKeys            // the OIDC document names a key set on another origin
+	FaultHugeMetadata           // the honest OIDC document behind 600 KiB of blanks
+	FaultTrailingMetadata       // the honest OIDC document, then garbage
+)
+
+// lurePath starts the addresses that nobody should ask for. They answer like
+// the honest ones, so that a verifier that follows them is caught by what it
+// then accepts, too.
+const lurePath = "/lure"
+
+// Sizes of the oversized answers: above the 512 KiB and 64 KiB that a careful
+// client reads.
+const (
+	hugeBody   = 600 << 10
+	hugeHeader = 80 << 10
+)
+
+// SetFault makes the issuer misbehave from now on. FaultNone heals it.
+func (i *Issuer) SetFault(fault Fault) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.fault = fault
+	close(i.healed)
+	i.healed = make(chan struct{})
+}
+
+// ServeHTTP answers for the OIDC document and the key set.
+func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	fault := i.count(r.URL.Path)
+	switch fault {
+	case FaultDown:
+		panic(http.ErrAbortHandler)
+	case FaultSlow:
+		i.hold(r)
+	}
+	switch path := strings.TrimPrefix(r.URL.Path, lurePath); path {
+	case metadataPath:
+		i.serveMetadata(w, r, fault)
+	case keysPath:
+		i.serveKeys(w, r, fault)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// count counts a request and returns the fault it meets.
+func (i *Issuer) count(path string) Fault {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch path {
+	case metadataPath:
+		i.metadata++
+	case keysPath:
+		i.keys++
+	default:
+		i.lured++
+		return FaultNone
+	}
+	return i.fault
+}
+
+// hold blocks until the client leaves or the fault changes.
+func (i *Issuer) hold(r *http.Request) {
+	i.mu.Lock()
+	healed := i.healed
+	i.mu.Unlock()
+	select {
+	case <-r.Context().Done():
+	case <-healed:
+	}
+}
+
+func (i *Issuer) serveMetadata(w http.ResponseWriter, r *http.Request, fault Fault) {
+	// The key set is named by the host that was asked, so that an issuer
+	// behind another name (a container's, say) stays on one origin.
+	origin, issuer := "http://"+r.Host, i.Name()
+	keys := origin + keysPath
+	switch fault {
+	case FaultRedirect:
+		redirect(w, lurePath+metadataPath)
+		return
+	case FaultError:
+		w.WriteHeader(http.StatusInternalServerError)
+	case FaultWrongIssuer:
+		issuer = "https://issuer.example"
+	case FaultForeignKeys:
+		keys = foreign(origin) + lurePath + keysPath
+	}
+	body, err := json.Marshal(map[string]any{
+		"issuer":                                issuer,
+		"jwks_uri":                              keys,
+		"id_token_signing_alg_values_supported": []string{"RS256"},
+	})
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	switch fault {
+	case FaultHugeMetadata:
+		body = append(bytes.Repeat([]byte(" "), hugeBody), body...)
+	case FaultTrailingMetadata:
+		body = append(body, "<!-- -->"...)
+	}
+	i.write(w, body)
+}
+
+func (i *Issuer) serveKeys(w http.ResponseWriter, _ *http.Request, fault Fault) {
+	body, err := i.keySet()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	switch fault {
+	case FaultError:
+		w.WriteHeader(http.StatusInternalServerError)
+	case FaultKeysRedirect:
+		redirect(w, lurePath+keysPath)
+		return
+	case FaultEmptyObject:
+		body = []byte(`{}`)
+	case FaultNull:
+		body = []byte(`null`)
+	case FaultNoKeys:
+		body = []byte(`{"keys":[]}`)
+	case FaultTrailing:
+		body = append(body, "<!-- -->"...)
+	case FaultHTML:
+		body = []byte("<!doctype html><title>Service unavailable</title>")
+	case FaultHuge:
+		body = append(bytes.Repeat([]byte(" "), hugeBody), body...)
+	case FaultHugeHeader:
+		w.Header().Set("X-Padding", strings.Repeat("x", hugeHeader))
+	case FaultAged:
+		w.Header().Set("Age", "30")
+	}
+	i.write(w, body)
+}
+
+func (i *Issuer) write(w http.ResponseWriter, body []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if _, err := w.Write(body); err != nil {
+		i.logger.Debug("an answer of the issuer was not taken", "error", err)
+	}
+}
+
+func redirect(w http.ResponseWriter, path string) {
+	w.Header().Set("Location", path)
+	w.WriteHeader(http.StatusFound)
+}
+
+// foreign returns the same server under another name: another origin (RFC
+// 6454, section 5), yet still loopback.
+func foreign(origin string) string {
+	if strings.Contains(origin, "127.0.0.1") {
+		return strings.Replace(origin, "127.0.0.1", "localhost", 1)
+	}
+	return strings.Replace(origin, "localhost", "127.0.0.1", 1)
+}
+
+// errCut is what a client sees of a connection that was cut.
+var errCut = errors.New("connection cut by the issuer")
+
+// transport is the in-memory way to the issuer.
+type transport struct{ issuer *Issuer }
+
+// RoundTrip serves the request in the caller's goroutine.
+func (t transport) RoundTrip(r *http.Request) (response *http.Response, err error) {
+	request := r.Clone(r.Context())
+	if request.Host == "" {
+		request.Host = request.URL.Host
+	}
+	answer := &answer{header: http.Header{}}
+	defer func() {
+		switch cut := recover(); {
+		case cut == http.ErrAbortHandler:
+			response, err = nil, errCut
+		case cut != nil:
+			panic(cut)
+		}
+	}()
+	t.issuer.ServeHTTP(answer, request)
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	return answer.response(r), nil
+}
+
+// answer collects what a handler writes.
+type answer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (a *answer) Header() http.Header { return a.header }
+
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	return a.body.Write(p)
+}
+
+func (a *answer) response(r *http.Request) *http.Response {
+	a.WriteHeader(http.StatusOK)
+	return &http.Response{
+		Status:        strconv.Itoa(a.status) + " " + http.StatusText(a.status),
+		StatusCode:    a.status,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        a.header,
+		Body:          io.NopCloser(&a.body),
+		ContentLength: int64(a.body.Len()),
+		Request:       r,
+	}
+}
