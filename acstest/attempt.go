@@ -3,21 +3,23 @@ package acstest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 )
 
 // The retries of one delivery. ACS has some and publishes none of their
-// figures; these ride out a restart of the bridge.
+// figures.
 const (
-	maxAttempts   = 7
-	firstBackoff  = 200 * time.Millisecond
-	maxBackoff    = 5 * time.Second
-	maxRetryAfter = 10 * time.Second // a longer one is cut to this
+	defaultAttempts = 7
+	firstBackoff    = 200 * time.Millisecond
+	maxBackoff      = 5 * time.Second
+	maxRetryAfter   = 10 * time.Second // a longer one is cut to this
 )
 
 // maxAnswerBody is how much of an answer's body is read so that its connection
@@ -52,17 +54,17 @@ type Attempt struct {
 // come, one that no retry can change, or that of the last attempt.
 func (c *Caller) send(ctx context.Context, call int, d Delivery) Attempt {
 	c.ledger.begin()
-	body, err := Body(d.Events...)
 	for number := 1; ; number++ {
 		a := Attempt{
 			Call: call, Kind: d.Kind(), Type: d.eventType(), Events: len(d.Events),
-			Number: number, Sent: time.Now(), Bytes: len(body), Err: err,
+			Number: number, Sent: time.Now(),
 		}
-		if err == nil {
-			c.post(ctx, &d, body, &a)
+		request, err := c.request(&d)
+		if a.Err = err; err == nil {
+			c.post(ctx, request, &a)
 		}
 		a.Expected = a.Status != 0 && d.Bearer.accepts(a.Status)
-		a.Final = a.Expected || !retryable(a.Status) || number == maxAttempts
+		a.Final = err != nil || a.Expected || !retryable(a.Status) || number >= c.attempts
 		if !a.Final && ctx.Err() != nil {
 			a.Final, a.Abandoned = true, true
 		}
@@ -76,21 +78,20 @@ func (c *Caller) send(ctx context.Context, call int, d Delivery) Attempt {
 	}
 }
 
-// post makes one request with a token of its own and fills in what came back.
-// A request under way is not cut by the end of ctx: its answer is wanted, for
-// without it nobody knows whether the events are stored.
-func (c *Caller) post(ctx context.Context, d *Delivery, body []byte, a *Attempt) {
+// post makes one request and fills in what came back. A request under way is
+// not cut by the end of ctx: its answer is wanted, for without it nobody knows
+// whether the events are stored.
+func (c *Caller) post(ctx context.Context, request *http.Request, a *Attempt) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timeout)
 	defer cancel()
-	request, err := c.request(ctx, d, body)
-	if err != nil {
-		a.Err = err
-		return
-	}
+	a.Bytes = int(request.ContentLength)
 	a.Sent = time.Now()
-	response, err := c.client.Do(request)
+	response, err := c.client.Do(request.WithContext(ctx))
 	a.Latency = time.Since(a.Sent)
 	if err != nil {
+		if outer, ok := errors.AsType[*url.Error](err); ok {
+			err = outer.Err // without the URL, whose query has a phone number
+		}
 		a.Err = err
 		return
 	}
@@ -101,13 +102,18 @@ func (c *Caller) post(ctx context.Context, d *Delivery, body []byte, a *Attempt)
 	_, _ = io.CopyN(io.Discard, response.Body, maxAnswerBody)
 }
 
-func (c *Caller) request(ctx context.Context, d *Delivery, body []byte) (*http.Request, error) {
+// request makes the POST of a delivery, with a token of its own.
+func (c *Caller) request(d *Delivery) (*http.Request, error) {
+	body, err := Body(d.Events...)
+	if err != nil {
+		return nil, err
+	}
 	target := c.target.JoinPath(d.Path)
 	if target.RawQuery != "" && d.Query != "" {
 		target.RawQuery += "&"
 	}
 	target.RawQuery += d.Query
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), bytes.NewReader(body))
+	request, err := http.NewRequest(http.MethodPost, target.String(), bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("make a callback: %w", err)
 	}
@@ -131,7 +137,7 @@ func retryable(status int) bool {
 // backoff returns the pause after an attempt: doubled each time, and between
 // half and all of that so that callers do not return together.
 func backoff(number int) time.Duration {
-	d := min(firstBackoff<<(number-1), maxBackoff)
+	d := min(firstBackoff<<min(number-1, 10), maxBackoff)
 	return d/2 + rand.N(d/2+1)
 }
 

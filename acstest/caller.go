@@ -32,6 +32,9 @@ type CallerOptions struct {
 	Audience string
 	// Timeout bounds the wait for one answer. Zero means ten seconds.
 	Timeout time.Duration
+	// Attempts bounds the POSTs of one callback. Zero means seven, which with
+	// their pauses ride out a restart of the bridge.
+	Attempts int
 	// Transport carries the requests. Nil means one of the caller's own that
 	// keeps connections open.
 	Transport http.RoundTripper
@@ -50,6 +53,7 @@ type Caller struct {
 	signer    Signer
 	audience  string
 	timeout   time.Duration
+	attempts  int
 	client    *http.Client
 	closeIdle func()
 	observe   func(Attempt)
@@ -73,6 +77,7 @@ func NewCaller(o CallerOptions) (*Caller, error) {
 		signer:    o.Signer,
 		audience:  o.Audience,
 		timeout:   o.Timeout,
+		attempts:  o.Attempts,
 		observe:   o.Observe,
 		closeIdle: func() {},
 		ledger:    newLedger(o.KeepIDs),
@@ -82,6 +87,9 @@ func NewCaller(o CallerOptions) (*Caller, error) {
 	}
 	if c.timeout == 0 {
 		c.timeout = defaultTimeout
+	}
+	if c.attempts == 0 {
+		c.attempts = defaultAttempts
 	}
 	if c.observe == nil {
 		c.observe = func(Attempt) {}

@@ -13,19 +13,19 @@
 // events come, in which order and pace, from which leg. A new flow is a new
 // file. From there to the wire:
 //
-//	Flow ──NewCall──▶ deliveries ──Chaos──▶ deliveries ──Caller──▶ POST, token
-//	                      └── Load.Expect counts ──┐        │
-//	                                    compare ───┴── Report
+//		Flow ──NewCall──▶ deliveries ──Chaos──▶ deliveries ──Caller──▶ POST, token
+//		                      └── Load.Expect counts ──┐        │
+//		                                    compare ───┴── Report
 //
-//  1. A [Flow] and a new [Call] give the deliveries of one call, each with its
-//     events, its pause and the [Bearer] it is sent with.
-//  2. [Chaos] duplicates, reorders, delays and merges some, and adds forgeries.
-//     A seed decides which, so a run can be repeated.
-//  3. The [Caller] posts them over HTTP, the next one of a call after the
-//     answer to the one before, each POST with a new token. What gets no
-//     answer, 429 or 5xx is sent again.
-//  4. The [Report] says what was sent, what came back, and which events must
-//     now be in the stream. [Load.Expect] tells the same before the run.
+//	 1. A [Flow] and a new [Call] give the deliveries of one call, each with its
+//	    events, its pause and the [Bearer] it is sent with.
+//	 2. [Chaos] duplicates, reorders, delays and merges some, and adds forgeries.
+//	    A seed decides which, so a run can be repeated.
+//	 3. The [Caller] posts them over HTTP, the next one of a call after the
+//	    answer to the one before, each POST with a new token. What gets no
+//	    answer, 429 or 5xx is sent again.
+//	 4. The [Report] says what was sent, what came back, and which events must
+//	    now be in the stream. [Load.Expect] tells the same before the run.
 //
 // Every delivery knows its answer:
 //

@@ -21,13 +21,20 @@ import (
 // Programs that share the file share the key, and because an [Issuer] names a
 // key by its thumbprint, its kid as well.
 func LoadOrCreateKey(path string) (*rsa.PrivateKey, error) {
-	key, err := loadKey(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := createKey(path); err != nil {
-			return nil, fmt.Errorf("create key: %w", err)
-		}
-		key, err = loadKey(path)
+	key, err := LoadKey(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
 	}
+	if err := createKey(path); err != nil {
+		return nil, fmt.Errorf("create key: %w", err)
+	}
+	return LoadKey(path)
+}
+
+// LoadKey reads a key that [LoadOrCreateKey] made, or another that is as it
+// says there.
+func LoadKey(path string) (*rsa.PrivateKey, error) {
+	key, err := loadKey(path)
 	if err != nil {
 		return nil, fmt.Errorf("load key: %w", err)
 	}
