@@ -1,7 +1,6 @@
 package verify_test
 
 import (
-	"context"
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -11,18 +10,6 @@ import (
 
 	"github.com/acsbridge/acsbridge/acstest"
 )
-
-func run(t testing.TB, v interface{ Run(context.Context) error }) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- v.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
 
 // BenchmarkVerify is one good token; BenchmarkRSA is the least that must cost.
 func BenchmarkVerify(b *testing.B) {

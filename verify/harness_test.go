@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"sync"
@@ -54,10 +55,47 @@ func config(issuer *acstest.Issuer) verify.Config {
 // start runs a verifier for as long as the test.
 func start(t testing.TB, c verify.Config) *verify.Verifier {
 	t.Helper()
+	v, _ := startStoppable(t, c)
+	return v
+}
+
+// startStoppable is start with a way to end the verifier's loop before.
+func startStoppable(t testing.TB, c verify.Config) (v *verify.Verifier, stop func()) {
+	t.Helper()
 	v, err := verify.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, v)
-	return v
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- v.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(stop)
+	return v, stop
+}
+
+// sign makes a token; the zero spec is a good one.
+func sign(t testing.TB, issuer *acstest.Issuer, spec acstest.TokenSpec) string {
+	t.Helper()
+	if spec.Audience == "" {
+		spec.Audience = audience
+	}
+	token, err := issuer.Sign(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// expect verifies a token and compares the verdict.
+func expect(t testing.TB, v *verify.Verifier, token, want string) {
+	t.Helper()
+	if _, err := v.Verify(t.Context(), token); verdict(err) != want {
+		t.Errorf("got %s (%v), want %s", verdict(err), err, want)
+	}
 }

@@ -26,6 +26,7 @@ type digest [16]byte
 // change, so forgetting is dropping a bucket.
 type reuse struct {
 	policy ReusePolicy
+	limit  int // maxBindings, or less in a test
 	leeway time.Duration
 	now    func() time.Time
 	logger *slog.Logger
@@ -40,6 +41,7 @@ type reuse struct {
 func newReuse(c Config) *reuse {
 	return &reuse{
 		policy:  c.TokenReuse,
+		limit:   maxBindings,
 		leeway:  c.Leeway,
 		now:     c.Now,
 		logger:  c.Logger,
@@ -102,7 +104,7 @@ func (r *reuse) drop() {
 			delete(r.buckets, minute)
 		}
 	}
-	if r.held < maxBindings {
+	if r.held < r.limit {
 		return
 	}
 	oldest := int64(lastDate)

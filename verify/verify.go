@@ -82,6 +82,17 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
 	return claims, err
 }
 
+// VerifyBearer is [BearerToken] and [Verifier.Verify] in one, so that requests
+// without a token are counted among the verdicts, too.
+func (v *Verifier) VerifyBearer(ctx context.Context, authorization []string) (*Claims, error) {
+	token, err := BearerToken(authorization)
+	if err != nil {
+		v.metrics.verdict(err)
+		return nil, err
+	}
+	return v.Verify(ctx, token)
+}
+
 // verify goes from the cheap to the dear: form, header, claims, key,
 // signature. Claims come before the key so that a token with wrong ones never
 // makes the key server work.

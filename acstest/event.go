@@ -1,0 +1,254 @@
+package acstest
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+const (
+	// recordingEvent is the only type that the recorder reports, under a
+	// connection and a source of its own.
+	recordingEvent = "RecordingStateChanged"
+	recorderLeg    = "recorder"
+)
+
+// Event is one CloudEvent as ACS posts it; the fields stand in the order of
+// the wire.
+type Event struct {
+	ID              string          `json:"id"`
+	Source          string          `json:"source"`
+	Type            string          `json:"type"`
+	Data            json.RawMessage `json:"data"`
+	Time            string          `json:"time"`
+	SpecVersion     string          `json:"specversion"`
+	DataContentType string          `json:"datacontenttype"`
+	Subject         string          `json:"subject"`
+}
+
+// MsgID is the id that the stream keeps the event under.
+func (e *Event) MsgID() string {
+	stored := schemas.Event{ID: e.ID, Source: e.Source}
+	return stored.MsgID()
+}
+
+// Body returns the events as the body of one callback: a JSON array, also for
+// one event.
+func Body(events ...Event) ([]byte, error) {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false) // ACS writes & and < as they are
+	if err := enc.Encode(events); err != nil {
+		return nil, fmt.Errorf("encode callback: %w", err)
+	}
+	return bytes.TrimSuffix(body.Bytes(), []byte("\n")), nil
+}
+
+// Types returns the short names of the event types that can be made, sorted.
+func Types() []string {
+	types := make([]string, 0, len(templates))
+	for name := range templates {
+		types = append(types, name)
+	}
+	slices.Sort(types)
+	return types
+}
+
+// UnknownTypeError reports an event type that this package has no data for.
+type UnknownTypeError struct {
+	Type  string
+	Known []string // every known type, the most alike first
+}
+
+func (e *UnknownTypeError) Error() string {
+	return fmt.Sprintf("unknown event type %q, did you mean %s? known types: %s",
+		e.Type, e.Known[0], strings.Join(e.Known, ", "))
+}
+
+// NewEvent returns an event of a call at this moment. The type is the short
+// name, CallConnected, or the full one with the prefix Microsoft.Communication;
+// an unknown one is an [*UnknownTypeError].
+func (c *Call) NewEvent(eventType string) (Event, error) {
+	return c.event(eventType, defaultLeg, yaml.Node{}, time.Now())
+}
+
+// event makes an event that leg reports at a time, with members of its data
+// replaced by those of the mapping changes.
+func (c *Call) event(eventType, legName string, changes yaml.Node, at time.Time) (Event, error) {
+	short := strings.TrimPrefix(eventType, schemas.TypePrefix)
+	template, ok := templates[short]
+	if !ok {
+		return Event{}, &UnknownTypeError{Type: eventType, Known: byLikeness(short, Types())}
+	}
+	source := "calling/callConnections/" + c.leg(legName).connectionID
+	if short == recordingEvent {
+		legName = recorderLeg
+		source = fmt.Sprintf("calling/recordings/%s/%s/%s", c.serverCallID, c.values["$recordingId"], short)
+	}
+	members, err := merge(template, changes)
+	if err != nil {
+		return Event{}, fmt.Errorf("%s: %w", short, err)
+	}
+	w := dataWriter{value: func(name string) (any, error) { return c.value(name, source, at) }}
+	w.members(members, []member{
+		{"callConnectionId", c.leg(legName).connectionID},
+		{"serverCallId", c.serverCallID},
+		{"correlationId", c.correlationID},
+		{"publicEventType", schemas.TypePrefix + short},
+	})
+	if w.err != nil {
+		return Event{}, fmt.Errorf("%s: %w", short, w.err)
+	}
+	return Event{
+		ID:              uuid.NewString(),
+		Source:          source,
+		Type:            schemas.TypePrefix + short,
+		Data:            w.buf.Bytes(),
+		Time:            formatTime(at),
+		SpecVersion:     schemas.SpecVersion,
+		DataContentType: "application/json",
+		Subject:         source,
+	}, nil
+}
+
+//go:embed events.yaml
+var eventsYAML []byte
+
+// templates holds the data of each type as events.yaml has it: a YAML mapping,
+// because its order is the order on the wire.
+var templates = parseTemplates()
+
+func parseTemplates() map[string]yaml.Node {
+	var parsed map[string]yaml.Node
+	if err := yaml.Unmarshal(eventsYAML, &parsed); err != nil {
+		panic("acstest: events.yaml: " + err.Error()) // embedded: our own fault
+	}
+	return parsed
+}
+
+// merge returns the members of template, name and value in turn, with the
+// values of changes in place of its own. A change to a member that the type
+// does not have is an error: it would be a misspelling more often than not.
+func merge(template, changes yaml.Node) ([]*yaml.Node, error) {
+	members := slices.Clone(template.Content)
+	if changes.IsZero() {
+		return members, nil
+	}
+	if changes.Kind != yaml.MappingNode {
+		return nil, fmt.Errorf("line %d: data must be a mapping", changes.Line)
+	}
+	for i := 0; i < len(changes.Content); i += 2 {
+		name, value := changes.Content[i], changes.Content[i+1]
+		at := -1
+		for j := 0; j < len(members); j += 2 {
+			if members[j].Value == name.Value {
+				at = j
+			}
+		}
+		if at < 0 {
+			return nil, fmt.Errorf("line %d: data has no member %q (events.yaml lists them)", name.Line, name.Value)
+		}
+		members[at+1] = value
+	}
+	return members, nil
+}
+
+// member is one name and value of a JSON object.
+type member struct {
+	name  string
+	value any
+}
+
+// dataWriter writes YAML nodes as JSON and keeps their order, which a Go map
+// would lose. The first error stays.
+type dataWriter struct {
+	buf   bytes.Buffer
+	value func(name string) (any, error) // what $name stands for
+	err   error
+}
+
+// members writes an object: name and value nodes in turn, then the tail. A
+// null leaves its member out.
+func (w *dataWriter) members(nodes []*yaml.Node, tail []member) {
+	w.buf.WriteByte('{')
+	for i := 0; i < len(nodes); i += 2 {
+		if nodes[i+1].Tag == "!!null" {
+			continue
+		}
+		w.name(nodes[i].Value)
+		w.node(nodes[i+1])
+	}
+	for _, m := range tail {
+		w.name(m.name)
+		w.json(m.value)
+	}
+	w.buf.WriteByte('}')
+}
+
+func (w *dataWriter) name(name string) {
+	w.comma('{')
+	w.json(name)
+	w.buf.WriteByte(':')
+}
+
+// comma separates from what stands before, unless that is the opening bracket.
+func (w *dataWriter) comma(open byte) {
+	if b := w.buf.Bytes(); b[len(b)-1] != open {
+		w.buf.WriteByte(',')
+	}
+}
+
+func (w *dataWriter) node(n *yaml.Node) {
+	switch n.Kind {
+	case yaml.MappingNode:
+		w.members(n.Content, nil)
+	case yaml.SequenceNode:
+		w.buf.WriteByte('[')
+		for _, element := range n.Content {
+			w.comma('[')
+			w.node(element)
+		}
+		w.buf.WriteByte(']')
+	case yaml.ScalarNode:
+		w.scalar(n)
+	default:
+		w.fail(fmt.Errorf("line %d: anchors and aliases are not supported", n.Line))
+	}
+}
+
+func (w *dataWriter) scalar(n *yaml.Node) {
+	var v any
+	err := n.Decode(&v)
+	if err == nil && strings.HasPrefix(n.Value, "$") {
+		v, err = w.value(n.Value)
+	}
+	if err != nil {
+		w.fail(fmt.Errorf("line %d: %w", n.Line, err))
+		return
+	}
+	w.json(v)
+}
+
+func (w *dataWriter) json(v any) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	w.buf.Write(text)
+}
+
+func (w *dataWriter) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+}

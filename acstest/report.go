@@ -1,0 +1,238 @@
+package acstest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxMismatches bounds the wrong answers that a report describes one by one.
+const maxMismatches = 20
+
+// Report is what a caller sent and got. Counts are of callbacks, each with its
+// final answer, where nothing else is said.
+type Report struct {
+	Calls     int            `json:"calls"`     // played to their end
+	CutCalls  int            `json:"cut_calls"` // ended early because the caller was stopped
+	Callbacks int            `json:"callbacks"`
+	Kinds     map[string]int `json:"kinds"`   // by [Delivery.Kind]
+	Answers   map[int]int    `json:"answers"` // by status; 0 is no answer
+	Retries   map[int]int    `json:"retries"` // answers that led to another attempt, by status
+	Bytes     int64          `json:"bytes"`   // of all bodies, retries too
+
+	// Stored counts the different events that must be in the stream, once
+	// each, now that all their calls have ended. Uncertain ones may be there:
+	// they got no final 200, so nobody knows. No other event may be.
+	Stored    int `json:"stored"`
+	Uncertain int `json:"uncertain"`
+
+	// StoredIDs are the message ids of the stored events, in no order; see
+	// CallerOptions.KeepIDs.
+	StoredIDs []string `json:"stored_ids,omitempty"`
+
+	// Unexpected counts the callbacks that did not get the answer they must
+	// get; Mismatches describes the first of them.
+	Unexpected int        `json:"unexpected"`
+	Mismatches []Mismatch `json:"mismatches,omitempty"`
+
+	Latency Latency       `json:"latency"`
+	Elapsed time.Duration `json:"elapsed_ns"` // from the first callback to the last answer
+}
+
+// Latency describes how long the answers with status 200 took. Quantiles are
+// at most 0.8 % too high; Max is exact.
+type Latency struct {
+	P50 time.Duration `json:"p50_ns"`
+	P90 time.Duration `json:"p90_ns"`
+	P99 time.Duration `json:"p99_ns"`
+	Max time.Duration `json:"max_ns"`
+}
+
+// Mismatch is a callback with a wrong answer.
+type Mismatch struct {
+	Kind  string `json:"kind"`
+	Type  string `json:"type"`
+	Want  int    `json:"want"`
+	Got   int    `json:"got"` // 0 is no answer
+	Error string `json:"error,omitempty"`
+}
+
+func (m Mismatch) String() string {
+	got := fmt.Sprint(m.Got)
+	if m.Got == 0 {
+		got = "no answer (" + m.Error + ")"
+	}
+	return fmt.Sprintf("%s %s: got %s, want %d", m.Kind, m.Type, got, m.Want)
+}
+
+// Err returns nil when every callback got the answer it must get.
+func (r *Report) Err() error {
+	if r.Unexpected == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d callbacks were not answered as they must be, first %v",
+		r.Unexpected, r.Callbacks, r.Mismatches[0])
+}
+
+// String returns the report for people, a line for each matter.
+func (r *Report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "calls      %d in %v", r.Calls, r.Elapsed.Round(time.Millisecond))
+	if r.CutCalls > 0 {
+		fmt.Fprintf(&b, ", %d more cut short", r.CutCalls)
+	}
+	fmt.Fprintf(&b, "\ncallbacks  %d (%s), %d bytes\n", r.Callbacks, counts(r.Kinds), r.Bytes)
+	fmt.Fprintf(&b, "answers    %s\n", counts(r.Answers))
+	if len(r.Retries) > 0 {
+		fmt.Fprintf(&b, "retried    %s\n", counts(r.Retries))
+	}
+	fmt.Fprintf(&b, "events     %d must be stored", r.Stored)
+	if r.Uncertain > 0 {
+		fmt.Fprintf(&b, ", %d more may be", r.Uncertain)
+	}
+	fmt.Fprintf(&b, "\nlatency    p50 %v, p90 %v, p99 %v, max %v (answers 200)\n",
+		rounded(r.Latency.P50), rounded(r.Latency.P90), rounded(r.Latency.P99), rounded(r.Latency.Max))
+	if r.Unexpected > 0 {
+		fmt.Fprintf(&b, "wrong      %d answers\n", r.Unexpected)
+	}
+	for _, m := range r.Mismatches {
+		fmt.Fprintf(&b, "           %v\n", m)
+	}
+	return b.String()
+}
+
+// WriteTo writes what [Report.String] returns.
+func (r *Report) WriteTo(w io.Writer) (int64, error) {
+	return bytes.NewBufferString(r.String()).WriteTo(w)
+}
+
+// counts writes a table of counts on one line, in the order of its keys. The
+// key 0 stands for no answer.
+func counts[K int | string](table map[K]int) string {
+	var parts []string
+	for _, key := range slices.Sorted(maps.Keys(table)) {
+		name := fmt.Sprint(key)
+		if name == "0" {
+			name = "none"
+		}
+		parts = append(parts, fmt.Sprintf("%s: %d", name, table[key]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func rounded(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }
+
+// ledger gathers a report from the goroutines of many calls.
+type ledger struct {
+	keepIDs bool
+
+	mu      sync.Mutex
+	report  Report
+	latency histogram
+	first   time.Time // when the first callback began
+}
+
+func newLedger(keepIDs bool) ledger {
+	return ledger{keepIDs: keepIDs, report: Report{
+		Kinds: make(map[string]int), Answers: make(map[int]int), Retries: make(map[int]int),
+	}}
+}
+
+// begin notes that a callback is on its way.
+func (l *ledger) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.first.IsZero() {
+		l.first = time.Now()
+	}
+}
+
+// attempt enters one POST.
+func (l *ledger) attempt(d *Delivery, a *Attempt) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := &l.report
+	r.Bytes += int64(a.Bytes)
+	r.Elapsed = time.Since(l.first)
+	if a.Status == 200 {
+		l.latency.add(a.Latency)
+	}
+	if !a.Final {
+		r.Retries[a.Status]++
+		return
+	}
+	r.Callbacks++
+	r.Kinds[a.Kind]++
+	r.Answers[a.Status]++
+	if a.Expected || a.Abandoned {
+		return
+	}
+	r.Unexpected++
+	if len(r.Mismatches) < maxMismatches {
+		m := Mismatch{Kind: a.Kind, Type: a.Type, Want: d.Bearer.Want(), Got: a.Status}
+		if a.Err != nil {
+			m.Error = a.Err.Error()
+		}
+		r.Mismatches = append(r.Mismatches, m)
+	}
+}
+
+// callDone enters the events of a call that is over.
+func (l *ledger) callDone(events callEvents, cut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if cut {
+		l.report.CutCalls++
+	} else {
+		l.report.Calls++
+	}
+	for id, stored := range events {
+		switch {
+		case !stored:
+			l.report.Uncertain++
+		case l.keepIDs:
+			l.report.StoredIDs = append(l.report.StoredIDs, id)
+			fallthrough
+		default:
+			l.report.Stored++
+		}
+	}
+}
+
+// snapshot returns the report so far, in maps and slices of its own.
+func (l *ledger) snapshot() Report {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.report
+	r.Kinds, r.Answers, r.Retries = maps.Clone(r.Kinds), maps.Clone(r.Answers), maps.Clone(r.Retries)
+	r.StoredIDs, r.Mismatches = slices.Clone(r.StoredIDs), slices.Clone(r.Mismatches)
+	r.Latency = Latency{
+		P50: l.latency.quantile(0.50),
+		P90: l.latency.quantile(0.90),
+		P99: l.latency.quantile(0.99),
+		Max: l.latency.max,
+	}
+	return r
+}
+
+// callEvents holds the message ids of a call's events, and whether each is
+// stored for certain. It knows the events of one call only, which bounds it.
+type callEvents map[string]bool
+
+// note enters the final attempt of a delivery. An event that was answered 200
+// once is stored, whatever becomes of a duplicate. One whose token was bad is
+// none of the call's.
+func (e callEvents) note(d *Delivery, final Attempt) {
+	if d.Bearer != BearerGood {
+		return
+	}
+	for i := range d.Events {
+		id := d.Events[i].MsgID()
+		e[id] = e[id] || final.Status == 200
+	}
+}
