@@ -35,6 +35,7 @@ type forwarder struct {
 	// keep is how long an acknowledged record stays in the journal: as long as
 	// the stream itself may lose it in a power cut.
 	keep    time.Duration
+	created func() // called once the stream exists; nil afterwards
 	logger  *slog.Logger
 	metrics *metrics
 
@@ -128,6 +129,10 @@ func (f *forwarder) prepare(ctx context.Context, js jetstream.JetStream) {
 	known := len(f.state.differences)
 	f.state, f.sending, f.problem = state, true, err
 	f.mu.Unlock()
+	if state.exists && f.created != nil {
+		f.created()
+		f.created = nil
+	}
 	if len(state.differences) != known {
 		for _, d := range state.differences {
 			f.logger.Warn("stream is not as configured (--stream-update changes it)", "stream", f.stream.Name, "difference", d)

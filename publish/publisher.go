@@ -23,8 +23,12 @@ var ErrUnavailable = errors.New("publish: cannot be made durable")
 // ErrUnverified reports a callback without claims that package verify made.
 var ErrUnverified = errors.New("publish: claims are missing")
 
-// DefaultAckWait is how long an answer waits for the stream after the fsync.
-const DefaultAckWait = 250 * time.Millisecond
+// How long an answer waits for the stream after the fsync: values of
+// [Options.AckWait].
+const (
+	DefaultAckWait               = 250 * time.Millisecond
+	NoAckWait      time.Duration = -1
+)
 
 // Options of a [Publisher].
 type Options struct {
@@ -39,13 +43,16 @@ type Options struct {
 	// Journal are the journal's own options.
 	Journal journal.Options
 	// AckWait is how long Publish waits for the stream when the event is
-	// durable already. Zero means 250 ms, less than zero not at all.
+	// durable already. Zero means 250 ms, NoAckWait not at all.
 	AckWait time.Duration
 	// KeepAcked is how long a record stays in the journal after its
 	// acknowledgement: twice the sync interval of a stream that acknowledges
 	// before it syncs. The tail is published again at start. Zero for a stream
 	// that is durable by itself, by its replicas.
 	KeepAcked time.Duration
+	// Created is called once after the first look at the stream, which may
+	// have created it. Nil means nothing to do.
+	Created func()
 
 	Logger     *slog.Logger          // nil means silence
 	Registerer prometheus.Registerer // nil means no metrics
@@ -96,7 +103,7 @@ func (p *Publisher) openJournal() error {
 	p.dead = &deadLetters{path: filepath.Join(p.opts.Dir, "dead-letters.ndjson")}
 	p.forwarder = newForwarder(&forwarder{
 		journal: j, link: p.link, stream: p.opts.Stream, cursor: c, dead: p.dead,
-		keep: p.opts.KeepAcked, logger: p.opts.Logger, metrics: p.metrics,
+		keep: p.opts.KeepAcked, created: p.opts.Created, logger: p.opts.Logger, metrics: p.metrics,
 	})
 	return nil
 }

@@ -18,7 +18,7 @@ type StreamConfig struct {
 	Name       string        // ACS
 	Prefix     string        // acs; the stream takes <prefix>.>
 	Replicas   int           // 1
-	MaxAge     time.Duration // 72 h
+	MaxAge     time.Duration // 72 h; NoMaxAge keeps events for ever
 	MaxBytes   int64         // zero: no limit
 	Duplicates time.Duration // 10 min
 	// Update changes an existing stream that differs. Otherwise the difference
@@ -30,6 +30,8 @@ type StreamConfig struct {
 const (
 	DefaultMaxAge     = 72 * time.Hour
 	DefaultDuplicates = 10 * time.Minute
+	// NoMaxAge as a StreamConfig's MaxAge sets no limit.
+	NoMaxAge time.Duration = -1
 )
 
 // quarantineMaxBytes bounds the quarantine stream. Its oldest messages make
@@ -57,7 +59,7 @@ func (c StreamConfig) events() jetstream.StreamConfig {
 		Storage:     jetstream.FileStorage,
 		Compression: jetstream.S2Compression,
 		Replicas:    c.Replicas,
-		MaxAge:      c.MaxAge,
+		MaxAge:      max(c.MaxAge, 0),
 		MaxBytes:    cmp.Or(c.MaxBytes, -1),
 		Duplicates:  c.Duplicates,
 		AllowDirect: true,
@@ -75,6 +77,7 @@ func (c StreamConfig) quarantine() jetstream.StreamConfig {
 
 // streamState is what is known of the event stream.
 type streamState struct {
+	exists bool          // as far as we may look
 	window time.Duration // its duplicate window
 	// differences are the settings in which an existing stream is not as
 	// configured, each as "name: has X, configured Y".
@@ -91,7 +94,7 @@ func (c StreamConfig) prepare(ctx context.Context, js jetstream.JetStream) (stre
 	if err != nil {
 		return state, fmt.Errorf("look at stream %s: %w", want.Name, err)
 	}
-	state = streamState{window: have.Duplicates, differences: differences(have, want)}
+	state = streamState{window: have.Duplicates, differences: differences(have, want), exists: true}
 	if _, err := c.ensure(ctx, js, c.quarantine()); err != nil {
 		return state, fmt.Errorf("look at stream %s: %w", schemas.QuarantineStream, err)
 	}
