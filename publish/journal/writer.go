@@ -14,6 +14,7 @@ func (j *Journal) write(ctx context.Context) {
 	for {
 		select {
 		case r := <-j.appends:
+			w.pace()
 			w.collect(r, j.appends)
 		case <-ctx.Done():
 			// Whoever queued before the end is still served.
@@ -31,7 +32,21 @@ func (j *Journal) write(ctx context.Context) {
 type writer struct {
 	requests []*appendRequest
 	entries  []entry
+	began    time.Time // of the last append
 	failedAt time.Time // of the last failed append, zero when healthy
+}
+
+// fsyncPause is the least time between the starts of two fsyncs while several
+// writers are at work. A fast disk would be done before more than two or three
+// of them have come, and an fsync costs as much CPU as ten records: see
+// docs/benchmarks.md. A lone writer never waits.
+const fsyncPause = time.Millisecond
+
+// pace waits until the next batch is due.
+func (w *writer) pace() {
+	if len(w.entries) > 1 {
+		time.Sleep(time.Until(w.began.Add(fsyncPause)))
+	}
 }
 
 func (w *writer) collect(r *appendRequest, more <-chan *appendRequest) {
@@ -60,12 +75,13 @@ func (w *writer) commit(j *Journal) {
 		r.result <- err
 	}
 	clear(w.requests)
-	clear(w.entries)
+	clear(w.entries) // keeps the length: the next batch asks for it
 }
 
 // append numbers the records of the batch behind the newest one and makes them
 // durable.
 func (w *writer) append(j *Journal) error {
+	w.began = time.Now()
 	index, offset := j.last.Load(), j.end.Load()
 	w.entries = w.entries[:0]
 	for _, r := range w.requests {
