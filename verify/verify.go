@@ -45,7 +45,8 @@ func New(config Config) (*Verifier, error) {
 		types:     c.Types,
 		leeway:    c.Leeway,
 		now:       c.Now,
-		// The claims are checked by admit, before a key is looked for.
+		// The form of the header is checked by inspect and the claims by admit,
+		// before a key is looked for.
 		parser: jwt.NewParser(jwt.WithValidMethods([]string{algorithm}),
 			jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation()),
 		dates: jwt.NewValidator(jwt.WithExpirationRequired(), jwt.WithIssuedAt(),
