@@ -26,14 +26,14 @@ const (
 	FaultNoKeys                 // {"keys":[]}
 	FaultTrailing               // the honest key set, then garbage
 	FaultHTML                   // a web page with status 200
-	FaultHuge                   // the honest key set behind 600 KiB of blanks
+	FaultHuge                   // the honest key set, then 600 KiB of blanks
 	FaultHugeHeader             // the honest key set with 80 KiB of headers
 	FaultAged                   // the honest key set, said to be from a cache (Age: 30)
 	FaultRedirect               // 302 from the OIDC document to the lure
 	FaultKeysRedirect           // 302 from the key set to the lure
 	FaultWrongIssuer            // the OIDC document of somebody else
 	FaultForeignKeys            // the OIDC document names a key set on another origin
-	FaultHugeMetadata           // the honest OIDC document behind 600 KiB of blanks
+	FaultHugeMetadata           // the honest OIDC document, then 600 KiB of blanks
 	FaultTrailingMetadata       // the honest OIDC document, then garbage
 )
 
@@ -131,7 +131,7 @@ func (i *Issuer) serveMetadata(w http.ResponseWriter, r *http.Request, fault Fau
 	}
 	switch fault {
 	case FaultHugeMetadata:
-		body = append(bytes.Repeat([]byte(" "), hugeBody), body...)
+		body = append(body, bytes.Repeat([]byte(" "), hugeBody)...)
 	case FaultTrailingMetadata:
 		body = append(body, "<!-- -->"...)
 	}
@@ -161,7 +161,7 @@ func (i *Issuer) serveKeys(w http.ResponseWriter, _ *http.Request, fault Fault) 
 	case FaultHTML:
 		body = []byte("<!doctype html><title>Service unavailable</title>")
 	case FaultHuge:
-		body = append(bytes.Repeat([]byte(" "), hugeBody), body...)
+		body = append(body, bytes.Repeat([]byte(" "), hugeBody)...)
 	case FaultHugeHeader:
 		w.Header().Set("X-Padding", strings.Repeat("x", hugeHeader))
 	case FaultAged:

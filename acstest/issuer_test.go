@@ -198,7 +198,7 @@ func TestIssuerFaults(t *testing.T) {
 		acstest.FaultNull:         {200, `null`, 0},
 		acstest.FaultNoKeys:       {200, `{"keys":[]}`, 0},
 		acstest.FaultHTML:         {200, `<!doctype html>`, 0},
-		acstest.FaultHuge:         {200, ` `, 512 << 10},
+		acstest.FaultHuge:         {200, `{"keys":[{`, 512 << 10},
 		acstest.FaultKeysRedirect: {302, ``, 0},
 	}
 	issuer := newIssuer(t)

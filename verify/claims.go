@@ -92,6 +92,7 @@ func (p *payload) GetSubject() (string, error)                  { return p.subje
 func (p *payload) GetAudience() (jwt.ClaimStrings, error)       { return p.audiences, nil }
 
 // UnmarshalJSON reads the claims by their exact names (RFC 7519, section 4.1).
+// It keeps a copy, as encoding/json demands.
 func (p *payload) UnmarshalJSON(data []byte) error {
 	*p = payload{raw: bytes.Clone(data)}
 	err := readObject(p.raw, func(name string, value jsontext.Value) error {
@@ -159,12 +160,9 @@ const (
 // readDate reads a NumericDate (RFC 7519, section 2): seconds since 1970 as a
 // JSON number, cut to whole seconds.
 func readDate(value jsontext.Value, date **jwt.NumericDate) error {
-	if value.Kind() != '0' {
-		return errType
-	}
 	seconds, err := strconv.ParseFloat(string(value), 64)
 	if err != nil || seconds < firstDate || seconds > lastDate {
-		return refuse(MalformedToken, "a date outside 1970 to 9999")
+		return refuse(MalformedToken, "a date that is no number between 1970 and 9999")
 	}
 	*date = &jwt.NumericDate{Time: time.Unix(int64(seconds), 0)}
 	return nil

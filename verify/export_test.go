@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"strings"
 
@@ -23,7 +24,7 @@ func CheckSignature(keySet []byte, token string) error {
 	if err != nil {
 		return err
 	}
-	signature, err := segments.DecodeString(token[strings.LastIndexByte(token, '.')+1:])
+	signature, err := base64.RawURLEncoding.Strict().DecodeString(token[strings.LastIndexByte(token, '.')+1:])
 	if err != nil {
 		return err
 	}

@@ -120,7 +120,7 @@ func (k *keyring) await(ctx context.Context, kid string) (*keySet, error) {
 		switch set := k.trusted(); {
 		case set != nil && set.usable[kid]:
 			return set, nil
-		case set != nil && set.number > before && !set.cached && !set.skipped[kid]:
+		case set != nil && set.number > before && !set.cached && !set.listed[kid]:
 			return nil, refuse(UnknownKey, "the issuer publishes no such key")
 		case !soon:
 			return nil, ErrNoKeys

@@ -26,7 +26,7 @@ const (
 type keySet struct {
 	keyfunc keyfunc.Keyfunc // picks the key of a token's kid
 	usable  map[string]bool // kids that keyfunc knows
-	skipped map[string]bool // kids that are listed with a key of no use
+	listed  map[string]bool // kids that the issuer names, also those with a key of no use
 	causes  []string        // why members of the list are of no use, one each
 
 	cached bool      // an older answer than our question: see keyServer.read
@@ -58,7 +58,7 @@ func readKeySet(document []byte) (*keySet, error) {
 	if err := json.Unmarshal(document, &list); err != nil {
 		return nil, errors.New("it is not one JSON object with a list of keys")
 	}
-	set := &keySet{usable: map[string]bool{}, skipped: map[string]bool{}}
+	set := &keySet{usable: map[string]bool{}, listed: map[string]bool{}}
 	storage := jwkset.NewMemoryStorage()
 	for _, raw := range list.Keys {
 		key, err := set.readMember(raw)
@@ -89,7 +89,7 @@ func (s *keySet) readMember(raw json.RawMessage) (jwkset.JWK, error) {
 	if s.usable[m.KeyID] {
 		return jwkset.JWK{}, errors.New("the kid of an earlier key")
 	}
-	s.skipped[m.KeyID] = true
+	s.listed[m.KeyID] = true
 	if err != nil {
 		return jwkset.JWK{}, errors.New("not a JWK")
 	}
@@ -100,7 +100,6 @@ func (s *keySet) readMember(raw json.RawMessage) (jwkset.JWK, error) {
 	if err != nil {
 		return jwkset.JWK{}, err
 	}
-	delete(s.skipped, m.KeyID)
 	s.usable[m.KeyID] = true
 	return key, nil
 }
@@ -134,7 +133,7 @@ func (m member) key() (jwkset.JWK, error) {
 		return jwkset.JWK{}, errors.New("not an RSA public key")
 	case public.N.BitLen() < minKeyBits || public.N.BitLen() > maxKeyBits:
 		return jwkset.JWK{}, errors.New("not 2048 to 8192 bits")
-	case public.N.Bit(0) == 0 || public.E < 3 || public.E%2 == 0:
+	case public.N.Bit(0) == 0 || public.E%2 == 0: // jwkset has refused an e of 1
 		return jwkset.JWK{}, errors.New("not the numbers of an RSA key")
 	}
 	return key, nil

@@ -24,7 +24,7 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-var update = flag.Bool("update", false, "sign the vectors in testdata/tokens again")
+var update = flag.Bool("update", false, "sign the vectors in testdata/tokens that have changed")
 
 // The world of the vectors: testdata/README.md.
 const (
@@ -77,7 +77,8 @@ func section(archive *txtar.Archive, name string) string {
 	return ""
 }
 
-// signVector replaces the token of a vector that has a header.
+// signVector replaces the token of a vector, when its header or payload has
+// changed.
 func signVector(t testing.TB, archive *txtar.Archive) {
 	t.Helper()
 	header := section(archive, "header")
@@ -86,6 +87,9 @@ func signVector(t testing.TB, archive *txtar.Archive) {
 	}
 	encode := base64.RawURLEncoding.EncodeToString
 	input := encode([]byte(header)) + "." + encode([]byte(section(archive, "payload")))
+	if strings.HasPrefix(section(archive, "token"), input+".") {
+		return // some signatures are random: a token that fits stays
+	}
 	how := section(archive, "sign")
 	if how == "" {
 		how = "RS256 issuer"

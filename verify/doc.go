@@ -1,0 +1,54 @@
+// Package verify decides whether a bearer token comes from Azure Communication
+// Services and is meant for one of our resources. It knows no HTTP status, no
+// event and no NATS.
+//
+// # A verdict
+//
+// [Verifier.Verify] goes from the cheap to the dear, so that junk costs little
+// and a token with wrong claims never makes the key server work:
+//
+//	form       size, alphabet, three segments
+//	header     members, typ, alg, kid
+//	claims     iss, aud → resource, exp, nbf, iat, lifetime
+//	key        by kid, from memory
+//	signature  RS256
+//
+// golang-jwt parses, checks the dates and the signature; keyfunc and jwkset
+// hold the keys. What those leave open is decided here: see requirements.md,
+// which names each gap and its test.
+//
+// There are two kinds of no. A [*RefusedError] is certain: no retry can save
+// the token. [ErrNoKeys] is not: the token may be good, and the sender should
+// come again.
+//
+//	what happened                              verdict
+//	the token is bad, whatever the keys are    refused, with the reason
+//	a fetch after the token came lacks its kid refused: unknown_key
+//	no keys yet, or none fetched for 24 hours  ErrNoKeys
+//	unknown kid, and the key server is away    ErrNoKeys
+//	unknown kid, within 10 s of a fetch        ErrNoKeys
+//	unknown kid, and a cache answered          ErrNoKeys
+//	the issuer lists the kid with a bad key    ErrNoKeys
+//
+// Only Verify makes [Claims] with a resource, so whoever holds them need not
+// ask where they come from.
+//
+// # The keys
+//
+// [Verifier.Run] is one loop that owns every fetch: the OIDC document at a
+// pinned address, then the key set on the same origin. It fetches at the start,
+// every ten minutes, after a failure with a back-off from 1 to 30 seconds, and
+// for a token with an unknown kid at most once in ten seconds. A failed fetch,
+// or one without a usable key, changes nothing: the last good set stays for 24
+// hours. Who can reach the bridge can therefore make it ask for keys once in
+// ten seconds, and nothing else.
+//
+// Trusted are TLS to the pinned origin, the machine's clock, and the
+// configuration. A token's iss, jku, x5u and the like never start a fetch.
+//
+// # What a token does not prove
+//
+// ACS does not sign the body. Who has seen a token can send any body with it
+// for five minutes. [Verifier.CheckReuse] notices when one token comes with two
+// bodies; a secret in the callback's address is the stronger defence.
+package verify
