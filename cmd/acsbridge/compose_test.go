@@ -77,18 +77,6 @@ func readCompose(t *testing.T, variables map[string]string) composeFile {
 	return file
 }
 
-// demoVariables are the variables of deploy/demo.env.
-func demoVariables(t *testing.T) map[string]string {
-	t.Helper()
-	variables := map[string]string{}
-	for line := range strings.Lines(readDeployment(t, "deploy/demo.env")) {
-		if name, value, found := strings.Cut(strings.TrimSpace(line), "="); found && !strings.HasPrefix(name, "#") {
-			variables[name] = value
-		}
-	}
-	return variables
-}
-
 // realVariables are those of a user with a resource in Azure.
 func realVariables() map[string]string {
 	return map[string]string{"ACSBRIDGE_RESOURCE": "contoso=" + testGUID}
