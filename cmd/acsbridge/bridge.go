@@ -126,11 +126,10 @@ func (b *bridge) makeVerifier() (err error) {
 	s := b.settings
 	config := verify.Config{
 		Issuer: s.Issuer, MetadataURL: s.OIDCConfigURL,
-		Leeway: s.Leeway.Duration, TokenReuse: verify.ReusePolicy(s.TokenReuse),
-		Logger: b.logger, Registerer: b.registry,
-	}
-	for _, r := range s.resources() {
-		config.Resources = append(config.Resources, verify.Resource{Name: r.name, Audience: r.audience})
+		// A nanosecond for none: zero means a minute to verify.
+		Leeway: cmp.Or(s.Leeway.Duration, 1), TokenReuse: verify.ReusePolicy(s.TokenReuse),
+		Resources: s.resources(),
+		Logger:    b.logger, Registerer: b.registry,
 	}
 	b.verifier, err = verify.New(config)
 	return err

@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/acsbridge/acsbridge/verify"
 )
 
 // The tests here hold the deployment files against the flags and defaults that
@@ -73,18 +75,6 @@ func readCompose(t *testing.T, variables map[string]string) composeFile {
 		t.Fatal(err)
 	}
 	return file
-}
-
-// demoVariables are the variables of deploy/demo.env.
-func demoVariables(t *testing.T) map[string]string {
-	t.Helper()
-	variables := map[string]string{}
-	for line := range strings.Lines(readDeployment(t, "deploy/demo.env")) {
-		if name, value, found := strings.Cut(strings.TrimSpace(line), "="); found && !strings.HasPrefix(name, "#") {
-			variables[name] = value
-		}
-	}
-	return variables
 }
 
 // realVariables are those of a user with a resource in Azure.
@@ -201,7 +191,7 @@ func TestContainerSettings(t *testing.T) {
 	if got, want := bridge.Volumes, []string{"bridge-data:" + s.DataDir}; !cmp.Equal(got, want) {
 		t.Errorf("volumes %v, want %v", got, want)
 	}
-	if s.Issuer != defaultIssuer || s.OIDCConfigURL != defaultOIDCConfig {
+	if s.Issuer != verify.DefaultIssuer || s.OIDCConfigURL != verify.DefaultMetadataURL {
 		t.Errorf("issuer %s and metadata %s, want those of ACS", s.Issuer, s.OIDCConfigURL)
 	}
 	grace, err := time.ParseDuration(bridge.StopGracePeriod)

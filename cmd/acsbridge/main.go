@@ -75,7 +75,7 @@ func newParser(grammar any, std stdio) (*kong.Kong, error) {
 		defaults(),
 		kong.Writers(std.out, std.err),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: helpWidth}),
-		kong.HelpFormatter(flagHelp),
+		kong.ValueFormatter(flagHelp),
 	)
 }
 

@@ -4,14 +4,11 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/acsbridge/acsbridge/schemas"
+	"github.com/acsbridge/acsbridge/verify"
 )
 
-// Defaults that more than one place needs.
-const (
-	defaultIssuer     = "https://acscallautomation.communication.azure.com"
-	defaultOIDCConfig = defaultIssuer + "/calling/.well-known/acsopenidconfiguration"
-	defaultNatsListen = "127.0.0.1:4222"
-)
+// defaultNatsListen is where the nats command looks for a server.
+const defaultNatsListen = "127.0.0.1:4222"
 
 // serveCmd is the worker. Its settings are checked whole before Run is called.
 type serveCmd struct{ settings }
@@ -43,10 +40,10 @@ type settings struct {
 	processSettings  `group:"Process:"`
 
 	sources   *sources
-	flags     []*kong.Flag // the settings, in order of declaration
-	audiences []resource   // Resource, parsed
-	password  string       // NatsPassword, or the content of NatsPasswordFile
-	token     string       // NatsToken, or the content of NatsTokenFile
+	flags     []*kong.Flag      // the settings, in order of declaration
+	audiences []verify.Resource // Resource, parsed
+	password  string            // NatsPassword, or the content of NatsPasswordFile
+	token     string            // NatsToken, or the content of NatsTokenFile
 }
 
 // callbackSettings is where and how callbacks and operators reach the bridge.
@@ -114,18 +111,12 @@ type processSettings struct {
 	LogLevel        string   `help:"debug, info, warn or error." default:"info" placeholder:"LEVEL"`
 }
 
-// resource is one ACS resource whose callbacks the bridge takes.
-type resource struct {
-	name     string // token of the subject
-	audience string // the aud claim of its tokens
-}
-
 // defaults are the default values that the tags of [settings] refer to.
 func defaults() kong.Vars {
 	return kong.Vars{
 		"admin":      defaultAdmin,
-		"issuer":     defaultIssuer,
-		"oidc":       defaultOIDCConfig,
+		"issuer":     verify.DefaultIssuer,
+		"oidc":       verify.DefaultMetadataURL,
 		"natsListen": defaultNatsListen,
 		"stream":     schemas.Stream,
 		"prefix":     schemas.SubjectPrefix,
@@ -133,7 +124,7 @@ func defaults() kong.Vars {
 }
 
 // resources are the ACS resources to take callbacks for.
-func (s *settings) resources() []resource { return s.audiences }
+func (s *settings) resources() []verify.Resource { return s.audiences }
 
 // natsPassword is the password, whether given as such or as a file.
 func (s *settings) natsPassword() string { return s.password }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/acsbridge/acsbridge/schemas"
+	"github.com/acsbridge/acsbridge/verify"
 )
 
 // Bounds of the settings.
@@ -125,7 +126,7 @@ func (x *examination) tokens() {
 	x.resource()
 	x.httpURL("issuer", x.Issuer)
 	x.httpURL("oidc-config-url", x.OIDCConfigURL)
-	if x.Issuer != defaultIssuer && x.OIDCConfigURL == defaultOIDCConfig {
+	if x.Issuer != verify.DefaultIssuer && x.OIDCConfigURL == verify.DefaultMetadataURL {
 		x.reject("oidc-config-url", "is that of another issuer; name the metadata document of the issuer you set")
 	}
 	x.within("leeway", x.Leeway, 0, maxLeeway)
@@ -135,7 +136,6 @@ func (x *examination) tokens() {
 // resource parses NAME=GUID. The faults do not repeat the right side: people
 // paste connection strings, and these hold the access key.
 func (x *examination) resource() {
-	x.audiences = nil
 	if len(x.Resource) == 0 {
 		x.reject("resource", "at least one is needed; write NAME=GUID, where GUID is the immutable resource id: "+
 			"az communication show --query immutableResourceId")
@@ -156,7 +156,7 @@ func (x *examination) resource() {
 			x.reject("resource", "%s: name or GUID given twice; each resource needs its own of both", name)
 		} else {
 			names[name], audiences[key] = true, true
-			x.audiences = append(x.audiences, resource{name: name, audience: audience})
+			x.audiences = append(x.audiences, verify.Resource{Name: name, Audience: audience})
 		}
 	}
 }

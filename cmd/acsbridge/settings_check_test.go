@@ -151,6 +151,8 @@ func TestRefuseJournalAndProcessSettings(t *testing.T) {
 		{"long delay", []string{"--shutdown-delay=6m"}, []string{"shutdown-delay (flag --shutdown-delay): 6m is more than 5m0s"}},
 		{"short timeout", []string{"--shutdown-timeout=0s"}, []string{"shutdown-timeout (flag --shutdown-timeout): 0s is less than 1s"}},
 		{"long timeout", []string{"--shutdown-timeout=11m"}, []string{"shutdown-timeout (flag --shutdown-timeout): 11m is more than 10m0s"}},
+		{"timeout no duration", []string{"--shutdown-timeout=x"}, []string{`shutdown-timeout (flag --shutdown-timeout): "x" is no duration`}},
+		{"journal no size", []string{"--journal-max-bytes=x"}, []string{`journal-max-bytes (flag --journal-max-bytes): "x" is no size`}},
 		{"log format", []string{"--log-format=xml"}, []string{`log-format (flag --log-format): "xml" is none of auto, text, json`}},
 		{"log level", []string{"--log-level=trace"}, []string{`log-level (flag --log-level): "trace" is none of debug, info, warn, error`}},
 	})
@@ -224,6 +226,21 @@ func TestRefuseOpenSecrets(t *testing.T) {
 				t.Errorf("%s, mode %04o: refused %v, want %v: %v", setting, mode, got, want, err)
 			}
 		}
+	}
+}
+
+// TestOverruledSecret checks that a file is not judged by a secret that is not
+// taken from it.
+func TestOverruledSecret(t *testing.T) {
+	ignoreEnvironment(t)
+	config := writeFile(t, "bridge.yaml", "nats-url: n\nnats-token: changeme\n")
+	if err := os.Chmod(config, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NATS_TOKEN", "hunter2")
+	s, _, err := parseServe(t, "--resource=contoso="+testGUID, "--config="+config)
+	if err != nil || s.natsToken() != "hunter2" {
+		t.Errorf("token %q, error %v, want that of the environment", s.natsToken(), err)
 	}
 }
 

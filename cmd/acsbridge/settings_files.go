@@ -135,7 +135,7 @@ func isPort(text string) bool {
 
 // isLoopback reports whether host names this host only.
 func isLoopback(host string) bool {
-	return host == "localhost" || net.ParseIP(host).IsLoopback()
+	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
 }
 
 // sameAddress reports whether two listeners cannot both have their address.

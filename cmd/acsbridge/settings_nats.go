@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/acsbridge/acsbridge/schemas"
+	"github.com/acsbridge/acsbridge/verify"
 )
 
 // nats examines [natsSettings], but for the login.
@@ -160,7 +161,7 @@ func (x *examination) httpURL(setting, text string) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http"):
-		x.reject(setting, "is no URL; write it like %s", defaultIssuer)
+		x.reject(setting, "is no URL; write it like %s", verify.DefaultIssuer)
 	case u.User != nil || u.Fragment != "":
 		x.reject(setting, "must not hold a login or a fragment")
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/acsbridge/acsbridge/verify"
 )
 
 const (
@@ -76,8 +78,8 @@ func TestValues(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("values (-want +got):\n%s", diff)
 	}
-	resources := []resource{{"contoso", testGUID}, {"fabrikam", otherGUID}}
-	if diff := cmp.Diff(resources, s.resources(), cmp.AllowUnexported(resource{})); diff != "" {
+	resources := []verify.Resource{{Name: "contoso", Audience: testGUID}, {Name: "fabrikam", Audience: otherGUID}}
+	if diff := cmp.Diff(resources, s.resources()); diff != "" {
 		t.Errorf("resources (-want +got):\n%s", diff)
 	}
 }
@@ -167,6 +169,9 @@ func TestPrintConfig(t *testing.T) {
 	if diff := cmp.Diff(withoutOrigins(first), withoutOrigins(second)); diff != "" {
 		t.Errorf("read back (-first +second):\n%s", diff)
 	}
+	if strings.Contains(first, "nats-token:") {
+		t.Errorf("a secret that is not set is printed:\n%s", first)
+	}
 	if want := `nats-user: 'yes: # no' # flag --nats-user`; !strings.Contains(first, want) {
 		t.Errorf("want the line %s:\n%s", want, first)
 	}
@@ -220,6 +225,42 @@ func TestSecretsStaySecret(t *testing.T) {
 				t.Errorf("secret printed: %s", printed)
 			}
 		})
+	}
+}
+
+// TestSecretNeedsValue checks that a secret never swallows the next flag.
+func TestSecretNeedsValue(t *testing.T) {
+	ignoreEnvironment(t)
+	for _, args := range [][]string{{"--nats-token"}, {"--nats-token", "--nats-url=n"}, {"--nats-token", "-x"}} {
+		_, _, err := parseServe(t, append([]string{"--resource=contoso=" + testGUID}, args...)...)
+		if want := "--nats-token: needs a value"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: error %v, want %s", args, err, want)
+		}
+	}
+}
+
+// TestVariablesOfOtherCommands checks that serve leaves alone what another
+// command reads, and gives it for a suggestion.
+func TestVariablesOfOtherCommands(t *testing.T) {
+	ignoreEnvironment(t)
+	t.Setenv("ACSBRIDGE_PARTY", "true")
+	var grammar struct {
+		Serve serveCmd `cmd:""`
+		Other struct {
+			Party bool `env:"ACSBRIDGE_PARTY"`
+		} `cmd:""`
+	}
+	parser, err := newParser(&grammar, stdio{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"serve", "--resource=contoso=" + testGUID}
+	if _, err := parser.Parse(args); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("ACSBRIDGE_PARTI", "true")
+	if _, err := parser.Parse(args); err == nil || !strings.Contains(err.Error(), "did you mean ACSBRIDGE_PARTY?") {
+		t.Errorf("error %v, want a suggestion", err)
 	}
 }
 

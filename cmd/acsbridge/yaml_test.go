@@ -76,6 +76,8 @@ func TestClosest(t *testing.T) {
 	for name, want := range map[string]string{
 		"lisen":     "; did you mean listen?",
 		"loglevel":  "; did you mean log-level?",
+		"leewxx":    "; did you mean leeway?",
+		"lissten":   "; did you mean listen?",
 		"straem":    "; did you mean stream?",
 		"streaming": "",
 		"":          "",
