@@ -75,8 +75,10 @@ func TestOrderWithinACall(t *testing.T) {
 			t.Errorf("%s: %s, want %s", path, got, want)
 		}
 	}
-	if n := connections.Load(); n > concurrency {
-		t.Errorf("%d connections, want at most %d", n, concurrency)
+	// The transport may dial once too often when a connection comes free while
+	// it dials; without reuse there would be one connection a callback.
+	if n := connections.Load(); n > calls {
+		t.Errorf("%d connections for %d callbacks, want at most %d", n, 4*calls, calls)
 	}
 }
 
