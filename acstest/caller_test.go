@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/acsbridge/acsbridge/acstest"
@@ -25,6 +26,7 @@ func TestOrderWithinACall(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	const calls, concurrency = 40, 8
 	var connections atomic.Int64
+	closed := make(chan struct{}, 4*calls)
 	busy := make(map[string]chan struct{}) // by call: a place for one request
 	b := &bridge{}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -47,8 +49,11 @@ func TestOrderWithinACall(t *testing.T) {
 		}
 	}))
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateNew {
+		switch state {
+		case http.StateNew:
 			connections.Add(1)
+		case http.StateClosed:
+			closed <- struct{}{}
 		}
 	}
 	server.Start()
@@ -79,6 +84,13 @@ func TestOrderWithinACall(t *testing.T) {
 	// it dials; without reuse there would be one connection a callback.
 	if n := connections.Load(); n > calls {
 		t.Errorf("%d connections for %d callbacks, want at most %d", n, 4*calls, calls)
+	}
+	for n := range connections.Load() {
+		select {
+		case <-closed:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("a closed caller keeps %d connections", connections.Load()-n)
+		}
 	}
 }
 
@@ -199,11 +211,10 @@ func TestRunBounds(t *testing.T) {
 		starts []time.Duration
 		ended  time.Duration
 	}{
-		"rate":           {acstest.Load{Calls: 3, Rate: 4}, []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond}, 3500 * time.Millisecond},
-		"no rate":        {acstest.Load{Calls: 3}, []time.Duration{0, 0, 0}, 3 * time.Second},
-		"concurrency":    {acstest.Load{Calls: 3, Concurrency: 2}, []time.Duration{0, 0, 3 * time.Second}, 6 * time.Second},
-		"duration":       {acstest.Load{Duration: 2500 * time.Millisecond, Rate: 1}, []time.Duration{0, time.Second, 2 * time.Second}, 5 * time.Second},
-		"no catching up": {acstest.Load{Calls: 3, Concurrency: 1, Rate: 1}, []time.Duration{0, 3 * time.Second, 6 * time.Second}, 9 * time.Second},
+		"rate":        {acstest.Load{Calls: 3, Rate: 4}, []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond}, 3500 * time.Millisecond},
+		"no rate":     {acstest.Load{Calls: 3}, []time.Duration{0, 0, 0}, 3 * time.Second},
+		"concurrency": {acstest.Load{Calls: 3, Concurrency: 2}, []time.Duration{0, 0, 3 * time.Second}, 6 * time.Second},
+		"duration":    {acstest.Load{Duration: 2500 * time.Millisecond, Rate: 1}, []time.Duration{0, time.Second, 2 * time.Second}, 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -231,6 +242,36 @@ func TestRunBounds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestNoCatchingUp: after a stall, calls start at the rate again, not at once.
+func TestNoCatchingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bridge{}
+		start := time.Now()
+		slow := parseFlow(t, "  - {event: CallConnected}\n  - {event: PlayStarted, after: 3s}\n")
+		quick := parseFlow(t, "  - {event: CallDisconnected}\n")
+		flows := []*acstest.Flow{slow, quick, quick}
+		play(t, t.Context(), b, acstest.Load{Flows: flows, Calls: 3, Rate: 1, Concurrency: 1})
+		want := []string{"CallConnected 0s", "PlayStarted 3s", "CallDisconnected 3s", "CallDisconnected 4s"}
+		if diff := cmp.Diff(want, arrivals(t, b.posts, start)); diff != "" {
+			t.Errorf("arrivals (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestSilentBridge: an error names what failed, and not the URL, whose query
+// has a telephone number.
+func TestSilentBridge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		flows := []*acstest.Flow{parseFlow(t, oneStep)}
+		report := play(t, t.Context(), failing(nil, 0), acstest.Load{Flows: flows, Calls: 1},
+			func(o *acstest.CallerOptions) { o.Attempts = 1 })
+		want := "1 of 1 callbacks were not answered as they must be, first good CallConnected: got no answer (context deadline exceeded), want 200"
+		if err := report.Err(); err == nil || err.Error() != want {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	})
 }
 
 // brokenSigner cannot sign.

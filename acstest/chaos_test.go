@@ -99,21 +99,30 @@ func TestChaosHostileKinds(t *testing.T) {
 
 const fourSteps = `
   - {event: CallConnected, after: 1s}
-  - {event: PlayStarted, after: 1s}
-  - {event: PlayCompleted, after: 1s, leg: other}
-  - {event: CallDisconnected, after: 1s}
+  - {event: PlayStarted, after: 2s}
+  - {event: PlayCompleted, after: 3s, leg: other}
+  - {event: CallDisconnected, after: 4s}
 `
 
 // TestChaosAlways looks at each trouble alone, with a share of one.
 func TestChaosAlways(t *testing.T) {
 	for name, test := range map[string]struct {
 		chaos acstest.Chaos
-		want  string // types of each post; + within a body
-		last  time.Duration
+		want  []string // types of each post, + within a body, and its arrival
 	}{
-		"none":    {acstest.Chaos{}, "CallConnected PlayStarted PlayCompleted CallDisconnected", 4 * time.Second},
-		"reorder": {acstest.Chaos{Reorder: 1}, "PlayStarted CallConnected CallDisconnected PlayCompleted", 4 * time.Second},
-		"batch":   {acstest.Chaos{Batch: 1}, "CallConnected+PlayStarted PlayCompleted CallDisconnected", 4 * time.Second},
+		"none": {acstest.Chaos{}, []string{
+			"CallConnected 1s", "PlayStarted 3s", "PlayCompleted 6s", "CallDisconnected 10s",
+		}},
+		"reorder": {acstest.Chaos{Reorder: 1}, []string{
+			"PlayStarted 1s", "CallConnected 3s", "CallDisconnected 6s", "PlayCompleted 10s",
+		}},
+		"batch": {acstest.Chaos{Batch: 1}, []string{
+			"CallConnected+PlayStarted 3s", "PlayCompleted 6s", "CallDisconnected 10s",
+		}},
+		"hostile": {acstest.Chaos{Hostile: 1}, []string{
+			"CallConnected 1s", "CallConnected 1s", "PlayStarted 3s", "PlayStarted 3s",
+			"PlayCompleted 6s", "PlayCompleted 6s", "CallDisconnected 10s", "CallDisconnected 10s",
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -121,11 +130,17 @@ func TestChaosAlways(t *testing.T) {
 				start := time.Now()
 				flows := []*acstest.Flow{parseFlow(t, fourSteps)}
 				play(t, t.Context(), b, acstest.Load{Flows: flows, Calls: 1, Chaos: test.chaos})
-				if got := strings.Join(types(t, b.posts), " "); got != test.want {
-					t.Errorf("got  %s\nwant %s", got, test.want)
+				if diff := cmp.Diff(test.want, arrivals(t, b.posts, start)); diff != "" {
+					t.Errorf("arrivals (-want +got):\n%s", diff)
 				}
-				if got := time.Since(start); got != test.last {
-					t.Errorf("took %v, want %v", got, test.last)
+				ids := make(map[string]bool)
+				for _, p := range b.posts {
+					for _, e := range decode(t, p.body) {
+						if ids[e.ID] {
+							t.Errorf("the id %s came twice", e.ID)
+						}
+						ids[e.ID] = true
+					}
 				}
 			})
 		})
@@ -139,7 +154,7 @@ func TestChaosDelay(t *testing.T) {
 		flows := []*acstest.Flow{parseFlow(t, fourSteps)}
 		chaos := acstest.Chaos{Delay: 1, MaxDelay: time.Minute}
 		play(t, t.Context(), &bridge{}, acstest.Load{Flows: flows, Calls: 1, Chaos: chaos, Speed: 10})
-		late := time.Since(start) - 400*time.Millisecond
+		late := time.Since(start) - time.Second
 		if late <= 0 || late > 4*6*time.Second {
 			t.Errorf("%v late, want more than none and at most 24s", late)
 		}
@@ -149,25 +164,31 @@ func TestChaosDelay(t *testing.T) {
 // TestChaosDuplicate: a copy has the events and the URL of the first delivery
 // and comes after it.
 func TestChaosDuplicate(t *testing.T) {
-	b := &bridge{}
-	flows := []*acstest.Flow{parseFlow(t, fourSteps)}
-	load := acstest.Load{Flows: flows, Calls: 1, Speed: math.Inf(1), Chaos: acstest.Chaos{Duplicate: 1}}
-	report := play(t, t.Context(), b, load)
-	bodies := make(map[string][]string)
-	for _, p := range b.posts {
-		bodies[string(p.body)] = append(bodies[string(p.body)], p.path)
-	}
-	if len(b.posts) != 8 || len(bodies) != 4 {
-		t.Fatalf("%d posts of %d bodies, want 8 of 4", len(b.posts), len(bodies))
-	}
-	for body, paths := range bodies {
-		if len(paths) != 2 || paths[0] != paths[1] {
-			t.Errorf("%s went to %v, want twice to one path", body, paths)
+	synctest.Test(t, func(t *testing.T) {
+		b := &bridge{}
+		start := time.Now()
+		flows := []*acstest.Flow{parseFlow(t, fourSteps)}
+		load := acstest.Load{Flows: flows, Calls: 1, Chaos: acstest.Chaos{Duplicate: 1}}
+		report := play(t, t.Context(), b, load)
+		if took := time.Since(start); took != 10*time.Second {
+			t.Errorf("took %v, want 10s: a copy has no pause of its own", took)
 		}
-	}
-	if report.Kinds["good"] != 4 || report.Kinds["duplicate"] != 4 || report.Stored != 4 {
-		t.Errorf("report %+v, want 4 good, 4 duplicates, 4 stored", report)
-	}
+		bodies := make(map[string][]string)
+		for _, p := range b.posts {
+			bodies[string(p.body)] = append(bodies[string(p.body)], p.path)
+		}
+		if len(b.posts) != 8 || len(bodies) != 4 {
+			t.Fatalf("%d posts of %d bodies, want 8 of 4", len(b.posts), len(bodies))
+		}
+		for body, paths := range bodies {
+			if len(paths) != 2 || paths[0] != paths[1] {
+				t.Errorf("%s went to %v, want twice to one path", body, paths)
+			}
+		}
+		if report.Kinds["good"] != 4 || report.Kinds["duplicate"] != 4 || report.Stored != 4 {
+			t.Errorf("report %+v, want 4 good, 4 duplicates, 4 stored", report)
+		}
+	})
 }
 
 func TestLoadIsRefused(t *testing.T) {

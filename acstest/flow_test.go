@@ -132,3 +132,17 @@ func TestPace(t *testing.T) {
 		}
 	})
 }
+
+// TestFlowsInTurn: call i plays the flow i modulo their number.
+func TestFlowsInTurn(t *testing.T) {
+	b := &bridge{}
+	flows := []*acstest.Flow{
+		parseFlow(t, "  - {event: CallConnected}\n"),
+		parseFlow(t, "  - {event: PlayStarted}\n"),
+	}
+	play(t, t.Context(), b, acstest.Load{Flows: flows, Calls: 5, Concurrency: 1})
+	got := strings.Join(types(t, b.posts), " ")
+	if want := "CallConnected PlayStarted CallConnected PlayStarted CallConnected"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}

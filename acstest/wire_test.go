@@ -129,6 +129,16 @@ func types(t *testing.T, posts []post) []string {
 	return all
 }
 
+// arrivals returns the types of each post and when it came after start.
+func arrivals(t *testing.T, posts []post, start time.Time) []string {
+	t.Helper()
+	all := types(t, posts)
+	for i, p := range posts {
+		all[i] += " " + p.at.Sub(start).String()
+	}
+	return all
+}
+
 // keys returns the member names of a JSON object in their order.
 func keys(t *testing.T, object json.RawMessage) []string {
 	t.Helper()
