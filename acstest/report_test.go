@@ -235,6 +235,7 @@ func TestReportIsACopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	held := caller.Report()
+	id := held.StoredIDs[0]
 	caller.Report().StoredIDs[0] = "spoilt"
 	before, err := json.Marshal(held)
 	if err != nil {
@@ -255,7 +256,7 @@ func TestReportIsACopy(t *testing.T) {
 	if diff := cmp.Diff(string(before), string(after)); diff != "" {
 		t.Errorf("the report changed (-before +after):\n%s", diff)
 	}
-	if now := caller.Report(); now.Callbacks != 2 || len(now.StoredIDs) != 2 || now.StoredIDs[0] != held.StoredIDs[0] {
+	if now := caller.Report(); now.Callbacks != 2 || len(now.StoredIDs) != 2 || now.StoredIDs[0] != id {
 		t.Errorf("report %+v, want both callbacks", now)
 	}
 }
