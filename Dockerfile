@@ -1,0 +1,38 @@
+# The bridge as one static binary on an image without shell or package manager.
+# Build arguments: VERSION names the release in "acsbridge version".
+
+FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm AS build
+WORKDIR /src
+
+# Modules first: they change less often than the code.
+COPY go.mod go.sum ./
+RUN --mount=type=cache,target=/go/pkg/mod go mod download
+
+COPY . .
+ARG TARGETOS
+ARG TARGETARCH
+ARG VERSION
+# .git is not in the build context, so the version comes from VERSION alone.
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
+    go build -mod=readonly -trimpath -buildvcs=false \
+    -ldflags="-s -w -X main.version=$VERSION" -o /out/acsbridge ./cmd/acsbridge \
+ && mkdir -m 0700 /out/data
+
+# Distroless names no patch releases; pin its digest where builds must repeat
+# to the byte. It brings the CA certificates that the key server needs.
+FROM gcr.io/distroless/static-debian12:nonroot
+COPY --from=build /out/acsbridge /acsbridge
+# A fresh volume takes owner and mode from this directory. Without it the
+# volume belongs to root, and the journal cannot be opened.
+COPY --from=build --chown=65532:65532 /out/data /data
+
+# All interfaces of the container; the admin listener stays on its loopback,
+# where "acsbridge health" asks it.
+ENV ACSBRIDGE_LISTEN=0.0.0.0:8080
+ENV ACSBRIDGE_DATA_DIR=/data
+VOLUME /data
+EXPOSE 8080
+USER 65532:65532
+ENTRYPOINT ["/acsbridge"]
+CMD ["serve"]

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// adminHandler serves the operator: probes and metrics.
+func (b *bridge) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
+	mux.HandleFunc("GET /readyz", b.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(b.registry, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// readyz answers 200 when callbacks can be verified and made durable, and says
+// what is missing otherwise. One line a part: its name, its state.
+func (b *bridge) readyz(w http.ResponseWriter, _ *http.Request) {
+	var text strings.Builder
+	ready := true
+	for _, part := range []func() (name, state string, ok bool){b.readyProcess, b.readyKeys, b.readyStorage} {
+		name, state, ok := part()
+		mark := "ok"
+		if !ok {
+			mark, ready = "missing", false
+		}
+		fmt.Fprintf(&text, "%-8s %-8s %s\n", name, mark, state)
+	}
+	if name, state := b.stateOfNATS(); state != "" {
+		fmt.Fprintf(&text, "%-8s %-8s %s\n", name, "note", state)
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if !ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	fmt.Fprint(w, text.String())
+}
+
+func (b *bridge) readyProcess() (name, state string, ok bool) {
+	if b.stopping.Load() {
+		return "process", "stopping", false
+	}
+	return "process", "running", true
+}
+
+func (b *bridge) readyKeys() (name, state string, ok bool) {
+	keys := b.verifier.Keys()
+	switch {
+	case keys.Held == 0 && keys.LastError != nil:
+		return "keys", "none: " + keys.LastError.Error(), false
+	case keys.Held == 0:
+		return "keys", "none yet from " + b.settings.OIDCConfigURL, false
+	}
+	state = fmt.Sprintf("%d held, fetched %s ago", keys.Held, time.Since(keys.FetchedAt).Round(time.Second))
+	if keys.LastError != nil {
+		state += "; the last fetch failed: " + keys.LastError.Error()
+	}
+	return "keys", state, true
+}
+
+// readyStorage is about durability: the journal while it has room, else NATS.
+func (b *bridge) readyStorage() (name, state string, ok bool) {
+	s := b.publisher.Status()
+	if s.Journal == nil {
+		if !s.Connected {
+			return "storage", "no journal, and NATS is away: " + said(s.Problem), false
+		}
+		return "storage", "no journal, NATS is connected", true
+	}
+	state = fmt.Sprintf("journal holds %d bytes in %d records, %d not in the stream", s.Journal.Bytes, s.Journal.Records, s.Waiting)
+	switch {
+	case s.Journal.Failing:
+		return "storage", state + "; the disk refuses writes", false
+	case s.Journal.Full && !s.Sending:
+		return "storage", state + "; it is full and NATS is away: " + said(s.Problem), false
+	}
+	return "storage", state, true
+}
+
+// stateOfNATS says what is not well with NATS while the journal stands in.
+func (b *bridge) stateOfNATS() (name, state string) {
+	s := b.publisher.Status()
+	switch {
+	case !s.Connected:
+		return "nats", "away: " + said(s.Problem)
+	case !s.Sending:
+		return "nats", "connected, but publishing fails: " + said(s.Problem)
+	case len(s.Differences) > 0:
+		return "stream", "not as configured: " + strings.Join(s.Differences, "; ")
+	}
+	return "", ""
+}
+
+// said is what NATS said last, on one line.
+func said(err error) string {
+	if err == nil {
+		return "no error reported"
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
+}
+
+// withoutCredentials takes user and password out of NATS URLs.
+func withoutCredentials(urls string) string {
+	list := strings.Split(urls, ",")
+	for i, text := range list {
+		if u, err := url.Parse(strings.TrimSpace(text)); err == nil && u.User != nil {
+			u.User = nil
+			list[i] = u.String()
+		}
+	}
+	return strings.Join(list, ",")
+}
+
+// buildInfo is the metric that says which build runs.
+func buildInfo() prometheus.Collector {
+	v := thisBuild()
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name:        "acsbridge_build_info",
+		Help:        "1, labelled with the build that runs.",
+		ConstLabels: prometheus.Labels{"version": v.Version, "goversion": v.Go},
+	})
+	g.Set(1)
+	return g
+}

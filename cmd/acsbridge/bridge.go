@@ -1,0 +1,263 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/publish/embedded"
+	"github.com/acsbridge/acsbridge/publish/journal"
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+// bridge is the worker: its rooms, wired from the last to the first.
+type bridge struct {
+	settings *settings
+	logger   *slog.Logger
+
+	callbacks, admin net.Listener
+	nats             *embedded.Server // nil with an external NATS
+	link             *publish.Link
+	publisher        *publish.Publisher
+	verifier         *verify.Verifier
+	handler          *ingest.Handler
+	registry         *prometheus.Registry
+	stopping         atomic.Bool
+}
+
+// newBridge binds the listeners and builds the rooms. Neither NATS nor the key
+// server need be there. Whatever it opened is closed when it fails.
+func newBridge(s *settings, logger *slog.Logger) (b *bridge, err error) {
+	b = &bridge{settings: s, logger: logger, registry: prometheus.NewRegistry()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.close())
+		}
+	}()
+	b.registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifier, b.makeHandler}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+// listen binds first, so that a taken port is known before anything is opened.
+func (b *bridge) listen() (err error) {
+	if b.callbacks, err = net.Listen("tcp", b.settings.Listen); err != nil {
+		return fmt.Errorf("listen for callbacks: %w; another --listen?", err)
+	}
+	if b.admin, err = net.Listen("tcp", b.settings.AdminListen); err != nil {
+		return fmt.Errorf("listen for operators: %w; another --admin-listen?", err)
+	}
+	return nil
+}
+
+// startNATS starts the embedded server when no other is configured.
+func (b *bridge) startNATS() (err error) {
+	s := b.settings
+	config := publish.NATS{
+		URL: s.NatsURL, Context: s.NatsContext,
+		Creds: s.NatsCreds, NKey: s.NatsNkey,
+		User: s.NatsUser, Password: s.natsPassword(), Token: s.natsToken(),
+		CA: s.NatsCA, Cert: s.NatsCert, Key: s.NatsKey,
+		Domain: s.NatsDomain, InboxPrefix: s.NatsInboxPrefix,
+	}
+	if s.embeddedNATS() {
+		b.nats, err = embedded.Start(embedded.Options{
+			Dir: filepath.Join(s.DataDir, "nats"), Listen: s.NatsListen, Logger: b.logger,
+		})
+		if errors.Is(err, embedded.ErrAddressTaken) {
+			return fmt.Errorf("%w; is it a NATS server to use with --nats-url, or another --nats-listen?", err)
+		}
+		if err != nil {
+			return err
+		}
+		config.InProcess = b.nats
+	}
+	b.link, err = publish.Connect(config, b.logger)
+	return err
+}
+
+func (b *bridge) openPublisher() (err error) {
+	s := b.settings
+	opts := publish.Options{
+		Link: b.link,
+		Stream: publish.StreamConfig{
+			Name: s.Stream, Prefix: s.SubjectPrefix, Replicas: s.StreamReplicas.N,
+			MaxAge:   cmp.Or(s.StreamMaxAge.Duration, publish.NoMaxAge),
+			MaxBytes: s.StreamMaxBytes.Bytes, Duplicates: s.StreamDuplicateWindow.Duration,
+			Update: s.StreamUpdate.On,
+		},
+		Dir:     s.DataDir,
+		Journal: journal.Options{MaxBytes: s.JournalMaxBytes.Bytes},
+		AckWait: cmp.Or(s.AckWait.Duration, publish.NoAckWait),
+		Logger:  b.logger, Registerer: b.registry,
+	}
+	if s.Journal == "off" {
+		opts.Dir = ""
+	}
+	if b.nats != nil {
+		opts.KeepAcked = 2 * embedded.SyncInterval
+		opts.Created = embedded.SyncFiles
+	}
+	b.publisher, err = publish.Open(opts)
+	return err
+}
+
+func (b *bridge) makeVerifier() (err error) {
+	s := b.settings
+	config := verify.Config{
+		Issuer: s.Issuer, MetadataURL: s.OIDCConfigURL,
+		// A nanosecond for none: zero means a minute to verify.
+		Leeway: cmp.Or(s.Leeway.Duration, 1), TokenReuse: verify.ReusePolicy(s.TokenReuse),
+		Resources: s.resources(),
+		Logger:    b.logger, Registerer: b.registry,
+	}
+	b.verifier, err = verify.New(config)
+	return err
+}
+
+func (b *bridge) makeHandler() (err error) {
+	b.handler, err = ingest.New(ingest.Config{
+		Path: b.settings.CallbackPath, Verifier: b.verifier, Publisher: b.publisher,
+		MaxInFlight: b.settings.MaxInFlight.N, Logger: b.logger, Registerer: b.registry,
+	})
+	return err
+}
+
+// run serves until ctx ends, then stops from the first room to the last.
+func (b *bridge) run(ctx context.Context) error {
+	tlsConfig, err := b.tls()
+	if err != nil {
+		return errors.Join(err, b.close())
+	}
+	server := ingest.NewServer(b.handler, tlsConfig, b.logger)
+	admin := &http.Server{Handler: b.adminHandler(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+
+	// The rooms outlive ctx: what has been accepted is still finished.
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	var rooms sync.WaitGroup
+	rooms.Go(func() { _ = b.verifier.Run(work) })
+	rooms.Go(func() { b.publisher.Run(work) })
+	failed := make(chan error, 2)
+	go func() { failed <- serve(server, b.callbacks, tlsConfig != nil) }()
+	go func() { failed <- serve(admin, b.admin, false) }()
+	b.logger.Info("acsbridge is running", "callbacks", b.callbackURL(), "admin", "http://"+b.admin.Addr().String(), "nats", b.natsURL(), "data", b.settings.DataDir)
+
+	select {
+	case <-ctx.Done():
+		b.shutDown(server)
+	case err = <-failed:
+	}
+	stopWork()
+	rooms.Wait()
+	_ = admin.Close()
+	_ = server.Close()
+	return errors.Join(err, b.close())
+}
+
+func serve(s *http.Server, l net.Listener, tls bool) (err error) {
+	if tls {
+		err = s.ServeTLS(l, "", "")
+	} else {
+		err = s.Serve(l)
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// shutDown lets the load balancer notice, finishes the requests under way and
+// gives the forwarder the rest of the time. What is not in the stream then
+// stays in the journal for the next start.
+func (b *bridge) shutDown(server *http.Server) {
+	s := b.settings
+	b.logger.Info("stopping: a second signal ends at once", "delay", s.ShutdownDelay.Duration, "timeout", s.ShutdownTimeout.Duration)
+	b.stopping.Store(true)
+	time.Sleep(s.ShutdownDelay.Duration)
+	ctx, cancel := context.WithTimeout(context.Background(), s.ShutdownTimeout.Duration)
+	defer cancel()
+	b.handler.Drain()
+	if err := server.Shutdown(ctx); err != nil {
+		b.logger.Warn("requests were cut off", "error", err)
+	}
+	if !b.publisher.Status().Sending {
+		cancel() // nobody takes records: waiting would not help
+	}
+	if left := b.publisher.Drain(ctx); left > 0 {
+		b.logger.Warn("records stay in the journal for the next start", "records", left)
+	}
+}
+
+// close closes what newBridge opened, from the first room to the last.
+func (b *bridge) close() error {
+	var errs []error
+	for _, l := range []net.Listener{b.callbacks, b.admin} {
+		if l != nil {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if b.publisher != nil {
+		errs = append(errs, b.publisher.Close())
+	}
+	if b.link != nil {
+		b.link.Close()
+	}
+	if b.nats != nil {
+		errs = append(errs, b.nats.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// tls returns the configuration for callbacks over TLS, nil for plain HTTP.
+func (b *bridge) tls() (*tls.Config, error) {
+	if b.settings.TLSCert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(b.settings.TLSCert, b.settings.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// callbackURL is where callbacks go, as seen from this machine.
+func (b *bridge) callbackURL() string {
+	scheme := "http"
+	if b.settings.TLSCert != "" {
+		scheme = "https"
+	}
+	return scheme + "://" + b.callbacks.Addr().String() + b.settings.CallbackPath
+}
+
+// natsURL names the server without the credentials that a URL can hold.
+func (b *bridge) natsURL() string {
+	switch {
+	case b.nats != nil:
+		return "embedded, " + b.nats.ClientURL()
+	case b.settings.NatsContext != "":
+		return "context " + b.settings.NatsContext
+	}
+	return withoutCredentials(b.settings.NatsURL)
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const (
+	// defaultAdmin is where serve has its admin listener unless told otherwise.
+	defaultAdmin = "127.0.0.1:9090"
+	// healthTimeout bounds the whole question; container health checks ask
+	// every few seconds and must not pile up.
+	healthTimeout = 4 * time.Second
+	// maxReadyBody bounds the answer. /readyz is a few lines long.
+	maxReadyBody = 64 << 10
+)
+
+// healthCmd asks a bridge's admin listener whether it is ready. It is the
+// health check of containers, whose image has neither shell nor curl.
+type healthCmd struct {
+	Admin string `help:"Admin listener of the bridge, as host:port or URL." default:"${admin}" env:"ACSBRIDGE_ADMIN_LISTEN" placeholder:"ADDR"`
+}
+
+// Run prints the body of /readyz and fails unless the answer was 200.
+func (c *healthCmd) Run(ctx context.Context, std stdio) error {
+	target, err := c.readyURL()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", target, err)
+	}
+	// No proxy: the admin listener is on this host or in this network.
+	client := http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("%w; is the bridge running with its admin listener there?", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReadyBody))
+	if err != nil {
+		return fmt.Errorf("read the answer of %s: %w", target, err)
+	}
+	if text := strings.TrimSpace(string(body)); text != "" {
+		fmt.Fprintln(std.out, text)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s answered %s", target, resp.Status)
+	}
+	return nil
+}
+
+// readyURL is the address of /readyz at c.Admin.
+func (c *healthCmd) readyURL() (string, error) {
+	base := cmp.Or(c.Admin, defaultAdmin)
+	if !strings.Contains(base, "://") {
+		base = "http://" + base
+	}
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return "", fmt.Errorf("%q is no admin address; write 127.0.0.1:9090 or http://127.0.0.1:9090", c.Admin)
+	}
+	return u.JoinPath("readyz").String(), nil
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// update rewrites golden files instead of comparing with them.
+var update = flag.Bool("update", false, "rewrite golden files; review the diff")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"acsbridge": main})
+}
+
+// TestScripts runs the built binary as testdata/script says.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		UpdateScripts:       *update,
+	})
+}
+
+// ignoreEnvironment keeps the settings of whoever runs the tests out of them.
+func ignoreEnvironment(t *testing.T) {
+	t.Helper()
+	for _, pair := range os.Environ() {
+		name, _, _ := strings.Cut(pair, "=")
+		if strings.HasPrefix(name, envPrefix) || strings.HasPrefix(name, "NATS_") {
+			t.Setenv(name, "") // empty counts as unset
+		}
+	}
+}
+
+// parseServe parses the arguments of serve. The second result is what
+// --print-config wrote.
+func parseServe(t *testing.T, args ...string) (*settings, string, error) {
+	t.Helper()
+	var c serveCmd
+	var out bytes.Buffer
+	parser, err := newParser(&c, stdio{out: &out, err: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parser.Exit = func(int) {}
+	_, err = parser.Parse(args)
+	return &c.settings, out.String(), err
+}
+
+// TestExitStatus tells mistakes from failures.
+func TestExitStatus(t *testing.T) {
+	ignoreEnvironment(t)
+	for _, test := range []struct {
+		args []string
+		want int
+	}{
+		{[]string{"sevre"}, exitUsage},
+		{[]string{"serve", "--lisen"}, exitUsage},
+		{[]string{"serve", "--leeway=x"}, exitUsage},
+		{[]string{"health", "--admin=ftp://127.0.0.1"}, exitFailed},
+	} {
+		var out bytes.Buffer
+		err := run(t.Context(), test.args, stdio{out: &out, err: &out})
+		if err == nil || exitStatus(err) != test.want {
+			t.Errorf("%v: status %d for error %v, want %d", test.args, exitStatus(err), err, test.want)
+		}
+	}
+}
+
+// TestHelpWidth holds every help text to the columns of helpWidth. Only a
+// default that has no place to break at may be longer.
+func TestHelpWidth(t *testing.T) {
+	t.Setenv("COLUMNS", "200")
+	parser, err := newParser(&cli{}, stdio{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range parser.Model.Children {
+		t.Run(command.Name, func(t *testing.T) {
+			var out bytes.Buffer
+			parser, err := newParser(&cli{}, stdio{out: &out, err: &out})
+			if err != nil {
+				t.Fatal(err)
+			}
+			parser.Exit = func(int) {}
+			parser.Parse([]string{command.Name, "--help"}) // help is printed before anything can fail
+			lines := strings.Split(out.String(), "\n")
+			if len(lines) < 4 {
+				t.Fatalf("no help:\n%s", out.String())
+			}
+			for _, line := range lines {
+				if len(line) > helpWidth && strings.Contains(strings.TrimSpace(line), " ") {
+					t.Errorf("%d columns, want at most %d: %s", len(line), helpWidth, line)
+				}
+			}
+		})
+	}
+}

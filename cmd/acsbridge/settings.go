@@ -1,0 +1,177 @@
+package main
+
+import (
+	"github.com/alecthomas/kong"
+
+	"github.com/acsbridge/acsbridge/schemas"
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+// defaultNatsListen is where the nats command looks for a server.
+const defaultNatsListen = "127.0.0.1:4222"
+
+// serveCmd is the worker. Its settings are checked whole before Run is called.
+type serveCmd struct{ settings }
+
+// Help is the text between the summary and the flags of serve --help.
+func (serveCmd) Help() string {
+	return `Every setting is a flag, a variable ACSBRIDGE_<NAME> (--ack-wait is ACSBRIDGE_ACK_WAIT), ` +
+		`and a key of the YAML file that --config names (ack-wait: 100ms). ` +
+		`A flag wins over a variable, a variable over the file. ` +
+		`The nats-* settings also know the variables of the nats command, such as NATS_URL.`
+}
+
+// settings is the configuration of serve. kong fills the exported fields from
+// the command line; what is not there comes from the environment or the YAML
+// file (see [sources]). Values arrive unjudged, and AfterApply then judges
+// them all at once, so a Run only ever sees a configuration without problems.
+//
+// Sizes are in bytes, durations in Go's notation; the text types in
+// settings_values.go say how they are written.
+type settings struct {
+	Config      string `help:"YAML file with settings; also ACSBRIDGE_CONFIG." placeholder:"FILE"`
+	PrintConfig bool   `help:"Print the effective configuration as YAML, without secrets, and exit."`
+
+	callbackSettings `group:"Callbacks (HTTP):"`
+	tokenSettings    `group:"Tokens (JWT):"`
+	natsSettings     `group:"NATS connection:"`
+	streamSettings   `group:"Stream (JetStream):"`
+	journalSettings  `group:"Journal and answers:"`
+	processSettings  `group:"Process:"`
+
+	sources   *sources
+	flags     []*kong.Flag      // the settings, in order of declaration
+	audiences []verify.Resource // Resource, parsed
+	password  string            // NatsPassword, or the content of NatsPasswordFile
+	token     string            // NatsToken, or the content of NatsTokenFile
+}
+
+// callbackSettings is where and how callbacks and operators reach the bridge.
+type callbackSettings struct {
+	Listen       string `help:"Address for callbacks." default:"127.0.0.1:8080" placeholder:"ADDR"`
+	CallbackPath string `help:"Path of the callback URL; paths below it are taken too." default:"/callbacks" placeholder:"PATH"`
+	TLSCert      string `help:"Certificate chain (PEM) for --listen. Without it: plain HTTP, for a TLS proxy in front." placeholder:"FILE"`
+	TLSKey       string `help:"Private key (PEM) of --tls-cert." placeholder:"FILE"`
+	AdminListen  string `help:"Address for /livez, /readyz and /metrics. It asks for no password: keep it private." default:"${admin}" placeholder:"ADDR"`
+}
+
+// tokenSettings is which tokens are good.
+type tokenSettings struct {
+	Resource      []string `help:"ACS resource to take callbacks for: a name for NATS subjects and the immutable resource id. Repeatable, at least one." placeholder:"NAME=GUID"`
+	Issuer        string   `help:"Issuer that tokens must name." default:"${issuer}" placeholder:"URL"`
+	OIDCConfigURL string   `name:"oidc-config-url" help:"OpenID metadata document that names the signing keys." default:"${oidc}" placeholder:"URL"`
+	Leeway        duration `help:"Clock skew to forgive, up to 5m." default:"60s" placeholder:"DURATION"`
+	TokenReuse    string   `help:"What to do with a token seen again with another body: report, refuse or off." default:"report" placeholder:"MODE"`
+}
+
+// natsSettings is the way to NATS.
+type natsSettings struct {
+	NatsURL          string `help:"NATS servers, separated by commas. Neither this nor --nats-context: an embedded server." placeholder:"URL"`
+	NatsContext      string `help:"Context of the nats command: its name, or the path of its file." placeholder:"NAME"`
+	NatsCreds        string `help:"Credentials file (JWT and seed)." placeholder:"FILE"`
+	NatsNkey         string `help:"NKey seed file." placeholder:"FILE"`
+	NatsUser         string `help:"User name." placeholder:"NAME"`
+	NatsPassword     secret `help:"Password of --nats-user. Other users of this host can see it; better a file." placeholder:"TEXT"`
+	NatsPasswordFile string `help:"File that holds the password." placeholder:"FILE"`
+	NatsToken        secret `help:"Authentication token. Other users of this host can see it; better a file." placeholder:"TEXT"`
+	NatsTokenFile    string `help:"File that holds the token." placeholder:"FILE"`
+	NatsCA           string `help:"Certificate authorities (PEM) that sign the servers' certificates." placeholder:"FILE"`
+	NatsCert         string `help:"Client certificate (PEM)." placeholder:"FILE"`
+	NatsKey          string `help:"Private key (PEM) of --nats-cert." placeholder:"FILE"`
+	NatsDomain       string `help:"JetStream domain." placeholder:"NAME"`
+	NatsInboxPrefix  string `help:"Prefix of reply subjects, for servers that permit only a private one." placeholder:"SUBJECT"`
+	NatsListen       string `help:"Loopback address of the embedded server." default:"${natsListen}" placeholder:"ADDR"`
+}
+
+// streamSettings is the stream that the bridge creates when it is absent.
+type streamSettings struct {
+	Stream                string   `help:"Stream that holds the events." default:"${stream}" placeholder:"NAME"`
+	SubjectPrefix         string   `help:"First token of every subject." default:"${prefix}" placeholder:"TOKEN"`
+	StreamReplicas        count    `help:"Copies of the stream in the cluster, 1 to 5." default:"1" placeholder:"N"`
+	StreamMaxAge          duration `help:"How long events are kept; 0s keeps them for ever." default:"72h" placeholder:"DURATION"`
+	StreamMaxBytes        size     `help:"Size at which the oldest events go; 0 sets no limit." default:"0" placeholder:"SIZE"`
+	StreamDuplicateWindow duration `help:"How long the stream knows a repeated event, 1m to 24h. One event costs the server about 180 bytes of memory as long." default:"10m" placeholder:"DURATION"`
+	StreamUpdate          toggle   `help:"Change a stream that differs from these settings. Without it the difference is only reported."`
+}
+
+// journalSettings is what happens between a callback and its answer.
+type journalSettings struct {
+	DataDir         string   `help:"Directory of the journal, the dead letters and the embedded server." default:"acsbridge-data" placeholder:"DIR"`
+	Journal         string   `help:"on: 200 means synced to disk here. off: 200 means stored by NATS; needs an external NATS." default:"on" placeholder:"on|off"`
+	JournalMaxBytes size     `help:"Size at which the journal is full and callbacks are answered 503." default:"1GiB" placeholder:"SIZE"`
+	AckWait         duration `help:"How long an answer waits for NATS once the journal has the event, up to 4s." default:"250ms" placeholder:"DURATION"`
+	MaxInFlight     count    `help:"Callbacks worked on at a time; more are answered 503." default:"512" placeholder:"N"`
+}
+
+// processSettings is how the process stops and logs.
+type processSettings struct {
+	ShutdownDelay   duration `help:"After SIGTERM: how long to go on serving while /readyz says no, up to 5m." default:"0s" placeholder:"DURATION"`
+	ShutdownTimeout duration `help:"After that: how long requests and forwarding may take to finish, 1s to 10m." default:"20s" placeholder:"DURATION"`
+	LogFormat       string   `help:"text, json, or auto: text on a terminal, else JSON." default:"auto" placeholder:"FORMAT"`
+	LogLevel        string   `help:"debug, info, warn or error." default:"info" placeholder:"LEVEL"`
+}
+
+// defaults are the default values that the tags of [settings] refer to.
+func defaults() kong.Vars {
+	return kong.Vars{
+		"admin":      defaultAdmin,
+		"issuer":     verify.DefaultIssuer,
+		"oidc":       verify.DefaultMetadataURL,
+		"natsListen": defaultNatsListen,
+		"stream":     schemas.Stream,
+		"prefix":     schemas.SubjectPrefix,
+	}
+}
+
+// resources are the ACS resources to take callbacks for.
+func (s *settings) resources() []verify.Resource { return s.audiences }
+
+// natsPassword is the password, whether given as such or as a file.
+func (s *settings) natsPassword() string { return s.password }
+
+// natsToken is the token, whether given as such or as a file.
+func (s *settings) natsToken() string { return s.token }
+
+// embeddedNATS reports whether the bridge runs a NATS server of its own.
+func (s *settings) embeddedNATS() bool { return s.NatsURL == "" && s.NatsContext == "" }
+
+// BeforeResolve makes kong ask the environment and the file for what is not on
+// the command line. kong calls it; its own env tags cannot do this job, since
+// it lets a resolver win over them: the file would win over the environment.
+func (s *settings) BeforeResolve(ctx *kong.Context) error {
+	for _, flag := range ctx.Flags() {
+		if isSetting(flag.Name) {
+			s.flags = append(s.flags, flag)
+		}
+		if flag.Name == "config" {
+			s.Config, _ = ctx.FlagValue(flag).(string)
+		}
+	}
+	s.sources = newSources(ctx.Model, s.flags, s.Config)
+	ctx.AddResolver(s.sources)
+	return nil
+}
+
+// AfterApply refuses a configuration with problems, naming all of them, and
+// answers --print-config. kong calls it when all values are in place.
+func (s *settings) AfterApply(app *kong.Kong) error {
+	if problems := s.problems(); len(problems) > 0 {
+		return configError(problems)
+	}
+	if s.PrintConfig {
+		if err := s.print(app.Stdout); err != nil {
+			return err
+		}
+		app.Exit(0)
+	}
+	return nil
+}
+
+// isSetting tells the settings from the flags that only the command line has.
+func isSetting(flag string) bool {
+	switch flag {
+	case "help", "config", "print-config":
+		return false
+	}
+	return true
+}

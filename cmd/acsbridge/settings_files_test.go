@@ -1,0 +1,76 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// writePair makes a self-signed certificate and its key.
+func writePair(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	signed, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(kind string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
+	return writeFile(t, "cert.pem", block("CERTIFICATE", signed)), writeFile(t, "key.pem", block("PRIVATE KEY", pkcs8))
+}
+
+// TestKeyPairs checks both pairs of certificate and key: taken when they fit,
+// refused when they do not, or when all users can read the key.
+func TestKeyPairs(t *testing.T) {
+	ignoreEnvironment(t)
+	cert, key := writePair(t)
+	other, open := writePair(t)
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, names := range [][2]string{{"tls-cert", "tls-key"}, {"nats-cert", "nats-key"}} {
+		for _, test := range []struct{ cert, key, setting, fault string }{
+			{cert, key, "", ""},
+			{other, key, names[0], "private key does not match"},
+			{key, key, names[0], "tls: "},
+			{other, open, names[1], "run chmod o="},
+			{cert + "x", key, names[0], "no such file"},
+			{cert, key + "x", names[1], "no such file"},
+		} {
+			_, _, err := parseServe(t, "--resource=contoso="+testGUID, "--nats-url=n",
+				"--"+names[0]+"="+test.cert, "--"+names[1]+"="+test.key)
+			problems, _ := errors.AsType[configError](err)
+			switch {
+			case test.fault == "" && err == nil:
+			case len(problems) != 1 || problems[0].setting != test.setting || !strings.Contains(problems[0].fault, test.fault):
+				t.Errorf("%s %s: error %v, want %s: …%s…", test.cert, test.key, err, test.setting, test.fault)
+			}
+		}
+	}
+}
+
+// TestAuthorities checks that a file of certificates is taken.
+func TestAuthorities(t *testing.T) {
+	ignoreEnvironment(t)
+	cert, _ := writePair(t)
+	if _, _, err := parseServe(t, "--resource=contoso="+testGUID, "--nats-url=n", "--nats-ca="+cert); err != nil {
+		t.Error(err)
+	}
+}

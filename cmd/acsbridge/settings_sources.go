@@ -1,0 +1,172 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// envPrefix starts every variable of ours. A variable that has it and is no
+// setting is a mistake, most likely of spelling.
+const envPrefix = "ACSBRIDGE_"
+
+// sources finds the settings that are not on the command line, in the
+// environment first and then in the YAML file, and remembers where each came
+// from. It is a kong resolver.
+type sources struct {
+	env      map[string]string    // variable → value, empty ones left out
+	file     map[string]fileValue // setting → value
+	origin   map[string]string    // setting → where it came from
+	problems []problem            // variables and keys that are no settings
+}
+
+// newSources reads the environment, and the file at path unless that is empty
+// and no variable names one.
+func newSources(app *kong.Application, settings []*kong.Flag, path string) *sources {
+	s := &sources{env: map[string]string{}, origin: map[string]string{}}
+	for _, pair := range os.Environ() {
+		name, value, _ := strings.Cut(pair, "=")
+		// Compose files pass ${NAME:-} as an empty variable: that is unset.
+		if value != "" {
+			s.env[name] = value
+		}
+	}
+	s.checkVariables(app, settings)
+	origin := "flag --config"
+	if path == "" {
+		path, origin = s.variable("config")
+	}
+	if path != "" {
+		s.readFile(path, origin, settings)
+	}
+	return s
+}
+
+// checkVariables looks for variables of ours that nothing reads.
+func (s *sources) checkVariables(app *kong.Application, settings []*kong.Flag) {
+	known := envNames("config")
+	for _, flag := range settings {
+		known = append(known, envNames(flag.Name)...)
+	}
+	for _, command := range app.Children {
+		for _, flag := range command.Flags {
+			known = append(known, flag.Envs...)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.env)) {
+		if strings.HasPrefix(name, envPrefix) && !slices.Contains(known, name) {
+			s.problems = append(s.problems, problem{
+				setting: name, origin: "environment", fault: "no such setting" + closest(name, known),
+			})
+		}
+	}
+}
+
+// readFile takes the settings of the file at path. It notes what is wrong with
+// the file and goes on: the other sources may have more to say.
+func (s *sources) readFile(path, origin string, settings []*kong.Flag) {
+	values, problems, err := readYAML(path, settings)
+	if err != nil {
+		problems = append(problems, problem{setting: "config", origin: origin, fault: err.Error()})
+	}
+	s.file = values
+	s.problems = append(s.problems, problems...)
+}
+
+// Validate has nothing to say: what is wrong with the sources is among the
+// problems.
+func (s *sources) Validate(*kong.Application) error { return nil }
+
+// Resolve returns the value of a flag that is not on the command line, nil
+// when no source has one.
+func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if value, origin := s.variable(flag.Name); value != "" {
+		s.origin[flag.Name] = origin
+		return value, nil
+	}
+	if value, ok := s.file[flag.Name]; ok {
+		s.origin[flag.Name] = value.origin()
+		return value.value, nil
+	}
+	s.origin[flag.Name] = "not set"
+	if flag.HasDefault {
+		s.origin[flag.Name] = "default"
+	}
+	return nil, nil
+}
+
+// variable returns the value of a setting's variable and its name.
+func (s *sources) variable(setting string) (value, name string) {
+	for _, name := range envNames(setting) {
+		if value := s.env[name]; value != "" {
+			return value, name
+		}
+	}
+	return "", ""
+}
+
+// originOf says where the value of a setting came from.
+func (s *sources) originOf(setting string) string {
+	if origin, ok := s.origin[setting]; ok {
+		return origin
+	}
+	return "flag --" + setting // kong resolves only what is not on the command line
+}
+
+// envNames are the variables of a setting; the first that is set counts. The
+// second of a nats-* setting is the one that the nats command reads.
+func envNames(setting string) []string {
+	name := strings.ToUpper(strings.ReplaceAll(setting, "-", "_"))
+	names := []string{envPrefix + name}
+	switch setting {
+	case "nats-url", "nats-context", "nats-creds", "nats-nkey", "nats-user",
+		"nats-password", "nats-token", "nats-ca", "nats-cert", "nats-key":
+		names = append(names, name)
+	}
+	return names
+}
+
+// maxTypos is how far a name may be from the one it was meant to be. kong uses
+// the same number for flags.
+const maxTypos = 2
+
+// closest is the question whether name was meant to be the one of names that
+// is nearest to it, or "" when none is near.
+func closest(name string, names []string) string {
+	best, distance := "", maxTypos+1
+	for _, candidate := range names {
+		if d := editDistance(name, candidate); d < distance {
+			best, distance = candidate, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %s?", best)
+}
+
+// editDistance is the number of bytes to insert, delete or replace to turn a
+// into b (Levenshtein 1966), computed one row of the table at a time.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			replace := diagonal
+			if a[i] != b[j] {
+				replace++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(row[j]+1, row[j+1]+1, replace)
+		}
+	}
+	return row[len(b)]
+}

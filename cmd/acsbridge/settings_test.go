@@ -1,0 +1,289 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+const (
+	testGUID  = "c3b7d7e8-4a3c-4a0b-9c55-0123456789ab"
+	otherGUID = "0f0e0d0c-4a3c-4a0b-9c55-0123456789ab"
+)
+
+// writeFile makes a file that only its owner can read and returns its path.
+func writeFile(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestResourceAlone checks that one resource is a whole configuration, and the
+// defaults that are promised to users.
+func TestResourceAlone(t *testing.T) {
+	ignoreEnvironment(t)
+	s, _, err := parseServe(t, "--resource", "contoso="+testGUID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]any{}
+	for _, flag := range s.flags {
+		if flag.HasDefault || given(flag.Target.Interface()) {
+			got[flag.Name] = fmt.Sprint(flag.Target.Interface())
+		}
+	}
+	want := map[string]any{
+		"listen": "127.0.0.1:8080", "admin-listen": "127.0.0.1:9090", "callback-path": "/callbacks",
+		"issuer":          "https://acscallautomation.communication.azure.com",
+		"oidc-config-url": "https://acscallautomation.communication.azure.com/calling/.well-known/acsopenidconfiguration",
+		"leeway":          "60s", "token-reuse": "report", "nats-listen": "127.0.0.1:4222",
+		"stream": "ACS", "subject-prefix": "acs", "stream-replicas": "1", "stream-max-age": "72h",
+		"stream-max-bytes": "0", "stream-duplicate-window": "10m",
+		"data-dir": "acsbridge-data", "journal": "on", "journal-max-bytes": "1GiB",
+		"ack-wait": "250ms", "max-in-flight": "512", "shutdown-delay": "0s", "shutdown-timeout": "20s",
+		"log-format": "auto", "log-level": "info",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("defaults (-want +got):\n%s", diff)
+	}
+	if !s.embeddedNATS() {
+		t.Error("embeddedNATS() = false without nats-url and nats-context")
+	}
+}
+
+// TestValues checks that texts become the values that they say.
+func TestValues(t *testing.T) {
+	ignoreEnvironment(t)
+	s, _, err := parseServe(t,
+		"--resource", "contoso="+testGUID+",fabrikam="+otherGUID,
+		"--leeway=1m30s", "--journal-max-bytes=2 GiB", "--stream-max-bytes=5242880", "--max-in-flight=7",
+		"--stream-update", "--nats-url=nats://n1:4222,n2", "--nats-user=bridge", "--nats-password=-dashed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []any{s.Leeway.Duration, s.JournalMaxBytes.Bytes, s.StreamMaxBytes.Bytes, s.MaxInFlight.N,
+		s.StreamUpdate.On, s.embeddedNATS(), s.natsPassword(), s.natsToken()}
+	want := []any{90 * time.Second, int64(2 << 30), int64(5 << 20), 7, true, false, "-dashed", ""}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("values (-want +got):\n%s", diff)
+	}
+	resources := []verify.Resource{{Name: "contoso", Audience: testGUID}, {Name: "fabrikam", Audience: otherGUID}}
+	if diff := cmp.Diff(resources, s.resources()); diff != "" {
+		t.Errorf("resources (-want +got):\n%s", diff)
+	}
+}
+
+// TestStrength checks flag over variable over file over default, and the names
+// of the nats command.
+func TestStrength(t *testing.T) {
+	ignoreEnvironment(t)
+	file := writeFile(t, "bridge.yaml", `
+# every source sets some
+resource: [contoso=`+testGUID+`]
+listen: 127.0.0.1:1001
+admin-listen: 127.0.0.1:1002
+callback-path: /file
+nats-url: nats://file
+stream-update: true
+`)
+	t.Setenv("ACSBRIDGE_CONFIG", file)
+	t.Setenv("ACSBRIDGE_LISTEN", "127.0.0.1:2001")
+	t.Setenv("ACSBRIDGE_ADMIN_LISTEN", "127.0.0.1:2002")
+	t.Setenv("ACSBRIDGE_LOG_LEVEL", "") // as compose passes an unset variable
+	t.Setenv("ACSBRIDGE_NATS_USER", "ours")
+	t.Setenv("NATS_USER", "theirs")
+	t.Setenv("NATS_PASSWORD", "s3cret")
+	s, _, err := parseServe(t, "--listen=127.0.0.1:3001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, name := range []string{"listen", "admin-listen", "callback-path", "log-level", "nats-url", "nats-user", "nats-password", "stream-update"} {
+		for _, flag := range s.flags {
+			if flag.Name == name {
+				got[name] = fmt.Sprintf("%v from %s", flag.Target.Interface(), s.sources.originOf(name))
+			}
+		}
+	}
+	want := map[string]string{
+		"listen":        "127.0.0.1:3001 from flag --listen",
+		"admin-listen":  "127.0.0.1:2002 from ACSBRIDGE_ADMIN_LISTEN",
+		"callback-path": "/file from bridge.yaml:6",
+		"log-level":     "info from default",
+		"nats-url":      "nats://file from bridge.yaml:7",
+		"nats-user":     "ours from ACSBRIDGE_NATS_USER",
+		"nats-password": "******** from NATS_PASSWORD",
+		"stream-update": "true from bridge.yaml:8",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+	if got, want := s.natsPassword(), "s3cret"; got != want {
+		t.Errorf("natsPassword() = %q, want %q", got, want)
+	}
+}
+
+// TestConfigFlagWins checks that --config beats ACSBRIDGE_CONFIG.
+func TestConfigFlagWins(t *testing.T) {
+	ignoreEnvironment(t)
+	t.Setenv("ACSBRIDGE_CONFIG", filepath.Join(t.TempDir(), "absent.yaml"))
+	file := writeFile(t, "bridge.yaml", "resource: contoso="+testGUID+"\nstream: CALLS\n")
+	s, _, err := parseServe(t, "--config", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := s.Stream, "CALLS"; got != want {
+		t.Errorf("stream %q, want %q", got, want)
+	}
+}
+
+// TestPrintConfig checks that what --print-config writes is the same
+// configuration when it is read back, and that no secret is in it.
+func TestPrintConfig(t *testing.T) {
+	ignoreEnvironment(t)
+	t.Setenv("NATS_PASSWORD", "s3cret")
+	_, first, err := parseServe(t, "--print-config",
+		"--resource", "contoso="+testGUID, "--resource", "null="+otherGUID, "--stream", "null", "--journal", "off",
+		"--nats-url", "tls://nats.example.net", "--nats-user", "yes: # no", "--stream-update", "--leeway", "0s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(first, "s3cret") || !strings.Contains(first, "# nats-password: ******** # NATS_PASSWORD\n") {
+		t.Errorf("want the password masked and in a comment:\n%s", first)
+	}
+	_, second, err := parseServe(t, "--print-config", "--config", writeFile(t, "bridge.yaml", first))
+	if err != nil {
+		t.Fatalf("read back: %v\n%s", err, first)
+	}
+	if diff := cmp.Diff(withoutOrigins(first), withoutOrigins(second)); diff != "" {
+		t.Errorf("read back (-first +second):\n%s", diff)
+	}
+	if strings.Contains(first, "nats-token:") {
+		t.Errorf("a secret that is not set is printed:\n%s", first)
+	}
+	if want := `nats-user: 'yes: # no' # flag --nats-user`; !strings.Contains(first, want) {
+		t.Errorf("want the line %s:\n%s", want, first)
+	}
+}
+
+// withoutOrigins cuts the comment off each line.
+func withoutOrigins(text string) []string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if at := strings.LastIndex(line, " # "); at >= 0 {
+			lines[i] = line[:at]
+		}
+	}
+	return lines
+}
+
+// TestSecretsStaySecret breaks the configuration around secrets in each way
+// that makes an error, and looks for them in everything that is printed.
+func TestSecretsStaySecret(t *testing.T) {
+	const hidden = "hunter2"
+	file := func(text string) string { return writeFile(t, "bridge.yaml", text) }
+	tests := map[string][]string{
+		"flag without its equals sign": {"--nats-password", "-" + hidden},
+		"long flag for a value":        {"--nats-token", "--" + hidden},
+		"two logins":                   {"--nats-url=x", "--nats-token=" + hidden, "--nats-password=" + hidden},
+		"no server":                    {"--nats-token=" + hidden},
+		"login in a URL":               {"--nats-url=nats://user:" + hidden + "@host:4222"},
+		"login in a broken URL":        {"--nats-url=nats://user:" + hidden + "%zz@host:4222"},
+		"login in the issuer":          {"--issuer=https://user:" + hidden + "@host"},
+		"login in a broken issuer":     {"--issuer=https://user:" + hidden + "%zz@host"},
+		"login in the metadata URL":    {"--oidc-config-url=https://user:" + hidden + "@host"},
+		"connection string":            {"--resource=endpoint=https://contoso.example/;accesskey=" + hidden},
+		"key for an audience":          {"--resource=contoso=" + hidden},
+		"no name":                      {"--resource=" + hidden},
+		"list in the file":             {"--config=" + file("nats-password: ["+hidden+"]")},
+		"mapping in the file":          {"--config=" + file("nats-password: {a: "+hidden+"}")},
+		"reference in the file":        {"--config=" + file("nats-password: *"+hidden)},
+		"twice in the file":            {"--config=" + file("nats-password: "+hidden+"\nnats-password: "+hidden)},
+		"broken file":                  {"--config=" + file("nats-password: "+hidden+": x")},
+		"two lines in a file":          {"--nats-url=x", "--nats-user=u", "--nats-password-file=" + file(hidden+"\n"+hidden)},
+	}
+	for name, args := range tests {
+		t.Run(name, func(t *testing.T) {
+			ignoreEnvironment(t)
+			s, out, err := parseServe(t, append([]string{"--print-config"}, args...)...)
+			if err == nil {
+				t.Fatal("no error")
+			}
+			printed := fmt.Sprintf("%s %v %+v %#v %s", out, err, s.NatsPassword, s.NatsToken, s.NatsToken)
+			if strings.Contains(printed, hidden) {
+				t.Errorf("secret printed: %s", printed)
+			}
+		})
+	}
+}
+
+// TestSecretNeedsValue checks that a secret never swallows the next flag.
+func TestSecretNeedsValue(t *testing.T) {
+	ignoreEnvironment(t)
+	for _, args := range [][]string{{"--nats-token"}, {"--nats-token", "--nats-url=n"}, {"--nats-token", "-x"}} {
+		_, _, err := parseServe(t, append([]string{"--resource=contoso=" + testGUID}, args...)...)
+		if want := "--nats-token: needs a value"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: error %v, want %s", args, err, want)
+		}
+	}
+}
+
+// TestVariablesOfOtherCommands checks that serve leaves alone what another
+// command reads, and gives it for a suggestion.
+func TestVariablesOfOtherCommands(t *testing.T) {
+	ignoreEnvironment(t)
+	t.Setenv("ACSBRIDGE_PARTY", "true")
+	var grammar struct {
+		Serve serveCmd `cmd:""`
+		Other struct {
+			Party bool `env:"ACSBRIDGE_PARTY"`
+		} `cmd:""`
+	}
+	parser, err := newParser(&grammar, stdio{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"serve", "--resource=contoso=" + testGUID}
+	if _, err := parser.Parse(args); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("ACSBRIDGE_PARTI", "true")
+	if _, err := parser.Parse(args); err == nil || !strings.Contains(err.Error(), "did you mean ACSBRIDGE_PARTY?") {
+		t.Errorf("error %v, want a suggestion", err)
+	}
+}
+
+// TestProblemsAreAllNamed checks that one refusal names the problems of every
+// source at once.
+func TestProblemsAreAllNamed(t *testing.T) {
+	ignoreEnvironment(t)
+	t.Setenv("ACSBRIDGE_LISEN", "127.0.0.1:8080")
+	t.Setenv("ACSBRIDGE_ACK_WAIT", "10s")
+	file := writeFile(t, "bridge.yaml", "leeway: an hour\nstraem: ACS\n")
+	_, _, err := parseServe(t, "--config", file, "--journal=maybe")
+	problems, ok := errors.AsType[configError](err)
+	if !ok {
+		t.Fatalf("error %v, want a configError", err)
+	}
+	want := `bad configuration, nothing was started
+  ACSBRIDGE_LISEN (environment): no such setting; did you mean ACSBRIDGE_LISTEN?
+  straem (bridge.yaml:2): no such setting; did you mean stream?
+  leeway (bridge.yaml:1): "an hour" is no duration; write it like 250ms, 30s or 72h
+  resource (not set): at least one is needed; write NAME=GUID, where GUID is the immutable resource id: az communication show --query immutableResourceId
+  journal (flag --journal): "maybe" is none of on, off
+  ack-wait (ACSBRIDGE_ACK_WAIT): 10s is more than 4s`
+	if diff := cmp.Diff(want, problems.Error()); diff != "" {
+		t.Errorf("error (-want +got):\n%s", diff)
+	}
+}

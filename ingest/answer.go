@@ -1,0 +1,152 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+// Refusals that concern the request itself.
+var (
+	errNotFound   = errors.New("no such path")
+	errMethod     = errors.New("only POST is taken")
+	errMediaType  = errors.New("media type or encoding is not taken")
+	errTooLarge   = errors.New("body is too large")
+	errIncomplete = errors.New("body ended early")
+	errBusy       = errors.New("too many callbacks under way")
+	errDraining   = errors.New("shutting down")
+)
+
+// retryAfter is what 503 asks of the sender, in seconds. ACS's own schedule is
+// unpublished; Event Grid's begins at 10 s.
+const retryAfter = "5"
+
+// status turns an error into an answer and a reason for log and metric. It is
+// the only place where that is decided. An error that nobody has classified is
+// ours, so it is 503.
+func status(err error) (code int, reason string) {
+	var refused *verify.RefusedError
+	var bad *malformedError
+	switch {
+	case err == nil:
+		return http.StatusOK, "ok"
+	case errors.As(err, &refused):
+		return http.StatusUnauthorized, string(refused.Reason)
+	case errors.As(err, &bad):
+		return http.StatusBadRequest, string(bad.reason)
+	case errors.Is(err, errNotFound):
+		return http.StatusNotFound, "not_found"
+	case errors.Is(err, errMethod):
+		return http.StatusMethodNotAllowed, "method"
+	case errors.Is(err, errTooLarge):
+		return http.StatusRequestEntityTooLarge, "too_large"
+	case errors.Is(err, errMediaType):
+		return http.StatusUnsupportedMediaType, "media_type"
+	case errors.Is(err, verify.ErrNoKeys):
+		return http.StatusServiceUnavailable, "keys_unavailable"
+	case errors.Is(err, publish.ErrUnavailable):
+		return http.StatusServiceUnavailable, "not_durable"
+	case errors.Is(err, errBusy):
+		return http.StatusServiceUnavailable, "busy"
+	case errors.Is(err, errDraining):
+		return http.StatusServiceUnavailable, "draining"
+	case errors.Is(err, errIncomplete), errors.Is(err, context.Canceled):
+		return http.StatusServiceUnavailable, "incomplete"
+	}
+	return http.StatusServiceUnavailable, "internal"
+}
+
+// answer writes the answer, counts it and logs one line.
+func (c *callback) answer(err error) {
+	code, reason := status(err)
+	c.write(code)
+	took := time.Since(c.received)
+	c.handler.metrics.answer(c.route, code, took)
+	c.log(err, code, reason, took)
+}
+
+func (c *callback) write(code int) {
+	c.answered = true
+	header := c.w.Header()
+	switch code {
+	case http.StatusUnauthorized:
+		header.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+	case http.StatusMethodNotAllowed:
+		header.Set("Allow", http.MethodPost)
+	case http.StatusServiceUnavailable:
+		header.Set("Retry-After", retryAfter)
+	}
+	// What follows a refused request, or one framed by Transfer-Encoding, may
+	// be something that a proxy took for its body. HTTP/2 has no such doubt.
+	if c.r.ProtoMajor == 1 && (code != http.StatusOK || len(c.r.TransferEncoding) > 0) {
+		header.Set("Connection", "close")
+	}
+	c.w.WriteHeader(code)
+}
+
+// log writes at most one line, without anything that the sender chose. The
+// sender's faults are for debugging; ours are errors.
+func (c *callback) log(err error, code int, reason string, took time.Duration) {
+	logger, level := c.handler.config.Logger, slog.LevelDebug
+	attrs := []slog.Attr{
+		slog.String("route", c.route), slog.Int("status", code), slog.String("reason", reason),
+		slog.Int("events", c.events), slog.Duration("duration", took),
+	}
+	if c.resource != "" {
+		attrs = append(attrs, slog.String("resource", c.resource))
+	}
+	if code >= 500 && !errors.Is(err, errDraining) && !errors.Is(err, errIncomplete) {
+		ok, held := c.handler.quiet.allow(time.Now())
+		if !ok {
+			return
+		}
+		level = slog.LevelError
+		attrs = append(attrs, slog.Any("error", err), slog.Int("suppressed", held))
+	}
+	if ctx := context.Background(); logger.Enabled(ctx, level) {
+		logger.LogAttrs(ctx, level, "callback", attrs...)
+	}
+}
+
+// recoverPanic turns a fault of ours into 500 and closes the connection. The
+// stack names functions, not values.
+func (c *callback) recoverPanic() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	c.handler.metrics.panics.Inc()
+	c.handler.config.Logger.Error("panic in a handler", "stack", string(debug.Stack()))
+	if c.answered {
+		panic(http.ErrAbortHandler)
+	}
+	c.write(http.StatusInternalServerError)
+	c.handler.metrics.answer(c.route, http.StatusInternalServerError, time.Since(c.received))
+}
+
+// quiet lets one line a second through, so that an outage does not fill the
+// disk with log lines.
+type quiet struct {
+	mu   sync.Mutex
+	next time.Time
+	held int
+}
+
+func (q *quiet) allow(now time.Time) (ok bool, held int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if now.Before(q.next) {
+		q.held++
+		return false, 0
+	}
+	q.next = now.Add(time.Second)
+	held, q.held = q.held, 0
+	return true, held
+}

@@ -1,0 +1,271 @@
+package ingest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// Bounds of a callback. ACS sends one event of about 900 bytes; an event with
+// 350 participants has about 100 KB.
+const (
+	// MaxBody is the size of a body in bytes.
+	MaxBody = 256 << 10
+	// MaxEvents is the number of events in a body.
+	MaxEvents = 100
+	// MaxDepth is how deep objects and arrays may nest, the outermost included.
+	MaxDepth = 64
+	// MaxTokens bounds the JSON tokens of a body: names, values, brackets.
+	MaxTokens = 50_000
+)
+
+// Reason says why a body is no callback. The set is closed: it is a metric
+// label and the last token of a quarantine subject.
+type Reason string
+
+// Reasons for quarantine.
+const (
+	NotJSON         Reason = "not_json"         // syntax, or more than one document
+	NotUTF8         Reason = "not_utf8"         // RFC 8259, section 8.1
+	DuplicateMember Reason = "duplicate_member" // RFC 8259, section 4: parsers disagree
+	TooDeep         Reason = "too_deep"         // more than MaxDepth levels
+	TooManyTokens   Reason = "too_many_tokens"  // more than MaxTokens
+	TooManyEvents   Reason = "too_many_events"  // more than MaxEvents
+	NoEvents        Reason = "no_events"        // an empty array
+	NotCloudEvents  Reason = "not_cloudevents"  // id, source or type missing, or another specversion
+)
+
+// Reasons lists the closed set.
+func Reasons() []Reason {
+	return []Reason{NotJSON, NotUTF8, DuplicateMember, TooDeep, TooManyTokens, TooManyEvents, NoEvents, NotCloudEvents}
+}
+
+// malformedError reports a body that is no callback. The text never quotes it.
+type malformedError struct {
+	reason Reason
+	detail string // for the debug log: a position or an attribute's name
+}
+
+func (e *malformedError) Error() string { return string(e.reason) + ": " + e.detail }
+
+func malformed(reason Reason, format string, args ...any) error {
+	return &malformedError{reason, fmt.Sprintf(format, args...)}
+}
+
+// decode reads a callback's body: an array of CloudEvents in the JSON format,
+// or a single one. Each event keeps its exact bytes, which share body's
+// memory. Types are an open set, and nothing in data is required. All errors
+// are malformedErrors.
+func decode(body []byte) ([]schemas.Event, error) {
+	if err := scan(body); err != nil {
+		return nil, err
+	}
+	d := jsontext.NewDecoder(bytes.NewBuffer(body))
+	var events []schemas.Event
+	var err error
+	if d.PeekKind() == '[' {
+		events, err = decodeArray(d, body)
+	} else {
+		events = make([]schemas.Event, 1)
+		err = decodeEvent(d, body, &events[0])
+	}
+	if err == nil {
+		err = decodeEnd(d)
+	}
+	if err != nil {
+		return nil, classify(err)
+	}
+	return events, nil
+}
+
+// scan bounds depth and tokens before anything is decoded, and wants UTF-8.
+// It runs over strings without looking at their escapes; whether the brackets
+// match is the decoder's affair.
+func scan(body []byte) error {
+	if !utf8.Valid(body) {
+		return malformed(NotUTF8, "body has bytes that are no UTF-8")
+	}
+	depth, tokens := 0, 1
+	for i := 0; i < len(body); i++ {
+		switch body[i] {
+		case '"':
+			for i++; i < len(body) && body[i] != '"'; i++ {
+				if body[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			tokens++
+			if depth++; depth > MaxDepth {
+				return malformed(TooDeep, "more than %d levels", MaxDepth)
+			}
+		case '}', ']':
+			depth--
+			tokens++
+		case ',', ':':
+			tokens++
+		}
+	}
+	if tokens > MaxTokens {
+		return malformed(TooManyTokens, "more than %d tokens", MaxTokens)
+	}
+	return nil
+}
+
+func decodeArray(d *jsontext.Decoder, body []byte) ([]schemas.Event, error) {
+	if _, err := d.ReadToken(); err != nil {
+		return nil, err
+	}
+	events := make([]schemas.Event, 0, 1)
+	for d.PeekKind() != ']' {
+		if len(events) == MaxEvents {
+			return nil, malformed(TooManyEvents, "more than %d events", MaxEvents)
+		}
+		var e schemas.Event
+		if err := decodeEvent(d, body, &e); err != nil {
+			return nil, err
+		}
+		events = append(events, e)
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return nil, err
+	}
+	if len(events) == 0 {
+		return nil, malformed(NoEvents, "the array is empty")
+	}
+	return events, nil
+}
+
+// decodeEnd makes sure that nothing but space follows.
+func decodeEnd(d *jsontext.Decoder) error {
+	_, err := d.ReadToken()
+	switch {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil:
+		return err
+	}
+	return malformed(NotJSON, "something follows the document")
+}
+
+// decodeEvent reads one event: its attributes, and of its data the call id.
+func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Event) error {
+	if k := d.PeekKind(); k != '{' {
+		if _, err := d.ReadToken(); err != nil {
+			return err
+		}
+		return malformed(NotCloudEvents, "an event is no object")
+	}
+	var version string
+	start, end, err := readObject(d, func(name string) error {
+		switch name {
+		case "id":
+			return readString(d, name, &e.ID)
+		case "source":
+			return readString(d, name, &e.Source)
+		case "type":
+			return readString(d, name, &e.Type)
+		case "specversion":
+			return readString(d, name, &version)
+		case "time":
+			return readString(d, name, &e.Time)
+		case "data":
+			return readData(d, e)
+		}
+		return d.SkipValue()
+	})
+	if err != nil {
+		return err
+	}
+	e.Raw = body[start:end:end]
+	return checkEvent(e, version)
+}
+
+// checkEvent holds an event against the attributes that CloudEvents 1.0
+// requires (section 3.1).
+func checkEvent(e *schemas.Event, version string) error {
+	switch {
+	case e.ID == "":
+		return malformed(NotCloudEvents, "id is missing")
+	case e.Source == "":
+		return malformed(NotCloudEvents, "source is missing")
+	case e.Type == "":
+		return malformed(NotCloudEvents, "type is missing")
+	case version != schemas.SpecVersion:
+		return malformed(NotCloudEvents, "specversion is not %s", schemas.SpecVersion)
+	}
+	return nil
+}
+
+// readData finds the call id. Data may be of any JSON type.
+func readData(d *jsontext.Decoder, e *schemas.Event) error {
+	if d.PeekKind() != '{' {
+		return d.SkipValue()
+	}
+	_, _, err := readObject(d, func(name string) error {
+		if name == "callConnectionId" && d.PeekKind() == '"' {
+			return readString(d, name, &e.CallConnectionID)
+		}
+		return d.SkipValue()
+	})
+	return err
+}
+
+// readObject reads an object and calls member with each name; member must
+// consume the value. It returns where the object starts and ends.
+func readObject(d *jsontext.Decoder, member func(name string) error) (start, end int64, err error) {
+	if _, err := d.ReadToken(); err != nil {
+		return 0, 0, err
+	}
+	start = d.InputOffset() - 1 // the bracket
+	for d.PeekKind() == '"' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return 0, 0, err
+		}
+		if err := member(name.String()); err != nil {
+			return 0, 0, err
+		}
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return 0, 0, err
+	}
+	return start, d.InputOffset(), nil
+}
+
+// readString reads an attribute that must be a string.
+func readString(d *jsontext.Decoder, name string, into *string) error {
+	token, err := d.ReadToken()
+	if err != nil {
+		return err
+	}
+	if token.Kind() != '"' {
+		return malformed(NotCloudEvents, "%s is no string", name)
+	}
+	*into = token.String()
+	return nil
+}
+
+// classify turns a decoder's error into a reason. Its text may quote member
+// names of the body, so only the position goes on.
+func classify(err error) error {
+	var known *malformedError
+	if errors.As(err, &known) {
+		return err
+	}
+	reason := NotJSON
+	if errors.Is(err, jsontext.ErrDuplicateName) {
+		reason = DuplicateMember
+	}
+	var syntax *jsontext.SyntacticError
+	if errors.As(err, &syntax) {
+		return malformed(reason, "at byte %d", syntax.ByteOffset)
+	}
+	return malformed(reason, "the document is cut off")
+}

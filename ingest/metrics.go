@@ -1,0 +1,66 @@
+package ingest
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Routes: a closed set, used as a metric label.
+const (
+	routeCallbacks = "callbacks"
+	routeOther     = "other"
+)
+
+// metrics of the ingest room. Labels come from closed sets.
+type metrics struct {
+	requests  *prometheus.CounterVec   // route, code
+	duration  *prometheus.HistogramVec // code
+	malformed *prometheus.CounterVec   // reason
+	panics    prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	return &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "acsbridge_requests_total",
+			Help: "Requests answered, by route (callbacks, other) and status code.",
+		}, []string{"route", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "acsbridge_request_duration_seconds",
+			Help:    "From the arrival of a callback until its answer, by status code.",
+			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}, []string{"code"}),
+		malformed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "acsbridge_malformed_total",
+			Help: "Verified callbacks that were no CloudEvents, by reason.",
+		}, []string{"reason"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_panics_total",
+			Help: "Faults of the bridge itself, answered 500.",
+		}),
+	}
+}
+
+func (m *metrics) register(reg prometheus.Registerer, h *Handler) {
+	if reg == nil {
+		return
+	}
+	for _, reason := range Reasons() {
+		m.malformed.WithLabelValues(string(reason)) // all are visible from the start
+	}
+	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "acsbridge_inflight",
+			Help: "Verified callbacks under way.",
+		}, func() float64 { return float64(h.inFlight.Load()) }))
+}
+
+func (m *metrics) answer(route string, code int, took time.Duration) {
+	label := strconv.Itoa(code)
+	m.requests.WithLabelValues(route, label).Inc()
+	if route == routeCallbacks {
+		m.duration.WithLabelValues(label).Observe(took.Seconds())
+	}
+}

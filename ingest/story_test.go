@@ -1,0 +1,445 @@
+package ingest_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"golang.org/x/tools/txtar"
+
+	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/publish/journal"
+	"github.com/acsbridge/acsbridge/schemas"
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+const audience = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1"),
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*fileStore).flushStreamStateLoop"))
+}
+
+// TestStories runs testdata/stories/*.txtar. A story tells requests and their
+// answers, and what is in the streams afterwards. See the README there.
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/stories/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no stories", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			newStory(t, archive).run(archive)
+		})
+	}
+}
+
+// story is a bridge with real parts: key server, verifier, journal, stream,
+// HTTP server.
+type story struct {
+	t       *testing.T
+	nats    *natstest.Server
+	issuer  *acstest.Issuer
+	bridge  *publish.Publisher
+	address string
+	reasons *reasonLog
+	tokens  map[string]string // one a directive, so that a story can repeat one
+	hangUp  bool              // the sender says nothing more after its request
+
+	request, body []byte
+}
+
+// newStory builds the bridge that a story's settings ask for.
+func newStory(t *testing.T, archive *txtar.Archive) *story {
+	settings := settings(t, archive)
+	s := &story{t: t, nats: natstest.Start(t), reasons: &reasonLog{}, tokens: make(map[string]string), hangUp: settings["hang-up"] == "yes"}
+	logger := slog.New(s.reasons)
+	var err error
+	if s.issuer, err = acstest.NewIssuer(acstest.IssuerOptions{Key: key(t)}); err != nil {
+		t.Fatal(err)
+	}
+	verifier, err := verify.New(verify.Config{
+		Issuer: s.issuer.Name(), MetadataURL: s.issuer.MetadataURL(), Transport: s.issuer.Transport(),
+		Resources:  []verify.Resource{{Name: "contoso", Audience: audience}},
+		TokenReuse: verify.ReusePolicy(settings["token-reuse"]),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if settings["nats"] == "away" {
+		s.nats.Stop()
+	}
+	link, err := publish.Connect(publish.NATS{URL: s.nats.URL()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts := publish.Options{Link: link, Dir: t.TempDir(), AckWait: time.Minute}
+	switch settings["journal"] {
+	case "full":
+		opts.Journal = journal.Options{MaxBytes: 10}
+	case "off":
+		opts.Dir = ""
+	}
+	if s.bridge, err = publish.Open(opts); err != nil {
+		t.Fatal(err)
+	}
+	config := ingest.Config{Verifier: verifier, Publisher: s.bridge, Logger: logger}
+	if settings["max-in-flight"] == "none" {
+		config.MaxInFlight = -1
+	}
+	handler, err := ingest.New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if settings["draining"] == "yes" {
+		handler.Drain()
+	}
+	s.serve(handler, func(ctx context.Context) {
+		if settings["keys"] != "away" {
+			_ = verifier.Run(ctx)
+		}
+	}, link)
+	if settings["keys"] != "away" {
+		natstest.Until(t, func() bool { return verifier.Keys().Held > 0 })
+	}
+	return s
+}
+
+// serve runs the parts until the test ends.
+func (s *story) serve(handler http.Handler, keys func(context.Context), link *publish.Link) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.address = listener.Addr().String()
+	server := ingest.NewServer(handler, nil, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = server.Serve(listener) })
+	wg.Go(func() { s.bridge.Run(ctx) })
+	wg.Go(func() { keys(ctx) })
+	s.t.Cleanup(func() {
+		server.Close()
+		cancel()
+		wg.Wait()
+		if err := s.bridge.Close(); err != nil {
+			s.t.Error(err)
+		}
+		link.Close()
+	})
+}
+
+// settings reads the story's "settings" section: lines of "name value".
+func settings(t *testing.T, archive *txtar.Archive) map[string]string {
+	known := []string{"nats", "journal", "keys", "max-in-flight", "draining", "token-reuse", "hang-up"}
+	m := make(map[string]string)
+	for _, f := range archive.Files {
+		if f.Name != "settings" {
+			continue
+		}
+		for line := range strings.Lines(string(f.Data)) {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if !slices.Contains(known, name) {
+				t.Fatalf("setting %q is none of %v", name, known)
+			}
+			m[name] = value
+		}
+	}
+	return m
+}
+
+// run goes through the sections in order. A request is sent when its response
+// section comes.
+func (s *story) run(archive *txtar.Archive) {
+	for _, f := range archive.Files {
+		switch f.Name {
+		case "settings":
+		case "request":
+			s.request, s.body = f.Data, []byte(defaultBody)
+		case "body":
+			s.body = bytes.TrimSuffix(f.Data, []byte("\n"))
+		case "response":
+			s.exchange(string(f.Data))
+		case "reason":
+			if got, want := s.reasons.last(), strings.TrimSpace(string(f.Data)); got != want {
+				s.t.Errorf("reason: got %q, want %q", got, want)
+			}
+		case "published":
+			s.published(schemas.Stream, string(f.Data))
+		case "quarantined":
+			s.published(schemas.QuarantineStream, string(f.Data))
+		case "nats back":
+			s.nats.Restart()
+		default:
+			s.t.Fatalf("section %q is unknown", f.Name)
+		}
+	}
+}
+
+// defaultBody is what a request posts that brings no body section.
+const defaultBody = `[{"id":"e-1","source":"calling/callConnections/c-42","type":"Microsoft.Communication.CallConnected","data":{"callConnectionId":"c-42"},"time":"2026-03-01T12:00:00.1234567+00:00","specversion":"1.0","datacontenttype":"application/json","subject":"calling/callConnections/c-42"}]`
+
+var placeholder = regexp.MustCompile(`\{\{(token[^}]*|x (\d+))\}\}`)
+
+// exchange sends the request and holds the answer against the section: the
+// status, then headers that must be there.
+func (s *story) exchange(want string) {
+	conn, err := net.Dial("tcp", s.address)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := conn.Write(s.wire()); err != nil && !errors.Is(err, net.ErrClosed) {
+		s.t.Log("write:", err) // the answer may come before the body is through
+	}
+	if s.hangUp {
+		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	got, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer got.Body.Close()
+	status, headers, _ := strings.Cut(want, "\n")
+	if text := fmt.Sprint(got.StatusCode); text != strings.TrimSpace(status) {
+		s.t.Errorf("status: got %s, want %s (reason %s)", text, status, s.reasons.last())
+	}
+	for line := range strings.Lines(headers) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		if name == "Connection" { // ReadResponse takes it out
+			if got.Close != (value == "close") {
+				s.t.Errorf("connection: closed %v, want %s", got.Close, value)
+			}
+		} else if diff := cmp.Diff(value, got.Header.Get(name)); diff != "" {
+			s.t.Error(name, diff)
+		}
+	}
+	s.checkEveryAnswer(got)
+}
+
+// checkEveryAnswer holds what is true of all answers.
+func (s *story) checkEveryAnswer(r *http.Response) {
+	if body, err := io.ReadAll(r.Body); err != nil || len(body) != 0 {
+		s.t.Errorf("the answer has a body: %q, %v", body, err)
+	}
+	if refused := r.StatusCode != http.StatusOK; refused && !r.Close {
+		s.t.Error("a refusal left the connection open")
+	}
+	want := map[int]string{401: `Bearer error="invalid_token"`}[r.StatusCode]
+	if got := r.Header.Get("WWW-Authenticate"); got != want {
+		s.t.Errorf("WWW-Authenticate: got %q, want %q", got, want)
+	}
+	want = map[int]string{503: "5"}[r.StatusCode]
+	if got := r.Header.Get("Retry-After"); got != want {
+		s.t.Errorf("Retry-After: got %q, want %q", got, want)
+	}
+}
+
+// wire returns the request's bytes: its lines as they are, with the parts that
+// every request needs unless it brings its own.
+func (s *story) wire() []byte {
+	fill := func(b []byte) []byte {
+		return placeholder.ReplaceAllFunc(b, func(match []byte) []byte {
+			directive := string(match[2 : len(match)-2])
+			var n int
+			if _, err := fmt.Sscanf(directive, "x %d", &n); err == nil {
+				return bytes.Repeat([]byte("x"), n)
+			}
+			return []byte(s.token(directive))
+		})
+	}
+	body := fill(s.body)
+	lines := strings.Split(strings.TrimSpace(string(fill(s.request))), "\n")
+	head := strings.ToLower(strings.Join(lines[1:], "\n"))
+	lines[0] += " HTTP/1.1"
+	lines = append(lines, "Host: bridge.test")
+	switch {
+	case strings.Contains(head, "transfer-encoding: chunked"):
+		body = fmt.Appendf(nil, "%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+	case !strings.Contains(head, "content-length:"):
+		lines = append(lines, fmt.Sprintf("Content-Length: %d", len(body)))
+	}
+	return append([]byte(strings.Join(lines, "\r\n")+"\r\n\r\n"), body...)
+}
+
+// token makes the token that a directive describes: "token", then options like
+// aud=other, lifetime=-10m, iss=…, forge=signature|key|unknown-kid|none|hmac,
+// claim.NAME=VALUE, header.NAME=VALUE.
+func (s *story) token(directive string) string {
+	if t, ok := s.tokens[directive]; ok {
+		return t
+	}
+	spec := acstest.TokenSpec{Audience: audience, Claims: map[string]any{}, Header: map[string]any{}}
+	for _, option := range strings.Fields(directive)[1:] {
+		name, value, _ := strings.Cut(option, "=")
+		switch {
+		case name == "n": // only tells two good tokens apart
+		case name == "aud":
+			spec.Audience = value
+		case name == "iss":
+			spec.Issuer = value
+		case name == "lifetime":
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			spec.Lifetime = d
+		case name == "nbf":
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			spec.Claims["nbf"] = time.Now().Add(d).Unix()
+		case name == "forge":
+			spec.Forge = map[string]acstest.Forgery{
+				"signature": acstest.ForgeSignature, "key": acstest.ForgeKey,
+				"unknown-kid": acstest.ForgeUnknownKid, "none": acstest.ForgeAlgNone, "hmac": acstest.ForgeHMAC,
+			}[value]
+		case strings.HasPrefix(name, "header."):
+			spec.Header[strings.TrimPrefix(name, "header.")] = value
+		default:
+			s.t.Fatalf("token option %q is unknown", option)
+		}
+	}
+	token, err := s.issuer.Sign(spec)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.tokens[directive] = token
+	return token
+}
+
+// published holds a stream against the section: one line a message, its
+// subject, then optionally headers as name=value and its payload.
+func (s *story) published(stream, want string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if left := s.bridge.Drain(ctx); left != 0 {
+		s.t.Fatalf("%d records are not in the stream: %v", left, s.bridge.Status().Problem)
+	}
+	lines := strings.Split(strings.TrimSpace(want), "\n")
+	if lines[0] == "" {
+		lines = nil
+	}
+	messages := s.nats.Messages(stream)
+	if len(messages) != len(lines) {
+		s.t.Errorf("stream %s has %d messages, want %d", stream, len(messages), len(lines))
+	}
+	for i := range min(len(messages), len(lines)) {
+		m := messages[i]
+		subject, rest, _ := strings.Cut(lines[i], " ")
+		if m.Subject != subject {
+			s.t.Errorf("message %d: subject %s, want %s", i, m.Subject, subject)
+		}
+		for rest != "" && !strings.HasPrefix(rest, "{") {
+			var field string
+			field, rest, _ = strings.Cut(rest, " ")
+			name, value, _ := strings.Cut(field, "=")
+			if got := m.Header.Get(name); got != value {
+				s.t.Errorf("message %d: %s is %q, want %q", i, name, got, value)
+			}
+		}
+		if rest != "" && rest != string(m.Data) {
+			s.t.Errorf("message %d: payload %s, want %s", i, m.Data, rest)
+		}
+	}
+}
+
+// reasonLog keeps the reason of the last log line, and looks for secrets in
+// every line.
+type reasonLog struct {
+	mu     sync.Mutex
+	reason string
+}
+
+func (l *reasonLog) Enabled(context.Context, slog.Level) bool { return true }
+func (l *reasonLog) WithAttrs([]slog.Attr) slog.Handler       { return l }
+func (l *reasonLog) WithGroup(string) slog.Handler            { return l }
+
+func (l *reasonLog) Handle(_ context.Context, r slog.Record) error {
+	var line strings.Builder
+	line.WriteString(r.Message)
+	reason := ""
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "reason" {
+			reason = a.Value.String()
+		}
+		fmt.Fprint(&line, " ", a)
+		return true
+	})
+	for _, secret := range []string{"eyJ", "c-42", "callerId", "15550100"} {
+		if strings.Contains(line.String(), secret) {
+			reason = "the log line holds " + secret
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reason = reason
+	return nil
+}
+
+func (l *reasonLog) last() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.reason
+}
+
+// TestEveryReasonHasAStory keeps the stories whole.
+func TestEveryReasonHasAStory(t *testing.T) {
+	told := make(map[string]bool)
+	files, _ := filepath.Glob("testdata/stories/*.txtar")
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range txtar.Parse(b).Files {
+			if f.Name == "reason" {
+				told[strings.TrimSpace(string(f.Data))] = true
+			}
+		}
+	}
+	want := []string{"ok", "not_found", "method", "too_large", "media_type", "keys_unavailable", "not_durable", "busy", "draining", "incomplete"}
+	for _, r := range verify.Reasons() {
+		if r != verify.UnknownKey { // certain only 10 s after a fetch: see package verify
+			want = append(want, string(r))
+		}
+	}
+	for _, r := range ingest.Reasons() {
+		want = append(want, string(r))
+	}
+	for _, r := range want {
+		if !told[r] {
+			t.Errorf("no story ends with the reason %s", r)
+		}
+	}
+}

@@ -1,0 +1,253 @@
+// Package natstest runs real NATS servers with JetStream for tests: in this
+// process, on loopback, with the store in a temporary directory that survives
+// a stop.
+package natstest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Server is a NATS server that can be stopped and started again on the same
+// port and the same store.
+type Server struct {
+	t      testing.TB
+	opts   server.Options
+	server *server.Server
+}
+
+// Start starts a server. It is stopped when the test ends. Functions may
+// change its options first.
+func Start(t testing.TB, change ...func(*server.Options)) *Server {
+	t.Helper()
+	s := &Server{t: t, opts: server.Options{
+		Host: "127.0.0.1", Port: server.RANDOM_PORT,
+		JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
+	}}
+	for _, f := range change {
+		f(&s.opts)
+	}
+	s.Restart()
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Restart stops the server when it runs and starts it again.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Stop()
+	opts := s.opts // the server keeps and changes what it gets
+	srv, err := server.NewServer(&opts)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	srv.Start()
+	if !srv.ReadyForConnections(20 * time.Second) {
+		srv.Shutdown()
+		s.t.Fatal("nats-server does not start")
+	}
+	s.server = srv
+	s.opts.Port = srv.Addr().(*net.TCPAddr).Port
+}
+
+// Stop stops the server. Its store stays.
+func (s *Server) Stop() {
+	if s.server == nil {
+		return
+	}
+	s.server.Shutdown()
+	s.server.WaitForShutdown()
+	s.server = nil
+}
+
+// Wipe removes the store of a stopped server, as a lost disk would.
+func (s *Server) Wipe() { s.opts.StoreDir = s.t.TempDir() }
+
+// Restrict changes the options that the next Restart uses.
+func (s *Server) Restrict(change func(*server.Options)) { change(&s.opts) }
+
+// URL returns where clients connect, also while the server is stopped.
+func (s *Server) URL() string {
+	return "nats://" + net.JoinHostPort(s.opts.Host, strconv.Itoa(s.opts.Port))
+}
+
+// JetStream returns a client's view of the running server.
+func (s *Server) JetStream() jetstream.JetStream {
+	s.t.Helper()
+	nc, err := nats.Connect(s.URL(), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return js
+}
+
+// Messages returns everything that a stream holds, from the first to the last
+// message.
+func (s *Server) Messages(stream string) []*jetstream.RawStreamMsg {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	str, err := s.JetStream().Stream(ctx, stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	state := str.CachedInfo().State
+	var list []*jetstream.RawStreamMsg
+	for seq := max(state.FirstSeq, 1); seq <= state.LastSeq; seq++ {
+		msg, err := str.GetMsg(ctx, seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, name := range []string{jetstream.StreamHeader, jetstream.SequenceHeader, jetstream.SubjectHeader, jetstream.TimeStampHeaer} {
+			msg.Header.Del(name) // of the direct get, not of the message
+		}
+		list = append(list, msg)
+	}
+	return list
+}
+
+// Await returns the messages of a stream once there are n, or fails.
+func (s *Server) Await(stream string, n int) []*jetstream.RawStreamMsg {
+	s.t.Helper()
+	Until(s.t, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		str, err := s.JetStream().Stream(ctx, stream)
+		return err == nil && str.CachedInfo().State.Msgs >= uint64(n)
+	})
+	return s.Messages(stream)
+}
+
+// Until waits for a condition that other processes or goroutines bring about.
+func Until(t testing.TB, ok func() bool) {
+	t.Helper()
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("the condition did not come true within 30 s")
+		}
+	}
+}
+
+// Proxy stands between a client and a server and can lose what the server
+// says.
+type Proxy struct {
+	listener net.Listener
+	target   string
+
+	mu    sync.Mutex
+	deaf  bool
+	conns map[net.Conn]bool
+}
+
+// NewProxy listens on loopback for connections to target (host:port).
+func NewProxy(t testing.TB, target string) *Proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{listener: l, target: target, conns: make(map[net.Conn]bool)}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { p.serve(c) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		p.Cut()
+		wg.Wait()
+	})
+	return p
+}
+
+// URL returns where clients connect.
+func (p *Proxy) URL() string { return "nats://" + p.listener.Addr().String() }
+
+// LoseAnswers makes the proxy swallow what the server says from now on, or
+// stop doing so. What clients say still arrives.
+func (p *Proxy) LoseAnswers(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.deaf = on
+}
+
+// Cut closes every connection.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.Close()
+	}
+}
+
+func (p *Proxy) serve(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	p.mu.Lock()
+	p.conns[client], p.conns[server] = true, true
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		delete(p.conns, client)
+		delete(p.conns, server)
+		p.mu.Unlock()
+	}()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _ = io.Copy(server, client)
+		server.Close()
+	})
+	_, _ = io.Copy(lossy{p, client}, server)
+	client.Close()
+	wg.Wait()
+}
+
+type lossy struct {
+	p *Proxy
+	w io.Writer
+}
+
+func (l lossy) Write(b []byte) (int, error) {
+	l.p.mu.Lock()
+	deaf := l.p.deaf
+	l.p.mu.Unlock()
+	if deaf {
+		return len(b), nil
+	}
+	return l.w.Write(b)
+}

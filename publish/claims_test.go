@@ -1,0 +1,165 @@
+package publish_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/schemas"
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+const audience = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// What a nats-server leaves behind when it is stopped.
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1"),
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*fileStore).flushStreamStateLoop"))
+}
+
+// verified returns claims as only a real verifier makes them.
+var verified = sync.OnceValues(func() (*verify.Claims, error) {
+	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
+	if err != nil {
+		return nil, err
+	}
+	v, err := verify.New(verify.Config{
+		Issuer: issuer.Name(), MetadataURL: issuer.MetadataURL(), Transport: issuer.Transport(),
+		Resources: []verify.Resource{{Name: "contoso", Audience: audience}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = v.Run(ctx)
+	}()
+	defer func() { cancel(); <-done }()
+	token, err := issuer.Sign(acstest.TokenSpec{Audience: audience, Claims: map[string]any{"note": "grüße", "sub": "acs", "jti": "j-1"}})
+	if err != nil {
+		return nil, err
+	}
+	for {
+		claims, err := v.Verify(ctx, token)
+		if err == nil || ctx.Err() != nil {
+			return claims, err
+		}
+	}
+})
+
+func claims(t testing.TB) *verify.Claims {
+	t.Helper()
+	c, err := verified()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// event returns the n-th event of a call.
+func event(call string, n int) schemas.Event {
+	id := fmt.Sprintf("%s-%d", call, n)
+	return schemas.Event{
+		ID: id, Source: "calling/callConnections/" + call, Type: "Microsoft.Communication.PlayCompleted",
+		CallConnectionID: call,
+		Raw:              fmt.Appendf(nil, `{"id":%q,"n":%d}`, id, n),
+	}
+}
+
+func delivery() *publish.Delivery {
+	return &publish.Delivery{ID: uuid.Must(uuid.NewV7()), ReceivedAt: time.Now()}
+}
+
+// bridge is a publisher that runs.
+type bridge struct {
+	*publish.Publisher
+	t    *testing.T
+	stop func() // ends it without draining; safe to call twice
+}
+
+// start opens a publisher on dir and runs it until the test ends.
+func start(t *testing.T, url string, opts publish.Options) *bridge {
+	t.Helper()
+	link, err := publish.Connect(publish.NATS{URL: url}, opts.Logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts.Link = link
+	p, err := publish.Open(opts)
+	if err != nil {
+		link.Close()
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { p.Run(ctx) })
+	b := &bridge{Publisher: p, t: t}
+	b.stop = sync.OnceFunc(func() {
+		cancel()
+		wg.Wait()
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		link.Close()
+	})
+	t.Cleanup(b.stop)
+	return b
+}
+
+// publish makes events from..to of a call durable, one callback each.
+func (b *bridge) publish(call string, from, to int) {
+	b.t.Helper()
+	for n := from; n <= to; n++ {
+		if err := b.Publish(context.Background(), claims(b.t), delivery(), []schemas.Event{event(call, n)}); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// drained waits until the stream has everything.
+func (b *bridge) drained() {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if left := b.Drain(ctx); left != 0 {
+		b.t.Fatalf("%d records left: %v", left, b.Status().Problem)
+	}
+}
+
+// checkStream holds the stream against events from..to of each call: each
+// exactly once, and in order.
+func checkStream(t *testing.T, server *natstest.Server, calls map[string]int) {
+	t.Helper()
+	next := make(map[string]int)
+	total := 0
+	for _, n := range calls {
+		total += n
+	}
+	messages := server.Await(schemas.Stream, total)
+	for _, m := range messages {
+		var call string
+		var n int
+		id := m.Header.Get(schemas.HeaderEventID)
+		if _, err := fmt.Sscanf(id, "%1s-%d", &call, &n); err != nil {
+			t.Fatal(id, err)
+		}
+		next[call]++
+		if n != next[call] {
+			t.Errorf("sequence %d: got event %s when %s-%d was due", m.Sequence, id, call, next[call])
+		}
+	}
+	if len(messages) != total {
+		t.Errorf("stream has %d messages, want %d", len(messages), total)
+	}
+}

@@ -1,0 +1,106 @@
+package publish
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// maxDeadLetters bounds the dead-letter file in bytes. When it is full, a
+// record that belongs there stays in the journal and holds up the ones behind
+// it: better to be late than to lose one.
+const maxDeadLetters = 256 << 20
+
+var errDeadLettersFull = errors.New("dead-letter file is full: take what it holds to a safe place and remove it")
+
+// deadLetter is one line of the dead-letter file: a record that the stream can
+// never take, and why.
+type deadLetter struct {
+	Time       time.Time         `json:"time"`
+	Reason     string            `json:"reason"`
+	Index      uint64            `json:"journalIndex"`
+	ReceivedAt time.Time         `json:"receivedAt,omitzero"`
+	Stream     string            `json:"stream,omitempty"`
+	Subject    string            `json:"subject,omitempty"`
+	Headers    map[string]string `json:"headers,omitempty"`
+	Payload    []byte            `json:"payload,omitempty"` // base64
+}
+
+// deadLetters appends to the dead-letter file, one JSON object a line. The
+// file holds personal data: mode 0600.
+type deadLetters struct {
+	mu   sync.Mutex
+	path string
+	file *os.File // nil until the first one
+	size int64
+}
+
+// add makes one dead letter durable. Safe for concurrent use.
+func (d *deadLetters) add(index uint64, r *record, reason string) error {
+	letter := deadLetter{Time: time.Now().UTC(), Reason: reason, Index: index}
+	if r != nil {
+		letter.ReceivedAt, letter.Stream, letter.Subject, letter.Payload = r.receivedAt, r.stream, r.subject, r.payload
+		letter.Headers = make(map[string]string, len(r.headers))
+		for _, h := range r.headers {
+			letter.Headers[h.name] = h.value
+		}
+	}
+	line, err := json.Marshal(letter)
+	if err != nil {
+		return fmt.Errorf("encode dead letter: %w", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.open(); err != nil {
+		return fmt.Errorf("open dead-letter file: %w", err)
+	}
+	if d.size+int64(len(line)) > maxDeadLetters {
+		return errDeadLettersFull
+	}
+	n, err := d.file.Write(append(line, '\n'))
+	d.size += int64(n)
+	if err == nil {
+		err = d.file.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("write dead-letter file: %w", err)
+	}
+	return nil
+}
+
+// open opens the file, again when it has been taken away.
+func (d *deadLetters) open() error {
+	if d.file != nil {
+		if _, err := os.Stat(d.path); err == nil {
+			return nil
+		}
+		if err := d.file.Close(); err != nil {
+			return err
+		}
+		d.file = nil
+	}
+	f, err := os.OpenFile(d.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	d.file, d.size = f, info.Size()
+	return nil
+}
+
+func (d *deadLetters) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.file == nil {
+		return nil
+	}
+	err := d.file.Close()
+	d.file = nil
+	return err
+}

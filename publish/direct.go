@@ -1,0 +1,98 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// directWait bounds the wait for the stream without a journal.
+const directWait = 2 * time.Second
+
+// prepareDirect looks at the streams after each connect until ctx ends, as the
+// forwarder's sessions do.
+func (p *Publisher) prepareDirect(ctx context.Context) {
+	for ctx.Err() == nil {
+		js, err := p.link.JetStream(ctx)
+		if err != nil {
+			return
+		}
+		state, err := p.opts.Stream.prepare(ctx, js)
+		if err != nil && ctx.Err() == nil {
+			p.opts.Logger.Warn("streams could not be prepared, publishing is tried all the same", "error", err)
+		}
+		for _, d := range state.differences {
+			p.opts.Logger.Warn("stream is not as configured (--stream-update changes it)", "stream", p.opts.Stream.Name, "difference", d)
+		}
+		p.link.awaitChange(ctx)
+	}
+}
+
+// order keeps the events of one callback together, and callbacks that are
+// answered one after another in that order.
+type order struct{ sync.Mutex }
+
+// storeDirect publishes the records and waits for every acknowledgement.
+func (p *Publisher) storeDirect(ctx context.Context, encoded [][]byte) error {
+	ctx, cancel := context.WithTimeout(ctx, directWait)
+	defer cancel()
+	js, err := p.link.JetStream(ctx)
+	if err != nil {
+		return fmt.Errorf("NATS is away: %w", err)
+	}
+	records := make([]record, len(encoded))
+	acks := make([]jetstream.PubAckFuture, len(encoded))
+	err = p.launchDirect(js, encoded, records, acks)
+	for i, ack := range acks {
+		if ack == nil {
+			break // launching failed here
+		}
+		err = errors.Join(err, p.settleDirect(ctx, &records[i], ack))
+	}
+	return err
+}
+
+// launchDirect publishes a callback's records behind one another.
+func (p *Publisher) launchDirect(js jetstream.JetStream, encoded [][]byte, records []record, acks []jetstream.PubAckFuture) error {
+	p.order.Lock()
+	defer p.order.Unlock()
+	for i, b := range encoded {
+		var err error
+		if records[i], err = decodeRecord(b); err != nil {
+			return err
+		}
+		if acks[i], err = js.PublishMsgAsync(records[i].message(), jetstream.WithRetryAttempts(0)); err != nil {
+			return fmt.Errorf("publish: %w", err)
+		}
+	}
+	return nil
+}
+
+func (p *Publisher) settleDirect(ctx context.Context, r *record, future jetstream.PubAckFuture) error {
+	select {
+	case ack := <-future.Ok():
+		if ack.Stream != r.stream || ack.Sequence == 0 {
+			return fmt.Errorf("acknowledgement of another stream: %q", ack.Stream)
+		}
+		outcome := "stored"
+		switch {
+		case r.stream == schemas.QuarantineStream:
+			outcome = "quarantined"
+		case ack.Duplicate:
+			outcome = "duplicate"
+		}
+		p.metrics.published.WithLabelValues(r.resource(), outcome).Inc()
+		p.metrics.acked.Observe(time.Since(r.receivedAt).Seconds())
+		return nil
+	case err := <-future.Err():
+		return fmt.Errorf("publish: %w", err)
+	case <-ctx.Done():
+		return fmt.Errorf("no acknowledgement: %w", ctx.Err())
+	}
+}

@@ -1,0 +1,42 @@
+// Package publish makes verified events durable and brings them to NATS
+// JetStream, each exactly once and in order.
+//
+//	Event + Claims → record ─▶ journal (fsync) ─▶ forwarder ─▶ stream
+//	                              └── Publish returns
+//
+// [Publisher.Publish] turns a callback's events into records, one message
+// each, and appends them to the journal. The forwarder is the journal's one
+// reader. It publishes record after record, up to a window of 512 without an
+// acknowledgement, and keeps a cursor behind the last one that the stream has
+// together with all before it. Publish waits for the cursor a short while, so
+// that an answer usually means: in the stream. The journal is always in the
+// path, so recovery is the normal path too.
+//
+// On any failure the forwarder waits until nothing is under way, backs off and
+// begins again at the cursor. What it publishes twice, the stream folds by its
+// Nats-Msg-Id, as long as its duplicate window lasts. Records that may have
+// been sent longer ago than that are in doubt: each of them is looked up in
+// the stream before it is sent again. The cursor is kept in a file, together
+// with an index that no record ever sent is above, so that the same holds
+// after a crash.
+//
+// What happens when something dies:
+//
+//	NATS away             the journal holds the events; Publish does not wait
+//	journal full          ErrUnavailable
+//	disk failing          ErrUnavailable; the journal opens again by itself
+//	bridge killed         the journal holds the events; the next start goes on
+//	record never fits     dead-letter file, with the reason; the rest goes on
+//	record corrupt        dead-letter file; the rest goes on
+//	rights missing        the journal holds the events until they are granted
+//	embedded server loses power
+//	                      the journal keeps acknowledged records for twice the
+//	                      server's sync interval and publishes them again
+//
+// Without a journal, Publish returns when the stream has every event, or with
+// ErrUnavailable after two seconds.
+//
+// Nothing is published without claims, and only package verify can make
+// claims. The journal is trusted: whoever can write it can put events on the
+// stream.
+package publish

@@ -1,0 +1,316 @@
+package publish
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/publish/journal"
+)
+
+// window is how many publishes may be without an acknowledgement. It bounds
+// what is in doubt when the connection breaks.
+const window = 512
+
+const (
+	saveEvery = 100 * time.Millisecond // how old a saved cursor may be
+	// Truncating costs two fsyncs of raft-wal's metadata, during which appends
+	// wait: it is done for many records at once.
+	truncateRecords = 8192
+	truncateEvery   = 10 * time.Second
+)
+
+// forwarder is the one reader of the journal: it publishes the records in
+// their order and moves the cursor behind those that the stream has.
+type forwarder struct {
+	journal *journal.Journal
+	link    *Link
+	stream  StreamConfig
+	cursor  *cursor
+	dead    *deadLetters
+	// keep is how long an acknowledged record stays in the journal: as long as
+	// the stream itself may lose it in a power cut.
+	keep    time.Duration
+	created func() // called once the stream exists; nil afterwards
+	logger  *slog.Logger
+	metrics *metrics
+
+	mu       sync.Mutex
+	position position
+	waiters  map[uint64]chan struct{} // by the index they wait for
+	sending  bool                     // a session is under way and nothing has failed
+	problem  error                    // why the last session ended
+	state    streamState
+	// doubtful is the highest index that may have been sent before the present
+	// session.
+	doubtful uint64
+}
+
+// newForwarder takes up the work where the cursor in the journal left it.
+func newForwarder(f *forwarder) *forwarder {
+	f.waiters = make(map[uint64]chan struct{})
+	f.position = f.cursor.position
+	first, last := f.journal.Bounds()
+	if !f.cursor.valid || f.position.acked > last || f.position.acked+1 < first {
+		f.position.acked = max(first, 1) - 1
+	}
+	if !f.cursor.valid || f.position.reserved < f.position.acked {
+		f.position.reserved = last
+	}
+	f.doubtful = min(max(f.position.reserved, f.position.acked), last)
+	if f.keep > 0 && first > 0 {
+		// The stream may have lost the tail that it acknowledged.
+		f.position.acked = first - 1
+	}
+	f.state = streamState{window: f.stream.Duplicates}
+	return f
+}
+
+// run forwards until ctx ends.
+func (f *forwarder) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { f.keepHouse(ctx) })
+	defer wg.Wait()
+	for attempt := 1; ; attempt++ {
+		js, err := f.link.JetStream(ctx)
+		if err != nil {
+			break
+		}
+		before := f.acked()
+		err = f.session(ctx, js)
+		if ctx.Err() != nil {
+			break
+		}
+		f.fail(err)
+		if f.acked() > before {
+			attempt = 1
+		}
+		select {
+		case <-time.After(backoff(attempt)):
+		case <-ctx.Done():
+		}
+	}
+	f.release()
+}
+
+// fail notes why a session ended and lets those go who wait for it: their
+// events are durable in the journal.
+func (f *forwarder) fail(err error) {
+	f.mu.Lock()
+	f.problem = err
+	f.mu.Unlock()
+	f.release()
+	f.metrics.sessions.WithLabelValues("failed").Inc()
+	f.logger.Warn("forwarding stopped, the journal holds what is left", "error", err, "records", f.lag())
+}
+
+func (f *forwarder) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sending = false
+	for index, done := range f.waiters {
+		close(done)
+		delete(f.waiters, index)
+	}
+}
+
+// prepare looks at the streams before a session. What it finds is reported,
+// but only a publish tells whether publishing works.
+func (f *forwarder) prepare(ctx context.Context, js jetstream.JetStream) {
+	state, err := f.stream.prepare(ctx, js)
+	if err != nil && ctx.Err() == nil {
+		f.logger.Warn("streams could not be prepared, publishing is tried all the same", "error", err)
+	}
+	f.mu.Lock()
+	known := len(f.state.differences)
+	f.state, f.sending, f.problem = state, true, err
+	f.mu.Unlock()
+	if state.exists && f.created != nil {
+		f.created()
+		f.created = nil
+	}
+	if len(state.differences) != known {
+		for _, d := range state.differences {
+			f.logger.Warn("stream is not as configured (--stream-update changes it)", "stream", f.stream.Name, "difference", d)
+		}
+	}
+}
+
+// wait returns when the stream has the record at index, when the forwarder
+// stops making progress, or after at most the given time. It does not wait at
+// all while NATS is away or the forwarder is behind.
+func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration) {
+	f.mu.Lock()
+	behind := f.position.acked+window < index
+	if f.position.acked >= index || !f.sending || behind || !f.link.connected.Load() {
+		f.mu.Unlock()
+		return
+	}
+	done := make(chan struct{})
+	f.waiters[index] = done
+	f.mu.Unlock()
+
+	timer := time.NewTimer(atMost)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	f.mu.Lock()
+	delete(f.waiters, index)
+	f.mu.Unlock()
+}
+
+// advance moves the cursor to index, whose record the stream has (or never
+// will have).
+func (f *forwarder) advance(index, sequence uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.position.acked = index
+	f.position.sequence = max(f.position.sequence, sequence)
+	if done, ok := f.waiters[index]; ok {
+		close(done)
+		delete(f.waiters, index)
+	}
+}
+
+// reserve makes sure that a crash would leave the record at index in doubt,
+// before it is sent.
+func (f *forwarder) reserve(index uint64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if index <= f.position.reserved {
+		return nil
+	}
+	p := f.position
+	p.reserved = index + reserveAhead
+	if err := f.cursor.save(p, true); err != nil {
+		return err
+	}
+	f.position.reserved = p.reserved
+	return nil
+}
+
+func (f *forwarder) acked() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.position.acked
+}
+
+// lag is how many records are not acknowledged.
+func (f *forwarder) lag() uint64 {
+	_, last := f.journal.Bounds()
+	return last - min(f.acked(), last)
+}
+
+// oldest is the age of the oldest record that is not acknowledged, zero when
+// there is none.
+func (f *forwarder) oldest() time.Duration {
+	if f.lag() == 0 {
+		return 0
+	}
+	b, err := f.journal.Read(f.acked() + 1)
+	if err != nil {
+		return 0
+	}
+	at, err := receivedAt(b)
+	if err != nil {
+		return 0
+	}
+	return max(time.Since(at), 0)
+}
+
+// keepHouse saves the cursor and truncates the journal until ctx ends, and
+// once more then.
+func (f *forwarder) keepHouse(ctx context.Context) {
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	t := truncation{keep: f.keep, last: time.Now()}
+	for {
+		select {
+		case <-tick.C:
+			f.report(f.save(false))
+			f.report(f.truncate(&t, false))
+		case <-ctx.Done():
+			f.report(f.save(true))
+			f.report(f.truncate(&t, true))
+			return
+		}
+	}
+}
+
+func (f *forwarder) report(err error) {
+	if err != nil {
+		f.logger.Error("journal upkeep failed", "error", err)
+	}
+}
+
+func (f *forwarder) save(sync bool) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !sync && f.cursor.position == f.position {
+		return nil
+	}
+	return f.cursor.save(f.position, sync)
+}
+
+// truncation decides when and how far the journal is truncated.
+type truncation struct {
+	keep  time.Duration
+	last  time.Time // of the last truncation
+	marks []mark    // with keep: how far the cursor was, and when
+}
+
+type mark struct {
+	at    time.Time
+	acked uint64
+}
+
+// limit returns the index up to which records may go.
+func (t *truncation) limit(now time.Time, acked uint64) uint64 {
+	if t.keep == 0 {
+		return acked
+	}
+	if n := len(t.marks); n == 0 || now.Sub(t.marks[n-1].at) >= time.Second {
+		t.marks = append(t.marks, mark{now, acked})
+	}
+	var limit uint64
+	for len(t.marks) > 0 && now.Sub(t.marks[0].at) >= t.keep {
+		limit = t.marks[0].acked
+		if len(t.marks) == 1 || now.Sub(t.marks[1].at) < t.keep {
+			break
+		}
+		t.marks = t.marks[1:]
+	}
+	return limit
+}
+
+func (f *forwarder) truncate(t *truncation, now bool) error {
+	limit := t.limit(time.Now(), f.acked())
+	first, _ := f.journal.Bounds()
+	if first == 0 || limit <= first {
+		return nil
+	}
+	due := now || limit-first >= truncateRecords || time.Since(t.last) >= truncateEvery || f.journal.Stats().Full
+	if !due {
+		return nil
+	}
+	t.last = time.Now()
+	return f.journal.Truncate(limit)
+}
+
+// refuse sets a record aside that the stream can never take.
+func (f *forwarder) refuse(index uint64, r *record, reason string) error {
+	if err := f.dead.add(index, r, reason); err != nil {
+		return fmt.Errorf("set aside record %d: %w", index, err)
+	}
+	f.metrics.deadLetters.WithLabelValues(reason).Inc()
+	f.logger.Error("record can never be stored and went to the dead-letter file", "index", index, "reason", reason, "file", f.dead.path)
+	return nil
+}

@@ -1,0 +1,297 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/acsbridge/acsbridge/internal/dirlock"
+)
+
+// Errors of [Journal.Append]. None of the records counts as stored.
+var (
+	// ErrFull reports that the journal holds as many bytes as it may.
+	ErrFull = errors.New("journal: full")
+	// ErrFailing reports that the disk refuses writes.
+	ErrFailing = errors.New("journal: disk is failing")
+	// ErrClosed reports an append to a closed journal.
+	ErrClosed = errors.New("journal: closed")
+	// ErrTooLarge reports a record of more than [MaxRecord] bytes.
+	ErrTooLarge = errors.New("journal: record is too large")
+)
+
+const (
+	// MaxRecord is the largest record in bytes. A callback is at most 256 KiB;
+	// the rest is room for headers and for raft-wal, whose segments could not
+	// hold an entry near their own size.
+	MaxRecord = 1 << 20
+
+	defaultMaxBytes    = 1 << 30
+	defaultSegmentSize = 64 << 20 // raft-wal's own default, preallocated
+
+	// maxBatch bounds the records of one fsync, maxBatchBytes their size.
+	maxBatch      = 1024
+	maxBatchBytes = 8 << 20
+
+	// reopenAfter is the pause after a failed append before the log is opened
+	// again, so that a broken disk is not hammered.
+	reopenAfter = time.Second
+)
+
+// Options of a journal. The zero value is good.
+type Options struct {
+	// MaxBytes bounds the records held, in bytes. Zero means 1 GiB. The files
+	// take up to two segments more.
+	MaxBytes int64
+	// SegmentSize is the size of one log file in bytes. Zero means 64 MiB.
+	SegmentSize int
+	// Logger gets what went wrong with the disk. Nil means silence.
+	Logger *slog.Logger
+
+	open func(dir string, segmentSize int, logger *slog.Logger) (store, error)
+}
+
+// Journal is a durable queue of records. See the package comment.
+type Journal struct {
+	dir    string
+	opts   Options
+	unlock func() error
+
+	appends chan *appendRequest
+	changed chan struct{} // capacity 1: there are new records
+	done    chan struct{} // the writer has ended
+	closing context.CancelFunc
+
+	mu    sync.RWMutex // guards store against reopening
+	store store        // nil while the log could not be opened again
+
+	first, last atomic.Uint64 // bounds of what is durable; zero when empty
+	begin, end  atomic.Uint64 // record bytes before first, and up to last
+	queued      atomic.Int64  // record bytes waiting for the writer
+	failing     atomic.Bool
+
+	recent recent
+}
+
+type appendRequest struct {
+	records [][]byte
+	size    int64
+	last    uint64     // index of the last record, set by the writer
+	result  chan error // capacity 1
+}
+
+// Open opens or creates the journal in dir. It reports an error wrapping
+// [dirlock.ErrLocked] when another process has it open.
+func Open(dir string, opts Options) (*Journal, error) {
+	if opts.MaxBytes == 0 {
+		opts.MaxBytes = defaultMaxBytes
+	}
+	if opts.SegmentSize == 0 {
+		opts.SegmentSize = defaultSegmentSize
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.open == nil {
+		opts.open = openWAL
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create journal: %w", err)
+	}
+	unlock, err := dirlock.Acquire(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	j := &Journal{
+		dir: dir, opts: opts, unlock: unlock,
+		appends: make(chan *appendRequest, maxBatch),
+		changed: make(chan struct{}, 1),
+		done:    make(chan struct{}),
+		closing: cancel,
+	}
+	if err := j.load(); err != nil {
+		cancel()
+		return nil, errors.Join(fmt.Errorf("open journal: %w", err), unlock())
+	}
+	go j.write(ctx)
+	return j, nil
+}
+
+// load opens the log and learns its bounds from its first and last record.
+func (j *Journal) load() error {
+	s, err := j.opts.open(j.dir, j.opts.SegmentSize, j.opts.Logger)
+	if err != nil {
+		return err
+	}
+	if err := j.measure(s); err != nil {
+		return errors.Join(err, s.close())
+	}
+	j.mu.Lock()
+	j.store = s
+	j.mu.Unlock()
+	return nil
+}
+
+func (j *Journal) measure(s store) error {
+	first, last, err := s.bounds()
+	if err != nil {
+		return err
+	}
+	if last == 0 {
+		return nil
+	}
+	// A corrupt record at an end has lost its offset: count from its
+	// neighbours, at worst the journal takes itself for smaller than it is.
+	for i := first; i <= last; i++ {
+		if e, err := s.read(i); err == nil {
+			j.begin.Store(e.offset)
+			break
+		}
+	}
+	for i := last; i >= first; i-- {
+		if e, err := s.read(i); err == nil {
+			j.end.Store(e.offset + uint64(len(e.data)))
+			break
+		}
+	}
+	j.first.Store(first)
+	j.last.Store(last)
+	return nil
+}
+
+// Append makes the records durable in this order, all or none, and returns the
+// index of the last one. It returns early with ctx's error when the disk does
+// not answer in time; the records may be stored all the same. Errors: ErrFull,
+// ErrFailing, ErrTooLarge, ErrClosed, ctx's. Records must not be changed
+// afterwards.
+func (j *Journal) Append(ctx context.Context, records ...[]byte) (last uint64, err error) {
+	r := &appendRequest{records: records, result: make(chan error, 1)}
+	for _, rec := range records {
+		if len(rec) > MaxRecord {
+			return 0, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(rec), MaxRecord)
+		}
+		r.size += int64(len(rec))
+	}
+	if j.queued.Add(r.size)+j.Stats().Bytes > j.opts.MaxBytes {
+		j.queued.Add(-r.size)
+		return 0, ErrFull
+	}
+	select {
+	case j.appends <- r:
+	case <-ctx.Done():
+		j.queued.Add(-r.size)
+		return 0, ctx.Err()
+	case <-j.done:
+		j.queued.Add(-r.size)
+		return 0, ErrClosed
+	}
+	select {
+	case err := <-r.result:
+		return r.last, err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-j.done:
+		// The writer answered before it ended, or never saw the request.
+		select {
+		case err := <-r.result:
+			return r.last, err
+		default:
+			return 0, ErrClosed
+		}
+	}
+}
+
+// Read returns the record at index. It must not be changed. Errors:
+// [ErrCorrupt] for a record that is lost, others may pass.
+func (j *Journal) Read(index uint64) ([]byte, error) {
+	if rec, ok := j.recent.get(index); ok {
+		return rec, nil
+	}
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if j.store == nil {
+		return nil, ErrFailing
+	}
+	e, err := j.store.read(index)
+	if err != nil {
+		return nil, fmt.Errorf("read record %d: %w", index, err)
+	}
+	return e.data, nil
+}
+
+// Changed delivers a value when there may be records after those the reader
+// has seen. It is for one reader.
+func (j *Journal) Changed() <-chan struct{} { return j.changed }
+
+// Bounds returns the indexes of the first and last durable record, zeros when
+// there is none.
+func (j *Journal) Bounds() (first, last uint64) { return j.first.Load(), j.last.Load() }
+
+// Truncate forgets the records up to and including index. The newest record
+// stays whatever index says, because the log would lose its count without it.
+func (j *Journal) Truncate(index uint64) error {
+	if last := j.last.Load(); index >= last {
+		index = last - 1
+	}
+	if first := j.first.Load(); first == 0 || index < first {
+		return nil
+	}
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if j.store == nil {
+		return ErrFailing
+	}
+	next, err := j.store.read(index + 1)
+	if err != nil && !errors.Is(err, ErrCorrupt) {
+		return fmt.Errorf("truncate journal: %w", err)
+	}
+	if err := j.store.truncate(index); err != nil {
+		return fmt.Errorf("truncate journal: %w", err)
+	}
+	if next.index != 0 { // unless corrupt: then the size is mended next time
+		j.begin.Store(next.offset)
+	}
+	j.first.Store(index + 1)
+	return nil
+}
+
+// Stats are the journal's figures for metrics and readiness.
+type Stats struct {
+	Records int64 // durable and not truncated
+	Bytes   int64 // their size without framing
+	Full    bool  // at 95 % of its size or more
+	Failing bool  // the last append failed
+}
+
+// Stats returns the journal's present figures.
+func (j *Journal) Stats() Stats {
+	s := Stats{Failing: j.failing.Load()}
+	first, last := j.Bounds()
+	if last == 0 {
+		return s
+	}
+	s.Records = int64(last - first + 1)
+	s.Bytes = int64(j.end.Load() - j.begin.Load())
+	s.Full = s.Bytes >= j.opts.MaxBytes/20*19
+	return s
+}
+
+// Close waits for the appends under way and closes the log.
+func (j *Journal) Close() error {
+	j.closing()
+	<-j.done
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	var err error
+	if j.store != nil {
+		err = j.store.close()
+		j.store = nil
+	}
+	return errors.Join(err, j.unlock())
+}

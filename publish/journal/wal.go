@@ -1,0 +1,215 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
+)
+
+// entry is one record with its place in the log.
+type entry struct {
+	index  uint64 // without gaps
+	offset uint64 // record bytes that the journal took before this one
+	data   []byte
+}
+
+// store is what the journal needs of a log. One goroutine appends and
+// truncates; reads may run beside it.
+type store interface {
+	// append makes the entries durable, all or none. After an error the store
+	// must be closed.
+	append(entries []entry) error
+	// read returns the entry at index, or errNotFound, or ErrCorrupt.
+	read(index uint64) (entry, error)
+	// bounds returns the first and the last index, zeros when empty.
+	bounds() (first, last uint64, err error)
+	// truncate forgets every entry up to and including index.
+	truncate(index uint64) error
+	close() error
+}
+
+var errNotFound = errors.New("journal: no record at this index")
+
+// walStore is the store on hashicorp/raft-wal.
+type walStore struct {
+	log  *wal.WAL
+	meta *metadb.BoltMetaDB
+}
+
+// openWAL opens the log in dir, which must exist and be locked by the caller.
+func openWAL(dir string, segmentSize int, logger *slog.Logger) (store, error) {
+	// The handle is kept because wal.Close leaves the metadata file open and
+	// locked, and a second Open in this process would wait for it for ever.
+	meta := &metadb.BoltMetaDB{}
+	log, err := wal.Open(dir,
+		wal.WithMetaStore(&sealMender{MetaStore: meta, dir: dir, segmentSize: segmentSize}),
+		wal.WithSegmentSize(segmentSize),
+		wal.WithLogger(walLogger(logger)))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open log in %s: %w", dir, err), meta.Close())
+	}
+	return &walStore{log: log, meta: meta}, nil
+}
+
+func (s *walStore) append(entries []entry) error {
+	logs := make([]*raft.Log, len(entries))
+	records := make([]raft.Log, len(entries))
+	for i, e := range entries {
+		records[i] = toLog(e)
+		logs[i] = &records[i]
+	}
+	return s.log.StoreLogs(logs)
+}
+
+func (s *walStore) read(index uint64) (e entry, err error) {
+	// raft-wal's decoder trusts its lengths: a flipped bit in one may panic.
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrCorrupt, p)
+		}
+	}()
+	var l raft.Log
+	err = s.log.GetLog(index, &l)
+	var pathErr *os.PathError
+	switch {
+	case err == nil:
+		return fromLog(&l, index)
+	case errors.Is(err, wal.ErrNotFound):
+		return entry{}, errNotFound
+	case errors.Is(err, wal.ErrClosed), errors.As(err, &pathErr):
+		return entry{}, err
+	}
+	return entry{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
+}
+
+func (s *walStore) bounds() (first, last uint64, err error) {
+	if first, err = s.log.FirstIndex(); err != nil {
+		return 0, 0, err
+	}
+	if last, err = s.log.LastIndex(); err != nil {
+		return 0, 0, err
+	}
+	return first, last, nil
+}
+
+func (s *walStore) truncate(index uint64) error {
+	first, _, err := s.bounds()
+	if err != nil || first == 0 || index < first {
+		return err
+	}
+	return s.log.DeleteRange(first, index)
+}
+
+func (s *walStore) close() error {
+	return errors.Join(s.log.Close(), s.meta.Close())
+}
+
+// sealMender completes the sealing of a segment that a crash interrupted.
+//
+// raft-wal writes a full segment's index block with the last batch and records
+// the seal in its metadata afterwards, in the background. When the process
+// dies in between, the file says sealed and the metadata says open: raft-wal
+// v0.4.0 opens such a log and then refuses every append with ErrSealed, for
+// good. Here the missing metadata is written before raft-wal looks at it.
+type sealMender struct {
+	types.MetaStore
+	dir         string
+	segmentSize int
+}
+
+func (m *sealMender) Load(dir string) (types.PersistentState, error) {
+	state, err := m.MetaStore.Load(dir)
+	if err != nil || len(state.Segments) == 0 {
+		return state, err
+	}
+	tail := &state.Segments[len(state.Segments)-1]
+	if !tail.SealTime.IsZero() {
+		return state, nil
+	}
+	w, err := segment.NewFiler(m.dir, fs.New()).RecoverTail(*tail)
+	if errors.Is(err, os.ErrNotExist) {
+		return state, nil // created only in the metadata: raft-wal copes
+	}
+	if err != nil {
+		return state, err
+	}
+	sealed, indexStart, err := w.Sealed()
+	last := w.LastIndex()
+	if err := errors.Join(err, w.Close()); err != nil || !sealed {
+		return state, err
+	}
+	tail.SealTime = time.Now()
+	tail.IndexStart = indexStart
+	tail.MaxIndex = last
+	state.Segments = append(state.Segments, types.SegmentInfo{
+		ID:         state.NextSegmentID,
+		BaseIndex:  last + 1,
+		MinIndex:   last + 1,
+		SizeLimit:  uint32(m.segmentSize),
+		Codec:      wal.CodecBinaryV1,
+		CreateTime: time.Now(),
+	})
+	state.NextSegmentID++
+	return state, m.CommitState(state)
+}
+
+// rewriteTail writes the newest segment file over itself and syncs it. After a
+// failed fsync Linux counts the lost pages as clean: they read back, yet they
+// are not on the disk, and a later power cut would take the records behind
+// them along. Written again, they are dirty again. Reports an error when the
+// disk still fails.
+func rewriteTail(dir string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "*.wal"))
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	f, err := os.OpenFile(names[len(names)-1], os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	buf := make([]byte, 1<<20)
+	for at := int64(0); ; {
+		n, err := f.ReadAt(buf, at)
+		if _, err := f.WriteAt(buf[:n], at); err != nil {
+			return err
+		}
+		if errors.Is(err, io.EOF) {
+			return f.Sync()
+		}
+		if err != nil {
+			return err
+		}
+		at += int64(n)
+	}
+}
+
+// walLogger hands raft-wal's warnings to our log. They name files, indexes and
+// system errors, never a record.
+func walLogger(logger *slog.Logger) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{
+		Level:       hclog.Warn,
+		DisableTime: true,
+		Output:      slogWriter{logger},
+	})
+}
+
+type slogWriter struct{ logger *slog.Logger }
+
+func (w slogWriter) Write(line []byte) (int, error) {
+	w.logger.Warn("journal log", "message", strings.TrimSpace(string(line)))
+	return len(line), nil
+}

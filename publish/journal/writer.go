@@ -1,0 +1,138 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// write is the journal's only writer: it takes what has queued up during the
+// last fsync, stores it as one batch and releases those who wait for it.
+func (j *Journal) write(ctx context.Context) {
+	defer close(j.done)
+	var w writer
+	for {
+		select {
+		case r := <-j.appends:
+			w.collect(r, j.appends)
+		case <-ctx.Done():
+			// Whoever queued before the end is still served.
+			for len(j.appends) > 0 {
+				w.collect(<-j.appends, j.appends)
+				w.commit(j)
+			}
+			return
+		}
+		w.commit(j)
+	}
+}
+
+// writer holds one batch. Its slices are used again.
+type writer struct {
+	requests []*appendRequest
+	entries  []entry
+	failedAt time.Time // of the last failed append, zero when healthy
+}
+
+func (w *writer) collect(r *appendRequest, more <-chan *appendRequest) {
+	w.requests = append(w.requests[:0], r)
+	records, size := len(r.records), r.size
+	for records < maxBatch && size < maxBatchBytes {
+		select {
+		case r = <-more:
+			w.requests = append(w.requests, r)
+			records += len(r.records)
+			size += r.size
+		default:
+			return
+		}
+	}
+}
+
+// commit stores the batch and answers everybody in it.
+func (w *writer) commit(j *Journal) {
+	err := w.ready(j)
+	if err == nil {
+		err = w.append(j)
+	}
+	for _, r := range w.requests {
+		j.queued.Add(-r.size)
+		r.result <- err
+	}
+	clear(w.requests)
+	clear(w.entries)
+}
+
+// append numbers the records of the batch behind the newest one and makes them
+// durable.
+func (w *writer) append(j *Journal) error {
+	index, offset := j.last.Load(), j.end.Load()
+	w.entries = w.entries[:0]
+	for _, r := range w.requests {
+		for _, rec := range r.records {
+			index++
+			w.entries = append(w.entries, entry{index: index, offset: offset, data: rec})
+			offset += uint64(len(rec))
+		}
+		r.last = index
+	}
+	if err := j.store.append(w.entries); err != nil {
+		w.failedAt = time.Now()
+		j.failing.Store(true)
+		j.opts.Logger.Error("journal: append failed", "records", len(w.entries), "error", err)
+		return fmt.Errorf("%w: %w", ErrFailing, err)
+	}
+	w.failedAt = time.Time{}
+	j.failing.Store(false)
+	j.recent.put(w.entries)
+	if j.first.Load() == 0 {
+		j.begin.Store(w.entries[0].offset)
+		j.first.Store(w.entries[0].index)
+	}
+	j.end.Store(offset)
+	j.last.Store(index)
+	select {
+	case j.changed <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// ready opens the log again when the last append failed and the pause is over:
+// raft-wal's writer is unusable after an error, and what it left behind is
+// settled only when the log is opened. Records of the failed batch that did
+// reach the disk appear then; they were answered with an error, and the sender
+// repeats them under the same message id.
+func (w *writer) ready(j *Journal) error {
+	if w.failedAt.IsZero() {
+		return nil
+	}
+	if time.Since(w.failedAt) < reopenAfter {
+		return ErrFailing
+	}
+	if err := j.reopen(); err != nil {
+		w.failedAt = time.Now()
+		j.opts.Logger.Error("journal: open again after a failed append", "error", err)
+		return fmt.Errorf("%w: %w", ErrFailing, err)
+	}
+	first, last := j.Bounds()
+	j.opts.Logger.Info("journal: open again", "first", first, "last", last)
+	return nil
+}
+
+// reopen closes the log, settles its tail and opens it again.
+func (j *Journal) reopen() error {
+	j.mu.Lock()
+	old := j.store
+	j.store = nil
+	j.mu.Unlock()
+	if old != nil {
+		if err := old.close(); err != nil {
+			j.opts.Logger.Warn("journal: close failed log", "error", err)
+		}
+	}
+	if err := rewriteTail(j.dir); err != nil {
+		return fmt.Errorf("write tail again: %w", err)
+	}
+	return j.load()
+}

@@ -1,0 +1,292 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/natscontext"
+)
+
+// NATS says how to reach the server. The zero value connects to
+// nats://127.0.0.1:4222 without credentials.
+type NATS struct {
+	// URL is one server or several, separated by commas. Context names a
+	// context of the nats command line instead; "" together with UseContext
+	// means the selected one.
+	URL     string
+	Context string
+
+	// One way to log in, or none.
+	Creds          string // credentials file
+	NKey           string // file with an nkey seed
+	User, Password string
+	Token          string
+
+	CA, Cert, Key string // PEM files for TLS
+
+	Domain      string // JetStream domain
+	InboxPrefix string // private inbox prefix; see docs/deployment.md
+
+	// InProcess connects to a server in this process instead of URL.
+	InProcess nats.InProcessConnProvider
+}
+
+const (
+	pingInterval = 5 * time.Second // a half-open connection is found in 15 s
+	maxPings     = 2
+	// ackTimeout bounds the wait for one PubAck. The client has no bound of
+	// its own: a lost acknowledgement would be waited for without end.
+	ackTimeout = 3 * time.Second
+	// reconnectMin and reconnectMax bound the pauses between attempts.
+	reconnectMin = 100 * time.Millisecond
+	reconnectMax = 5 * time.Second
+)
+
+// Link keeps one connection to NATS alive. The client gives up for good in a
+// few cases (an over-long control line, say); then the link builds a new
+// connection.
+type Link struct {
+	config NATS
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	problem error         // the last error that NATS reported, nil after a connect
+	changed chan struct{} // closed and replaced at each change of state
+	closed  bool
+
+	connected atomic.Bool
+}
+
+// Connect starts connecting to NATS and returns at once, also when the server
+// is away. The error is about the configuration: an unreadable credentials
+// file, an unknown context.
+func Connect(config NATS, logger *slog.Logger) (*Link, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	l := &Link{config: config, logger: logger, changed: make(chan struct{})}
+	if err := l.dial(); err != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	return l, nil
+}
+
+// dial builds a connection and puts it in the place of the old one.
+func (l *Link) dial() error {
+	opts, err := l.config.options()
+	if err != nil {
+		return err
+	}
+	opts = append(opts, l.handlers()...)
+	var settings natscontext.Settings
+	var nc *nats.Conn
+	if l.config.Context != "" {
+		nc, settings, err = natscontext.Connect(l.config.Context, opts...)
+	} else {
+		url := l.config.URL
+		if url == "" {
+			url = nats.DefaultURL
+		}
+		nc, err = nats.Connect(url, opts...)
+		settings.JSDomain = l.config.Domain
+	}
+	if err != nil {
+		return err
+	}
+	js, err := newJetStream(nc, settings)
+	if err != nil {
+		nc.Close()
+		return err
+	}
+	l.mu.Lock()
+	l.nc, l.js = nc, js
+	closed := l.closed
+	l.mu.Unlock()
+	if closed { // Close came in between
+		nc.Close()
+	}
+	l.announce(nil)
+	return nil
+}
+
+func newJetStream(nc *nats.Conn, s natscontext.Settings) (jetstream.JetStream, error) {
+	opts := []jetstream.JetStreamOpt{
+		jetstream.WithPublishAsyncTimeout(ackTimeout),
+		jetstream.WithPublishAsyncMaxPending(2 * window),
+		jetstream.WithDefaultTimeout(ackTimeout),
+	}
+	switch {
+	case s.JSDomain != "":
+		return jetstream.NewWithDomain(nc, s.JSDomain, opts...)
+	case s.JSAPIPrefix != "":
+		return jetstream.NewWithAPIPrefix(nc, s.JSAPIPrefix, opts...)
+	}
+	return jetstream.New(nc, opts...)
+}
+
+// options turns the configuration into client options. Each of the fixed ones
+// closes a way to lose an event or to stop for good.
+func (c *NATS) options() ([]nats.Option, error) {
+	opts := []nats.Option{
+		nats.Name("acsbridge"),
+		// A publish during an outage fails at once. With a buffer it would
+		// report a timeout and be sent on reconnect all the same.
+		nats.ReconnectBufSize(-1),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(),
+		nats.CustomReconnectDelay(func(attempt int) time.Duration { return backoff(attempt) }),
+		nats.PingInterval(pingInterval),
+		nats.MaxPingsOutstanding(maxPings),
+	}
+	if c.InProcess != nil {
+		return append(opts, nats.InProcessServer(c.InProcess)), nil
+	}
+	switch {
+	case c.Creds != "":
+		opts = append(opts, nats.UserCredentials(c.Creds))
+	case c.NKey != "":
+		nkey, err := nats.NkeyOptionFromSeed(c.NKey)
+		if err != nil {
+			return nil, fmt.Errorf("read nkey seed: %w", err)
+		}
+		opts = append(opts, nkey)
+	case c.User != "":
+		opts = append(opts, nats.UserInfo(c.User, c.Password))
+	case c.Token != "":
+		opts = append(opts, nats.Token(c.Token))
+	}
+	if c.CA != "" {
+		opts = append(opts, nats.RootCAs(c.CA))
+	}
+	if c.Cert != "" {
+		opts = append(opts, nats.ClientCert(c.Cert, c.Key))
+	}
+	if c.InboxPrefix != "" {
+		opts = append(opts, nats.CustomInboxPrefix(c.InboxPrefix))
+	}
+	return opts, nil
+}
+
+// backoff returns the pause before attempt n (from 1): doubling from 100 ms to
+// 5 s, with jitter, so that many bridges do not come back in step.
+func backoff(n int) time.Duration {
+	d := reconnectMax
+	if n < 7 { // 100 ms << 6 is above the maximum
+		d = min(d, reconnectMin<<max(n-1, 0))
+	}
+	return d/2 + rand.N(d/2)
+}
+
+func (l *Link) handlers() []nats.Option {
+	return []nats.Option{
+		nats.ConnectHandler(func(nc *nats.Conn) {
+			l.logger.Info("connected to NATS", "server", nc.ConnectedServerName())
+			l.announce(nil)
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			l.logger.Info("connected to NATS again", "server", nc.ConnectedServerName())
+			l.announce(nil)
+		}),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil { // nil when we close it ourselves
+				l.logger.Warn("disconnected from NATS", "error", err)
+			}
+			l.announce(err)
+		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.announce(err) }),
+		// Missing rights show up only here: the publish itself times out.
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			l.logger.Error("NATS reports an error", "error", err)
+			l.announce(err)
+		}),
+		nats.ClosedHandler(func(*nats.Conn) { l.rebuild() }),
+	}
+}
+
+// rebuild runs when the client has given up for good.
+func (l *Link) rebuild() {
+	for attempt := 1; ; attempt++ {
+		l.mu.Lock()
+		closed := l.closed
+		l.mu.Unlock()
+		if closed {
+			return
+		}
+		l.logger.Warn("NATS connection was closed, building a new one")
+		time.Sleep(backoff(attempt))
+		err := l.dial()
+		if err == nil {
+			return
+		}
+		l.announce(err)
+	}
+}
+
+// announce records what NATS last said and wakes those who wait for a change.
+func (l *Link) announce(problem error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.problem = problem
+	l.connected.Store(l.nc != nil && l.nc.IsConnected())
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// JetStream waits until NATS is connected and returns the way to publish. It
+// fails only when ctx ends, with what NATS said last.
+func (l *Link) JetStream(ctx context.Context) (jetstream.JetStream, error) {
+	for {
+		l.mu.Lock()
+		js, changed, problem := l.js, l.changed, l.problem
+		connected := l.nc.IsConnected()
+		l.mu.Unlock()
+		if connected {
+			return js, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), problem)
+		}
+	}
+}
+
+// awaitChange returns when something happened to the connection, or ctx ends.
+func (l *Link) awaitChange(ctx context.Context) {
+	l.mu.Lock()
+	changed := l.changed
+	l.mu.Unlock()
+	select {
+	case <-changed:
+	case <-ctx.Done():
+	}
+}
+
+// State reports whether NATS is connected, and what it said last when not all
+// is well.
+func (l *Link) State() (connected bool, problem error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nc.IsConnected(), l.problem
+}
+
+// Close ends the connection for good. Nothing is drained: a drain would take
+// the inbox away from acknowledgements that are still to come.
+func (l *Link) Close() {
+	l.mu.Lock()
+	l.closed = true
+	nc := l.nc
+	l.mu.Unlock()
+	nc.Close()
+}

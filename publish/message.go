@@ -1,0 +1,157 @@
+package publish
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/acsbridge/acsbridge/schemas"
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+// Delivery is what the bridge knows of a callback besides token and body.
+type Delivery struct {
+	ID         uuid.UUID // version 7, one a callback
+	ReceivedAt time.Time
+	// Path is what the request's path has below the callback path, still
+	// escaped, without the leading slash. Query is the raw query. Both are the
+	// application's own context.
+	Path, Query string
+	// Traceparent is the request's W3C trace context. Empty when it had none
+	// or it was malformed.
+	Traceparent string
+}
+
+// maxHeaders is how many headers a message can have, for sizing.
+const maxHeaders = 24
+
+// headers collects the headers of a message within their bounds.
+type headers struct {
+	list      []header
+	truncated []string
+}
+
+func (h *headers) add(name, value string) {
+	h.list = append(h.list, header{name, value})
+}
+
+// bounded adds a value from outside, escaped and cut at limit bytes. An empty
+// one is left out.
+func (h *headers) bounded(name, value string, limit int, escape func(string, int) (string, bool)) {
+	if value == "" {
+		return
+	}
+	value, cut := escape(value, limit)
+	if cut {
+		h.truncated = append(h.truncated, name)
+	}
+	h.add(name, value)
+}
+
+func (h *headers) text(name, value string) {
+	h.bounded(name, value, schemas.MaxHeaderValue, schemas.HeaderValue)
+}
+
+// date adds a NumericDate (RFC 7519, section 2) when the claim is present.
+func (h *headers) date(name string, at time.Time, present bool) {
+	if present {
+		h.add(name, strconv.FormatInt(at.Unix(), 10))
+	}
+}
+
+// claims adds what the token said, for consumers that check or audit.
+func (h *headers) claims(c *verify.Claims) {
+	h.text(schemas.HeaderTokenIssuer, c.Issuer())
+	h.text(schemas.HeaderTokenAudience, c.Audience())
+	h.text(schemas.HeaderTokenKeyID, c.KeyID())
+	h.date(schemas.HeaderTokenExpires, c.ExpiresAt(), true)
+	at, ok := c.IssuedAt()
+	h.date(schemas.HeaderTokenIssuedAt, at, ok)
+	at, ok = c.NotBefore()
+	h.date(schemas.HeaderTokenNotBefore, at, ok)
+	h.text(schemas.HeaderTokenSubject, c.Subject())
+	h.text(schemas.HeaderTokenID, c.ID())
+	if all, ok := schemas.HeaderJSON(c.JSON(), schemas.MaxHeaderClaims); ok {
+		h.add(schemas.HeaderTokenClaims, all)
+	} else {
+		h.truncated = append(h.truncated, schemas.HeaderTokenClaims)
+	}
+}
+
+// delivery adds what is known of the callback.
+func (h *headers) delivery(c *verify.Claims, d *Delivery) {
+	h.add(schemas.HeaderResource, c.Resource())
+	h.add(schemas.HeaderReceivedAt, d.ReceivedAt.UTC().Format(time.RFC3339Nano))
+	h.add(schemas.HeaderDeliveryID, d.ID.String())
+	h.bounded(schemas.HeaderPath, d.Path, schemas.MaxHeaderValue, schemas.HeaderURL)
+	h.bounded(schemas.HeaderQuery, d.Query, schemas.MaxHeaderQuery, schemas.HeaderURL)
+	h.text(schemas.HeaderTraceparent, d.Traceparent)
+}
+
+// finish returns the headers, with the names of those that were cut.
+func (h *headers) finish() []header {
+	if len(h.truncated) > 0 {
+		h.add(schemas.HeaderTruncated, strings.Join(h.truncated, ","))
+	}
+	return h.list
+}
+
+// eventRecords turns a callback's events into records, in order.
+func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.Event) [][]byte {
+	// Claims and delivery are the same for every event of a callback.
+	common := headers{list: make([]header, 0, maxHeaders)}
+	common.claims(c)
+	common.delivery(c, d)
+
+	records := make([][]byte, len(events))
+	for i := range events {
+		e := &events[i]
+		h := headers{
+			list:      append(make([]header, 0, maxHeaders), common.list...),
+			truncated: common.truncated[:len(common.truncated):len(common.truncated)],
+		}
+		h.add(schemas.HeaderContentType, schemas.ContentTypeEvent)
+		h.add(schemas.HeaderMsgID, e.MsgID())
+		h.add(schemas.HeaderExpectedStream, o.Stream.Name)
+		h.text(schemas.HeaderEventID, e.ID)
+		h.text(schemas.HeaderEventSource, e.Source)
+		h.text(schemas.HeaderEventType, e.Type)
+		h.text(schemas.HeaderEventTime, e.Time)
+		h.add(schemas.HeaderDeliveryIndex, strconv.Itoa(i)+"/"+strconv.Itoa(len(events)))
+		r := record{
+			receivedAt: d.ReceivedAt,
+			stream:     o.Stream.Name,
+			subject:    schemas.Subject(o.Stream.Prefix, c.Resource(), e),
+			headers:    h.finish(),
+			payload:    e.Raw,
+		}
+		records[i] = r.encode()
+	}
+	return records
+}
+
+// quarantineRecord turns a verified callback that is no CloudEvents into a
+// record: its body as received, with the reason. A repetition of the same body
+// folds into one message.
+func (o *Options) quarantineRecord(c *verify.Claims, d *Delivery, reason, contentType string, body []byte) []byte {
+	var h headers
+	h.claims(c)
+	h.delivery(c, d)
+	sum := sha256.Sum256(body)
+	h.text(schemas.HeaderContentType, contentType)
+	h.add(schemas.HeaderMsgID, hex.EncodeToString(sum[:]))
+	h.add(schemas.HeaderExpectedStream, schemas.QuarantineStream)
+	h.add(schemas.HeaderQuarantineReason, reason)
+	r := record{
+		receivedAt: d.ReceivedAt,
+		stream:     schemas.QuarantineStream,
+		subject:    schemas.QuarantineSubject(c.Resource(), reason),
+		headers:    h.finish(),
+		payload:    body,
+	}
+	return r.encode()
+}

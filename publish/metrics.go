@@ -1,0 +1,78 @@
+package publish
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of the publish room. Labels come from configuration and closed sets.
+type metrics struct {
+	published   *prometheus.CounterVec // resource, outcome
+	deadLetters *prometheus.CounterVec // reason
+	sessions    *prometheus.CounterVec // outcome
+	inDoubt     prometheus.Counter
+	durable     prometheus.Histogram
+	acked       prometheus.Histogram
+}
+
+// seconds are the buckets of both durations: from a fast fsync to the answer's
+// own limit of 5 s, and on to outages.
+var seconds = []float64{.0002, .0005, .001, .002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 30, 300}
+
+func newMetrics() *metrics {
+	return &metrics{
+		published: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "acsbridge_published_total",
+			Help: "Records that left the bridge, by resource and outcome: stored, duplicate (folded by the stream), quarantined, dead_letter.",
+		}, []string{"resource", "outcome"}),
+		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "acsbridge_dead_letters_total",
+			Help: "Records in the dead-letter file, by reason: corrupt, too_large, bad_subject, quarantine.",
+		}, []string{"reason"}),
+		sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "acsbridge_forwarder_sessions_total",
+			Help: "Runs of ordered publishes that ended, by outcome: failed.",
+		}, []string{"outcome"}),
+		inDoubt: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_in_doubt_total",
+			Help: "Records looked up in the stream before being sent again.",
+		}),
+		durable: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "acsbridge_durable_duration_seconds",
+			Help:    "From the arrival of a callback until its events were durable.",
+			Buckets: seconds,
+		}),
+		acked: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "acsbridge_ack_duration_seconds",
+			Help:    "From the arrival of a callback until the stream acknowledged an event of it.",
+			Buckets: seconds,
+		}),
+	}
+}
+
+// register adds the metrics, and the gauges that are read when scraped.
+func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
+	if reg == nil {
+		return
+	}
+	reg.MustRegister(m.published, m.deadLetters, m.sessions, m.inDoubt, m.durable, m.acked)
+	gauge := func(name, help string, value func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	gauge("acsbridge_nats_connected", "1 while NATS is connected.", func() float64 { return flag(p.link.connected.Load()) })
+	if p.journal == nil {
+		return
+	}
+	gauge("acsbridge_journal_bytes", "Bytes of records in the journal.", func() float64 { return float64(p.journal.Stats().Bytes) })
+	gauge("acsbridge_journal_records", "Records in the journal, acknowledged ones included until it is truncated.", func() float64 { return float64(p.journal.Stats().Records) })
+	gauge("acsbridge_journal_failing", "1 after a failed append.", func() float64 { return flag(p.journal.Stats().Failing) })
+	gauge("acsbridge_journal_oldest_age_seconds", "Age of the oldest record that the stream has not acknowledged.", func() float64 { return p.forwarder.oldest().Seconds() })
+	gauge("acsbridge_forwarder_lag_records", "Records that the stream has not acknowledged.", func() float64 { return float64(p.forwarder.lag()) })
+	gauge("acsbridge_forwarder_sending", "1 while the forwarder publishes, 0 while it waits for NATS or after a failure.", func() float64 { return flag(p.Status().Sending) })
+}
+
+func flag(on bool) float64 {
+	if on {
+		return 1
+	}
+	return 0
+}

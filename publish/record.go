@@ -1,0 +1,153 @@
+package publish
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/acsbridge/acsbridge/publish/journal"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// recordVersion starts every record. Another layout gets another number, so
+// that a bridge can read what an older one left in the journal.
+const recordVersion = 1
+
+// header is one header of a message. A record keeps them in a list: a map
+// would cost its allocation twice, when written and when read.
+type header struct{ name, value string }
+
+// record is one message on its way to the stream: everything that is
+// published, and nothing that is not. Whoever can write one into the journal
+// can put it on the stream.
+type record struct {
+	receivedAt time.Time // when its callback arrived
+	stream     string
+	subject    string
+	headers    []header
+	payload    []byte
+}
+
+// resource returns the subject's second token, a configured name.
+func (r *record) resource() string {
+	_, rest, _ := strings.Cut(r.subject, ".")
+	name, _, _ := strings.Cut(rest, ".")
+	return name
+}
+
+// msgID returns the id that the stream folds repetitions by.
+func (r *record) msgID() string {
+	for _, h := range r.headers {
+		if h.name == schemas.HeaderMsgID {
+			return h.value
+		}
+	}
+	return ""
+}
+
+// message returns the record as NATS publishes it.
+func (r *record) message() *nats.Msg {
+	values := make([]string, len(r.headers))
+	fields := make(nats.Header, len(r.headers))
+	for i, h := range r.headers {
+		values[i] = h.value
+		fields[h.name] = values[i : i+1 : i+1]
+	}
+	return &nats.Msg{Subject: r.subject, Header: fields, Data: r.payload}
+}
+
+// encode lays the record out: version, time of receipt (8 bytes, nanoseconds
+// since 1970), stream, subject, number of headers, names and values, payload.
+// Strings follow their length, numbers are unsigned varints.
+func (r *record) encode() []byte {
+	size := 1 + 8 + 2*binary.MaxVarintLen64 + len(r.stream) + len(r.subject) + len(r.payload)
+	for _, h := range r.headers {
+		size += 2*binary.MaxVarintLen16 + len(h.name) + len(h.value)
+	}
+	b := make([]byte, 0, size)
+	b = append(b, recordVersion)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.receivedAt.UnixNano()))
+	b = appendString(b, r.stream)
+	b = appendString(b, r.subject)
+	b = binary.AppendUvarint(b, uint64(len(r.headers)))
+	for _, h := range r.headers {
+		b = appendString(b, h.name)
+		b = appendString(b, h.value)
+	}
+	return append(b, r.payload...)
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// errRecord reports a record that cannot be read, although its checksum is
+// right: one of a newer version, say. It wraps ErrCorrupt, because it is set
+// aside in the same way.
+var errRecord = fmt.Errorf("%w: not a record of this version", journal.ErrCorrupt)
+
+// decodeRecord reads what encode wrote. The payload shares b's memory.
+func decodeRecord(b []byte) (record, error) {
+	if len(b) < 1+8 || b[0] != recordVersion {
+		return record{}, errRecord
+	}
+	var r record
+	r.receivedAt = time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))).UTC()
+	d := decoder{rest: b[1+8:]}
+	r.stream = d.text()
+	r.subject = d.text()
+	n := d.number()
+	if n > uint64(len(d.rest)) { // each header takes at least two bytes
+		return record{}, errRecord
+	}
+	r.headers = make([]header, n)
+	for i := range r.headers {
+		r.headers[i] = header{name: d.text(), value: d.text()}
+	}
+	if d.err != nil {
+		return record{}, d.err
+	}
+	r.payload = d.rest
+	return r, nil
+}
+
+// receivedAt reads only the time out of an encoded record.
+func receivedAt(b []byte) (time.Time, error) {
+	if len(b) < 1+8 || b[0] != recordVersion {
+		return time.Time{}, errRecord
+	}
+	return time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))), nil
+}
+
+// decoder reads from the front of rest. After an error it returns zeros.
+type decoder struct {
+	rest []byte
+	err  error
+}
+
+func (d *decoder) number() uint64 {
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 {
+		d.err = errors.Join(d.err, errRecord)
+		d.rest = nil
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *decoder) text() string {
+	n := d.number()
+	if n > uint64(len(d.rest)) {
+		d.err = errRecord
+		d.rest = nil
+		return ""
+	}
+	s := string(d.rest[:n])
+	d.rest = d.rest[n:]
+	return s
+}

@@ -1,0 +1,128 @@
+package publish
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/acsbridge/acsbridge/publish/journal"
+)
+
+var sample = record{
+	receivedAt: time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC),
+	stream:     "ACS",
+	subject:    "acs.contoso.CallConnected.c-1",
+	headers:    []header{{"Nats-Msg-Id", "source#1"}, {"ce-id", "1"}, {"empty", ""}},
+	payload:    []byte(`{"id":"1"}`),
+}
+
+func TestRecordRoundTrip(t *testing.T) {
+	for _, want := range []record{sample, {receivedAt: sample.receivedAt, headers: []header{}, payload: []byte{}}} {
+		got, err := decodeRecord(want.encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(record{}, header{})); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if got, want := sample.resource(), "contoso"; got != want {
+		t.Errorf("resource: got %q, want %q", got, want)
+	}
+	if got, want := sample.msgID(), "source#1"; got != want {
+		t.Errorf("message id: got %q, want %q", got, want)
+	}
+	at, err := receivedAt(sample.encode())
+	if err != nil || !at.Equal(sample.receivedAt) {
+		t.Errorf("received at: got %v, %v", at, err)
+	}
+}
+
+func TestARecordOfAnotherVersionIsNotRead(t *testing.T) {
+	b := sample.encode()
+	b[0] = recordVersion + 1
+	if _, err := decodeRecord(b); !errors.Is(err, journal.ErrCorrupt) {
+		t.Errorf("got %v, want ErrCorrupt", err)
+	}
+}
+
+func FuzzDecodeRecord(f *testing.F) {
+	whole := sample.encode()
+	f.Add(whole)
+	for _, n := range []int{0, 1, 9, 12, 30, 60} {
+		f.Add(whole[:n])
+	}
+	f.Add(append(append([]byte{}, whole[:9]...), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeRecord(b)
+		if err != nil {
+			return
+		}
+		again, err := decodeRecord(r.encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(r, again, cmp.AllowUnexported(record{}, header{})); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestCursorKeepsItsPosition(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cursor")
+	want := position{acked: 7, reserved: 4100, sequence: 9}
+	c, err := openCursor(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.valid {
+		t.Error("a new cursor claims to hold a position")
+	}
+	if err := c.save(want, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.close(); err != nil {
+		t.Fatal(err)
+	}
+	c, err = openCursor(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	if !c.valid || c.position != want {
+		t.Errorf("got %v %+v, want %+v", c.valid, c.position, want)
+	}
+	if _, err := c.file.WriteAt([]byte{1}, 3); err != nil {
+		t.Fatal(err)
+	}
+	spoiled, err := openCursor(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer spoiled.close()
+	if spoiled.valid {
+		t.Error("a spoiled cursor counts as valid")
+	}
+}
+
+func TestTruncationKeepsWhatTheStreamMayLose(t *testing.T) {
+	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	tr := truncation{keep: 10 * time.Second}
+	for s := range 30 { // a hundred records a second are acknowledged
+		now := start.Add(time.Duration(s) * time.Second)
+		limit := tr.limit(now, uint64(100*s))
+		want := uint64(0)
+		if s >= 10 {
+			want = uint64(100 * (s - 10))
+		}
+		if limit != want {
+			t.Fatalf("after %d s: limit %d, want %d", s, limit, want)
+		}
+	}
+	if got := (&truncation{}).limit(start, 5); got != 5 {
+		t.Errorf("without keep: limit %d, want 5", got)
+	}
+}

@@ -1,0 +1,136 @@
+package verify_test
+
+import (
+	"bytes"
+	"log/slog"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+// An unknown kid is refused only when a fetch that began after the token came
+// does not have it. In every other case the token may be good.
+func TestUnknownKeyIsRefusedOnlyWhenCertain(t *testing.T) {
+	tests := map[string]struct {
+		fault acstest.Fault
+		wait  time.Duration // from the fetch at the start
+		want  string
+	}{
+		"a fetch tells":          {acstest.FaultNone, 10 * time.Second, string(verify.UnknownKey)},
+		"a fetch tells soon":     {acstest.FaultNone, 9 * time.Second, string(verify.UnknownKey)},
+		"a fetch is too far off": {acstest.FaultNone, 7 * time.Second, verify.KeysUnavailable},
+		"the fetch fails":        {acstest.FaultError, 10 * time.Second, verify.KeysUnavailable},
+		"the fetch takes long":   {acstest.FaultSlow, 10 * time.Second, verify.KeysUnavailable},
+		"the answer is cached":   {acstest.FaultAged, 10 * time.Second, verify.KeysUnavailable},
+		"the key set is wiped":   {acstest.FaultNoKeys, 10 * time.Second, verify.KeysUnavailable},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			issuer := newIssuer(t)
+			synctest.Test(t, func(t *testing.T) {
+				v := start(t, config(issuer))
+				synctest.Wait()
+				issuer.SetFault(test.fault)
+				time.Sleep(test.wait)
+				began := time.Now()
+				expect(t, v, sign(t, issuer, acstest.TokenSpec{Forge: acstest.ForgeUnknownKid}), test.want)
+				if held := time.Since(began); held > 2*time.Second {
+					t.Errorf("held for %v", held)
+				}
+				expect(t, v, sign(t, issuer, acstest.TokenSpec{}), vectorAccepted)
+			})
+		})
+	}
+}
+
+// A fetch that was under way when the key was rotated may come back without
+// the new key, and proves nothing about it.
+func TestUnknownKeyIsNotRefusedForAFetchThatBeganBefore(t *testing.T) {
+	before, after := newIssuer(t), newIssuer(t)
+	if _, err := after.Rotate(true); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		before.SetFault(acstest.FaultSlow)
+		v := start(t, config(before))
+		synctest.Wait() // the first fetch is under way
+		got := make(chan string)
+		go func() {
+			_, err := v.Verify(t.Context(), sign(t, after, acstest.TokenSpec{Issuer: before.Name()}))
+			got <- verdict(err)
+		}()
+		synctest.Wait()
+		before.SetFault(acstest.FaultNone)
+		if verdict := <-got; verdict != verify.KeysUnavailable {
+			t.Errorf("got %s, want %s", verdict, verify.KeysUnavailable)
+		}
+	})
+}
+
+// Wrong claims are found before a key is looked for, so such junk makes the
+// key server work for nobody.
+func TestWrongClaimsFetchNothing(t *testing.T) {
+	issuer := newIssuer(t)
+	synctest.Test(t, func(t *testing.T) {
+		v := start(t, config(issuer))
+		pastCooldown()
+		for want, spec := range map[verify.Reason]acstest.TokenSpec{
+			verify.WrongIssuer:     {Issuer: "https://issuer.example"},
+			verify.WrongAudience:   {Audience: "somebody"},
+			verify.Expired:         {Lifetime: -time.Hour},
+			verify.LifetimeTooLong: {Lifetime: 24 * time.Hour},
+			verify.NotYetValid:     {Claims: map[string]any{"nbf": time.Now().Add(2 * time.Minute).Unix()}},
+		} {
+			spec.Forge = acstest.ForgeUnknownKid
+			expect(t, v, sign(t, issuer, spec), string(want))
+		}
+		time.Sleep(time.Minute)
+		if metadata, keys := issuer.Fetches(); metadata != 1 || keys != 1 {
+			t.Errorf("%d and %d fetches, want one of each at the start", metadata, keys)
+		}
+	})
+}
+
+// TestJ13LogsHoldNoToken runs good and hostile tokens with the log wide open.
+func TestJ13LogsHoldNoToken(t *testing.T) {
+	issuer := newIssuer(t)
+	var log bytes.Buffer
+	kid := kidOf(t, issuer)
+	synctest.Test(t, func(t *testing.T) {
+		c := config(issuer)
+		c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		issuer.Publish(jwk(t, &sharedKey().PublicKey, "weak-key-of-the-issuer", map[string]any{"use": "enc"}))
+		v, stop := startStoppable(t, c)
+		pastCooldown()
+		for forgery := acstest.ForgeNone; forgery <= acstest.ForgeHMAC; forgery++ {
+			_, _ = v.Verify(t.Context(), sign(t, issuer, acstest.TokenSpec{Forge: forgery}))
+		}
+		claims, err := v.Verify(t.Context(), sign(t, issuer, acstest.TokenSpec{Claims: map[string]any{"sub": "+4915112345678"}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, body := range []string{`{"phone":"+4915112345678"}`, `{"phone":"+4915187654321"}`} {
+			if err := v.CheckReuse(claims, []byte(body)); err != nil {
+				t.Error(err)
+			}
+		}
+		issuer.SetFault(acstest.FaultDown)
+		time.Sleep(time.Hour)
+		stop() // the log is ours again
+	})
+	for _, secret := range []string{"eyJ", `\+49`, regexp.QuoteMeta(kid), "weak-key", audience} {
+		if found := regexp.MustCompile(secret).FindString(log.String()); found != "" {
+			t.Errorf("the log holds %q", found)
+		}
+	}
+	for _, line := range []string{"keys not fetched", "some of no use", "token came again"} {
+		if !strings.Contains(log.String(), line) {
+			t.Errorf("the log does not say %q: %s", line, log.String())
+		}
+	}
+}

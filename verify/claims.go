@@ -1,0 +1,175 @@
+package verify
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// Claims are what a verified token says. Only [Verifier.Verify] makes them:
+// whoever holds Claims with a [Claims.Resource] holds the proof of a good
+// token. They never change.
+type Claims struct {
+	payload  payload
+	resource string
+	audience string
+	kid      string
+	signing  [sha256.Size]byte // of the signing input: the token's identity
+}
+
+// Resource returns the configured name of the resource that the token's aud
+// picked. It is empty for nil and for Claims that Verify did not make.
+func (c *Claims) Resource() string {
+	if c == nil {
+		return ""
+	}
+	return c.resource
+}
+
+// Issuer returns iss.
+func (c *Claims) Issuer() string { return c.payload.issuer }
+
+// Audience returns the audience of the resource, also when aud is a list.
+func (c *Claims) Audience() string { return c.audience }
+
+// KeyID returns the kid of the key that the signature was checked with.
+func (c *Claims) KeyID() string { return c.kid }
+
+// ExpiresAt returns exp. Like all dates of a token it has whole seconds.
+func (c *Claims) ExpiresAt() time.Time { return c.payload.expires.Time }
+
+// IssuedAt returns iat, which a token may leave out.
+func (c *Claims) IssuedAt() (time.Time, bool) { return date(c.payload.issuedAt) }
+
+// NotBefore returns nbf, which a token may leave out.
+func (c *Claims) NotBefore() (time.Time, bool) { return date(c.payload.notBefore) }
+
+// Subject returns sub, or nothing when it is absent or no string.
+func (c *Claims) Subject() string { return c.payload.subject }
+
+// ID returns jti, or nothing when it is absent or no string.
+func (c *Claims) ID() string { return c.payload.id }
+
+// JSON returns all claims as the token holds them.
+func (c *Claims) JSON() []byte { return bytes.Clone(c.payload.raw) }
+
+func date(d *jwt.NumericDate) (time.Time, bool) {
+	if d == nil {
+		return time.Time{}, false
+	}
+	return d.Time, true
+}
+
+// payload reads the claims of a token that is not verified yet. golang-jwt
+// fills it by UnmarshalJSON and reads it by the methods of [jwt.Claims].
+//
+// Neither of golang-jwt's own claim types would do: its map keeps the last of
+// two equal names, its struct also takes ISS for iss and "1" for 1, and both
+// take 1e30 for a date and let it overflow.
+type payload struct {
+	raw       []byte
+	issuer    string
+	audiences []string
+	subject   string
+	id        string
+	expires   *jwt.NumericDate
+	issuedAt  *jwt.NumericDate
+	notBefore *jwt.NumericDate
+}
+
+var _ jwt.Claims = (*payload)(nil)
+
+func (p *payload) GetExpirationTime() (*jwt.NumericDate, error) { return p.expires, nil }
+func (p *payload) GetIssuedAt() (*jwt.NumericDate, error)       { return p.issuedAt, nil }
+func (p *payload) GetNotBefore() (*jwt.NumericDate, error)      { return p.notBefore, nil }
+func (p *payload) GetIssuer() (string, error)                   { return p.issuer, nil }
+func (p *payload) GetSubject() (string, error)                  { return p.subject, nil }
+func (p *payload) GetAudience() (jwt.ClaimStrings, error)       { return p.audiences, nil }
+
+// UnmarshalJSON reads the claims by their exact names (RFC 7519, section 4.1).
+func (p *payload) UnmarshalJSON(data []byte) error {
+	*p = payload{raw: bytes.Clone(data)}
+	err := readObject(p.raw, func(name string, value jsontext.Value) error {
+		switch name {
+		case "iss":
+			return readString(value, &p.issuer)
+		case "aud":
+			return readAudience(value, &p.audiences)
+		case "exp":
+			return readDate(value, &p.expires)
+		case "iat":
+			return readDate(value, &p.issuedAt)
+		case "nbf":
+			return readDate(value, &p.notBefore)
+		case "sub":
+			// sub and jti decide nothing here, so a strange one is as good as
+			// none: it must not cost a call.
+			_ = readString(value, &p.subject)
+		case "jti":
+			_ = readString(value, &p.id)
+		}
+		return nil
+	})
+	if err != nil {
+		return asRefusal(err, "the claims are not a JSON object with unique members of the right types")
+	}
+	return nil
+}
+
+// readAudience reads aud: a string or a list of strings (RFC 7519, 4.1.3).
+func readAudience(value jsontext.Value, audiences *[]string) error {
+	if value.Kind() == '"' {
+		*audiences = make([]string, 1)
+		return readString(value, &(*audiences)[0])
+	}
+	if value.Kind() != '[' {
+		return errType
+	}
+	decoder := jsontext.NewDecoder(bytes.NewReader(value))
+	if _, err := decoder.ReadToken(); err != nil {
+		return err
+	}
+	for decoder.PeekKind() != ']' {
+		element, err := decoder.ReadValue()
+		if err != nil {
+			return err
+		}
+		var audience string
+		if err := readString(element, &audience); err != nil {
+			return err
+		}
+		*audiences = append(*audiences, audience)
+	}
+	return nil
+}
+
+// The range of dates that a token may name: 1970 to the year 9999, the last
+// that RFC 3339 can write. Beyond it time.Unix overflows, and a date far in
+// the future would pass for one far in the past.
+const (
+	firstDate = 1
+	lastDate  = 253402300799
+)
+
+// readDate reads a NumericDate (RFC 7519, section 2): seconds since 1970 as a
+// JSON number, cut to whole seconds.
+func readDate(value jsontext.Value, date **jwt.NumericDate) error {
+	if value.Kind() != '0' {
+		return errType
+	}
+	seconds, err := strconv.ParseFloat(string(value), 64)
+	if err != nil || seconds < firstDate || seconds > lastDate {
+		return refuse(MalformedToken, "a date outside 1970 to 9999")
+	}
+	*date = &jwt.NumericDate{Time: time.Unix(int64(seconds), 0)}
+	return nil
+}
+
+// signingInput returns what the signature of a well-formed token covers (RFC
+// 7515, section 2).
+func signingInput(token string) string { return token[:strings.LastIndexByte(token, '.')] }

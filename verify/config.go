@@ -1,0 +1,212 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// The issuer of ACS in the public cloud and its OIDC document. The document is
+// not at the issuer's /.well-known/openid-configuration.
+// https://learn.microsoft.com/azure/communication-services/how-tos/call-automation/secure-webhook-endpoint
+const (
+	DefaultIssuer      = "https://acscallautomation.communication.azure.com"
+	DefaultMetadataURL = DefaultIssuer + "/calling/.well-known/acsopenidconfiguration"
+)
+
+// Bounds of the leeway. Microsoft names none; Envoy and gRPC forgive a minute.
+// With five, a token would live twice as long as its issuer meant it to.
+const (
+	defaultLeeway = time.Minute
+	maxLeeway     = 5 * time.Minute
+)
+
+// Resource is one ACS resource that callbacks are taken for.
+type Resource struct {
+	Name     string // becomes a token of the NATS subject
+	Audience string // the immutable resource ID, a GUID
+}
+
+// resourceName is what fits into a subject as it stands.
+var resourceName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// ReusePolicy says what happens to a token that comes again with another body.
+//
+// ACS makes a new token for every event, so this looks like a stolen token.
+// It is no proof: RS256 is deterministic, so two tokens made in one second are
+// the same string unless a claim such as jti tells them apart, and Microsoft
+// does not say whether one does. Refuse only after the metric has stayed at
+// zero with your own traffic.
+type ReusePolicy string
+
+// The policies.
+const (
+	ReuseReport ReusePolicy = "report" // count it, log it, let it pass
+	ReuseRefuse ReusePolicy = "refuse" // refuse it with TokenReused
+	ReuseOff    ReusePolicy = "off"    // remember nothing
+)
+
+// Config is what a [Verifier] works with.
+type Config struct {
+	// Issuer is the exact iss of good tokens, and of the OIDC document. Empty
+	// means DefaultIssuer.
+	Issuer string
+
+	// MetadataURL is the address of the OIDC document. Empty means
+	// DefaultMetadataURL. Its host and TLS certificate are what the keys are
+	// trusted for, so it is https, or http on a loopback host.
+	MetadataURL string
+
+	// Resources are the resources that tokens may name; at least one.
+	Resources []Resource
+
+	// Leeway forgives clock skew on every date. Zero means one minute; five
+	// are the most.
+	Leeway time.Duration
+
+	// Types are the accepted values of the typ header, in any case. Nil means
+	// JWT. A token without typ always passes.
+	Types []string
+
+	// TokenReuse is the policy on reused tokens. Empty means ReuseReport.
+	TokenReuse ReusePolicy
+
+	// Transport fetches keys. Nil means one of our own, with bounds on time
+	// and header size, and the proxy of the environment. A caller's transport
+	// should bound the response header to 64 KiB.
+	Transport http.RoundTripper
+
+	// Logger takes fetches and reused tokens, never a token or a kid. Nil
+	// discards.
+	Logger *slog.Logger
+
+	// Registerer takes the metrics. Nil means that none are registered.
+	Registerer prometheus.Registerer
+
+	// Now is the clock that tokens are judged by; nil means time.Now. Timers
+	// and the age of keys go by the machine's own.
+	Now func() time.Time
+}
+
+// complete checks a configuration whole and fills in what is left out.
+func (c Config) complete() (Config, error) {
+	err := errors.Join(c.checkIssuer(), c.checkResources(), c.checkRest())
+	if err != nil {
+		return Config{}, err
+	}
+	if c.Issuer == "" {
+		c.Issuer = DefaultIssuer
+	}
+	if c.MetadataURL == "" {
+		c.MetadataURL = DefaultMetadataURL
+	}
+	if c.Leeway == 0 {
+		c.Leeway = defaultLeeway
+	}
+	if c.Types == nil {
+		c.Types = []string{"JWT"}
+	}
+	if c.TokenReuse == "" {
+		c.TokenReuse = ReuseReport
+	}
+	if c.Transport == nil {
+		c.Transport = newTransport()
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c, nil
+}
+
+func (c Config) checkIssuer() error {
+	var problems []error
+	if c.Issuer != strings.TrimSpace(c.Issuer) {
+		problems = append(problems, fmt.Errorf("issuer: %q has blanks around it: it is compared exactly", c.Issuer))
+	}
+	if c.MetadataURL == "" {
+		if c.Issuer != "" && c.Issuer != DefaultIssuer {
+			problems = append(problems, fmt.Errorf("oidc-config-url: needed when the issuer is %q: "+
+				"the default belongs to %s", c.Issuer, DefaultIssuer))
+		}
+		return errors.Join(problems...)
+	}
+	u, err := url.Parse(c.MetadataURL)
+	switch {
+	case err != nil:
+		problems = append(problems, errors.New("oidc-config-url: not a URL"))
+	case u.User != nil || u.Fragment != "":
+		problems = append(problems, errors.New("oidc-config-url: must have no user and no fragment"))
+	case !trustworthy(u):
+		problems = append(problems, fmt.Errorf("oidc-config-url: %q must be https: "+
+			"keys read over plain http can be replaced on the way (http is for loopback hosts)", c.MetadataURL))
+	}
+	return errors.Join(problems...)
+}
+
+func (c Config) checkResources() error {
+	if len(c.Resources) == 0 {
+		return errors.New("resource: at least one is needed: NAME=AUDIENCE, " +
+			"the audience being the immutable resource ID of the ACS resource")
+	}
+	var problems []error
+	for i, r := range c.Resources {
+		if !resourceName.MatchString(r.Name) {
+			problems = append(problems, fmt.Errorf("resource: name %q must be 1 to 64 of A-Z a-z 0-9 _ -: "+
+				"it becomes part of the subject", r.Name))
+		}
+		if r.Audience == "" || r.Audience != strings.TrimSpace(r.Audience) {
+			problems = append(problems, fmt.Errorf("resource: audience %q of %q must not be empty "+
+				"or have blanks around it: it is compared exactly", r.Audience, r.Name))
+		}
+		for _, other := range c.Resources[:i] {
+			if r.Name == other.Name {
+				problems = append(problems, fmt.Errorf("resource: name %q is given twice", r.Name))
+			}
+			if r.Audience == other.Audience {
+				problems = append(problems, fmt.Errorf("resource: %q and %q have one audience: "+
+					"it must pick exactly one resource", other.Name, r.Name))
+			}
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (c Config) checkRest() error {
+	var problems []error
+	if c.Leeway < 0 || c.Leeway > maxLeeway {
+		problems = append(problems, fmt.Errorf("leeway: %v is not between 0 and %v", c.Leeway, maxLeeway))
+	}
+	if c.Types != nil && (len(c.Types) == 0 || slices.Contains(c.Types, "")) {
+		problems = append(problems, errors.New("token-type: a type must not be empty: leave it out for JWT"))
+	}
+	if !slices.Contains([]ReusePolicy{"", ReuseReport, ReuseRefuse, ReuseOff}, c.TokenReuse) {
+		problems = append(problems, fmt.Errorf("token-reuse: %q is none of report, refuse, off", c.TokenReuse))
+	}
+	return errors.Join(problems...)
+}
+
+// trustworthy reports whether what u answers can be believed to come from its
+// host: by TLS, or because it never leaves the machine (RFC 6761, section 6.3
+// reserves localhost for that).
+func trustworthy(u *url.URL) bool {
+	switch u.Scheme {
+	case "https":
+		return u.Hostname() != ""
+	case "http":
+		ip := net.ParseIP(u.Hostname())
+		return strings.EqualFold(u.Hostname(), "localhost") || ip != nil && ip.IsLoopback()
+	}
+	return false
+}

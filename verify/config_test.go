@@ -1,0 +1,102 @@
+package verify_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+func contoso() []verify.Resource {
+	return []verify.Resource{{Name: resource, Audience: audience}}
+}
+
+func TestNewNeedsAResourceAlone(t *testing.T) {
+	v, err := verify.New(verify.Config{Resources: contoso()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := v.Keys(); s.Held != 0 || s.LastError != nil {
+		t.Errorf("status %+v before Run, want none", s)
+	}
+}
+
+// Row J3: an empty issuer or audience would switch golang-jwt's check off.
+func TestJ3NewRefusesBadSettings(t *testing.T) {
+	two := func(name, audience string) []verify.Resource {
+		return append(contoso(), verify.Resource{Name: name, Audience: audience})
+	}
+	const elsewhere = "https://issuer.example/metadata"
+	tests := map[string]struct {
+		config verify.Config
+		want   string // how the problem starts
+	}{
+		"no resource":         {verify.Config{}, "resource: at least one"},
+		"empty name":          {verify.Config{Resources: two("", "b")}, `resource: name ""`},
+		"name with a dot":     {verify.Config{Resources: two("a.b", "b")}, `resource: name "a.b"`},
+		"name with a line":    {verify.Config{Resources: two("a\n", "b")}, `resource: name "a\n"`},
+		"name too long":       {verify.Config{Resources: two(strings.Repeat("a", 65), "b")}, `resource: name "aaa`},
+		"name twice":          {verify.Config{Resources: two(resource, "b")}, `resource: name "contoso" is given twice`},
+		"empty audience":      {verify.Config{Resources: two("b", "")}, `resource: audience ""`},
+		"blank audience":      {verify.Config{Resources: two("b", " ")}, `resource: audience " "`},
+		"audience with blank": {verify.Config{Resources: two("b", audience+" ")}, `resource: audience "`},
+		"audience twice":      {verify.Config{Resources: two("b", audience)}, `resource: "contoso" and "b"`},
+		"blank issuer":        {verify.Config{Resources: contoso(), Issuer: " ", MetadataURL: elsewhere}, `issuer: " "`},
+		"issuer with blank":   {verify.Config{Resources: contoso(), Issuer: "https://a ", MetadataURL: elsewhere}, `issuer: "https://a "`},
+		"issuer alone":        {verify.Config{Resources: contoso(), Issuer: "https://a"}, "oidc-config-url: needed"},
+		"no URL":              {verify.Config{Resources: contoso(), MetadataURL: "https://%"}, "oidc-config-url: not a URL"},
+		"no scheme":           {verify.Config{Resources: contoso(), MetadataURL: "issuer.example"}, "oidc-config-url: "},
+		"no host":             {verify.Config{Resources: contoso(), MetadataURL: "https:///metadata"}, "oidc-config-url: "},
+		"file":                {verify.Config{Resources: contoso(), MetadataURL: "file:///metadata"}, "oidc-config-url: "},
+		"plain http":          {verify.Config{Resources: contoso(), MetadataURL: "http://issuer.example/metadata"}, "oidc-config-url: "},
+		"http of link-local":  {verify.Config{Resources: contoso(), MetadataURL: "http://169.254.169.254/metadata"}, "oidc-config-url: "},
+		"http of a lookalike": {verify.Config{Resources: contoso(), MetadataURL: "http://localhost.example/metadata"}, "oidc-config-url: "},
+		"user":                {verify.Config{Resources: contoso(), MetadataURL: "https://u:secret@issuer.example/"}, "oidc-config-url: must have no user"},
+		"negative leeway":     {verify.Config{Resources: contoso(), Leeway: -1}, "leeway: -1ns"},
+		"too much leeway":     {verify.Config{Resources: contoso(), Leeway: 5*time.Minute + 1}, "leeway: "},
+		"no types":            {verify.Config{Resources: contoso(), Types: []string{}}, "token-type: "},
+		"empty type":          {verify.Config{Resources: contoso(), Types: []string{"JWT", ""}}, "token-type: "},
+		"reuse":               {verify.Config{Resources: contoso(), TokenReuse: "warn"}, `token-reuse: "warn"`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := verify.New(test.config)
+			if err == nil || !strings.HasPrefix(err.Error(), test.want) {
+				t.Errorf("got %v, want %s…", err, test.want)
+			}
+			if err != nil && (strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "secret")) {
+				t.Errorf("more than one problem, or a secret: %v", err)
+			}
+		})
+	}
+}
+
+func TestNewReportsAllProblemsAtOnce(t *testing.T) {
+	_, err := verify.New(verify.Config{
+		Issuer:      " ",
+		MetadataURL: "http://issuer.example",
+		Resources:   []verify.Resource{{Name: "a.b"}},
+		Leeway:      -time.Second,
+		Types:       []string{""},
+		TokenReuse:  "maybe",
+	})
+	if err == nil {
+		t.Fatal("no problem")
+	}
+	for _, setting := range []string{"issuer: ", "oidc-config-url: ", "resource: name", "resource: audience", "leeway: ", "token-type: ", "token-reuse: "} {
+		if !strings.Contains("\n"+err.Error(), "\n"+setting) {
+			t.Errorf("nothing about %q in:\n%v", setting, err)
+		}
+	}
+}
+
+// Row K8: plain http is for hosts that are this machine.
+func TestK8LoopbackMayBePlainHTTP(t *testing.T) {
+	for _, host := range []string{"localhost", "LOCALHOST:8080", "127.0.0.1", "127.1.2.3:9", "[::1]:8080"} {
+		_, err := verify.New(verify.Config{Resources: contoso(), MetadataURL: "http://" + host + "/metadata"})
+		if err != nil {
+			t.Errorf("%s: %v", host, err)
+		}
+	}
+}

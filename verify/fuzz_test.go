@@ -1,0 +1,70 @@
+package verify_test
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+// FuzzVerify looks for a token that is accepted and is not one of the vectors:
+// a second spelling of one, or a hole. Every other token must get a verdict of
+// the closed set.
+func FuzzVerify(f *testing.F) {
+	issuer := vectorIssuer(f)
+	v := start(f, vectorConfig(issuer))
+	accepted := map[string]bool{}
+	for _, vector := range loadVectors(f) {
+		f.Add(vector.token)
+		if vector.expect == vectorAccepted {
+			accepted[vector.token] = true
+			expect(f, v, vector.token, vectorAccepted)
+		}
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel() // no request waits for a key
+	verdicts := append(verify.Reasons(), verify.KeysUnavailable, vectorAccepted)
+	f.Fuzz(func(t *testing.T, token string) {
+		claims, err := v.Verify(gone, token)
+		if (err == nil) != accepted[token] {
+			t.Errorf("verdict %v on %q", err, token)
+		}
+		if (err == nil) != (claims.Resource() != "") {
+			t.Errorf("verdict %v with claims of %q", err, claims.Resource())
+		}
+		if !slices.Contains(verdicts, verify.Reason(verdict(err))) {
+			t.Errorf("verdict %v is of no kind", err)
+		}
+	})
+}
+
+// FuzzReadObject holds the strict reader of headers and claims against the
+// standard library's: what it takes, the other takes, and reads alike.
+func FuzzReadObject(f *testing.F) {
+	for _, vector := range loadVectors(f) {
+		for _, segment := range strings.Split(vector.token, ".")[:2] {
+			f.Add(decode(segment))
+		}
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := verify.ReadObject(data)
+		if err != nil {
+			return
+		}
+		var want map[string]json.RawMessage
+		if err := json.Unmarshal(data, &want); err != nil {
+			t.Fatalf("%q is taken, but no JSON: %v", data, err)
+		}
+		if len(got) != len(want) {
+			t.Errorf("%d members of %q, want %d", len(got), data, len(want))
+		}
+		for name, value := range want {
+			if string(got[name]) != string(value) {
+				t.Errorf("member %q of %q is %q, want %q", name, data, got[name], value)
+			}
+		}
+	})
+}

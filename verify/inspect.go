@@ -1,0 +1,241 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Bounds of a token. They hold before anything is decoded: the parser reads
+// header and claims ahead of the signature, so whoever can connect can make it
+// work.
+const (
+	maxToken         = 8 << 10 // an ACS token has about 1 KiB
+	maxHeaderSegment = 2 << 10 // alg, kid, typ and perhaps x5t: 200 bytes
+	maxMembers       = 64      // of a JSON object: duplicates are looked for pair by pair
+	maxKeyID         = 256     // a kid is a thumbprint or a GUID: 43 bytes
+)
+
+// algorithm is the only one that ACS signs with. It is fixed here and never
+// taken from a token (RFC 8725, section 3.1).
+const algorithm = "RS256"
+
+// forbiddenMembers are header members that ask for more than an RS256 check:
+// critical extensions and unencoded payloads (RFC 7515 section 4.1.11, RFC
+// 7797), keys that the token brings along (RFC 7515, sections 4.1.2–4.1.6; RFC
+// 8725, section 3.10), compression and the parameters of encryption (RFC 7516,
+// RFC 7518 section 4). golang-jwt looks at none of them. They are compared
+// without regard to case: no honest sender spells them otherwise.
+var forbiddenMembers = []string{
+	"crit", "b64",
+	"jku", "jwk", "x5u", "x5c",
+	"zip", "enc", "epk", "apu", "apv", "iv", "tag", "p2s", "p2c",
+}
+
+// knownMembers are the header members that mean nothing special here. cty is
+// among them: other callers of the same platform send "cty":"JWT".
+var knownMembers = []string{"alg", "kid", "typ", "cty", "x5t", "x5t#S256"}
+
+// header is what the pre-check keeps of a token's header.
+type header struct {
+	alg, kid, typ string
+	unknown       int // members that nobody has told us about
+}
+
+// segments is strict base64url as RFC 7515 section 2 has it: no padding, no
+// spare bits. It still skips CR and LF, which is why wellFormed comes first.
+var segments = base64.RawURLEncoding.Strict()
+
+// inspect is the pre-check in front of the parser: size, alphabet, form, and
+// every member of the header. It decides what can be decided without a key and
+// without the claims.
+func (v *Verifier) inspect(token string) (header, error) {
+	if token == "" {
+		return header{}, refuse(MissingToken, "the token is empty")
+	}
+	if len(token) > maxToken {
+		return header{}, refuse(MalformedToken, "the token is longer than 8 KiB")
+	}
+	first, ok := wellFormed(token)
+	if !ok {
+		return header{}, refuse(MalformedToken, "not three segments of base64url")
+	}
+	if len(first) > maxHeaderSegment {
+		return header{}, refuse(MalformedToken, "the header is longer than 2 KiB")
+	}
+	h, err := readHeader(first)
+	if err != nil {
+		return header{}, err
+	}
+	switch {
+	case h.typ != "" && !slices.ContainsFunc(v.types, func(t string) bool { return strings.EqualFold(t, h.typ) }):
+		// Foreign token kinds announce themselves (RFC 8725, section 3.11).
+		return header{}, refuse(UnsupportedHeader, "typ is not of a callback token")
+	case h.alg == "":
+		return header{}, refuse(MalformedToken, "no alg")
+	case h.alg != algorithm:
+		return header{}, refuse(BadAlgorithm, "alg is not RS256")
+	case !validKeyID(h.kid):
+		return header{}, refuse(MalformedToken, "no kid, or none of 1 to 256 visible characters")
+	}
+	return h, nil
+}
+
+// wellFormed reports whether the token is three non-empty segments of the
+// base64url alphabet, and returns the first.
+func wellFormed(token string) (first string, ok bool) {
+	dots, last := 0, -1
+	for i := range len(token) {
+		c := token[i]
+		if inAlphabet[c] {
+			continue
+		}
+		if c != '.' || i == last+1 {
+			return "", false
+		}
+		if dots == 0 {
+			first = token[:i]
+		}
+		dots, last = dots+1, i
+	}
+	return first, dots == 2 && last < len(token)-1
+}
+
+// inAlphabet holds the characters of base64url (RFC 4648, section 5).
+var inAlphabet = func() (set [256]bool) {
+	for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_" {
+		set[c] = true
+	}
+	return set
+}()
+
+// validKeyID reports whether kid can name a key. A kid is compared and, once
+// its signature holds, published; it never becomes a path or a query (RFC
+// 8725, section 3.10).
+func validKeyID(kid string) bool {
+	if kid == "" || len(kid) > maxKeyID {
+		return false
+	}
+	for i := range len(kid) {
+		if kid[i] <= ' ' || kid[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// readHeader reads the header segment.
+func readHeader(segment string) (header, error) {
+	raw, err := segments.DecodeString(segment)
+	if err != nil {
+		return header{}, refuse(MalformedToken, "the header is not strict base64url")
+	}
+	var h header
+	err = readObject(raw, func(name string, value jsontext.Value) error {
+		switch name {
+		case "alg":
+			return readString(value, &h.alg)
+		case "kid":
+			return readString(value, &h.kid)
+		case "typ":
+			return readString(value, &h.typ)
+		}
+		if slices.ContainsFunc(forbiddenMembers, func(f string) bool { return strings.EqualFold(f, name) }) {
+			return refuse(UnsupportedHeader, "a header member that asks for more than a signature check")
+		}
+		if !slices.Contains(knownMembers, name) {
+			h.unknown++
+		}
+		return nil
+	})
+	if err != nil {
+		return header{}, asRefusal(err, "the header is not a JSON object with unique members")
+	}
+	return h, nil
+}
+
+// asRefusal returns err when it is a refusal already, and a malformed token
+// with the given cause when it is not.
+func asRefusal(err error, cause string) error {
+	if refused := new(RefusedError); errors.As(err, &refused) {
+		return refused
+	}
+	return refuse(MalformedToken, cause)
+}
+
+// Errors of readObject and its callers. They become refusals, so they need no
+// more than to exist.
+var (
+	errNotObject = errors.New("not one JSON object")
+	errMembers   = errors.New("duplicate members, or too many")
+	errType      = errors.New("a member of the wrong type")
+)
+
+// objectReader is a JSON decoder and its input, kept for the next token.
+type objectReader struct {
+	input   bytes.Buffer
+	decoder jsontext.Decoder
+	names   []string
+}
+
+var objectReaders = sync.Pool{New: func() any { return new(objectReader) }}
+
+// readObject calls member for each member of the JSON object in data. It
+// refuses what RFC 7515 section 4 and RFC 7519 section 4 leave open and
+// parsers disagree about: invalid UTF-8, anything behind the object, duplicate
+// names at any level, and at the top level names that differ only in case
+// (encoding/json folds them into one). The value is valid during the call.
+func readObject(data []byte, member func(name string, value jsontext.Value) error) error {
+	r := objectReaders.Get().(*objectReader)
+	defer objectReaders.Put(r)
+	r.input.Reset()
+	r.input.Write(data)
+	r.decoder.Reset(&r.input)
+	r.names = r.names[:0]
+
+	if token, err := r.decoder.ReadToken(); err != nil || token.Kind() != '{' {
+		return errNotObject
+	}
+	for r.decoder.PeekKind() == '"' {
+		token, err := r.decoder.ReadToken()
+		if err != nil {
+			return err
+		}
+		name := token.String()
+		folded := func(n string) bool { return strings.EqualFold(n, name) }
+		if len(r.names) == maxMembers || slices.ContainsFunc(r.names, folded) {
+			return errMembers
+		}
+		r.names = append(r.names, name)
+		value, err := r.decoder.ReadValue()
+		if err != nil {
+			return err
+		}
+		if err := member(name, value); err != nil {
+			return err
+		}
+	}
+	if _, err := r.decoder.ReadToken(); err != nil {
+		return err
+	}
+	if _, err := r.decoder.ReadToken(); err != io.EOF {
+		return errNotObject
+	}
+	return nil
+}
+
+// readString reads a JSON string. An empty one is as good as none.
+func readString(value jsontext.Value, s *string) error {
+	if value.Kind() != '"' {
+		return errType
+	}
+	text, err := jsontext.AppendUnquote(nil, value)
+	*s = string(text)
+	return err
+}
