@@ -9,9 +9,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// maxReorderGap is how many places after its first delivery a duplicate may
+// maxDuplicateGap is how many places after its first delivery a duplicate may
 // come, so that other events of the call stand between them.
-const maxReorderGap = 3
+const maxDuplicateGap = 3
 
 // Chaos is what goes wrong on the way, as shares between 0 and 1 of the
 // callbacks of a call. The zero value lets everything arrive as it should.
@@ -137,7 +137,7 @@ func (c Chaos) attack(hit func(float64) bool, rng *rand.Rand, script []Delivery)
 func (c Chaos) duplicate(hit func(float64) bool, rng *rand.Rand, script []Delivery) []Delivery {
 	for i := len(script) - 1; i >= 0; i-- {
 		if script[i].plain() && hit(c.Duplicate) {
-			at := min(i+1+rng.IntN(maxReorderGap), len(script))
+			at := min(i+1+rng.IntN(maxDuplicateGap), len(script))
 			script = slices.Insert(script, at, script[i].again())
 		}
 	}

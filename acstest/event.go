@@ -44,13 +44,11 @@ func (e *Event) MsgID() string {
 // Body returns the events as the body of one callback: a JSON array, also for
 // one event.
 func Body(events ...Event) ([]byte, error) {
-	var body bytes.Buffer
-	enc := json.NewEncoder(&body)
-	enc.SetEscapeHTML(false) // ACS writes & and < as they are
-	if err := enc.Encode(events); err != nil {
+	body, err := json.Marshal(events)
+	if err != nil {
 		return nil, fmt.Errorf("encode callback: %w", err)
 	}
-	return bytes.TrimSuffix(body.Bytes(), []byte("\n")), nil
+	return body, nil
 }
 
 // Types returns the short names of the event types that can be made, sorted.
