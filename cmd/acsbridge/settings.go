@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+
 	"github.com/alecthomas/kong"
 
 	"github.com/acsbridge/acsbridge/schemas"
@@ -39,6 +41,7 @@ type settings struct {
 	journalSettings  `group:"Journal and answers:"`
 	processSettings  `group:"Process:"`
 
+	environ   func() []string // nil means os.Environ
 	sources   *sources
 	flags     []*kong.Flag      // the settings, in order of declaration
 	audiences []verify.Resource // Resource, parsed
@@ -147,7 +150,10 @@ func (s *settings) BeforeResolve(ctx *kong.Context) error {
 			s.Config, _ = ctx.FlagValue(flag).(string)
 		}
 	}
-	s.sources = newSources(ctx.Model, s.flags, s.Config)
+	if s.environ == nil {
+		s.environ = os.Environ
+	}
+	s.sources = newSources(ctx.Model, s.environ(), s.flags, s.Config)
 	ctx.AddResolver(s.sources)
 	return nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -26,9 +25,9 @@ type sources struct {
 
 // newSources reads the environment, and the file at path unless that is empty
 // and no variable names one.
-func newSources(app *kong.Application, settings []*kong.Flag, path string) *sources {
+func newSources(app *kong.Application, environ []string, settings []*kong.Flag, path string) *sources {
 	s := &sources{env: map[string]string{}, origin: map[string]string{}}
-	for _, pair := range os.Environ() {
+	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
 		// Compose files pass ${NAME:-} as an empty variable: that is unset.
 		if value != "" {

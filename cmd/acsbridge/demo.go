@@ -1,0 +1,272 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/dirlock"
+)
+
+const (
+	// demoSettle bounds the wait for the last events of --calls to be stored
+	// and printed.
+	demoSettle = 20 * time.Second
+	// demoReady bounds the start: keys, stream, listeners.
+	demoReady = 30 * time.Second
+	// demoHostileEvery puts one hostile call among so many ordinary ones.
+	demoHostileEvery = 3
+)
+
+// demoCmd is serve with an embedded NATS and a simulated ACS, on loopback.
+type demoCmd struct {
+	Calls       int     `help:"End after so many calls, with a summary. 0 means at Ctrl-C." placeholder:"N"`
+	Rate        float64 `help:"Calls that start in a second." default:"2" placeholder:"N"`
+	Speed       float64 `help:"Divide the pauses between the events of a call." default:"4" placeholder:"FACTOR"`
+	Listen      string  `help:"Address for callbacks. A taken port is replaced by a free one, here as below." default:"127.0.0.1:8080" placeholder:"ADDR"`
+	AdminListen string  `help:"Address for /livez, /readyz and /metrics." default:"${admin}" placeholder:"ADDR"`
+	NatsListen  string  `help:"Address of the embedded NATS server." default:"${natsListen}" placeholder:"ADDR"`
+	IssuerAddr  string  `name:"issuer-listen" help:"Address of the simulated key server." default:"127.0.0.1:8081" placeholder:"ADDR"`
+	DataDir     string  `help:"Directory to keep. None means a temporary one that is removed at the end." placeholder:"DIR"`
+	Quiet       bool    `help:"Print only the summary, not every event."`
+}
+
+// Help is the text between the summary and the flags of demo --help.
+func (demoCmd) Help() string {
+	return `Everything is real but the sender: callbacks are signed and come over HTTP, keys are fetched ` +
+		`from a key server, events are journaled and stored in JetStream. Some calls are hostile: their ` +
+		`expired, forged and misdirected callbacks are refused, and repeated ones are stored once. ` +
+		`The exit status is 0 only when every number is what it must be. ` +
+		`The environment and configuration files of serve have no influence.`
+}
+
+// Run plays until the calls are done or ctx ends.
+func (c *demoCmd) Run(ctx context.Context, std stdio) (err error) {
+	if c.Calls < 0 || c.Rate <= 0 || c.Speed <= 0 {
+		return errors.New("demo: --calls must not be negative, --rate and --speed must be positive")
+	}
+	d := &demo{demoCmd: c, std: std}
+	removeDir, err := d.makeDir()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, removeDir()) }()
+	if err := d.startIssuer(); err != nil {
+		return err
+	}
+	defer d.issuer.Close()
+	if err := d.build(); err != nil {
+		return err
+	}
+
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	served := make(chan error, 1)
+	go func() { served <- d.bridge.run(work) }()
+	defer func() {
+		stop()
+		err = errors.Join(err, <-served)
+	}()
+	return d.play(ctx)
+}
+
+// demo is a demonstration that runs.
+type demo struct {
+	*demoCmd
+	std    stdio
+	dir    string
+	key    string // file of the signing key
+	issuer *acstest.Issuer
+	bridge *bridge
+
+	mu sync.Mutex // guards std.out against mixed lines
+}
+
+// makeDir makes the data directory and returns what removes it again.
+func (d *demo) makeDir() (remove func() error, err error) {
+	if d.dir = d.DataDir; d.dir == "" {
+		if d.dir, err = os.MkdirTemp("", "acsbridge-demo-"); err != nil {
+			return nil, err
+		}
+		return func() error { return os.RemoveAll(d.dir) }, nil
+	}
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return nil, err
+	}
+	unlock, err := dirlock.Acquire(d.dir)
+	return unlock, err
+}
+
+// startIssuer starts the key server. Its key is a file, so that trigger can
+// sign with it too.
+func (d *demo) startIssuer() error {
+	d.key = filepath.Join(d.dir, "demo-key.pem")
+	key, err := acstest.LoadOrCreateKey(d.key)
+	if err != nil {
+		return err
+	}
+	d.issuer, err = acstest.NewIssuer(acstest.IssuerOptions{Addr: d.free("key server", d.IssuerAddr), Key: key})
+	if err != nil {
+		return err
+	}
+	return d.issuer.Start()
+}
+
+// build makes the bridge, with the settings of serve.
+func (d *demo) build() error {
+	c := serveCmd{settings{environ: func() []string { return nil }}}
+	parser, err := newParser(&c, d.std)
+	if err != nil {
+		return err
+	}
+	_, err = parser.Parse([]string{
+		"--listen=" + d.free("callbacks", d.Listen),
+		"--admin-listen=" + d.free("admin", d.AdminListen),
+		"--nats-listen=" + d.free("NATS", d.NatsListen),
+		"--resource=" + acstest.DemoResource + "=" + acstest.DemoAudience,
+		"--issuer=" + d.issuer.Name(), "--oidc-config-url=" + d.issuer.MetadataURL(),
+		"--data-dir=" + d.dir, "--log-level=warn",
+	})
+	if err != nil {
+		return err
+	}
+	d.bridge, err = newBridge(&c.settings, newLogger(&c.settings, d.std.err))
+	return err
+}
+
+// free returns the address, or one with a free port when its port is taken.
+func (d *demo) free(what, address string) string {
+	l, err := net.Listen("tcp", address)
+	if err == nil {
+		_ = l.Close()
+		return address
+	}
+	host, _, splitErr := net.SplitHostPort(address)
+	if splitErr != nil {
+		return address // serve's own check says what is wrong with it
+	}
+	if l, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err != nil {
+		return address
+	}
+	defer l.Close()
+	fmt.Fprintf(d.std.err, "%s: %s is taken, using %s\n", what, address, l.Addr())
+	return l.Addr().String()
+}
+
+// play runs the calls beside a reader of the stream, and sums up.
+func (d *demo) play(ctx context.Context) error {
+	if err := d.awaitReady(ctx); err != nil {
+		return err
+	}
+	d.announce()
+	reader, err := newDemoReader(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer reader.stop()
+	caller, err := acstest.NewCaller(acstest.CallerOptions{
+		Target: d.bridge.callbackURL(), Signer: d.issuer, KeepIDs: d.Calls > 0,
+		Observe: d.observe,
+	})
+	if err != nil {
+		return err
+	}
+	defer caller.Close()
+	load, err := d.load()
+	if err != nil {
+		return err
+	}
+	if err := caller.Run(ctx, load); err != nil {
+		return err
+	}
+	report := caller.Report()
+	return d.sumUp(load, &report, reader)
+}
+
+// load mixes every kind of call, hostile ones among them.
+func (d *demo) load() (acstest.Load, error) {
+	ordinary, err := acstest.NamedFlows()
+	if err != nil {
+		return acstest.Load{}, err
+	}
+	hostile, err := acstest.NamedFlows("hostile")
+	if err != nil {
+		return acstest.Load{}, err
+	}
+	var flows []*acstest.Flow
+	for i, f := range ordinary {
+		flows = append(flows, f)
+		if (i+1)%demoHostileEvery == 2 { // the second call already is one
+			flows = append(flows, hostile...)
+		}
+	}
+	return acstest.Load{Flows: flows, Calls: d.Calls, Rate: d.Rate, Speed: d.Speed}, nil
+}
+
+// awaitReady waits for keys and stream, as a load balancer would.
+func (d *demo) awaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, demoReady)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		keys, storage := d.bridge.verifier.Keys(), d.bridge.publisher.Status()
+		if keys.Held > 0 && storage.Sending {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("demo: not ready: %w", errors.Join(ctx.Err(), keys.LastError, storage.Problem))
+		}
+	}
+}
+
+// announce says what runs where and what to try next.
+func (d *demo) announce() {
+	nats := d.bridge.nats.ClientURL()
+	fmt.Fprintf(d.std.out, `acsbridge demo: a simulated ACS calls %s
+keys at %s, NATS at %s, metrics at http://%s/metrics
+
+Try in another terminal:
+  nats --server %s stream view ACS
+  %s trigger CallConnected --target %s --issuer %s --key %s
+  curl -s http://%s/readyz
+
+`, d.bridge.callbackURL(), d.issuer.Name(), nats, d.bridge.admin.Addr(), nats,
+		thisCommand(), d.bridge.callbackURL(), d.issuer.Name(), d.key, d.bridge.admin.Addr())
+}
+
+// thisCommand is how the person who started the demo calls acsbridge.
+func thisCommand() string {
+	// go run builds into a temporary directory that is gone afterwards.
+	if path := cmp.Or(os.Args[0], "acsbridge"); filepath.Base(filepath.Dir(path)) != "exe" {
+		return path
+	}
+	return "go run ./cmd/acsbridge"
+}
+
+// observe prints the answers to hostile and repeated callbacks; good ones show
+// up as events.
+func (d *demo) observe(a acstest.Attempt) {
+	if d.Quiet || a.Kind == "good" {
+		return
+	}
+	verdict := "refused"
+	if a.Status == 200 {
+		verdict = "folded"
+	}
+	d.printf("%s  %-26s %s: %d to a callback that is %s\n", time.Now().Format(clock), a.Type, verdict, a.Status, a.Kind)
+}
+
+func (d *demo) printf(format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	fmt.Fprintf(d.std.out, format, args...)
+}

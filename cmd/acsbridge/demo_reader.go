@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// clock is how the demo writes the time of day.
+const clock = "15:04:05.000"
+
+// demoReader is a consumer of the stream, as an application's would be. It
+// prints each event and remembers which ones there were.
+type demoReader struct {
+	demo    *demo
+	conn    *nats.Conn
+	consume jetstream.ConsumeContext
+
+	mu      sync.Mutex
+	seen    map[string]int // how often, by message id
+	total   int
+	arrived chan struct{} // capacity 1: total has changed
+}
+
+func newDemoReader(ctx context.Context, d *demo) (*demoReader, error) {
+	r := &demoReader{demo: d, seen: make(map[string]int), arrived: make(chan struct{}, 1)}
+	conn, err := nats.Connect(d.bridge.nats.ClientURL())
+	if err != nil {
+		return nil, fmt.Errorf("read the stream: %w", err)
+	}
+	r.conn = conn
+	if err := r.subscribe(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("read the stream: %w", err)
+	}
+	return r, nil
+}
+
+func (r *demoReader) subscribe(ctx context.Context) error {
+	js, err := jetstream.New(r.conn)
+	if err != nil {
+		return err
+	}
+	stream, err := js.Stream(ctx, schemas.Stream)
+	if err != nil {
+		return err
+	}
+	// With --data-dir the stream may hold the events of an earlier demo.
+	from := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy}
+	consumer, err := stream.OrderedConsumer(ctx, from)
+	if err != nil {
+		return err
+	}
+	r.consume, err = consumer.Consume(r.receive)
+	return err
+}
+
+func (r *demoReader) stop() {
+	r.consume.Stop()
+	r.conn.Close()
+}
+
+// receive takes one event from the stream.
+func (r *demoReader) receive(m jetstream.Msg) {
+	r.mu.Lock()
+	r.seen[m.Headers().Get(schemas.HeaderMsgID)]++
+	r.total++
+	r.mu.Unlock()
+	select {
+	case r.arrived <- struct{}{}:
+	default:
+	}
+	if !r.demo.Quiet {
+		r.demo.printf("%s\n", eventLine(m))
+	}
+}
+
+// eventLine says an event in short: time, type, what it tells, subject, claims.
+func eventLine(m jetstream.Msg) string {
+	var e schemas.Envelope
+	if err := json.Unmarshal(m.Data(), &e); err != nil {
+		return m.Subject() + ": " + err.Error()
+	}
+	at := ""
+	if t, err := time.Parse(time.RFC3339Nano, m.Headers().Get(schemas.HeaderReceivedAt)); err == nil {
+		at = t.Local().Format(clock)
+	}
+	return fmt.Sprintf("%s  %-26s %-18s %s  [%s]", at, schemas.ShortType(e.Type), e.Brief(), m.Subject(), claimsInShort(m.Headers()))
+}
+
+// claimsInShort says for whom the event's token was, by which key, and when it
+// expires.
+func claimsInShort(h nats.Header) string {
+	short := func(name string) string {
+		v := h.Get(name)
+		return v[:min(len(v), 8)]
+	}
+	expires := ""
+	if n, err := strconv.ParseInt(h.Get(schemas.HeaderTokenExpires), 10, 64); err == nil {
+		expires = time.Unix(n, 0).Format(time.TimeOnly)
+	}
+	return fmt.Sprintf("aud %s… kid %s… exp %s", short(schemas.HeaderTokenAudience), short(schemas.HeaderTokenKeyID), expires)
+}
+
+// await waits until n events have come or the time is over, and returns how
+// many came and how many of them more than once.
+func (r *demoReader) await(n int, atMost time.Duration) (total, repeated int) {
+	deadline := time.After(atMost)
+	for {
+		r.mu.Lock()
+		total, repeated = r.total, r.total-len(r.seen)
+		r.mu.Unlock()
+		if total >= n {
+			return total, repeated
+		}
+		select {
+		case <-r.arrived:
+		case <-deadline:
+			return total, repeated
+		}
+	}
+}
+
+// sumUp prints the summary and holds it against what must have come of the
+// load. A demo that was interrupted is held against what it sent.
+func (d *demo) sumUp(load acstest.Load, report *acstest.Report, reader *demoReader) error {
+	stored, repeated := reader.await(report.Stored, demoSettle)
+	d.printf("\n%scallbacks  %d sent (%s)\nanswers    %s\nevents     %d stored\nlatency    p50 %v, p99 %v of the answers 200\n",
+		interruption(report), report.Callbacks, table(report.Kinds), table(report.Answers), stored,
+		report.Latency.P50.Round(10*time.Microsecond), report.Latency.P99.Round(10*time.Microsecond))
+
+	errs := []error{report.Err()}
+	if stored != report.Stored && (stored < report.Stored || stored > report.Stored+report.Uncertain) {
+		errs = append(errs, fmt.Errorf("%d events are stored, but %d must be", stored, report.Stored))
+	}
+	if repeated > 0 {
+		errs = append(errs, fmt.Errorf("%d events are stored twice", repeated))
+	}
+	errs = append(errs, reader.missing(report.StoredIDs))
+	if d.Calls > 0 && report.CutCalls == 0 && report.Calls == d.Calls {
+		errs = append(errs, asExpected(load, report))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("the numbers do not add up: %w", err)
+	}
+	d.printf("all numbers are what they must be\n")
+	return nil
+}
+
+func interruption(r *acstest.Report) string {
+	if r.CutCalls == 0 {
+		return ""
+	}
+	return fmt.Sprintf("stopped with %d calls under way\n", r.CutCalls)
+}
+
+// missing reports which of the ids that must be in the stream did not come.
+func (r *demoReader) missing(ids []string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range ids {
+		if r.seen[id] == 0 {
+			return fmt.Errorf("the event %s is not in the stream", id)
+		}
+	}
+	return nil
+}
+
+// asExpected holds the report against what was computed before the first
+// callback was sent.
+func asExpected(load acstest.Load, report *acstest.Report) error {
+	want, err := load.Expect()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	differ := func(what string, got, want any) {
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			errs = append(errs, fmt.Errorf("%s: %v, but %v must be", what, got, want))
+		}
+	}
+	differ("callbacks", report.Callbacks, want.Callbacks)
+	differ("kinds", report.Kinds, want.Kinds)
+	differ("answers", report.Answers, want.Answers)
+	differ("events", report.Stored, want.Stored)
+	return errors.Join(errs...)
+}
+
+// table writes counts on one line, in the order of their keys.
+func table[K int | string](counts map[K]int) string {
+	var parts []string
+	for _, key := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%v: %d", key, counts[key]))
+	}
+	return strings.Join(parts, ", ")
+}
