@@ -230,6 +230,10 @@ func readObject(data []byte, member func(name string, value jsontext.Value) erro
 // readString reads a JSON string, and fails on any other value. An empty one is
 // as good as none.
 func readString(value jsontext.Value, s *string) error {
+	if value.Kind() == '"' && bytes.IndexByte(value, '\\') < 0 {
+		*s = string(value[1 : len(value)-1]) // nothing is escaped
+		return nil
+	}
 	text, err := jsontext.AppendUnquote(nil, value)
 	*s = string(text)
 	return err

@@ -111,15 +111,15 @@ func registerKeys(auto promauto.Factory, k *keyring) {
 
 // verdict counts the outcome of one Verify.
 func (m *metrics) verdict(err error) {
-	refused := new(RefusedError)
-	switch {
-	case err == nil:
+	if err == nil {
 		m.ok.Inc()
-	case errors.As(err, &refused):
-		m.refused[refused.Reason].Inc()
-	default:
-		m.noVerdict.Inc()
+		return
 	}
+	if refused := new(RefusedError); errors.As(err, &refused) {
+		m.refused[refused.Reason].Inc()
+		return
+	}
+	m.noVerdict.Inc()
 }
 
 // accepted notes what only a good token is believed for.
