@@ -32,7 +32,7 @@ const answerWithin = 5 * time.Second
 
 // Verifier judges tokens. [verify.Verifier] is one.
 type Verifier interface {
-	Verify(ctx context.Context, token string) (*verify.Claims, error)
+	VerifyBearer(ctx context.Context, authorization []string) (*verify.Claims, error)
 	CheckReuse(claims *verify.Claims, body []byte) error
 }
 
@@ -125,11 +125,7 @@ func (c *callback) handle() error {
 	if h.draining.Load() {
 		return errDraining
 	}
-	token, err := verify.BearerToken(r.Header["Authorization"])
-	if err != nil {
-		return err
-	}
-	claims, err := h.config.Verifier.Verify(r.Context(), token)
+	claims, err := h.config.Verifier.VerifyBearer(r.Context(), r.Header["Authorization"])
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"bytes"
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+// demoVariables are the variables of deploy/demo.env.
+func demoVariables(t *testing.T) map[string]string {
+	t.Helper()
+	variables := map[string]string{}
+	for line := range strings.Lines(readDeployment(t, "deploy/demo.env")) {
+		if name, value, found := strings.Cut(strings.TrimSpace(line), "="); found && !strings.HasPrefix(name, "#") {
+			variables[name] = value
+		}
+	}
+	return variables
+}
+
+// TestDemoProfile checks that the bridge of the demo profile trusts the
+// simulator, and that the simulator calls the bridge.
+func TestDemoProfile(t *testing.T) {
+	s := containerSettings(t, demoVariables(t))
+	compose := readCompose(t, demoVariables(t))
+	simulator := compose.Services["simulator"]
+	var c cli
+	var out bytes.Buffer
+	parser, err := newParser(&c, stdio{out: &out, err: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(simulator.Command); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := s.Issuer, "http://"+c.Simulate.IssuerListen; got != want {
+		t.Errorf("issuer %s, but the simulator is %s", got, want)
+	}
+	if got, want := s.OIDCConfigURL, s.Issuer+strings.TrimPrefix(verify.DefaultMetadataURL, verify.DefaultIssuer); got != want {
+		t.Errorf("metadata at %s, want %s", got, want)
+	}
+	if got, want := s.resources()[0].Audience, c.Simulate.Audience; got != want {
+		t.Errorf("audience %s, but the simulator signs for %s", got, want)
+	}
+	target, err := url.Parse(c.Simulate.Target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, port, _ := net.SplitHostPort(s.Listen); target.Port() != port || target.Path != s.CallbackPath {
+		t.Errorf("the simulator calls %s, the bridge listens at %s%s", target, s.Listen, s.CallbackPath)
+	}
+	if got, want := simulator.NetworkMode, "service:acsbridge"; got != want {
+		t.Errorf("network_mode %s, want %s: the bridge trusts plain http on loopback only", got, want)
+	}
+	// The bridge is ready once it has the simulator's keys; waiting for that
+	// would be waiting for ever.
+	if got, want := simulator.DependsOn["acsbridge"].Condition, "service_started"; got != want {
+		t.Errorf("the simulator waits for the bridge to be %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/acsbridge/acsbridge/acstest"
+)
+
+// How often simulate says how far it is: a terminal's line is written over, a
+// log keeps each of them.
+const (
+	progressOnTerminal = time.Second
+	progressInLog      = 10 * time.Second
+)
+
+// simulateCmd plays Azure Communication Services: a key server, and calls
+// whose callbacks it posts to a bridge.
+type simulateCmd struct {
+	Target   string `help:"Callback URL of the bridge." default:"http://127.0.0.1:8080/callbacks" placeholder:"URL"`
+	Audience string `help:"Audience of the tokens: the immutable resource ID of the resource to play. None means the demo resource's." placeholder:"GUID"`
+
+	IssuerListen string `help:"Address of the simulated key server." default:"127.0.0.1:8081" placeholder:"ADDR"`
+	IssuerName   string `help:"Issuer of the tokens. None means the key server's URL." placeholder:"URL"`
+	Key          string `help:"File of the signing key, made when absent. None means a new key that nobody else can sign with." placeholder:"FILE"`
+
+	Calls       int           `help:"Stop after so many calls. 0 means at Ctrl-C." placeholder:"N"`
+	Duration    time.Duration `help:"Start no call after this time. 0 means no end." placeholder:"TIME"`
+	Rate        float64       `help:"Calls that start in a second. 0 means as many as --concurrency allows." default:"2" placeholder:"N"`
+	Concurrency int           `help:"Calls under way at a time." default:"64" placeholder:"N"`
+	Speed       float64       `help:"Divide the pauses between the events of a call." default:"1" placeholder:"FACTOR"`
+	Flow        []string      `help:"Kind of call to play, in turn; can be repeated. None means all but hostile. An unknown name lists them." placeholder:"NAME"`
+
+	Chaos      float64 `help:"Share of callbacks, 0 to 1, that meet each kind of trouble: duplicates, reordering, delay, batching, forgeries." placeholder:"SHARE"`
+	Duplicates float64 `help:"Share of callbacks that come twice. 0 means --chaos." placeholder:"SHARE"`
+	Reorder    float64 `help:"Share of callbacks that change places with the next. 0 means --chaos." placeholder:"SHARE"`
+	Hostile    float64 `help:"Share of callbacks that are followed by one with a bad token. 0 means --chaos." placeholder:"SHARE"`
+	Seed       uint64  `help:"Seed of the chaos, to have the same again. 0 means a random one." placeholder:"N"`
+
+	JSON bool `name:"json" help:"Print the report as one JSON object."`
+}
+
+// Run plays calls until their end or Ctrl-C, prints the report, and fails when
+// a callback was not answered as it must be.
+func (c *simulateCmd) Run(ctx context.Context, std stdio) error {
+	load, err := c.load()
+	if err != nil {
+		return err
+	}
+	issuer, err := c.issuer(std.err)
+	if err != nil {
+		return err
+	}
+	defer issuer.Close()
+	caller, err := acstest.NewCaller(acstest.CallerOptions{
+		Target: c.Target, Signer: issuer, Audience: c.audience(),
+	})
+	if err != nil {
+		return err
+	}
+	defer caller.Close()
+
+	c.announce(std.err, issuer, load.Seed)
+	stop := showProgress(std.err, caller)
+	err = caller.Run(ctx, load)
+	stop()
+	if err != nil {
+		return err
+	}
+	report := caller.Report()
+	if err := c.print(std.out, &report); err != nil {
+		return err
+	}
+	return report.Err()
+}
+
+func (c *simulateCmd) audience() string { return cmp.Or(c.Audience, acstest.DemoAudience) }
+
+// load is what the flags ask for.
+func (c *simulateCmd) load() (acstest.Load, error) {
+	flows, err := acstest.NamedFlows(c.Flow...)
+	if err != nil {
+		return acstest.Load{}, err
+	}
+	chaos := acstest.EvenChaos(c.Chaos)
+	chaos.Duplicate = cmp.Or(c.Duplicates, c.Chaos)
+	chaos.Reorder = cmp.Or(c.Reorder, c.Chaos)
+	chaos.Hostile = cmp.Or(c.Hostile, c.Chaos)
+	return acstest.Load{
+		Flows:       flows,
+		Calls:       c.Calls,
+		Duration:    c.Duration,
+		Rate:        c.Rate,
+		Concurrency: c.Concurrency,
+		Speed:       c.Speed,
+		Chaos:       chaos,
+		Seed:        cmp.Or(c.Seed, rand.Uint64()),
+	}, nil
+}
+
+// issuer starts the key server.
+func (c *simulateCmd) issuer(log io.Writer) (*acstest.Issuer, error) {
+	options := acstest.IssuerOptions{
+		Addr:   c.IssuerListen,
+		Issuer: c.IssuerName,
+		Logger: slog.New(slog.NewTextHandler(log, nil)),
+	}
+	if c.Key != "" {
+		key, err := acstest.LoadOrCreateKey(c.Key)
+		if err != nil {
+			return nil, err
+		}
+		options.Key = key
+	}
+	issuer, err := acstest.NewIssuer(options)
+	if err != nil {
+		return nil, err
+	}
+	if err := issuer.Start(); err != nil {
+		return nil, fmt.Errorf("%w (another one is chosen with --issuer-listen)", err)
+	}
+	return issuer, nil
+}
+
+// announce says how a bridge comes to trust the simulation, and how to send
+// single events beside it.
+func (c *simulateCmd) announce(w io.Writer, issuer *acstest.Issuer, seed uint64) {
+	fmt.Fprintf(w, "playing Azure Communication Services towards %s, seed %d\n", c.Target, seed)
+	fmt.Fprintf(w, "a bridge trusts it when started with\n  --resource %s=%s --issuer %s --oidc-config-url %s\n",
+		acstest.DemoResource, c.audience(), issuer.Name(), issuer.MetadataURL())
+	if c.Key != "" {
+		fmt.Fprintf(w, "one event more is sent with\n  acsbridge trigger CallConnected --target %s --key %s --issuer %s --audience %s\n",
+			c.Target, c.Key, issuer.Name(), c.audience())
+	}
+}
+
+func (c *simulateCmd) print(w io.Writer, report *acstest.Report) error {
+	if c.JSON {
+		return json.NewEncoder(w).Encode(report)
+	}
+	_, err := report.WriteTo(w)
+	return err
+}
+
+// showProgress writes a line about the caller now and then, until the returned
+// function is called.
+func showProgress(w io.Writer, caller *acstest.Caller) (stop func()) {
+	interval, before, after := progressInLog, "", "\n"
+	if isTerminal(w) {
+		interval, before, after = progressOnTerminal, "\r\x1b[K", "" // carriage return, erase the line
+	}
+	ticker := time.NewTicker(interval)
+	done := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			select {
+			case <-ticker.C:
+				r := caller.Report()
+				fmt.Fprintf(w, "%s%d calls, %d callbacks, %d wrong answers, p99 %v%s",
+					before, r.Calls, r.Callbacks, r.Unexpected, r.Latency.P99.Round(100*time.Microsecond), after)
+			case <-done:
+				fmt.Fprint(w, before)
+				return
+			}
+		}
+	})
+	return func() {
+		ticker.Stop()
+		close(done)
+		watching.Wait()
+	}
+}
