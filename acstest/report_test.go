@@ -17,6 +17,20 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
+// reportText is the report of TestReport for people, but for the bytes.
+const reportText = `calls      1 in 1s
+callbacks  9 (duplicate: 2, expired: 1, forged: 1, good: 4, unknown-kid: 1), 42 bytes
+answers    200: 4, 400: 1, 401: 3, 503: 1
+retried    503: 1
+events     3 must be stored, 1 more may be
+latency    p50 0s, p90 0s, p99 0s, max 0s (answers 200)
+wrong      4 answers
+           duplicate CallConnected: got 401, want 200
+           forged CallDisconnected: got 200, want 401
+           good PlayFailed: got 401, want 200
+           good PlayCanceled: got 400, want 200
+`
+
 // TestReport plays one call whose every callback has another fate.
 func TestReport(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -64,24 +78,12 @@ func TestReport(t *testing.T) {
 			t.Errorf("report (-want +got):\n%s", diff)
 		}
 
-		const text = `calls      1 in 1s
-callbacks  9 (duplicate: 2, expired: 1, forged: 1, good: 4, unknown-kid: 1), 42 bytes
-answers    200: 4, 400: 1, 401: 3, 503: 1
-retried    503: 1
-events     3 must be stored, 1 more may be
-latency    p50 0s, p90 0s, p99 0s, max 0s (answers 200)
-wrong      4 answers
-           duplicate CallConnected: got 401, want 200
-           forged CallDisconnected: got 200, want 401
-           good PlayFailed: got 401, want 200
-           good PlayCanceled: got 400, want 200
-`
 		got.Bytes = 42
 		var out bytes.Buffer
-		if n, err := got.WriteTo(&out); err != nil || n != int64(len(text)) {
-			t.Errorf("WriteTo wrote %d bytes, error %v, want %d", n, err, len(text))
+		if n, err := got.WriteTo(&out); err != nil || n != int64(len(reportText)) {
+			t.Errorf("WriteTo wrote %d bytes, error %v, want %d", n, err, len(reportText))
 		}
-		if diff := cmp.Diff(text, out.String()); diff != "" {
+		if diff := cmp.Diff(reportText, out.String()); diff != "" {
 			t.Errorf("text (-want +got):\n%s", diff)
 		}
 		wantErr := "4 of 9 callbacks were not answered as they must be, first duplicate CallConnected: got 401, want 200"
@@ -89,6 +91,16 @@ wrong      4 answers
 			t.Errorf("got  %v\nwant %s", err, wantErr)
 		}
 	})
+}
+
+// TestReportIsBounded: however many answers are wrong, twenty are described.
+func TestReportIsBounded(t *testing.T) {
+	b := &bridge{answer: func(post) *http.Response { return status(http.StatusTeapot) }}
+	flows := []*acstest.Flow{parseFlow(t, oneStep)}
+	got := play(t, t.Context(), b, acstest.Load{Flows: flows, Calls: 25})
+	if got.Unexpected != 25 || len(got.Mismatches) != 20 || got.StoredIDs != nil {
+		t.Errorf("%d wrong, %d described, ids %v; want 25, 20, none", got.Unexpected, len(got.Mismatches), got.StoredIDs)
+	}
 }
 
 // TestReportForMachines pins the names of the JSON form.
