@@ -94,7 +94,19 @@ func (c *callback) write(code int) {
 // log writes at most one line, without anything that the sender chose. The
 // sender's faults are for debugging; ours are errors.
 func (c *callback) log(err error, code int, reason string, took time.Duration) {
-	logger, level := c.handler.config.Logger, slog.LevelDebug
+	logger, level, held := c.handler.config.Logger, slog.LevelDebug, 0
+	ours := code >= 500 && !errors.Is(err, errDraining) && !errors.Is(err, errIncomplete)
+	if ours {
+		level = slog.LevelError
+		var ok bool
+		if ok, held = c.handler.quiet.allow(time.Now()); !ok {
+			return
+		}
+	}
+	ctx := context.Background()
+	if !logger.Enabled(ctx, level) {
+		return
+	}
 	attrs := []slog.Attr{
 		slog.String("route", c.route), slog.Int("status", code), slog.String("reason", reason),
 		slog.Int("events", c.events), slog.Duration("duration", took),
@@ -102,17 +114,10 @@ func (c *callback) log(err error, code int, reason string, took time.Duration) {
 	if c.resource != "" {
 		attrs = append(attrs, slog.String("resource", c.resource))
 	}
-	if code >= 500 && !errors.Is(err, errDraining) && !errors.Is(err, errIncomplete) {
-		ok, held := c.handler.quiet.allow(time.Now())
-		if !ok {
-			return
-		}
-		level = slog.LevelError
+	if ours {
 		attrs = append(attrs, slog.Any("error", err), slog.Int("suppressed", held))
 	}
-	if ctx := context.Background(); logger.Enabled(ctx, level) {
-		logger.LogAttrs(ctx, level, "callback", attrs...)
-	}
+	logger.LogAttrs(ctx, level, "callback", attrs...)
 }
 
 // recoverPanic turns a fault of ours into 500 and closes the connection. The

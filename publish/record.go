@@ -2,7 +2,6 @@ package publish
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -90,14 +89,15 @@ func appendString(b []byte, s string) []byte {
 // aside in the same way.
 var errRecord = fmt.Errorf("%w: not a record of this version", journal.ErrCorrupt)
 
-// decodeRecord reads what encode wrote. The payload shares b's memory.
+// decodeRecord reads what encode wrote. The payload shares b's memory; the
+// strings share one copy of it.
 func decodeRecord(b []byte) (record, error) {
-	if len(b) < 1+8 || b[0] != recordVersion {
-		return record{}, errRecord
+	at, err := receivedAt(b)
+	if err != nil {
+		return record{}, err
 	}
-	var r record
-	r.receivedAt = time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))).UTC()
-	d := decoder{rest: b[1+8:]}
+	r := record{receivedAt: at}
+	d := decoder{rest: string(b[1+8:])}
 	r.stream = d.text()
 	r.subject = d.text()
 	n := d.number()
@@ -108,10 +108,10 @@ func decodeRecord(b []byte) (record, error) {
 	for i := range r.headers {
 		r.headers[i] = header{name: d.text(), value: d.text()}
 	}
-	if d.err != nil {
-		return record{}, d.err
+	if d.bad {
+		return record{}, errRecord
 	}
-	r.payload = d.rest
+	r.payload = b[len(b)-len(d.rest):]
 	return r, nil
 }
 
@@ -120,34 +120,35 @@ func receivedAt(b []byte) (time.Time, error) {
 	if len(b) < 1+8 || b[0] != recordVersion {
 		return time.Time{}, errRecord
 	}
-	return time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))), nil
+	return time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))).UTC(), nil
 }
 
-// decoder reads from the front of rest. After an error it returns zeros.
+// decoder reads from the front of rest. After a mistake it returns zeros.
 type decoder struct {
-	rest []byte
-	err  error
+	rest string
+	bad  bool
 }
 
-func (d *decoder) number() uint64 {
-	v, n := binary.Uvarint(d.rest)
-	if n <= 0 {
-		d.err = errors.Join(d.err, errRecord)
-		d.rest = nil
-		return 0
+func (d *decoder) number() (n uint64) {
+	for i, shift := 0, 0; i < len(d.rest) && shift < 64; i, shift = i+1, shift+7 {
+		c := d.rest[i]
+		n |= uint64(c&0x7f) << shift
+		if c < 0x80 {
+			d.rest = d.rest[i+1:]
+			return n
+		}
 	}
-	d.rest = d.rest[n:]
-	return v
+	d.rest, d.bad = "", true
+	return 0
 }
 
 func (d *decoder) text() string {
 	n := d.number()
 	if n > uint64(len(d.rest)) {
-		d.err = errRecord
-		d.rest = nil
+		d.rest, d.bad = "", true
 		return ""
 	}
-	s := string(d.rest[:n])
+	s := d.rest[:n]
 	d.rest = d.rest[n:]
 	return s
 }

@@ -122,6 +122,9 @@ func escape(char string, keepPercent bool) string {
 // parses. Not ok when raw is no JSON or the result is longer than limit bytes;
 // half a document would help nobody.
 func HeaderJSON(raw []byte, limit int) (value string, ok bool) {
+	if value := string(raw); plain(value, true) && json.Valid(raw) {
+		return value, len(value) <= limit
+	}
 	var line bytes.Buffer
 	if err := json.Compact(&line, raw); err != nil {
 		return "", false

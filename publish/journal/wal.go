@@ -54,8 +54,10 @@ func openWAL(dir string, segmentSize int, logger *slog.Logger) (store, error) {
 	// The handle is kept because wal.Close leaves the metadata file open and
 	// locked, and a second Open in this process would wait for it for ever.
 	meta := &metadb.BoltMetaDB{}
+	filer := segment.NewFiler(dir, dataSync{fs.New()})
 	log, err := wal.Open(dir,
-		wal.WithMetaStore(&sealMender{MetaStore: meta, dir: dir, segmentSize: segmentSize}),
+		wal.WithSegmentFiler(filer),
+		wal.WithMetaStore(&sealMender{MetaStore: meta, filer: filer, segmentSize: segmentSize}),
 		wal.WithSegmentSize(segmentSize),
 		wal.WithLogger(walLogger(logger)))
 	if err != nil {
@@ -126,7 +128,7 @@ func (s *walStore) close() error {
 // good. Here the missing metadata is written before raft-wal looks at it.
 type sealMender struct {
 	types.MetaStore
-	dir         string
+	filer       *segment.Filer
 	segmentSize int
 }
 
@@ -139,7 +141,7 @@ func (m *sealMender) Load(dir string) (types.PersistentState, error) {
 	if !tail.SealTime.IsZero() {
 		return state, nil
 	}
-	w, err := segment.NewFiler(m.dir, fs.New()).RecoverTail(*tail)
+	w, err := m.filer.RecoverTail(*tail)
 	if errors.Is(err, os.ErrNotExist) {
 		return state, nil // created only in the metadata: raft-wal copes
 	}
