@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -58,6 +59,9 @@ func malformed(reason Reason, format string, args ...any) error {
 	return &malformedError{reason, fmt.Sprintf(format, args...)}
 }
 
+// decoders keeps the decoders' own memory for the next body.
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+
 // decode reads a callback's body: an array of CloudEvents in the JSON format,
 // or a single one. Each event keeps its exact bytes, which share body's
 // memory. Types are an open set, and nothing in data is required. All errors
@@ -66,7 +70,9 @@ func decode(body []byte) ([]schemas.Event, error) {
 	if err := scan(body); err != nil {
 		return nil, err
 	}
-	d := jsontext.NewDecoder(bytes.NewBuffer(body))
+	d := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(d)
+	d.Reset(bytes.NewBuffer(body)) // reads in place
 	var events []schemas.Event
 	var err error
 	if d.PeekKind() == '[' {

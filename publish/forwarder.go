@@ -41,9 +41,9 @@ type forwarder struct {
 
 	mu       sync.Mutex
 	position position
-	waiters  map[uint64]chan struct{} // by the index they wait for
-	sending  bool                     // a session is under way and nothing has failed
-	problem  error                    // why the last session ended
+	waiters  map[uint64]*waiter // by the index they wait for
+	sending  bool               // a session is under way and nothing has failed
+	problem  error              // why the last session ended
 	state    streamState
 	// doubtful is the highest index that may have been sent before the present
 	// session.
@@ -52,7 +52,7 @@ type forwarder struct {
 
 // newForwarder takes up the work where the cursor in the journal left it.
 func newForwarder(f *forwarder) *forwarder {
-	f.waiters = make(map[uint64]chan struct{})
+	f.waiters = make(map[uint64]*waiter)
 	f.position = f.cursor.position
 	first, last := f.journal.Bounds()
 	if !f.cursor.valid || f.position.acked > last || f.position.acked+1 < first {
@@ -112,8 +112,8 @@ func (f *forwarder) release() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sending = false
-	for index, done := range f.waiters {
-		close(done)
+	for index, w := range f.waiters {
+		w.done <- struct{}{}
 		delete(f.waiters, index)
 	}
 }
@@ -140,6 +140,19 @@ func (f *forwarder) prepare(ctx context.Context, js jetstream.JetStream) {
 	}
 }
 
+// waiter is somebody who waits for the cursor. Waiters are used again: there
+// is one for every callback.
+type waiter struct {
+	done  chan struct{} // capacity 1
+	timer *time.Timer
+}
+
+var waiters = sync.Pool{New: func() any {
+	w := &waiter{done: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
+	w.timer.Stop()
+	return w
+}}
+
 // wait returns when the stream has the record at index, when the forwarder
 // stops making progress, or after at most the given time. It does not wait at
 // all while NATS is away or the forwarder is behind.
@@ -150,21 +163,26 @@ func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration
 		f.mu.Unlock()
 		return
 	}
-	done := make(chan struct{})
-	f.waiters[index] = done
+	w := waiters.Get().(*waiter)
+	defer waiters.Put(w)
+	f.waiters[index] = w
 	f.mu.Unlock()
 
-	timer := time.NewTimer(atMost)
-	defer timer.Stop()
+	w.timer.Reset(atMost)
+	defer w.timer.Stop()
 	select {
-	case <-done:
+	case <-w.done:
 		return
-	case <-timer.C:
+	case <-w.timer.C:
 	case <-ctx.Done():
 	}
 	f.mu.Lock()
-	delete(f.waiters, index)
-	f.mu.Unlock()
+	defer f.mu.Unlock()
+	if f.waiters[index] == w {
+		delete(f.waiters, index)
+	} else {
+		<-w.done // it came in between: the next user must not find it
+	}
 }
 
 // advance moves the cursor to index, whose record the stream has (or never
@@ -174,8 +192,8 @@ func (f *forwarder) advance(index, sequence uint64) {
 	defer f.mu.Unlock()
 	f.position.acked = index
 	f.position.sequence = max(f.position.sequence, sequence)
-	if done, ok := f.waiters[index]; ok {
-		close(done)
+	if w, ok := f.waiters[index]; ok {
+		w.done <- struct{}{}
 		delete(f.waiters, index)
 	}
 }

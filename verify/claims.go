@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -65,8 +64,8 @@ func date(d *jwt.NumericDate) (time.Time, bool) {
 	return d.Time, true
 }
 
-// payload reads the claims of a token that is not verified yet. golang-jwt
-// fills it by UnmarshalJSON and reads it by the methods of [jwt.Claims].
+// payload is the claims of a token, which may not be verified yet. golang-jwt
+// checks its dates by the methods of [jwt.Claims].
 //
 // Neither of golang-jwt's own claim types would do: its map keeps the last of
 // two equal names, its struct also takes ISS for iss and "1" for 1, and both
@@ -91,11 +90,14 @@ func (p *payload) GetIssuer() (string, error)                   { return p.issue
 func (p *payload) GetSubject() (string, error)                  { return p.subject, nil }
 func (p *payload) GetAudience() (jwt.ClaimStrings, error)       { return p.audiences, nil }
 
-// UnmarshalJSON reads the claims by their exact names (RFC 7519, section 4.1).
-// It keeps a copy, as encoding/json demands.
-func (p *payload) UnmarshalJSON(data []byte) error {
-	*p = payload{raw: bytes.Clone(data)}
-	err := readObject(p.raw, func(name string, value jsontext.Value) error {
+// read reads the claims by their exact names (RFC 7519, section 4.1).
+func (p *payload) read(segment string) error {
+	raw, err := decodeSegment(segment)
+	if err != nil {
+		return refuse(MalformedToken, "the claims are not base64url")
+	}
+	p.raw = raw
+	err = readObject(p.raw, func(name string, value jsontext.Value) error {
 		switch name {
 		case "iss":
 			return readString(value, &p.issuer)
@@ -167,7 +169,3 @@ func readDate(value jsontext.Value, date **jwt.NumericDate) error {
 	*date = &jwt.NumericDate{Time: time.Unix(int64(seconds), 0)}
 	return nil
 }
-
-// signingInput returns what the signature of a well-formed token covers (RFC
-// 7515, section 2).
-func signingInput(token string) string { return token[:strings.LastIndexByte(token, '.')] }

@@ -1,9 +1,7 @@
 package verify
 
 import (
-	"encoding/base64"
 	"encoding/json"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/golang-jwt/jwt/v5"
@@ -16,7 +14,7 @@ func CheckSignature(keySet []byte, token string) error {
 	if err != nil {
 		return err
 	}
-	h, err := (&Verifier{types: []string{"JWT"}}).inspect(token)
+	h, parts, err := (&Verifier{types: []string{"JWT"}}).inspect(token)
 	if err != nil {
 		return err
 	}
@@ -24,11 +22,7 @@ func CheckSignature(keySet []byte, token string) error {
 	if err != nil {
 		return err
 	}
-	signature, err := base64.RawURLEncoding.Strict().DecodeString(token[strings.LastIndexByte(token, '.')+1:])
-	if err != nil {
-		return err
-	}
-	return jwt.SigningMethodRS256.Verify(signingInput(token), signature, key)
+	return parts.checkSignature(key)
 }
 
 // ReadObject collects what readObject reads.

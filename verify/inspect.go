@@ -48,24 +48,33 @@ type header struct {
 	unknown       int // members that nobody has told us about
 }
 
-// inspect is the pre-check in front of the parser: size, alphabet, form, and
-// every member of the header. It decides what can be decided without a key and
-// without the claims.
-func (v *Verifier) inspect(token string) (header, error) {
+// parts are the segments of a token, and what its signature covers (RFC 7515,
+// section 2): all before the last dot.
+type parts struct{ header, payload, signature, signed string }
+
+// inspect is what comes before keys and claims: size, alphabet, form, and every
+// member of the header.
+func (v *Verifier) inspect(token string) (header, parts, error) {
 	if token == "" {
-		return header{}, refuse(MissingToken, "the token is empty")
+		return header{}, parts{}, refuse(MissingToken, "the token is empty")
 	}
 	if len(token) > maxToken {
-		return header{}, refuse(MalformedToken, "the token is longer than 8 KiB")
+		return header{}, parts{}, refuse(MalformedToken, "the token is longer than 8 KiB")
 	}
-	first, ok := wellFormed(token)
+	p, ok := split(token)
 	if !ok {
-		return header{}, refuse(MalformedToken, "not three segments of base64url")
+		return header{}, parts{}, refuse(MalformedToken, "not three segments of base64url")
 	}
-	if len(first) > maxHeaderSegment {
-		return header{}, refuse(MalformedToken, "the header is longer than 2 KiB")
+	if len(p.header) > maxHeaderSegment {
+		return header{}, parts{}, refuse(MalformedToken, "the header is longer than 2 KiB")
 	}
-	h, err := readHeader(first)
+	h, err := v.checkHeader(p.header)
+	return h, p, err
+}
+
+// checkHeader reads the header and refuses one that this is not the place for.
+func (v *Verifier) checkHeader(segment string) (header, error) {
+	h, err := readHeader(segment)
 	if err != nil {
 		return header{}, err
 	}
@@ -83,25 +92,35 @@ func (v *Verifier) inspect(token string) (header, error) {
 	return h, nil
 }
 
-// wellFormed reports whether the token is three non-empty segments of the
-// base64url alphabet (RFC 7515, section 2), and returns the first. Decoders
-// cannot be left to find out: those of Go skip CR and LF wherever they stand.
-func wellFormed(token string) (first string, ok bool) {
-	dots, last := 0, -1
+// split cuts a token into three non-empty segments of the base64url alphabet
+// (RFC 7515, section 2). Decoders cannot be left to find out: those of Go skip
+// CR and LF wherever they stand.
+func split(token string) (p parts, ok bool) {
+	dots, start := 0, 0
 	for i := range len(token) {
 		c := token[i]
 		if inAlphabet[c] {
 			continue
 		}
-		if c != '.' || i == last+1 {
-			return "", false
+		if c != '.' || i == start {
+			return parts{}, false
 		}
-		if dots == 0 {
-			first = token[:i]
+		switch dots {
+		case 0:
+			p.header = token[:i]
+		case 1:
+			p.payload, p.signed = token[start:i], token[:i]
 		}
-		dots, last = dots+1, i
+		dots, start = dots+1, i+1
 	}
-	return first, dots == 2 && last < len(token)-1
+	p.signature = token[start:]
+	return p, dots == 2 && p.signature != ""
+}
+
+// decodeSegment decodes base64url without padding, and without spare bits in
+// the last character: one token has one spelling.
+func decodeSegment(segment string) ([]byte, error) {
+	return base64.RawURLEncoding.Strict().DecodeString(segment)
 }
 
 // inAlphabet holds the characters of base64url (RFC 4648, section 5).
@@ -129,7 +148,7 @@ func validKeyID(kid string) bool {
 
 // readHeader reads the header segment.
 func readHeader(segment string) (header, error) {
-	raw, err := base64.RawURLEncoding.DecodeString(segment)
+	raw, err := decodeSegment(segment)
 	if err != nil {
 		return header{}, refuse(MalformedToken, "the header is not base64url")
 	}

@@ -73,8 +73,9 @@ func newKeyring(server *keyServer, logger *slog.Logger) *keyring {
 	}
 }
 
-// key returns the key of a token, which names it by kid.
-func (k *keyring) key(ctx context.Context, token *jwt.Token, kid string) (any, error) {
+// key returns the key that a token's header names by its kid.
+func (k *keyring) key(ctx context.Context, h header) (any, error) {
+	kid := h.kid
 	set := k.trusted()
 	if set == nil || !set.usable[kid] {
 		var err error
@@ -82,7 +83,10 @@ func (k *keyring) key(ctx context.Context, token *jwt.Token, kid string) (any, e
 			return nil, err
 		}
 	}
-	key, err := set.keyfunc.Keyfunc(token)
+	key, err := set.keyfunc.Keyfunc(&jwt.Token{
+		Method: jwt.SigningMethodRS256,
+		Header: map[string]any{"alg": h.alg, "kid": kid},
+	})
 	if err != nil {
 		return nil, ErrNoKeys // the set says it has the key: our fault, not the token's
 	}

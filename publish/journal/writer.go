@@ -36,16 +36,20 @@ type writer struct {
 	failedAt time.Time // of the last failed append, zero when healthy
 }
 
-// fsyncPause is the least time between the starts of two fsyncs while several
-// writers are at work. A fast disk would be done before more than two or three
-// of them have come, and an fsync costs as much CPU as ten records: see
-// docs/benchmarks.md. A lone writer never waits.
-const fsyncPause = time.Millisecond
+// The least time between the starts of two fsyncs grows with the size of the
+// last batch. An fsync costs as much CPU as ten records, and a fast disk would
+// be done before more than two or three of many writers have come: see
+// docs/benchmarks.md. A lone writer never waits, and a thousand records a
+// second wait for a fraction of a millisecond.
+const (
+	pauseEach = 100 * time.Microsecond
+	pauseMax  = 2 * time.Millisecond
+)
 
 // pace waits until the next batch is due.
 func (w *writer) pace() {
-	if len(w.entries) > 1 {
-		time.Sleep(time.Until(w.began.Add(fsyncPause)))
+	if n := len(w.entries); n > 1 {
+		time.Sleep(time.Until(w.began.Add(min(time.Duration(n)*pauseEach, pauseMax))))
 	}
 }
 
