@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -48,15 +49,24 @@ func (r *record) msgID() string {
 	return ""
 }
 
-// message returns the record as NATS publishes it.
+// messages keeps the header maps of messages for the next one: with two dozen
+// headers a map is the largest thing that a record needs.
+var messages = sync.Pool{New: func() any {
+	return &nats.Msg{Header: make(nats.Header, maxHeaders)}
+}}
+
+// message returns the record as NATS publishes it. It goes back to messages
+// once it has been answered.
 func (r *record) message() *nats.Msg {
+	m := messages.Get().(*nats.Msg)
 	values := make([]string, len(r.headers))
-	fields := make(nats.Header, len(r.headers))
+	clear(m.Header)
 	for i, h := range r.headers {
 		values[i] = h.value
-		fields[h.name] = values[i : i+1 : i+1]
+		m.Header[h.name] = values[i : i+1 : i+1]
 	}
-	return &nats.Msg{Subject: r.subject, Header: fields, Data: r.payload}
+	m.Subject, m.Data = r.subject, r.payload
+	return m
 }
 
 // encode lays the record out: version, time of receipt (8 bytes, nanoseconds

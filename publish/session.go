@@ -24,8 +24,9 @@ type session struct {
 
 // flight is a record between the journal and the cursor.
 type flight struct {
-	index  uint64
-	record record
+	index   uint64
+	record  record
+	message *nats.Msg // what was published
 	// ack is nil when nothing was published: the record is in the stream
 	// already, or refused says why it can never be.
 	ack     jetstream.PubAckFuture
@@ -116,7 +117,8 @@ func (s *session) launch(ctx context.Context, index uint64) (flight, error) {
 		return fl, err
 	}
 	// No retries inside the client: they would overtake later records.
-	fl.ack, err = s.js.PublishMsgAsync(fl.record.message(), jetstream.WithRetryAttempts(0))
+	fl.message = fl.record.message()
+	fl.ack, err = s.js.PublishMsgAsync(fl.message, jetstream.WithRetryAttempts(0))
 	if reason := permanent(err); reason != "" {
 		fl.refused = reason
 		return fl, nil
@@ -186,6 +188,10 @@ func (s *session) collect(stop context.CancelCauseFunc) error {
 		}
 		if failed = s.settle(&fl); failed != nil {
 			stop(failed)
+			continue
+		}
+		if fl.message != nil {
+			messages.Put(fl.message)
 		}
 	}
 	s.mu.Lock()

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -68,8 +69,34 @@ func (v *Verifier) inspect(token string) (header, parts, error) {
 	if len(p.header) > maxHeaderSegment {
 		return header{}, parts{}, refuse(MalformedToken, "the header is longer than 2 KiB")
 	}
+	if h, ok := v.lastHeader.recall(p.header); ok {
+		return h, p, nil
+	}
 	h, err := v.checkHeader(p.header)
 	return h, p, err
+}
+
+// headerMemo remembers the header of the last good token: all tokens of one
+// key have the same, and reading it again costs a tenth of the signature.
+type headerMemo struct{ last atomic.Pointer[knownHeader] }
+
+type knownHeader struct {
+	segment string
+	header  header
+}
+
+func (m *headerMemo) recall(segment string) (header, bool) {
+	known := m.last.Load()
+	if known == nil || known.segment != segment {
+		return header{}, false
+	}
+	return known.header, true
+}
+
+func (m *headerMemo) remember(segment string, h header) {
+	if known := m.last.Load(); known == nil || known.segment != segment {
+		m.last.Store(&knownHeader{strings.Clone(segment), h}) // not the token it is part of
+	}
 }
 
 // checkHeader reads the header and refuses one that this is not the place for.

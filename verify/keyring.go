@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/golang-jwt/jwt/v5"
 )
 
 // When keys are fetched.
@@ -73,24 +71,18 @@ func newKeyring(server *keyServer, logger *slog.Logger) *keyring {
 	}
 }
 
-// key returns the key that a token's header names by its kid.
-func (k *keyring) key(ctx context.Context, h header) (any, error) {
-	kid := h.kid
-	set := k.trusted()
-	if set == nil || !set.usable[kid] {
-		var err error
-		if set, err = k.await(ctx, kid); err != nil {
-			return nil, err
+// key returns the key of that name.
+func (k *keyring) key(ctx context.Context, kid string) (any, error) {
+	if set := k.trusted(); set != nil {
+		if key, ok := set.keys[kid]; ok {
+			return key, nil
 		}
 	}
-	key, err := set.keyfunc.Keyfunc(&jwt.Token{
-		Method: jwt.SigningMethodRS256,
-		Header: map[string]any{"alg": h.alg, "kid": kid},
-	})
+	set, err := k.await(ctx, kid)
 	if err != nil {
-		return nil, ErrNoKeys // the set says it has the key: our fault, not the token's
+		return nil, err
 	}
-	return key, nil
+	return set.keys[kid], nil
 }
 
 // trusted returns the set that tokens are checked with, nil when there is none
@@ -122,7 +114,7 @@ func (k *keyring) await(ctx context.Context, kid string) (*keySet, error) {
 	for {
 		_, ended, soon := k.progress()
 		switch set := k.trusted(); {
-		case set != nil && set.usable[kid]:
+		case set != nil && set.keys[kid] != nil:
 			return set, nil
 		case set != nil && set.number > before && !set.cached && !set.listed[kid]:
 			return nil, refuse(UnknownKey, "the issuer publishes no such key")
@@ -233,9 +225,9 @@ func (k *keyring) report(set *keySet, err error) {
 	case err != nil:
 		k.logger.Error("keys not fetched", "error", err, "held", k.status().Held)
 	case len(set.causes) > 0:
-		k.logger.Warn("keys fetched, some of no use", "keys", len(set.usable), "skipped", set.causes)
+		k.logger.Warn("keys fetched, some of no use", "keys", len(set.keys), "skipped", set.causes)
 	default:
-		k.logger.Debug("keys fetched", "keys", len(set.usable))
+		k.logger.Debug("keys fetched", "keys", len(set.keys))
 	}
 }
 
@@ -247,7 +239,7 @@ func (k *keyring) status() KeyStatus {
 		status.FetchedAt = set.began
 	}
 	if set := k.trusted(); set != nil {
-		status.Held = len(set.usable)
+		status.Held = len(set.keys)
 	}
 	return status
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/MicahParks/jwkset"
 	"github.com/MicahParks/keyfunc/v3"
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // Bounds of a key. RFC 7518 section 3.3 asks for 2048 bits; beyond 8192 a
@@ -24,10 +25,9 @@ const (
 // keySet is the outcome of one good fetch. It never changes, so requests read
 // it without a lock.
 type keySet struct {
-	keyfunc keyfunc.Keyfunc // picks the key of a token's kid
-	usable  map[string]bool // kids that keyfunc knows
-	listed  map[string]bool // kids that the issuer names, also those with a key of no use
-	causes  []string        // why members of the list are of no use, one each
+	keys   map[string]any  // by kid, as keyfunc picks them
+	listed map[string]bool // kids that the issuer names, also those with a key of no use
+	causes []string        // why members of the list are of no use, one each
 
 	cached bool      // an older answer than our question: see keyServer.read
 	began  time.Time // when the fetch began
@@ -58,7 +58,7 @@ func readKeySet(document []byte) (*keySet, error) {
 	if err := json.Unmarshal(document, &list); err != nil {
 		return nil, errors.New("it is not one JSON object with a list of keys")
 	}
-	set := &keySet{usable: map[string]bool{}, listed: map[string]bool{}}
+	set := &keySet{keys: map[string]any{}, listed: map[string]bool{}}
 	storage := jwkset.NewMemoryStorage()
 	for _, raw := range list.Keys {
 		key, err := set.readMember(raw)
@@ -70,12 +70,26 @@ func readKeySet(document []byte) (*keySet, error) {
 			return nil, fmt.Errorf("store a key: %w", err)
 		}
 	}
-	if len(set.usable) == 0 {
+	if len(set.keys) == 0 {
 		return nil, fmt.Errorf("none of its %d keys is of use", len(list.Keys))
 	}
-	var err error
-	set.keyfunc, err = keyfunc.New(keyfunc.Options{Storage: storage})
-	return set, err
+	return set, set.pick(storage)
+}
+
+// pick asks keyfunc for the key of every kid. The set never changes, so each
+// is asked for once and not for every token.
+func (s *keySet) pick(storage jwkset.Storage) error {
+	keys, err := keyfunc.New(keyfunc.Options{Storage: storage})
+	if err != nil {
+		return err
+	}
+	for kid := range s.keys {
+		token := &jwt.Token{Header: map[string]any{"alg": algorithm, "kid": kid}}
+		if s.keys[kid], err = keys.Keyfunc(token); err != nil {
+			return fmt.Errorf("pick a key: %w", err)
+		}
+	}
+	return nil
 }
 
 // readMember reads one key. The kid of one that is of no use is kept: its
@@ -86,21 +100,21 @@ func (s *keySet) readMember(raw json.RawMessage) (jwkset.JWK, error) {
 	if !validKeyID(m.KeyID) {
 		return jwkset.JWK{}, errors.New("no kid that a token could name")
 	}
-	if s.usable[m.KeyID] {
+	if _, known := s.keys[m.KeyID]; known {
 		return jwkset.JWK{}, errors.New("the kid of an earlier key")
 	}
 	s.listed[m.KeyID] = true
 	if err != nil {
 		return jwkset.JWK{}, errors.New("not a JWK")
 	}
-	if len(s.usable) == maxKeys {
+	if len(s.keys) == maxKeys {
 		return jwkset.JWK{}, errors.New("too many keys")
 	}
 	key, err := m.key()
 	if err != nil {
 		return jwkset.JWK{}, err
 	}
-	s.usable[m.KeyID] = true
+	s.keys[m.KeyID] = nil // picked when all are stored
 	return key, nil
 }
 

@@ -28,6 +28,8 @@ type Verifier struct {
 	keys      *keyring
 	reuse     *reuse
 	metrics   *metrics
+
+	lastHeader headerMemo
 }
 
 // New makes a Verifier, or reports every problem of the configuration, each
@@ -108,13 +110,14 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	if err := v.admit(claims); err != nil {
 		return nil, err
 	}
-	key, err := v.keys.key(ctx, h)
+	key, err := v.keys.key(ctx, h.kid)
 	if err != nil {
 		return nil, err
 	}
 	if err := parts.checkSignature(key); err != nil {
 		return nil, err
 	}
+	v.lastHeader.remember(parts.header, h)
 	claims.signing = sha256.Sum256([]byte(parts.signed))
 	v.metrics.accepted(claims, h, v.now())
 	return claims, nil
