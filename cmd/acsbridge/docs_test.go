@@ -95,7 +95,10 @@ func TestPagesNameRealSettings(t *testing.T) {
 			known[name] = true
 		}
 	}
-	for _, page := range []string{"docs/configuration.md", "docs/deployment.md"} {
+	pages := []string{
+		"README.md", "CHANGELOG.md", "docs/configuration.md", "docs/deployment.md", "docs/operations.md", "docs/messages.md",
+	}
+	for _, page := range pages {
 		text := readDeployment(t, page)
 		for _, name := range settingName.FindAllString(text, -1) {
 			if !known[name] && !foreignFlags[name] {
@@ -108,9 +111,12 @@ func TestPagesNameRealSettings(t *testing.T) {
 // settingName matches what looks like a flag or a variable of ours.
 var settingName = regexp.MustCompile(`--[a-z][a-z-]*[a-z]|\b(ACSBRIDGE|NATS)_[A-Z_]*[A-Z]`)
 
-// foreignFlags are the flags of docker and az in the pages.
+// foreignFlags are the flags of docker, az, nats and base64 in the pages.
 var foreignFlags = map[string]bool{
 	"--env-file": true, "--profile": true, "--tag": true, "--build-arg": true, "--read-only": true, "--cap-drop": true,
 	"--volume": true, "--publish": true, "--env": true, "--stop-timeout": true,
 	"--name": true, "--resource-group": true, "--query": true, "--output": true,
+	"--all": true, "--new": true, "--last-for": true, "--jetstream": true, "--force-stdin": true, "--decode": true,
+	"--subjects": true, "--storage": true, "--retention": true, "--discard": true, "--max-age": true, "--max-bytes": true,
+	"--dupe-window": true, "--compression": true, "--allow-direct": true, "--replicas": true, "--defaults": true,
 }

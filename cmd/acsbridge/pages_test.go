@@ -1,0 +1,86 @@
+package main
+
+import (
+	"log/slog"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// TestPagesNameEveryMetric checks that the pages for operators name every
+// metric that a bridge registers, and none that it does not.
+func TestPagesNameEveryMetric(t *testing.T) {
+	want := registeredMetrics(t)
+	for _, page := range []string{"docs/operations.md", "CHANGELOG.md"} {
+		got := distinct(metricName.FindAllString(readDeployment(t, page), -1))
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("metrics of %s (-registered +named):\n%s", page, diff)
+		}
+	}
+}
+
+// metricName matches a whole name; acsbridge_journal_* is a family of them.
+var metricName = regexp.MustCompile(`\bacsbridge_[a-z_]*[a-z]\b`)
+
+// registeredMetrics returns the names of a bridge's own metrics, sorted.
+func registeredMetrics(t *testing.T) []string {
+	t.Helper()
+	ignoreEnvironment(t)
+	settings, out, err := parseServe(t, "--resource=contoso=c3b7d7e8-4a3c-4a0b-9c55-0123456789ab",
+		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--data-dir="+t.TempDir())
+	if err != nil {
+		t.Fatal(err, out)
+	}
+	b, err := newBridge(settings, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	// Described, not gathered: a vector without values shows nothing yet.
+	descriptions := make(chan *prometheus.Desc)
+	go func() {
+		b.registry.Describe(descriptions)
+		close(descriptions)
+	}()
+	var names []string
+	for d := range descriptions {
+		names = append(names, metricName.FindAllString(d.String(), 1)...)
+	}
+	return distinct(names)
+}
+
+// TestPagesNameEveryHeader checks that the contract's page has every header of
+// a message, as package schemas spells it.
+func TestPagesNameEveryHeader(t *testing.T) {
+	constants := headerConstant.FindAllStringSubmatch(readDeployment(t, "schemas/header.go"), -1)
+	if len(constants) == 0 {
+		t.Fatal("no headers found in schemas/header.go")
+	}
+	for _, page := range []string{"docs/messages.md", "CHANGELOG.md"} {
+		text := readDeployment(t, page)
+		for _, constant := range constants {
+			if !strings.Contains(text, "`"+constant[1]+"`") {
+				t.Errorf("%s does not name the header %s", page, constant[1])
+			}
+		}
+	}
+}
+
+var headerConstant = regexp.MustCompile(`(?m)^\tHeader\w+ += "([\w-]+)"`)
+
+func distinct(names []string) []string {
+	set := map[string]bool{}
+	for _, name := range names {
+		set[name] = true
+	}
+	return slices.Sorted(maps.Keys(set))
+}
