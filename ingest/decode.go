@@ -97,6 +97,11 @@ func scan(body []byte) error {
 	if !utf8.Valid(body) {
 		return malformed(NotUTF8, "body has bytes that are no UTF-8")
 	}
+	// Nearly every body is too small to pass either bound, however it is built.
+	brackets := bytes.Count(body, []byte("{")) + bytes.Count(body, []byte("["))
+	if len(body) <= MaxTokens && brackets <= MaxDepth {
+		return nil
+	}
 	depth, tokens := 0, 1
 	for i := 0; i < len(body); i++ {
 		switch body[i] {
