@@ -67,7 +67,7 @@ func (p *Publisher) launchDirect(js jetstream.JetStream, encoded [][]byte, recor
 		if records[i], err = decodeRecord(b); err != nil {
 			return err
 		}
-		if acks[i], err = js.PublishMsgAsync(records[i].message(), jetstream.WithRetryAttempts(0)); err != nil {
+		if acks[i], err = js.PublishMsgAsync(records[i].message(), noRetries); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
 	}

@@ -22,6 +22,10 @@ type session struct {
 	flights chan flight
 }
 
+// noRetries keeps the client from publishing again by itself: that would
+// overtake later records.
+var noRetries = jetstream.WithRetryAttempts(0)
+
 // flight is a record between the journal and the cursor.
 type flight struct {
 	index   uint64
@@ -116,9 +120,8 @@ func (s *session) launch(ctx context.Context, index uint64) (flight, error) {
 	if err := s.reserve(index); err != nil {
 		return fl, err
 	}
-	// No retries inside the client: they would overtake later records.
 	fl.message = fl.record.message()
-	fl.ack, err = s.js.PublishMsgAsync(fl.message, jetstream.WithRetryAttempts(0))
+	fl.ack, err = s.js.PublishMsgAsync(fl.message, noRetries)
 	if reason := permanent(err); reason != "" {
 		fl.refused = reason
 		return fl, nil
