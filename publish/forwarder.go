@@ -188,11 +188,10 @@ func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration
 
 // advance moves the cursor to index, whose record the stream has (or never
 // will have).
-func (f *forwarder) advance(index, sequence uint64) {
+func (f *forwarder) advance(index uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.position.acked = index
-	f.position.sequence = max(f.position.sequence, sequence)
 	if w, ok := f.waiters[index]; ok {
 		w.done <- struct{}{}
 		delete(f.waiters, index)
