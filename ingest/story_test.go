@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -338,14 +337,19 @@ func (s *story) token(directive string) string {
 	return token
 }
 
-// published holds a stream against the section: one line a message, its
-// subject, then optionally headers as name=value and its payload.
-func (s *story) published(stream, want string) {
+// drain waits until the streams have everything that was answered.
+func (s *story) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if left := s.bridge.Drain(ctx); left != 0 {
 		s.t.Fatalf("%d records are not in the stream: %v", left, s.bridge.Status().Problem)
 	}
+}
+
+// published holds a stream against the section: one line a message, its
+// subject, then optionally headers as name=value and its payload.
+func (s *story) published(stream, want string) {
+	s.drain()
 	lines := strings.Split(strings.TrimSpace(want), "\n")
 	if lines[0] == "" {
 		lines = nil
@@ -370,76 +374,6 @@ func (s *story) published(stream, want string) {
 		}
 		if rest != "" && rest != string(m.Data) {
 			s.t.Errorf("message %d: payload %s, want %s", i, m.Data, rest)
-		}
-	}
-}
-
-// reasonLog keeps the reason of the last log line, and looks for secrets in
-// every line.
-type reasonLog struct {
-	mu     sync.Mutex
-	reason string
-}
-
-func (l *reasonLog) Enabled(context.Context, slog.Level) bool { return true }
-func (l *reasonLog) WithAttrs([]slog.Attr) slog.Handler       { return l }
-func (l *reasonLog) WithGroup(string) slog.Handler            { return l }
-
-func (l *reasonLog) Handle(_ context.Context, r slog.Record) error {
-	var line strings.Builder
-	line.WriteString(r.Message)
-	reason := ""
-	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == "reason" {
-			reason = a.Value.String()
-		}
-		fmt.Fprint(&line, " ", a)
-		return true
-	})
-	for _, secret := range []string{"eyJ", "c-42", "callerId", "15550100"} {
-		if strings.Contains(line.String(), secret) {
-			reason = "the log line holds " + secret
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.reason = reason
-	return nil
-}
-
-func (l *reasonLog) last() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.reason
-}
-
-// TestEveryReasonHasAStory keeps the stories whole.
-func TestEveryReasonHasAStory(t *testing.T) {
-	told := make(map[string]bool)
-	files, _ := filepath.Glob("testdata/stories/*.txtar")
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, f := range txtar.Parse(b).Files {
-			if f.Name == "reason" {
-				told[strings.TrimSpace(string(f.Data))] = true
-			}
-		}
-	}
-	want := []string{"ok", "not_found", "method", "too_large", "media_type", "keys_unavailable", "not_durable", "busy", "draining", "incomplete"}
-	for _, r := range verify.Reasons() {
-		if r != verify.UnknownKey { // certain only 10 s after a fetch: see package verify
-			want = append(want, string(r))
-		}
-	}
-	for _, r := range ingest.Reasons() {
-		want = append(want, string(r))
-	}
-	for _, r := range want {
-		if !told[r] {
-			t.Errorf("no story ends with the reason %s", r)
 		}
 	}
 }

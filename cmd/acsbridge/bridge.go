@@ -41,19 +41,14 @@ type bridge struct {
 
 // newBridge binds the listeners and builds the rooms. Neither NATS nor the key
 // server need be there. Whatever it opened is closed when it fails.
-func newBridge(s *settings, logger *slog.Logger) (b *bridge, err error) {
-	b = &bridge{settings: s, logger: logger, registry: prometheus.NewRegistry()}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, b.close())
-		}
-	}()
+func newBridge(s *settings, logger *slog.Logger) (*bridge, error) {
+	b := &bridge{settings: s, logger: logger, registry: prometheus.NewRegistry()}
 	b.registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifier, b.makeHandler}
 	for _, step := range steps {
 		if err := step(); err != nil {
-			return nil, err
+			return nil, errors.Join(err, b.close())
 		}
 	}
 	return b, nil

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// scriptCommands are what the scripts know besides testscript's own commands.
+var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"freeport": freeport,
+	"occupy":   occupy,
+	"await":    await,
+	"empty":    empty,
+}
+
+// awaitAtMost bounds await. A start takes a fraction of a second; the rest is
+// for a machine that has other things to do.
+const awaitAtMost = 30 * time.Second
+
+// freeport NAME... sets each variable to a loopback address that nobody
+// listens on.
+func freeport(ts *testscript.TestScript, neg bool, args []string) {
+	for _, l := range listenFor(ts, "freeport", neg, args) {
+		ts.Check(l.Close())
+	}
+}
+
+// occupy NAME... sets each variable to a loopback address that stays taken
+// until the script ends.
+func occupy(ts *testscript.TestScript, neg bool, args []string) {
+	for _, l := range listenFor(ts, "occupy", neg, args) {
+		ts.Defer(func() { l.Close() })
+	}
+}
+
+// listenFor listens once for each name, so that no two get the same address.
+func listenFor(ts *testscript.TestScript, command string, neg bool, names []string) (listeners []net.Listener) {
+	if neg || len(names) == 0 {
+		ts.Fatalf("usage: %s NAME...", command)
+	}
+	for _, name := range names {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		ts.Setenv(name, l.Addr().String())
+		listeners = append(listeners, l)
+	}
+	return listeners
+}
+
+// await URL PATTERN asks until status and body match the pattern.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await URL PATTERN")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	deadline := time.After(awaitAtMost)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		answer := ask(args[0])
+		if pattern.MatchString(answer) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			ts.Fatalf("%s did not come to match %q; the last answer:\n%s", args[0], args[1], answer)
+		}
+	}
+}
+
+// ask returns status and body of a GET, or why there are none.
+func ask(url string) string {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get(url)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d\n%s", response.StatusCode, body)
+}
+
+// empty DIR checks that a directory holds nothing, or with ! that it does.
+func empty(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] empty DIR")
+	}
+	entries, err := os.ReadDir(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if (len(entries) == 0) == neg {
+		ts.Fatalf("%s holds %v", args[0], entries)
+	}
+}

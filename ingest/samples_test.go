@@ -1,0 +1,144 @@
+package ingest_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// samplesVariable names a folder of recorded callback bodies, one a *.json
+// file. They are third-party data and no part of this repository.
+const samplesVariable = "ACS_SAMPLES"
+
+// TestSamples posts each recorded body to a bridge. Every CloudEvent must be in
+// the stream, and every body without one in the quarantine, byte for byte and
+// in the order of the callbacks. Only file names are printed: the bodies hold
+// phone numbers.
+func TestSamples(t *testing.T) {
+	folder := os.Getenv(samplesVariable)
+	if folder == "" {
+		t.Skipf("%s names no folder with recorded callback bodies", samplesVariable)
+	}
+	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s=%s holds no *.json: %v", samplesVariable, folder, err)
+	}
+	s := newStory(t, new(txtar.Archive))
+	var events, others []payload
+	for i, file := range files {
+		body, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Base(file)
+		body, found := separate(t, name, body)
+		events = append(events, found...)
+		s.body, s.request = body, fmt.Appendf(nil, "POST /callbacks\nAuthorization: Bearer {{token n=%d}}", i)
+		if len(found) > 0 {
+			s.exchange("200")
+		} else {
+			others = append(others, payload{name, body})
+			s.exchange("400")
+		}
+		if t.Failed() {
+			t.Fatalf("%s got another answer", name)
+		}
+	}
+	t.Logf("%d files: %d events, %d bodies without one", len(files), len(events), len(others))
+	s.holds(schemas.Stream, events)
+	s.holds(schemas.QuarantineStream, others)
+}
+
+// payload is what a message must carry, and the file that it is from.
+type payload struct {
+	file string
+	data []byte
+}
+
+// holds compares a stream's payloads with those that it must have.
+func (s *story) holds(stream string, want []payload) {
+	s.t.Helper()
+	if len(want) == 0 {
+		s.t.Errorf("no sample is for the stream %s", stream)
+	}
+	s.drain()
+	messages := s.nats.Messages(stream)
+	if len(messages) != len(want) {
+		s.t.Fatalf("stream %s has %d messages, want %d", stream, len(messages), len(want))
+	}
+	for i, m := range messages {
+		if !bytes.Equal(m.Data, want[i].data) {
+			s.t.Errorf("stream %s, message %d: not the bytes of %s", stream, i+1, want[i].file)
+		}
+	}
+}
+
+// separate gives each CloudEvent of a body, an array or one object, an id of
+// its own: recorders wrote the same id into many files, and the stream would
+// fold them. It returns the body with these ids, its other bytes as they were,
+// and the events in it.
+func separate(t *testing.T, file string, body []byte) (changed []byte, events []payload) {
+	t.Helper()
+	rest := body
+	for i, e := range elements(t, file, body) {
+		id, ok := idOfCloudEvent(t, file, e)
+		if !ok {
+			continue
+		}
+		own := fmt.Appendf(nil, "%q", fmt.Sprintf("%s-%d", file, i))
+		event := bytes.Join([][]byte{e[:id.start], e[id.end:]}, own)
+		before, after, _ := bytes.Cut(rest, e)
+		changed, rest = append(append(changed, before...), event...), after
+		events = append(events, payload{file, event})
+	}
+	return append(changed, rest...), events
+}
+
+// elements returns the events of a body as they are written there.
+func elements(t *testing.T, file string, body []byte) []json.RawMessage {
+	t.Helper()
+	if body = bytes.TrimSpace(body); bytes.HasPrefix(body, []byte("{")) {
+		return []json.RawMessage{body}
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(body, &list) != nil {
+		t.Fatalf("%s is neither a JSON array nor an object", file)
+	}
+	return list
+}
+
+// span is a part of some text.
+type span struct{ start, end int64 }
+
+// idOfCloudEvent returns where the value of the member "id" stands in an event.
+// An object without "specversion" is no CloudEvent (CloudEvents 1.0, section
+// "Required Attributes"): such are the bodies in Event Grid's own schema.
+func idOfCloudEvent(t *testing.T, file string, event []byte) (id span, ok bool) {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(event))
+	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
+		t.Fatalf("%s has an event that is no object", file)
+	}
+	for decoder.More() {
+		var value json.RawMessage
+		name, err := decoder.Token()
+		if err != nil || decoder.Decode(&value) != nil {
+			t.Fatalf("%s has an event that is no JSON", file)
+		}
+		end := decoder.InputOffset()
+		switch name {
+		case "id":
+			id = span{end - int64(len(value)), end}
+		case "specversion":
+			ok = true
+		}
+	}
+	return id, ok && id.end > 0
+}
