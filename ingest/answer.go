@@ -32,11 +32,16 @@ const retryAfter = "5"
 // the only place where that is decided. An error that nobody has classified is
 // ours, so it is 503.
 func status(err error) (code int, reason string) {
+	if err == nil {
+		return http.StatusOK, "ok"
+	}
+	return statusOf(err)
+}
+
+func statusOf(err error) (code int, reason string) {
 	var refused *verify.RefusedError
 	var bad *malformedError
 	switch {
-	case err == nil:
-		return http.StatusOK, "ok"
 	case errors.As(err, &refused):
 		return http.StatusUnauthorized, string(refused.Reason)
 	case errors.As(err, &bad):

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -19,8 +20,11 @@ import (
 const attributePrefix = "Ce-"
 
 // isBinary reports whether the headers carry a CloudEvent and the body is its
-// data. ACS itself posts structured mode.
-func isBinary(h http.Header) bool { return h.Get("Ce-Specversion") != "" }
+// data. A media type of CloudEvents says structured mode whatever the headers
+// are (HTTP binding, section 3). ACS itself posts structured mode.
+func isBinary(h http.Header, contentType string) bool {
+	return h.Get("Ce-Specversion") != "" && !strings.HasPrefix(contentType, "application/cloudevents")
+}
 
 // structured returns the event of a request in binary mode as one JSON object,
 // so that a message's payload has one form whatever the mode it came in. The
@@ -48,6 +52,9 @@ func structured(h http.Header, contentType string, body []byte) ([]byte, error) 
 		if err != nil {
 			return nil, malformed(NotCloudEvents, "%s is not percent-encoded", name)
 		}
+		if !utf8.ValidString(value) {
+			return nil, malformed(NotUTF8, "%s has bytes that are no UTF-8", name)
+		}
 		member(&b, name, value)
 	}
 	if contentType != "" {
@@ -67,8 +74,7 @@ func structured(h http.Header, contentType string, body []byte) ([]byte, error) 
 	return b.Bytes(), nil
 }
 
-// member writes one attribute. JSON marks what is no UTF-8, so that the scan
-// behind it sees a valid document.
+// member writes one attribute.
 func member(b *bytes.Buffer, name, value string) {
 	if b.Len() > 1 {
 		b.WriteByte(',')
@@ -92,7 +98,7 @@ func attributeName(name string) bool {
 
 // decodeRequest decodes a body in the mode that the headers say.
 func decodeRequest(h http.Header, contentType string, body []byte) ([]schemas.Event, error) {
-	if isBinary(h) {
+	if isBinary(h, contentType) {
 		var err error
 		if body, err = structured(h, contentType, body); err != nil {
 			return nil, err

@@ -97,6 +97,11 @@ func scan(body []byte) error {
 	if !utf8.Valid(body) {
 		return malformed(NotUTF8, "body has bytes that are no UTF-8")
 	}
+	// Nearly every body is too small to pass either bound, however it is built.
+	brackets := bytes.Count(body, []byte("{")) + bytes.Count(body, []byte("["))
+	if len(body) <= MaxTokens && brackets <= MaxDepth {
+		return nil
+	}
 	depth, tokens := 0, 1
 	for i := 0; i < len(body); i++ {
 		switch body[i] {
@@ -231,11 +236,11 @@ func readObject(d *jsontext.Decoder, member func(name string) error) (start, end
 	}
 	start = d.InputOffset() - 1 // the bracket
 	for d.PeekKind() == '"' {
-		name, err := d.ReadToken()
+		quoted, err := d.ReadValue()
 		if err != nil {
 			return 0, 0, err
 		}
-		if err := member(name.String()); err != nil {
+		if err := member(known(quoted)); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -243,6 +248,35 @@ func readObject(d *jsontext.Decoder, member func(name string) error) (start, end
 		return 0, 0, err
 	}
 	return start, d.InputOffset(), nil
+}
+
+// known returns the name if it is one that is looked for, else "". Names in
+// data are of every kind, and most need never become strings.
+func known(quoted jsontext.Value) string {
+	switch string(quoted) {
+	case `"id"`:
+		return "id"
+	case `"source"`:
+		return "source"
+	case `"type"`:
+		return "type"
+	case `"specversion"`:
+		return "specversion"
+	case `"time"`:
+		return "time"
+	case `"data"`:
+		return "data"
+	case `"callConnectionId"`:
+		return "callConnectionId"
+	}
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return ""
+	}
+	name, err := jsontext.AppendUnquote(nil, quoted) // "\u0069d" is id, too
+	if err != nil {
+		return ""
+	}
+	return string(name)
 }
 
 // readString reads an attribute that must be a string.

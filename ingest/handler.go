@@ -209,6 +209,9 @@ func plainPath(path string) bool {
 	return true
 }
 
+// usualType needs no parsing.
+const usualType = "application/json; charset=utf-8"
+
 // mediaType returns the media type of the body, empty when the request names
 // none. Only JSON in its CloudEvents forms is taken, in UTF-8, uncompressed.
 func mediaType(h http.Header) (string, error) {
@@ -220,6 +223,9 @@ func mediaType(h http.Header) (string, error) {
 	values := h["Content-Type"]
 	if len(values) == 0 || (len(values) == 1 && values[0] == "") {
 		return "", nil
+	}
+	if values[0] == usualType && len(values) == 1 {
+		return "application/json", nil
 	}
 	name, params, err := mime.ParseMediaType(values[0])
 	if err != nil || len(values) > 1 {
@@ -241,14 +247,13 @@ func (c *callback) readBody() ([]byte, error) {
 	if c.r.ContentLength > MaxBody {
 		return nil, errTooLarge
 	}
-	reader := http.MaxBytesReader(c.w, c.r.Body, MaxBody)
 	var body []byte
 	var err error
 	if n := c.r.ContentLength; n >= 0 {
-		body = make([]byte, n)
-		_, err = io.ReadFull(reader, body)
+		body = make([]byte, n) // net/http reads no more than was announced
+		_, err = io.ReadFull(c.r.Body, body)
 	} else {
-		body, err = io.ReadAll(reader)
+		body, err = io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, MaxBody))
 	}
 	var tooLarge *http.MaxBytesError
 	switch {

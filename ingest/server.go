@@ -54,5 +54,7 @@ func NewServer(h http.Handler, tlsConfig *tls.Config, logger *slog.Logger) *http
 			WriteByteTimeout:              writeByteTimeout,
 		},
 		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		// "OPTIONS *" too is the handler's to refuse; net/http would answer 200.
+		DisableGeneralOptionsHandler: true,
 	}
 }

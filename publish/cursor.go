@@ -21,8 +21,6 @@ type position struct {
 	// reserved is an index that no record ever sent is above. Records between
 	// acked and reserved are in doubt after a restart.
 	reserved uint64
-	// sequence is the stream sequence of the last acknowledged event.
-	sequence uint64
 }
 
 // cursor keeps a position in a file of its own. acked may be old after a
@@ -34,7 +32,7 @@ type cursor struct {
 	valid bool // the file held a position
 }
 
-const cursorSize = 3*8 + crc32.Size
+const cursorSize = 2*8 + crc32.Size
 
 // openCursor opens or creates the file. An unreadable position is no error:
 // then everything in the journal is in doubt.
@@ -48,11 +46,10 @@ func openCursor(path string) (*cursor, error) {
 	if _, err := f.ReadAt(b[:], 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.Join(fmt.Errorf("read cursor: %w", err), f.Close())
 	}
-	if sum := crc32.ChecksumIEEE(b[:3*8]); sum == binary.BigEndian.Uint32(b[3*8:]) && b != [cursorSize]byte{} {
+	if sum := crc32.ChecksumIEEE(b[:2*8]); sum == binary.BigEndian.Uint32(b[2*8:]) && b != [cursorSize]byte{} {
 		c.valid = true
 		c.acked = binary.BigEndian.Uint64(b[0:])
 		c.reserved = binary.BigEndian.Uint64(b[8:])
-		c.sequence = binary.BigEndian.Uint64(b[16:])
 	}
 	return c, nil
 }
@@ -63,8 +60,7 @@ func (c *cursor) save(p position, sync bool) error {
 	var b [cursorSize]byte
 	binary.BigEndian.PutUint64(b[0:], p.acked)
 	binary.BigEndian.PutUint64(b[8:], p.reserved)
-	binary.BigEndian.PutUint64(b[16:], p.sequence)
-	binary.BigEndian.PutUint32(b[24:], crc32.ChecksumIEEE(b[:3*8]))
+	binary.BigEndian.PutUint32(b[2*8:], crc32.ChecksumIEEE(b[:2*8]))
 	if _, err := c.file.WriteAt(b[:], 0); err != nil {
 		return fmt.Errorf("write cursor: %w", err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -35,8 +34,9 @@ func (p *Publisher) prepareDirect(ctx context.Context) {
 }
 
 // order keeps the events of one callback together, and callbacks that are
-// answered one after another in that order.
-type order struct{ sync.Mutex }
+// answered one after another in that order: whoever can send publishes. A
+// mutex would make callbacks wait past their time for a client that stalls.
+type order chan struct{}
 
 // storeDirect publishes the records and waits for every acknowledgement.
 func (p *Publisher) storeDirect(ctx context.Context, encoded [][]byte) error {
@@ -48,7 +48,7 @@ func (p *Publisher) storeDirect(ctx context.Context, encoded [][]byte) error {
 	}
 	records := make([]record, len(encoded))
 	acks := make([]jetstream.PubAckFuture, len(encoded))
-	err = p.launchDirect(js, encoded, records, acks)
+	err = p.launchDirect(ctx, js, encoded, records, acks)
 	for i, ack := range acks {
 		if ack == nil {
 			break // launching failed here
@@ -59,15 +59,19 @@ func (p *Publisher) storeDirect(ctx context.Context, encoded [][]byte) error {
 }
 
 // launchDirect publishes a callback's records behind one another.
-func (p *Publisher) launchDirect(js jetstream.JetStream, encoded [][]byte, records []record, acks []jetstream.PubAckFuture) error {
-	p.order.Lock()
-	defer p.order.Unlock()
+func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, encoded [][]byte, records []record, acks []jetstream.PubAckFuture) error {
+	select {
+	case p.order <- struct{}{}:
+		defer func() { <-p.order }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for other callbacks: %w", ctx.Err())
+	}
 	for i, b := range encoded {
 		var err error
 		if records[i], err = decodeRecord(b); err != nil {
 			return err
 		}
-		if acks[i], err = js.PublishMsgAsync(records[i].message(), jetstream.WithRetryAttempts(0)); err != nil {
+		if acks[i], err = js.PublishMsgAsync(records[i].message(), noRetries); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
 	}

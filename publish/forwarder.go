@@ -42,6 +42,7 @@ type forwarder struct {
 	mu       sync.Mutex
 	position position
 	waiters  map[uint64]*waiter // by the index they wait for
+	spare    sync.Pool          // of *waiter: there is one for every callback
 	sending  bool               // a session is under way and nothing has failed
 	problem  error              // why the last session ended
 	state    streamState
@@ -53,6 +54,7 @@ type forwarder struct {
 // newForwarder takes up the work where the cursor in the journal left it.
 func newForwarder(f *forwarder) *forwarder {
 	f.waiters = make(map[uint64]*waiter)
+	f.spare.New = newWaiter
 	f.position = f.cursor.position
 	first, last := f.journal.Bounds()
 	if !f.cursor.valid || f.position.acked > last || f.position.acked+1 < first {
@@ -140,18 +142,17 @@ func (f *forwarder) prepare(ctx context.Context, js jetstream.JetStream) {
 	}
 }
 
-// waiter is somebody who waits for the cursor. Waiters are used again: there
-// is one for every callback.
+// waiter is somebody who waits for the cursor.
 type waiter struct {
 	done  chan struct{} // capacity 1
 	timer *time.Timer
 }
 
-var waiters = sync.Pool{New: func() any {
+func newWaiter() any {
 	w := &waiter{done: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
 	w.timer.Stop()
 	return w
-}}
+}
 
 // wait returns when the stream has the record at index, when the forwarder
 // stops making progress, or after at most the given time. It does not wait at
@@ -163,8 +164,8 @@ func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration
 		f.mu.Unlock()
 		return
 	}
-	w := waiters.Get().(*waiter)
-	defer waiters.Put(w)
+	w := f.spare.Get().(*waiter)
+	defer f.spare.Put(w)
 	f.waiters[index] = w
 	f.mu.Unlock()
 
@@ -187,11 +188,10 @@ func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration
 
 // advance moves the cursor to index, whose record the stream has (or never
 // will have).
-func (f *forwarder) advance(index, sequence uint64) {
+func (f *forwarder) advance(index uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.position.acked = index
-	f.position.sequence = max(f.position.sequence, sequence)
 	if w, ok := f.waiters[index]; ok {
 		w.done <- struct{}{}
 		delete(f.waiters, index)

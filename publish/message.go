@@ -3,6 +3,7 @@ package publish
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -110,9 +111,9 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.E
 	records := make([][]byte, len(events))
 	for i := range events {
 		e := &events[i]
-		h := headers{
-			list:      append(make([]header, 0, maxHeaders), common.list...),
-			truncated: common.truncated[:len(common.truncated):len(common.truncated)],
+		h := common
+		if i < len(events)-1 { // the last one needs no copy, and mostly it is the only one
+			h = headers{list: append(make([]header, 0, maxHeaders), common.list...), truncated: slices.Clone(common.truncated)}
 		}
 		h.add(schemas.HeaderContentType, schemas.ContentTypeEvent)
 		h.add(schemas.HeaderMsgID, e.MsgID())

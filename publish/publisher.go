@@ -78,7 +78,7 @@ func Open(opts Options) (*Publisher, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Publisher{opts: opts, link: opts.Link, metrics: newMetrics()}
+	p := &Publisher{opts: opts, link: opts.Link, metrics: newMetrics(), order: make(order, 1)}
 	if opts.Dir != "" {
 		if err := p.openJournal(); err != nil {
 			return nil, err

@@ -69,17 +69,21 @@ func (r *record) message() *nats.Msg {
 	return m
 }
 
-// encode lays the record out: version, time of receipt (8 bytes, nanoseconds
-// since 1970), stream, subject, number of headers, names and values, payload.
-// Strings follow their length, numbers are unsigned varints.
+// fixedSize is what every record begins with: version, time of receipt in
+// nanoseconds since 1970, and the number of bytes from there to the payload.
+const fixedSize = 1 + 8 + 4
+
+// encode lays the record out: the fixed part, then stream, subject, number of
+// headers, names and values, then the payload. Strings follow their length;
+// lengths and numbers are unsigned varints, the fixed part is big endian.
 func (r *record) encode() []byte {
-	size := 1 + 8 + 2*binary.MaxVarintLen64 + len(r.stream) + len(r.subject) + len(r.payload)
+	size := fixedSize + 3*binary.MaxVarintLen64 + len(r.stream) + len(r.subject) + len(r.payload)
 	for _, h := range r.headers {
 		size += 2*binary.MaxVarintLen16 + len(h.name) + len(h.value)
 	}
-	b := make([]byte, 0, size)
-	b = append(b, recordVersion)
-	b = binary.BigEndian.AppendUint64(b, uint64(r.receivedAt.UnixNano()))
+	b := make([]byte, fixedSize, size)
+	b[0] = recordVersion
+	binary.BigEndian.PutUint64(b[1:], uint64(r.receivedAt.UnixNano()))
 	b = appendString(b, r.stream)
 	b = appendString(b, r.subject)
 	b = binary.AppendUvarint(b, uint64(len(r.headers)))
@@ -87,6 +91,7 @@ func (r *record) encode() []byte {
 		b = appendString(b, h.name)
 		b = appendString(b, h.value)
 	}
+	binary.BigEndian.PutUint32(b[1+8:], uint32(len(b)-fixedSize))
 	return append(b, r.payload...)
 }
 
@@ -106,28 +111,31 @@ func decodeRecord(b []byte) (record, error) {
 	if err != nil {
 		return record{}, err
 	}
-	r := record{receivedAt: at}
-	d := decoder{rest: string(b[1+8:])}
-	r.stream = d.text()
-	r.subject = d.text()
-	n := d.number()
-	if n > uint64(len(d.rest)) { // each header takes at least two bytes
+	n := binary.BigEndian.Uint32(b[1+8:])
+	if uint64(n) > uint64(len(b)-fixedSize) {
 		return record{}, errRecord
 	}
-	r.headers = make([]header, n)
+	r := record{receivedAt: at, payload: b[fixedSize+n:]}
+	d := decoder{rest: string(b[fixedSize : fixedSize+n])}
+	r.stream = d.text()
+	r.subject = d.text()
+	count := d.number()
+	if count > uint64(len(d.rest)) { // each header takes at least two bytes
+		return record{}, errRecord
+	}
+	r.headers = make([]header, count)
 	for i := range r.headers {
 		r.headers[i] = header{name: d.text(), value: d.text()}
 	}
-	if d.bad {
+	if d.bad || d.rest != "" {
 		return record{}, errRecord
 	}
-	r.payload = b[len(b)-len(d.rest):]
 	return r, nil
 }
 
 // receivedAt reads only the time out of an encoded record.
 func receivedAt(b []byte) (time.Time, error) {
-	if len(b) < 1+8 || b[0] != recordVersion {
+	if len(b) < fixedSize || b[0] != recordVersion {
 		return time.Time{}, errRecord
 	}
 	return time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))).UTC(), nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,6 +22,10 @@ type session struct {
 	js      jetstream.JetStream
 	flights chan flight
 }
+
+// noRetries keeps the client from publishing again by itself: that would
+// overtake later records.
+var noRetries = jetstream.WithRetryAttempts(0)
 
 // flight is a record between the journal and the cursor.
 type flight struct {
@@ -116,9 +121,8 @@ func (s *session) launch(ctx context.Context, index uint64) (flight, error) {
 	if err := s.reserve(index); err != nil {
 		return fl, err
 	}
-	// No retries inside the client: they would overtake later records.
 	fl.message = fl.record.message()
-	fl.ack, err = s.js.PublishMsgAsync(fl.message, jetstream.WithRetryAttempts(0))
+	fl.ack, err = s.js.PublishMsgAsync(fl.message, noRetries)
 	if reason := permanent(err); reason != "" {
 		fl.refused = reason
 		return fl, nil
@@ -142,22 +146,19 @@ func (s *session) inDoubt(fl *flight) bool {
 }
 
 // lookUp searches the stream for the record by its message id, among the
-// messages of its subject: those of one type and call. Events without a call
-// id share subjects, so there the search begins behind the last record that
-// was acknowledged.
+// messages of its subject: those of one type and call. It takes the time it
+// needs, one bounded request after another.
 func (s *session) lookUp(ctx context.Context, r *record) (stored bool, err error) {
 	s.metrics.inDoubt.Inc()
-	ctx, cancel := context.WithTimeout(ctx, 10*ackTimeout)
-	defer cancel()
 	stream, err := s.js.Stream(ctx, r.stream)
 	if err != nil {
 		return false, fmt.Errorf("look up a record in doubt: %w", err)
 	}
 	sequence := uint64(1)
-	if r.subject[len(r.subject)-2:] == "."+schemas.NoCall {
-		s.mu.Lock()
-		sequence = s.position.sequence + 1
-		s.mu.Unlock()
+	if r.stream == schemas.QuarantineStream || strings.HasSuffix(r.subject, "."+schemas.NoCall) {
+		if sequence, err = s.searchFrom(ctx, stream, r); err != nil {
+			return false, fmt.Errorf("look up a record in doubt: %w", err)
+		}
 	}
 	id := r.msgID()
 	for {
@@ -172,6 +173,35 @@ func (s *session) lookUp(ctx context.Context, r *record) (stored bool, err error
 		}
 		sequence = msg.Sequence + 1
 	}
+}
+
+// searchFrom returns a sequence that the record cannot be stored before: by
+// bisection, the first message of its subject that is not older than the
+// record. For subjects that many records share, where reading all would take
+// minutes. A sequence remembered from an earlier acknowledgement would not do:
+// a stream that was lost counts from 1 again. Half the duplicate window is
+// left for clocks that differ.
+func (s *session) searchFrom(ctx context.Context, stream jetstream.Stream, r *record) (uint64, error) {
+	if r.receivedAt.After(time.Now()) {
+		return 1, nil // our clock was set back: its time says nothing
+	}
+	since := r.receivedAt.Add(-s.state.window / 2)
+	low, high := uint64(1), stream.CachedInfo().State.LastSeq+1
+	for low < high {
+		middle := low + (high-low)/2
+		msg, err := stream.GetMsg(ctx, middle, jetstream.WithGetMsgSubject(r.subject))
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			high = middle
+		case err != nil:
+			return 0, err
+		case msg.Time.Before(since):
+			low = msg.Sequence + 1
+		default:
+			high = middle
+		}
+	}
+	return low, nil
 }
 
 // collect settles the flights in order. After the first error it stops the
@@ -235,7 +265,7 @@ func (s *session) settle(fl *flight) error {
 			return err
 		}
 		s.metrics.published.WithLabelValues(r.resource(), "dead_letter").Inc()
-		s.advance(fl.index, 0)
+		s.advance(fl.index)
 		return nil
 	}
 	s.stored(fl, ack)
@@ -244,22 +274,17 @@ func (s *session) settle(fl *flight) error {
 
 // stored counts a record that the stream has and moves the cursor behind it.
 func (s *session) stored(fl *flight, ack *jetstream.PubAck) {
-	var sequence uint64
 	outcome := "stored"
-	if ack != nil {
-		sequence = ack.Sequence
-		// A record in doubt that turns out a duplicate was stored by us.
-		if ack.Duplicate && fl.index > s.doubtful {
-			outcome = "duplicate"
-		}
+	// A record in doubt that turns out a duplicate was stored by us.
+	if ack != nil && ack.Duplicate && fl.index > s.doubtful {
+		outcome = "duplicate"
 	}
 	if fl.record.stream == schemas.QuarantineStream {
-		sequence = 0 // of another stream
 		outcome = "quarantined"
 	}
 	s.metrics.published.WithLabelValues(fl.record.resource(), outcome).Inc()
 	s.metrics.acked.Observe(time.Since(fl.record.receivedAt).Seconds())
-	s.advance(fl.index, sequence)
+	s.advance(fl.index)
 }
 
 // Codes of JetStream's errors that a record can never get past.

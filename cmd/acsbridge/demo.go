@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -258,11 +259,14 @@ func (d *demo) observe(a acstest.Attempt) {
 	if d.Quiet || a.Kind == "good" {
 		return
 	}
-	verdict := "refused"
-	if a.Status == 200 {
-		verdict = "folded"
+	what := fmt.Sprintf("%d, refused: its token is %s", a.Status, a.Kind)
+	switch {
+	case a.Kind == "duplicate" && a.Status == http.StatusOK:
+		what = "200, folded: delivered twice, stored once"
+	case a.Status == http.StatusOK:
+		what = "200, although its token is " + a.Kind
 	}
-	d.printf("%s  %-26s %s: %d to a callback that is %s\n", time.Now().Format(clock), a.Type, verdict, a.Status, a.Kind)
+	d.printf("%s  %-24s %s\n", time.Now().Format(clock), a.Type, what)
 }
 
 func (d *demo) printf(format string, args ...any) {

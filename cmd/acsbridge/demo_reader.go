@@ -98,7 +98,17 @@ func eventLine(m jetstream.Msg) string {
 	if t, err := time.Parse(time.RFC3339Nano, m.Headers().Get(schemas.HeaderReceivedAt)); err == nil {
 		at = t.Local().Format(clock)
 	}
-	return fmt.Sprintf("%s  %-26s %-18s %s  [%s]", at, schemas.ShortType(e.Type), e.Brief(), m.Subject(), claimsInShort(m.Headers()))
+	return fmt.Sprintf("%s  %-24s %-22s %s  %s", at, schemas.ShortType(e.Type), e.Brief(), shortSubject(m.Subject()), claimsInShort(m.Headers()))
+}
+
+// shortSubject cuts the call id of a subject to its first eight characters, as
+// people cut commit ids.
+func shortSubject(subject string) string {
+	dot := strings.LastIndexByte(subject, '.')
+	if call := subject[dot+1:]; len(call) > 8 {
+		return subject[:dot+1] + call[:8] + "…"
+	}
+	return subject
 }
 
 // claimsInShort says for whom the event's token was, by which key, and when it
@@ -112,7 +122,7 @@ func claimsInShort(h nats.Header) string {
 	if n, err := strconv.ParseInt(h.Get(schemas.HeaderTokenExpires), 10, 64); err == nil {
 		expires = time.Unix(n, 0).Format(time.TimeOnly)
 	}
-	return fmt.Sprintf("aud %s… kid %s… exp %s", short(schemas.HeaderTokenAudience), short(schemas.HeaderTokenKeyID), expires)
+	return fmt.Sprintf("aud=%s… kid=%s… exp=%s", short(schemas.HeaderTokenAudience), short(schemas.HeaderTokenKeyID), expires)
 }
 
 // await waits until n events have come or the time is over, and returns how

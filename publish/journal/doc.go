@@ -21,8 +21,8 @@
 //
 // Failures:
 //
-//	disk full, I/O error   Append fails, nothing of it counts; the next Append
-//	                       after a pause opens the log again
+//	disk full, I/O error   Append fails, nothing of it counts; the log is
+//	                       opened again after a pause, until that works
 //	torn last batch        dropped when the log is opened: it was never
 //	                       acknowledged
 //	flipped bit            Read reports ErrCorrupt for that record alone

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,7 @@ import (
 // brokenDisk stores like the real log, and then may report a failure.
 type brokenDisk struct {
 	store
-	broken *bool
+	broken *atomic.Bool
 }
 
 var errDisk = errors.New("input/output error")
@@ -28,14 +29,14 @@ func (d brokenDisk) append(entries []entry) error {
 	if err := d.store.append(entries); err != nil {
 		return err
 	}
-	if *d.broken {
+	if d.broken.Load() {
 		return errDisk
 	}
 	return nil
 }
 
 func TestAFailedAppendIsAnErrorAndTheLogIsOpenedAgain(t *testing.T) {
-	broken := false
+	var broken atomic.Bool
 	opts := Options{SegmentSize: 16 << 10, open: func(dir string, size int, l *slog.Logger) (store, error) {
 		s, err := openWAL(dir, size, l)
 		return brokenDisk{s, &broken}, err
@@ -49,7 +50,7 @@ func TestAFailedAppendIsAnErrorAndTheLogIsOpenedAgain(t *testing.T) {
 		defer j.Close()
 		mustAppend(t, j, "one", 1)
 
-		broken = true
+		broken.Store(true)
 		if _, err := j.Append(t.Context(), []byte("lost")); !errors.Is(err, ErrFailing) || !errors.Is(err, errDisk) {
 			t.Fatalf("got %v, want ErrFailing and its cause", err)
 		}
@@ -57,7 +58,7 @@ func TestAFailedAppendIsAnErrorAndTheLogIsOpenedAgain(t *testing.T) {
 			t.Error("stats do not say failing")
 		}
 		// Even a healed disk is left alone until the pause is over.
-		broken = false
+		broken.Store(false)
 		if _, err := j.Append(t.Context(), []byte("early")); !errors.Is(err, ErrFailing) {
 			t.Fatalf("got %v, want ErrFailing", err)
 		}

@@ -75,7 +75,8 @@ type Journal struct {
 	queued      atomic.Int64  // record bytes waiting for the writer
 	failing     atomic.Bool
 
-	recent recent
+	recent   recent
+	requests sync.Pool // of *appendRequest: there is one for every append
 }
 
 type appendRequest struct {
@@ -115,6 +116,7 @@ func Open(dir string, opts Options) (*Journal, error) {
 		done:    make(chan struct{}),
 		closing: cancel,
 	}
+	j.requests.New = func() any { return &appendRequest{result: make(chan error, 1)} }
 	if err := j.load(); err != nil {
 		cancel()
 		return nil, errors.Join(fmt.Errorf("open journal: %w", err), unlock())
@@ -171,7 +173,8 @@ func (j *Journal) measure(s store) error {
 // ErrFailing, ErrTooLarge, ErrClosed, ctx's. Records must not be changed
 // afterwards.
 func (j *Journal) Append(ctx context.Context, records ...[]byte) (last uint64, err error) {
-	r := &appendRequest{records: records, result: make(chan error, 1)}
+	r := j.requests.Get().(*appendRequest)
+	r.records, r.size = records, 0
 	for _, rec := range records {
 		if len(rec) > MaxRecord {
 			return 0, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(rec), MaxRecord)
@@ -193,7 +196,10 @@ func (j *Journal) Append(ctx context.Context, records ...[]byte) (last uint64, e
 	}
 	select {
 	case err := <-r.result:
-		return r.last, err
+		last := r.last
+		r.records = nil
+		j.requests.Put(r) // nobody else knows it any more
+		return last, err
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	case <-j.done:

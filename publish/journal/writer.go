@@ -16,6 +16,9 @@ func (j *Journal) write(ctx context.Context) {
 		case r := <-j.appends:
 			w.pace()
 			w.collect(r, j.appends)
+			w.commit(j)
+		case <-w.retry():
+			_ = w.ready(j) // it has logged the error
 		case <-ctx.Done():
 			// Whoever queued before the end is still served.
 			for len(j.appends) > 0 {
@@ -24,7 +27,6 @@ func (j *Journal) write(ctx context.Context) {
 			}
 			return
 		}
-		w.commit(j)
 	}
 }
 
@@ -102,8 +104,6 @@ func (w *writer) append(j *Journal) error {
 		j.opts.Logger.Error("journal: append failed", "records", len(w.entries), "error", err)
 		return fmt.Errorf("%w: %w", ErrFailing, err)
 	}
-	w.failedAt = time.Time{}
-	j.failing.Store(false)
 	j.recent.put(w.entries)
 	if j.first.Load() == 0 {
 		j.begin.Store(w.entries[0].offset)
@@ -111,11 +111,25 @@ func (w *writer) append(j *Journal) error {
 	}
 	j.end.Store(offset)
 	j.last.Store(index)
+	j.tell()
+	return nil
+}
+
+// tell wakes the reader.
+func (j *Journal) tell() {
 	select {
 	case j.changed <- struct{}{}:
 	default:
 	}
-	return nil
+}
+
+// retry delivers a value when the log is due to be opened again, so that a
+// journal heals that is sent nothing because it is failing.
+func (w *writer) retry() <-chan time.Time {
+	if w.failedAt.IsZero() {
+		return nil
+	}
+	return time.After(time.Until(w.failedAt.Add(reopenAfter)))
 }
 
 // ready opens the log again when the last append failed and the pause is over:
@@ -135,6 +149,9 @@ func (w *writer) ready(j *Journal) error {
 		j.opts.Logger.Error("journal: open again after a failed append", "error", err)
 		return fmt.Errorf("%w: %w", ErrFailing, err)
 	}
+	w.failedAt = time.Time{}
+	j.failing.Store(false)
+	j.tell()
 	first, last := j.Bounds()
 	j.opts.Logger.Info("journal: open again", "first", first, "last", last)
 	return nil

@@ -1,0 +1,63 @@
+package publish_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// publishWithoutCall makes events durable that carry no call id, and so share
+// one subject.
+func (b *bridge) publishWithoutCall(call string, from, to int) {
+	b.t.Helper()
+	for n := from; n <= to; n++ {
+		e := event(call, n)
+		e.CallConnectionID = ""
+		if err := b.Publish(context.Background(), claims(b.t), delivery(), []schemas.Event{e}); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+}
+
+// The tail of an embedded stream is published again at start, long after the
+// stream has forgotten its ids.
+func TestATailOfEventsWithoutACallIsStoredOnce(t *testing.T) {
+	server := natstest.Start(t)
+	opts := publish.Options{Dir: t.TempDir(), KeepAcked: time.Hour, Stream: shortWindow}
+	b := start(t, server.URL(), opts)
+	b.publishWithoutCall("a", 1, 5)
+	b.drained()
+	b.stop()
+	afterWindow()
+	b = start(t, server.URL(), opts)
+	b.publishWithoutCall("a", 6, 7)
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 7})
+}
+
+// A stream that was lost begins again at sequence 1.
+func TestEventsWithoutACallAreFoundInAStreamThatBeganAgain(t *testing.T) {
+	server := natstest.Start(t)
+	proxy := natstest.NewProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
+	b := start(t, proxy.URL(), publish.Options{Dir: t.TempDir(), Stream: shortWindow})
+	b.publishWithoutCall("b", 1, 20)
+	b.drained()
+	server.Stop()
+	server.Wipe()
+	server.Restart()
+	b.publishWithoutCall("a", 1, 1)
+	b.drained()
+	proxy.LoseAnswers(true)
+	b.publishWithoutCall("a", 2, 5)
+	server.Await(schemas.Stream, 5)
+	afterWindow()
+	proxy.LoseAnswers(false)
+	proxy.Cut()
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 5})
+}
