@@ -159,7 +159,8 @@ var waiters = sync.Pool{New: func() any {
 func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration) {
 	f.mu.Lock()
 	behind := f.position.acked+window < index
-	if f.position.acked >= index || !f.sending || behind || !f.link.connected.Load() {
+	_, taken := f.waiters[index] // by a callback without records: nobody may displace it
+	if f.position.acked >= index || !f.sending || behind || taken || !f.link.connected.Load() {
 		f.mu.Unlock()
 		return
 	}
