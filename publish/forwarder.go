@@ -127,6 +127,9 @@ func (f *forwarder) prepare(ctx context.Context, js jetstream.JetStream) {
 	}
 	f.mu.Lock()
 	known := len(f.state.differences)
+	if !state.exists {
+		state = f.state // what was seen before is better than what is configured
+	}
 	f.state, f.sending, f.problem = state, true, err
 	f.mu.Unlock()
 	if state.exists && f.created != nil {
