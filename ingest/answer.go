@@ -100,7 +100,7 @@ func (c *callback) write(code int) {
 // sender's faults are for debugging; ours are errors.
 func (c *callback) log(err error, code int, reason string, took time.Duration) {
 	logger, level, held := c.handler.config.Logger, slog.LevelDebug, 0
-	ours := code >= 500 && !errors.Is(err, errDraining) && !errors.Is(err, errIncomplete)
+	ours := code >= 500 && reason != "draining" && reason != "incomplete"
 	if ours {
 		level = slog.LevelError
 		var ok bool

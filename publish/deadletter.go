@@ -66,6 +66,8 @@ func (d *deadLetters) add(index uint64, r *record, reason string) error {
 		err = d.file.Sync()
 	}
 	if err != nil {
+		err = errors.Join(err, d.file.Close())
+		d.file = nil // opening it again ends a line that was cut off
 		return fmt.Errorf("write dead-letter file: %w", err)
 	}
 	return nil
@@ -82,16 +84,34 @@ func (d *deadLetters) open() error {
 		}
 		d.file = nil
 	}
-	f, err := os.OpenFile(d.path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(d.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	info, err := f.Stat()
+	size, err := endLine(f)
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	d.file, d.size = f, info.Size()
+	d.file, d.size = f, size
 	return nil
+}
+
+// endLine ends the file's last line when a crash or a full disk cut it off,
+// and returns the file's size.
+func endLine(f *os.File) (size int64, err error) {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return 0, err
+	}
+	var last [1]byte
+	if _, err := f.ReadAt(last[:], info.Size()-1); err != nil {
+		return 0, err
+	}
+	if last[0] == '\n' {
+		return info.Size(), nil
+	}
+	_, err = f.Write([]byte{'\n'})
+	return info.Size() + 1, err
 }
 
 func (d *deadLetters) close() error {

@@ -129,6 +129,9 @@ func (f *forwarder) prepare(ctx context.Context, js jetstream.JetStream) {
 	}
 	f.mu.Lock()
 	known := len(f.state.differences)
+	if !state.exists {
+		state = f.state // what was seen before is better than what is configured
+	}
 	f.state, f.sending, f.problem = state, true, err
 	f.mu.Unlock()
 	if state.exists && f.created != nil {
@@ -160,7 +163,8 @@ func newWaiter() any {
 func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration) {
 	f.mu.Lock()
 	behind := f.position.acked+window < index
-	if f.position.acked >= index || !f.sending || behind || !f.link.connected.Load() {
+	_, taken := f.waiters[index] // by a callback without records: nobody may displace it
+	if f.position.acked >= index || !f.sending || behind || taken || !f.link.connected.Load() {
 		f.mu.Unlock()
 		return
 	}

@@ -105,6 +105,11 @@ func (p *Publisher) openJournal() error {
 		journal: j, link: p.link, stream: p.opts.Stream, cursor: c, dead: p.dead,
 		keep: p.opts.KeepAcked, created: p.opts.Created, logger: p.opts.Logger, metrics: p.metrics,
 	})
+	// Before anything is appended: what the file says of indexes that the
+	// journal does not have (it was restored, or removed) would come true.
+	if err := c.save(p.forwarder.position, true); err != nil {
+		return errors.Join(err, c.close(), j.Close())
+	}
 	return nil
 }
 

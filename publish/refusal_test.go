@@ -1,0 +1,124 @@
+package publish_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// full is a stream that takes one message and refuses the next.
+func full(t *testing.T, server *natstest.Server, name, subjects string) {
+	t.Helper()
+	config := jetstream.StreamConfig{Name: name, Subjects: []string{subjects}, MaxMsgs: 1, Discard: jetstream.DiscardNew}
+	if _, err := server.JetStream().CreateStream(context.Background(), config); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *bridge) quarantine(body string) {
+	b.t.Helper()
+	if err := b.Quarantine(context.Background(), claims(b.t), delivery(), "not_json", "", []byte(body)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestAFullQuarantineHoldsNoEventUp(t *testing.T) {
+	server := natstest.Start(t)
+	full(t, server, schemas.QuarantineStream, schemas.QuarantinePrefix+".>")
+	dir := t.TempDir()
+	b := start(t, server.URL(), publish.Options{Dir: dir})
+	b.quarantine("one")
+	b.quarantine("two")
+	b.publish("a", 1, 3)
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 3})
+	letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
+	if err != nil || strings.Count(string(letters), "\n") != 1 || !strings.Contains(string(letters), `"reason":"quarantine"`) {
+		t.Errorf("dead letters: %s, %v", letters, err)
+	}
+}
+
+func TestALostQuarantineAnswerIsNoRefusal(t *testing.T) {
+	server := natstest.Start(t)
+	proxy := natstest.NewProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
+	dir := t.TempDir()
+	b := start(t, proxy.URL(), publish.Options{Dir: dir})
+	b.publish("a", 1, 1)
+	b.drained()
+	proxy.LoseAnswers(true)
+	b.quarantine("one")
+	server.Await(schemas.QuarantineStream, 1)
+	proxy.Cut() // the answer is lost, the connection too
+	proxy.LoseAnswers(false)
+	b.drained()
+	proxy.LoseAnswers(true)
+	b.quarantine("two") // here only the answer
+	server.Await(schemas.QuarantineStream, 2)
+	natstest.Until(t, func() bool { return !b.Status().Sending })
+	proxy.LoseAnswers(false)
+	b.drained()
+	if n := len(server.Messages(schemas.QuarantineStream)); n != 2 {
+		t.Errorf("quarantine has %d messages, want 2", n)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "dead-letters.ndjson")); !os.IsNotExist(err) {
+		t.Errorf("dead letters were written: %v", err)
+	}
+}
+
+func TestEventsWaitForAFullStream(t *testing.T) {
+	server := natstest.Start(t)
+	full(t, server, schemas.Stream, "acs.>")
+	dir := t.TempDir()
+	b := start(t, server.URL(), publish.Options{Dir: dir})
+	b.publish("a", 1, 2)
+	natstest.Until(t, func() bool { return b.Status().Waiting == 1 && b.Status().Problem != nil })
+	if _, err := os.Stat(filepath.Join(dir, "dead-letters.ndjson")); !os.IsNotExist(err) {
+		t.Errorf("dead letters were written: %v", err)
+	}
+	config := jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}, Discard: jetstream.DiscardNew}
+	if _, err := server.JetStream().UpdateStream(context.Background(), config); err != nil {
+		t.Fatal(err)
+	}
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 2})
+}
+
+func TestPublishWaitsForTheStreamAsLongAsItMay(t *testing.T) {
+	server := natstest.Start(t)
+	proxy := natstest.NewProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
+	const wait = 300 * time.Millisecond
+	b := start(t, proxy.URL(), publish.Options{Dir: t.TempDir(), AckWait: wait})
+	b.publish("a", 1, 1)
+	b.drained()
+	proxy.LoseAnswers(true)
+	begin := time.Now()
+	b.publish("a", 2, 2)
+	if took := time.Since(begin); took < wait {
+		t.Errorf("Publish returned after %s", took)
+	}
+}
+
+func TestRecordsNeverSentAreNotInDoubt(t *testing.T) {
+	server := natstest.Start(t)
+	server.Stop()
+	reg := prometheus.NewRegistry()
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: shortWindow, Registerer: reg})
+	b.publish("a", 1, 10)
+	afterWindow()
+	server.Restart()
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 10})
+	if n := metric(t, reg, "acsbridge_in_doubt_total"); n != 0 {
+		t.Errorf("%v records were looked up", n)
+	}
+}
