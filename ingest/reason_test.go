@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"golang.org/x/tools/txtar"
+	"github.com/rogpeppe/go-internal/txtar"
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/verify"

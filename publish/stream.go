@@ -34,6 +34,10 @@ const (
 	NoMaxAge time.Duration = -1
 )
 
+// MaxMessage is the size of the largest message in bytes: a whole callback's
+// body and 8 KiB of headers.
+const MaxMessage = 256<<10 + 8<<10
+
 // quarantineMaxBytes bounds the quarantine stream. Its oldest messages make
 // room: it is for looking at, not for replay.
 const quarantineMaxBytes = 256 << 20
@@ -151,6 +155,9 @@ func differences(have, want jetstream.StreamConfig) []string {
 	differ("duplicate window", have.Duplicates, want.Duplicates)
 	differ("compression", have.Compression, want.Compression)
 	differ("direct get", have.AllowDirect, want.AllowDirect)
+	if n := have.MaxMsgSize; n > 0 && n < MaxMessage {
+		list = append(list, fmt.Sprintf("max message size: has %d bytes; a message can have %d, and one that is too large goes to the dead-letter file", n, MaxMessage))
+	}
 	if have.NoAck {
 		list = append(list, "no ack: has true; such a stream never acknowledges, so the journal never empties")
 	}

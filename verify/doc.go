@@ -13,9 +13,10 @@
 //	key        by kid, from memory
 //	signature  RS256
 //
-// golang-jwt parses, checks the dates and the signature; keyfunc and jwkset
-// hold the keys. What those leave open is decided here: see requirements.md,
-// which names each gap and its test.
+// golang-jwt checks the dates and the signature; keyfunc and jwkset read and
+// pick the keys. Header and claims are read here, once, by readers that refuse
+// what parsers disagree about. requirements.md names what the libraries leave
+// open, what is done about it, and its test.
 //
 // There are two kinds of no. A [*RefusedError] is certain: no retry can save
 // the token. [ErrNoKeys] is not: the token may be good, and the sender should

@@ -13,9 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Bounds of a token. They hold before anything is decoded: the parser reads
-// header and claims ahead of the signature, so whoever can connect can make it
-// work.
+// Bounds of a token. They hold before anything is decoded: header and claims
+// are read ahead of the signature, so whoever can connect can make us work.
 const (
 	maxToken         = 8 << 10 // an ACS token has about 1 KiB
 	maxHeaderSegment = 2 << 10 // alg, kid, typ and perhaps x5t: 200 bytes

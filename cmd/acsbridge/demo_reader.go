@@ -73,8 +73,12 @@ func (r *demoReader) stop() {
 	r.conn.Close()
 }
 
-// receive takes one event from the stream.
+// receive takes one event from the stream: prints it, and then counts it, so
+// that the summary comes behind the last line.
 func (r *demoReader) receive(m jetstream.Msg) {
+	if !r.demo.Quiet {
+		r.demo.printf("%s\n", eventLine(m))
+	}
 	r.mu.Lock()
 	r.seen[m.Headers().Get(schemas.HeaderMsgID)]++
 	r.total++
@@ -82,9 +86,6 @@ func (r *demoReader) receive(m jetstream.Msg) {
 	select {
 	case r.arrived <- struct{}{}:
 	default:
-	}
-	if !r.demo.Quiet {
-		r.demo.printf("%s\n", eventLine(m))
 	}
 }
 
