@@ -118,7 +118,7 @@ func counts[K int | string](table map[K]int) string {
 	for _, key := range slices.Sorted(maps.Keys(table)) {
 		name := fmt.Sprint(key)
 		if name == "0" {
-			name = "none"
+			name = "no answer"
 		}
 		parts = append(parts, fmt.Sprintf("%s: %d", name, table[key]))
 	}

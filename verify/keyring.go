@@ -220,12 +220,19 @@ func (k *keyring) refresh(ctx context.Context) (ok bool) {
 	return err == nil
 }
 
+// report logs a fetch. Without any key no callback is taken, so that is an
+// error; so long as the last good set is there, it is a warning.
 func (k *keyring) report(set *keySet, err error) {
+	before := k.status()
 	switch {
+	case err != nil && before.Held == 0:
+		k.logger.Error("keys not fetched, trying again; until then no callback is taken", "error", err)
 	case err != nil:
-		k.logger.Error("keys not fetched", "error", err, "held", k.status().Held)
+		k.logger.Warn("keys not fetched, trying again", "error", err, "held", before.Held)
 	case len(set.causes) > 0:
 		k.logger.Warn("keys fetched, some of no use", "keys", len(set.keys), "skipped", set.causes)
+	case before.Held == 0 || before.LastError != nil:
+		k.logger.Info("keys fetched", "keys", len(set.keys))
 	default:
 		k.logger.Debug("keys fetched", "keys", len(set.keys))
 	}

@@ -80,7 +80,7 @@ func (b *bridge) startNATS() (err error) {
 			Dir: filepath.Join(s.DataDir, "nats"), Listen: s.NatsListen, Logger: b.logger,
 		})
 		if errors.Is(err, embedded.ErrAddressTaken) {
-			return fmt.Errorf("%w; is it a NATS server to use with --nats-url, or another --nats-listen?", err)
+			return fmt.Errorf("%w; if that is your NATS server, name it with --nats-url, else choose another --nats-listen", err)
 		}
 		if err != nil {
 			return err
@@ -186,7 +186,7 @@ func serve(s *http.Server, l net.Listener, tls bool) (err error) {
 // stays in the journal for the next start.
 func (b *bridge) shutDown(server *http.Server) {
 	s := b.settings
-	b.logger.Info("stopping: a second signal ends at once", "delay", s.ShutdownDelay.Duration, "timeout", s.ShutdownTimeout.Duration)
+	b.logger.Info("stopping: a second signal ends at once", "delay", s.ShutdownDelay.String(), "timeout", s.ShutdownTimeout.String())
 	b.stopping.Store(true)
 	time.Sleep(s.ShutdownDelay.Duration)
 	ctx, cancel := context.WithTimeout(context.Background(), s.ShutdownTimeout.Duration)

@@ -253,18 +253,26 @@ func thisCommand() string {
 	return "go run ./cmd/acsbridge"
 }
 
+// hostile says in words what is wrong with the demo's bad callbacks.
+var hostile = map[string]string{
+	"expired":        "its token has expired",
+	"forged":         "its token is signed with another key",
+	"wrong-audience": "its token is for another resource",
+	"day-long":       "its token lives a day, as a WebSocket's does",
+}
+
 // observe prints the answers to hostile and repeated callbacks; good ones show
 // up as events.
 func (d *demo) observe(a acstest.Attempt) {
 	if d.Quiet || a.Kind == "good" {
 		return
 	}
-	what := fmt.Sprintf("%d, refused: its token is %s", a.Status, a.Kind)
+	what := fmt.Sprintf("%d, refused: %s", a.Status, cmp.Or(hostile[a.Kind], a.Kind))
 	switch {
 	case a.Kind == "duplicate" && a.Status == http.StatusOK:
 		what = "200, folded: delivered twice, stored once"
 	case a.Status == http.StatusOK:
-		what = "200, although its token is " + a.Kind
+		what = "200, although " + cmp.Or(hostile[a.Kind], a.Kind)
 	}
 	d.printf("%s  %-24s %s\n", time.Now().Format(clock), a.Type, what)
 }
