@@ -144,3 +144,20 @@ func TestAForbiddenQuarantineHoldsNoEventUp(t *testing.T) {
 	b.drained()
 	checkStream(t, server, map[string]int{"a": 3})
 }
+
+// The client itself refuses what is above the server's max_payload.
+func TestAnEventAboveTheServersLimitIsADeadLetter(t *testing.T) {
+	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
+	dir := t.TempDir()
+	b := start(t, server.URL(), publish.Options{Dir: dir})
+	big := event("a", 99)
+	big.Raw = []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
+	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{big, event("a", 1)}); err != nil {
+		t.Fatal(err)
+	}
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 1})
+	if letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson")); err != nil || !strings.Contains(string(letters), `"reason":"too_large"`) {
+		t.Errorf("dead letters: %s, %v", letters, err)
+	}
+}
