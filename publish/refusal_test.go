@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -120,5 +121,43 @@ func TestRecordsNeverSentAreNotInDoubt(t *testing.T) {
 	checkStream(t, server, map[string]int{"a": 10})
 	if n := metric(t, reg, "acsbridge_in_doubt_total"); n != 0 {
 		t.Errorf("%v records were looked up", n)
+	}
+}
+
+// Without the right to publish there, a quarantine record is never answered.
+func TestAForbiddenQuarantineHoldsNoEventUp(t *testing.T) {
+	server := natstest.Start(t)
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
+	server.Await(schemas.Stream, 0)
+	b.stop()
+	server.Restrict(func(o *natsserver.Options) {
+		o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
+			Publish: &natsserver.SubjectPermission{Allow: []string{"acs.>", "$JS.API.>"}},
+		}}, {Username: "admin", Password: "p"}}
+		o.NoAuthUser = "admin" // the test itself
+	})
+	server.Restart()
+	b = start(t, strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1), publish.Options{Dir: t.TempDir()})
+	natstest.Until(t, func() bool { return b.Status().Sending })
+	b.quarantine("one")
+	b.publish("a", 1, 3)
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 3})
+}
+
+// The client itself refuses what is above the server's max_payload.
+func TestAnEventAboveTheServersLimitIsADeadLetter(t *testing.T) {
+	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
+	dir := t.TempDir()
+	b := start(t, server.URL(), publish.Options{Dir: dir})
+	big := event("a", 99)
+	big.Raw = []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
+	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{big, event("a", 1)}); err != nil {
+		t.Fatal(err)
+	}
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 1})
+	if letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson")); err != nil || !strings.Contains(string(letters), `"reason":"too_large"`) {
+		t.Errorf("dead letters: %s, %v", letters, err)
 	}
 }

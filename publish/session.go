@@ -253,7 +253,7 @@ func (s *session) settle(fl *flight) error {
 	}
 	if err != nil {
 		fl.refused = permanent(err)
-		if fl.refused == "" && r.stream == schemas.QuarantineStream && !transient(err) {
+		if fl.refused == "" && r.stream == schemas.QuarantineStream && (!transient(err) || s.forbidden(err)) {
 			fl.refused = reasonQuarantine // must not hold up the events behind it
 		}
 		if fl.refused == "" {
@@ -313,6 +313,13 @@ func permanent(err error) (reason string) {
 		return reasonTooLarge
 	}
 	return ""
+}
+
+// forbidden reports whether a publish was probably not answered because the
+// right to it is missing: the server says that apart from the publish.
+func (s *session) forbidden(err error) bool {
+	_, problem := s.link.State()
+	return errors.Is(err, jetstream.ErrAsyncPublishTimeout) && errors.Is(problem, nats.ErrPermissionViolation)
 }
 
 // transient reports whether an error comes from the connection, so that the
