@@ -127,6 +127,25 @@ func (b *bridge) publish(call string, from, to int) {
 	}
 }
 
+// ten are the calls of publishTen. Of one call only one event is under way.
+const ten = "bcdefghijk"
+
+// publishTen makes the n-th event of ten calls durable.
+func (b *bridge) publishTen(n int) {
+	b.t.Helper()
+	for _, call := range ten {
+		b.publish(string(call), n, n)
+	}
+}
+
+// tenCalls adds n events of each of the ten calls.
+func tenCalls(n int, calls map[string]int) map[string]int {
+	for _, call := range ten {
+		calls[string(call)] = n
+	}
+	return calls
+}
+
 // drained waits until the stream has everything.
 func (b *bridge) drained() {
 	b.t.Helper()

@@ -8,7 +8,9 @@
 // each, and appends them to the journal. The forwarder is the journal's one
 // reader. It publishes record after record, up to a window of 512 without an
 // acknowledgement, and keeps a cursor behind the last one that the stream has
-// together with all before it. Publish waits for the cursor a short while, so
+// together with all before it. Of one call only one record is under way at a
+// time, so a call's events keep their order even when the stream refuses one
+// and takes the next. Publish waits for the cursor a short while, so
 // that an answer usually means: in the stream. The journal is always in the
 // path, so recovery is the normal path too.
 //

@@ -148,6 +148,8 @@ func (c *NATS) options() ([]nats.Option, error) {
 		nats.CustomReconnectDelay(func(attempt int) time.Duration { return backoff(attempt) }),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(maxPings),
+		// A server that stops reading would hold every caller for a minute.
+		nats.FlusherTimeout(ackTimeout),
 	}
 	if c.InProcess != nil {
 		return append(opts, nats.InProcessServer(c.InProcess)), nil

@@ -3,6 +3,7 @@ package publish
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -137,12 +138,12 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.E
 
 // quarantineRecord turns a verified callback that is no CloudEvents into a
 // record: its body as received, with the reason. A repetition of the same body
-// folds into one message.
+// to the same resource folds into one message.
 func (o *Options) quarantineRecord(c *verify.Claims, d *Delivery, reason, contentType string, body []byte) []byte {
 	var h headers
 	h.claims(c)
 	h.delivery(c, d)
-	sum := sha256.Sum256(body)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s", c.Resource(), contentType, body))
 	h.text(schemas.HeaderContentType, contentType)
 	h.add(schemas.HeaderMsgID, hex.EncodeToString(sum[:]))
 	h.add(schemas.HeaderExpectedStream, schemas.QuarantineStream)

@@ -21,6 +21,7 @@ type session struct {
 	*forwarder
 	js      jetstream.JetStream
 	flights chan flight
+	turns   turns
 }
 
 // noRetries keeps the client from publishing again by itself: that would
@@ -50,7 +51,7 @@ const (
 // error.
 func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 	f.prepare(ctx, js)
-	s := &session{forwarder: f, js: js, flights: make(chan flight, window)}
+	s := &session{forwarder: f, js: js, flights: make(chan flight, window), turns: newTurns()}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	collected := make(chan error, 1)
@@ -117,6 +118,9 @@ func (s *session) launch(ctx context.Context, index uint64) (flight, error) {
 		if err != nil || stored {
 			return fl, err
 		}
+	}
+	if err := s.turns.await(ctx, &fl.record, index, s.acked); err != nil {
+		return fl, err
 	}
 	if err := s.reserve(index); err != nil {
 		return fl, err
@@ -220,6 +224,7 @@ func (s *session) collect(stop context.CancelCauseFunc) error {
 			stop(failed)
 			continue
 		}
+		s.turns.moved()
 		if fl.message != nil {
 			messages.Put(fl.message)
 		}

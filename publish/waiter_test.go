@@ -13,6 +13,7 @@ func TestTwoMayWaitForOneRecord(t *testing.T) {
 	link := &Link{}
 	link.connected.Store(true)
 	f := &forwarder{link: link, waiters: make(map[uint64]*waiter), sending: true}
+	f.spare.New = newWaiter
 	var wg sync.WaitGroup
 	for range 10 {
 		wg.Go(func() { f.wait(context.Background(), 1, 50*time.Millisecond) })

@@ -3,6 +3,7 @@ package schemas
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strings"
 )
 
@@ -44,12 +45,14 @@ func ShortType(ceType string) string {
 }
 
 // MsgID returns the message id that JetStream folds repeated deliveries by.
-// CloudEvents 1.0 makes source and id together the identity of an event. An id
-// of more than 256 bytes is replaced by the hex SHA-256 of itself.
+// CloudEvents 1.0 makes source and id together the identity of an event:
+// "source#id". One of more than 256 bytes, one that is not visible ASCII, and
+// one whose source has a '#' of its own, is replaced by a hex SHA-256 that
+// tells source and id apart.
 func (e *Event) MsgID() string {
 	id := e.Source + "#" + e.ID
-	if len(id) > maxMsgID || !printable(id) {
-		sum := sha256.Sum256([]byte(id))
+	if len(id) > maxMsgID || !printable(id) || strings.Contains(e.Source, "#") {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%d#%s", len(e.Source), id))
 		return hex.EncodeToString(sum[:])
 	}
 	return id

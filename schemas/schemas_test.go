@@ -34,7 +34,7 @@ func TestMsgIDIsSourceAndID(t *testing.T) {
 	long := strings.Repeat("x", 300)
 	for _, test := range []struct{ source, id, want string }{
 		{"s", "1", "s#1"},
-		{long, "1", ""}, {"s", "a b", ""}, {"s", "a\r\nb", ""}, {"s", "é", ""},
+		{long, "1", ""}, {"a#b", "c", ""}, {"a", "b#c", "a#b#c"}, {"s", "a b", ""}, {"s", "a\r\nb", ""}, {"s", "é", ""},
 	} {
 		e := schemas.Event{Source: test.source, ID: test.id}
 		got := e.MsgID()
