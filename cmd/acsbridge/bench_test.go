@@ -36,6 +36,7 @@ var (
 	benchCallbacks   = flag.Int("bench.callbacks", 20000, "callbacks in each run of BenchmarkWholePath")
 	benchConnections = flag.Int("bench.connections", 64, "connections of BenchmarkWholePath")
 	benchProfile     = flag.String("bench.profile", "", "write the bridge's CPU profile of its last run to this file")
+	benchRate        = flag.Float64("bench.rate", 0, "callbacks a second that BenchmarkWholePath offers; 0 is as many as are answered")
 	benchRounds      = flag.Int("bench.rounds", 3, "runs of each server in BenchmarkWholePath")
 )
 
@@ -305,6 +306,7 @@ func (w *wholePath) dial(address string) net.Conn {
 // load sends every callback and returns the answer times.
 func (w *wholePath) load(address string) []time.Duration {
 	times := make([]time.Duration, len(w.tokens))
+	start := time.Now()
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range *benchConnections {
@@ -314,6 +316,9 @@ func (w *wholePath) load(address string) []time.Duration {
 			answers := bufio.NewReader(conn)
 			for i := next.Add(1) - 1; i < int64(len(times)); i = next.Add(1) - 1 {
 				request := w.request(strconv.FormatInt(i, 10), w.tokens[i])
+				if *benchRate > 0 {
+					time.Sleep(time.Until(start.Add(time.Duration(float64(i) / *benchRate * float64(time.Second)))))
+				}
 				begin := time.Now()
 				if status := exchange(w.b, conn, answers, request); status != "200" {
 					w.b.Errorf("callback %d: %s", i, status)
