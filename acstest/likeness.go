@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"github.com/acsbridge/acsbridge/internal/likeness"
 )
 
 // byLikeness returns names with those most like name first. Case does not
@@ -12,28 +14,7 @@ func byLikeness(name string, names []string) []string {
 	name = strings.ToLower(name)
 	sorted := slices.Clone(names)
 	slices.SortStableFunc(sorted, func(a, b string) int {
-		return cmp.Compare(editDistance(name, strings.ToLower(a)), editDistance(name, strings.ToLower(b)))
+		return cmp.Compare(likeness.Distance(name, strings.ToLower(a)), likeness.Distance(name, strings.ToLower(b)))
 	})
 	return sorted
-}
-
-// editDistance counts the bytes to insert, delete or replace to turn a into b
-// (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/acsbridge/acsbridge/internal/likeness"
 )
 
 // envPrefix starts every variable of ours. A variable that has it and is no
@@ -138,7 +140,7 @@ const maxTypos = 2
 func closest(name string, names []string) string {
 	best, distance := "", maxTypos+1
 	for _, candidate := range names {
-		if d := editDistance(name, candidate); d < distance {
+		if d := likeness.Distance(name, candidate); d < distance {
 			best, distance = candidate, d
 		}
 	}
@@ -146,26 +148,4 @@ func closest(name string, names []string) string {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s?", best)
-}
-
-// editDistance is the number of bytes to insert, delete or replace to turn a
-// into b (Levenshtein 1966), computed one row of the table at a time.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(row[j]+1, row[j+1]+1, replace)
-		}
-	}
-	return row[len(b)]
 }
