@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/durable"
 )
 
 // maxDeadLetters bounds the dead-letter file in bytes. When it is full, a
@@ -93,6 +96,7 @@ func (d *deadLetters) open() error {
 		return errors.Join(err, f.Close())
 	}
 	d.file, d.size = f, size
+	durable.SyncDir(filepath.Dir(d.path))
 	return nil
 }
 

@@ -63,6 +63,7 @@ type Link struct {
 	problem error         // the last error that NATS reported, nil after a connect
 	changed chan struct{} // closed and replaced at each change of state
 	closed  bool
+	closing chan struct{} // closed by Close
 
 	connected atomic.Bool
 }
@@ -74,7 +75,7 @@ func Connect(config NATS, logger *slog.Logger) (*Link, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	l := &Link{config: config, logger: logger, changed: make(chan struct{})}
+	l := &Link{config: config, logger: logger, changed: make(chan struct{}), closing: make(chan struct{})}
 	if err := l.dial(); err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
@@ -219,14 +220,12 @@ func (l *Link) handlers() []nats.Option {
 // rebuild runs when the client has given up for good.
 func (l *Link) rebuild() {
 	for attempt := 1; ; attempt++ {
-		l.mu.Lock()
-		closed := l.closed
-		l.mu.Unlock()
-		if closed {
+		select {
+		case <-time.After(backoff(attempt)):
+		case <-l.closing:
 			return
 		}
 		l.logger.Warn("NATS connection was closed, building a new one")
-		time.Sleep(backoff(attempt))
 		err := l.dial()
 		if err == nil {
 			return
@@ -287,7 +286,10 @@ func (l *Link) State() (connected bool, problem error) {
 // the inbox away from acknowledgements that are still to come.
 func (l *Link) Close() {
 	l.mu.Lock()
-	l.closed = true
+	if !l.closed {
+		l.closed = true
+		close(l.closing)
+	}
 	nc := l.nc
 	l.mu.Unlock()
 	nc.Close()

@@ -27,8 +27,9 @@ import (
 
 func TestAMessageCarriesTheEventItsClaimsAndItsDelivery(t *testing.T) {
 	server := natstest.Start(t)
-	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), AckWait: time.Minute})
 	server.Await(schemas.Stream, 0)
+	natstest.Until(t, func() bool { return b.Status().Sending })
 
 	c := claims(t)
 	d := &publish.Delivery{

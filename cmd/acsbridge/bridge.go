@@ -155,7 +155,7 @@ func (b *bridge) run(ctx context.Context) error {
 	failed := make(chan error, 2)
 	go func() { failed <- serve(server, b.callbacks, tlsConfig != nil) }()
 	go func() { failed <- serve(admin, b.admin, false) }()
-	b.logger.Info("acsbridge is running", "callbacks", b.callbackURL(), "admin", "http://"+b.admin.Addr().String(), "nats", b.natsURL(), "data", b.settings.DataDir)
+	b.logger.Info("acsbridge is running", "callbacks", b.callbackURL(), "admin", "http://"+b.admin.Addr().String(), "nats", b.natsURL(), "journal", b.settings.Journal, "data", b.settings.DataDir)
 
 	select {
 	case <-ctx.Done():

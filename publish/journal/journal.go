@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/acsbridge/acsbridge/internal/dirlock"
+	"github.com/acsbridge/acsbridge/internal/durable"
 )
 
 // Errors of [Journal.Append]. None of the records counts as stored.
@@ -101,7 +101,7 @@ func Open(dir string, opts Options) (*Journal, error) {
 	if opts.open == nil {
 		opts.open = openWAL
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("create journal: %w", err)
 	}
 	unlock, err := dirlock.Acquire(dir)
