@@ -279,7 +279,12 @@ func (l *Link) awaitChange(ctx context.Context) {
 func (l *Link) State() (connected bool, problem error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.nc.IsConnected(), l.problem
+	if connected = l.nc.IsConnected(); !connected && l.problem == nil {
+		// Some failures of a login reach no handler: a server that asks for an
+		// nkey, say, and a client that has none.
+		return false, l.nc.LastError()
+	}
+	return connected, l.problem
 }
 
 // Close ends the connection for good. Nothing is drained: a drain would take

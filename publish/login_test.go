@@ -1,0 +1,192 @@
+package publish_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/publish"
+)
+
+// What belongs to the files in testdata/login.
+const (
+	loginOperator = "OBN64MTWJPOFM2523X7TCMLIIFAA2IJVPWZW7BZ24WKN6YERHUQKTJ7L"
+	loginAccount  = "AAY5SH3TDCT2L4GD6ZPO5QEI5ZBHDQ6HQRV3QSAKS5HUJ3YH5VXNAINJ"
+	loginNKey     = "UD5RN6MEOD56KDVRPNXXDSNS7DCJH3JGJWUIIEMCGK24ISAVZWG2OJSX"
+)
+
+// TestLogins connects to servers that let nobody in without the login, and
+// sees that a wrong one keeps trying.
+func TestLogins(t *testing.T) {
+	tlsFiles := certificates(t)
+	for name, test := range map[string]struct {
+		server       func(*natsserver.Options)
+		login, wrong publish.NATS
+	}{
+		"password": {
+			server: func(o *natsserver.Options) { o.Username, o.Password = "bridge", "secret" },
+			login:  publish.NATS{User: "bridge", Password: "secret"},
+			wrong:  publish.NATS{User: "bridge", Password: "other"},
+		},
+		"token": {
+			server: func(o *natsserver.Options) { o.Authorization = "secret" },
+			login:  publish.NATS{Token: "secret"},
+			wrong:  publish.NATS{Token: "other"},
+		},
+		"nkey": {
+			server: func(o *natsserver.Options) { o.Nkeys = []*natsserver.NkeyUser{{Nkey: loginNKey}} },
+			login:  publish.NATS{NKey: "testdata/login/bridge.nk"},
+			wrong:  publish.NATS{Token: "other"},
+		},
+		"credentials": {
+			server: func(o *natsserver.Options) {
+				resolver := &natsserver.MemAccResolver{}
+				account, err := os.ReadFile("testdata/login/account.jwt")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := resolver.Store(loginAccount, strings.TrimSpace(string(account))); err != nil {
+					t.Fatal(err)
+				}
+				o.TrustedKeys, o.AccountResolver = []string{loginOperator}, resolver
+			},
+			login: publish.NATS{Creds: "testdata/login/bridge.creds"},
+			wrong: publish.NATS{Token: "other"},
+		},
+		"client certificate": {
+			server: tlsFiles.require,
+			login:  publish.NATS{CA: tlsFiles.ca, Cert: tlsFiles.cert, Key: tlsFiles.key},
+			wrong:  publish.NATS{CA: tlsFiles.ca},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := natstest.Start(t, func(o *natsserver.Options) {
+				o.JetStream = false
+				test.server(o)
+			})
+			test.login.URL, test.wrong.URL = server.URL(), server.URL()
+			if link := connect(t, test.login); !connects(t, link) {
+				_, problem := link.State()
+				t.Errorf("the login does not let us in: %v", problem)
+			}
+			link := connect(t, test.wrong)
+			natstest.Until(t, func() bool { _, problem := link.State(); return problem != nil })
+			if connected, _ := link.State(); connected {
+				t.Error("a wrong login lets us in")
+			}
+		})
+	}
+}
+
+// A context of the nats command line brings its URL and its login.
+func TestAContextOfTheNATSCommandLine(t *testing.T) {
+	server := natstest.Start(t, func(o *natsserver.Options) { o.Username, o.Password = "bridge", "secret" })
+	dir := t.TempDir()
+	t.Setenv("XDG_CONFIG_HOME", dir)
+	contexts := filepath.Join(dir, "nats", "context")
+	if err := os.MkdirAll(contexts, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	content := fmt.Sprintf(`{"url":%q,"user":"bridge","password":"secret"}`, server.URL())
+	if err := os.WriteFile(filepath.Join(contexts, "contact-centre.json"), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !connects(t, connect(t, publish.NATS{Context: "contact-centre"})) {
+		t.Error("the context does not lead to the server")
+	}
+	if _, err := publish.Connect(publish.NATS{Context: "another"}, nil); err == nil {
+		t.Error("a context that is not there is no error")
+	}
+}
+
+func connect(t *testing.T, config publish.NATS) *publish.Link {
+	t.Helper()
+	link, err := publish.Connect(config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(link.Close)
+	return link
+}
+
+// connects waits until the link is connected or NATS says why it is not.
+func connects(t *testing.T, link *publish.Link) bool {
+	t.Helper()
+	var connected bool
+	natstest.Until(t, func() bool {
+		var problem error
+		connected, problem = link.State()
+		return connected || problem != nil
+	})
+	return connected
+}
+
+// tlsFiles are PEM files of one certificate that is its own authority, the
+// server's and the client's.
+type tlsFiles struct {
+	ca, cert, key string
+	pair          tls.Certificate
+	pool          *x509.CertPool
+}
+
+func certificates(t *testing.T) tlsFiles {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:        true, BasicConstraintsValid: true,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	f := tlsFiles{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem"), pool: x509.NewCertPool()}
+	f.ca = f.cert
+	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+	for path, content := range map[string][]byte{f.cert: certPEM, f.key: keyPEM} {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.pair, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
+		t.Fatal(err)
+	}
+	f.pool.AppendCertsFromPEM(certPEM)
+	return f
+}
+
+// require makes a server demand a client certificate.
+func (f tlsFiles) require(o *natsserver.Options) {
+	o.TLS, o.TLSVerify = true, true
+	o.TLSConfig = &tls.Config{
+		Certificates: []tls.Certificate{f.pair}, ClientCAs: f.pool,
+		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
+	}
+}
