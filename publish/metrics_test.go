@@ -93,6 +93,7 @@ func TestWithoutAJournalThereAreNoJournalGauges(t *testing.T) {
 	server := natstest.Start(t)
 	reg := prometheus.NewRegistry()
 	b := start(t, server.URL(), publish.Options{Registerer: reg})
+	server.Await(schemas.QuarantineStream, 0)
 	b.publish("a", 1, 2)
 	b.quarantine("one")
 	got := scrape(t, reg)
