@@ -26,8 +26,13 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*fileStore).flushStreamStateLoop"))
 }
 
-// verified returns claims as only a real verifier makes them.
+// verified returns claims that have everything.
 var verified = sync.OnceValues(func() (*verify.Claims, error) {
+	return verifiedFrom(map[string]any{"note": "grüße", "sub": "acs", "jti": "j-1"})
+})
+
+// verifiedFrom returns claims as only a real verifier makes them.
+func verifiedFrom(values map[string]any) (*verify.Claims, error) {
 	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
 	if err != nil {
 		return nil, err
@@ -46,7 +51,7 @@ var verified = sync.OnceValues(func() (*verify.Claims, error) {
 		_ = v.Run(ctx)
 	}()
 	defer func() { cancel(); <-done }()
-	token, err := issuer.Sign(acstest.TokenSpec{Audience: audience, Claims: map[string]any{"note": "grüße", "sub": "acs", "jti": "j-1"}})
+	token, err := issuer.Sign(acstest.TokenSpec{Audience: audience, Claims: values})
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +61,7 @@ var verified = sync.OnceValues(func() (*verify.Claims, error) {
 			return claims, err
 		}
 	}
-})
+}
 
 func claims(t testing.TB) *verify.Claims {
 	t.Helper()

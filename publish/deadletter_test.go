@@ -2,10 +2,14 @@ package publish
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // A crash in the middle of a line must not spoil the next one.
@@ -57,5 +61,62 @@ func TestDeadLettersAreBoundedAndBeginAgainWhenTaken(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestADeadLetterHoldsAllOfTheRecord(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
+	before := time.Now()
+	d := &deadLetters{path: path}
+	if err := d.add(7, &sample, reasonBadSubject); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got deadLetter
+	if err := json.Unmarshal(line, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Time.Before(before) {
+		t.Errorf("time %s", got.Time)
+	}
+	want := deadLetter{
+		Time: got.Time, Reason: "bad_subject", Index: 7,
+		ReceivedAt: sample.receivedAt, Stream: sample.stream, Subject: sample.subject, Payload: sample.payload,
+		Headers: map[string]string{"Nats-Msg-Id": "source#1", "ce-id": "1", "empty": ""},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A disk that is full for a while costs no letter that was written before or
+// comes after.
+func TestADeadLetterAfterAFailedOneIsWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
+	d := &deadLetters{path: path}
+	defer d.close()
+	for index := range uint64(3) {
+		if index == 1 { // the next write fails
+			if err := d.file.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := d.add(index, &sample, reasonTooLarge)
+		if failed := err != nil; failed != (index == 1) {
+			t.Errorf("letter %d: %v", index, err)
+		}
+	}
+	written, err := os.ReadFile(path)
+	if err != nil || bytes.Count(written, []byte{'\n'}) != 2 {
+		t.Errorf("got %s, %v", written, err)
+	}
+	if d.size != int64(len(written)) {
+		t.Errorf("size %d, want %d", d.size, len(written))
 	}
 }

@@ -50,3 +50,57 @@ func TestWithoutAJournalNobodyWaitsLongForASilentServer(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// Whoever may subscribe to the event subjects can answer in the stream's name.
+func TestWithoutAJournalAForgedAcknowledgementIsNone(t *testing.T) {
+	server := natstest.Start(t, func(o *natsserver.Options) { o.JetStream = false })
+	nc, err := nats.Connect(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	for _, forged := range []string{`{"stream":"EVIL","seq":1}`, `{"stream":"ACS","seq":0}`} {
+		answer, err := nc.Subscribe("acs.>", func(m *nats.Msg) { _ = m.Respond([]byte(forged)) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		b := start(t, server.URL(), publish.Options{})
+		if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{event("a", 1)}); !errors.Is(err, publish.ErrUnavailable) {
+			t.Errorf("%s: got %v, want ErrUnavailable", forged, err)
+		}
+		if err := answer.Unsubscribe(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestWithoutAJournalALostStreamIsCreatedAgain(t *testing.T) {
+	server := natstest.Start(t)
+	b := start(t, server.URL(), publish.Options{})
+	server.Await(schemas.QuarantineStream, 0)
+	b.publish("a", 1, 1)
+	server.Stop()
+	server.Wipe()
+	server.Restart()
+	server.Await(schemas.QuarantineStream, 0)
+	b.publish("b", 1, 1)
+	checkStream(t, server, map[string]int{"b": 1})
+}
+
+func TestWithoutAJournalOneLostAnswerRefusesTheCallback(t *testing.T) {
+	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 8 << 10 })
+	b := start(t, server.URL(), publish.Options{})
+	server.Await(schemas.QuarantineStream, 0)
+	big := event("a", 2)
+	big.Raw = make([]byte, 8<<10)
+	for name, events := range map[string][]schemas.Event{
+		"last": {event("a", 1), big}, "first": {big, event("a", 1)},
+	} {
+		if err := b.Publish(context.Background(), claims(t), delivery(), events); !errors.Is(err, publish.ErrUnavailable) {
+			t.Errorf("%s: got %v, want ErrUnavailable", name, err)
+		}
+	}
+}

@@ -1,0 +1,194 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
+)
+
+// logged collects log lines.
+type logged struct {
+	mu    sync.Mutex
+	lines bytes.Buffer
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.Write(b)
+}
+
+func (l *logged) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.lines.String(), text)
+}
+
+func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// connect returns a link that is connected.
+func connect(t *testing.T, config NATS, logger *slog.Logger) *Link {
+	t.Helper()
+	l, err := Connect(config, logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := l.JetStream(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// A client that buffers would send later what was answered with an error.
+func TestAPublishWithoutAConnectionFailsAtOnce(t *testing.T) {
+	s := natstest.Start(t)
+	l := connect(t, NATS{URL: s.URL()}, nil)
+	js := l.js
+	s.Stop()
+	natstest.Until(t, func() bool { connected, _ := l.State(); return !connected })
+	if _, err := js.PublishAsync("acs.a", nil); !errors.Is(err, nats.ErrReconnectBufExceeded) {
+		t.Errorf("got %v, want %v", err, nats.ErrReconnectBufExceeded)
+	}
+}
+
+// Nothing that the client does by default may make it give up, or wait longer
+// than a callback can.
+func TestTheClientIsToldNeverToGiveUp(t *testing.T) {
+	l := connect(t, NATS{URL: natstest.Start(t).URL()}, nil)
+	o := l.nc.Opts
+	if o.MaxReconnect >= 0 || !o.IgnoreAuthErrorAbort || !o.RetryOnFailedConnect {
+		t.Errorf("it gives up: %d reconnects, ignore auth errors %v, retry %v", o.MaxReconnect, o.IgnoreAuthErrorAbort, o.RetryOnFailedConnect)
+	}
+	if found := o.PingInterval * time.Duration(o.MaxPingsOut+1); found > 15*time.Second {
+		t.Errorf("a half-open connection is found after %s", found)
+	}
+	if o.FlusherTimeout > 3*time.Second {
+		t.Errorf("a server that does not read holds callers for %s", o.FlusherTimeout)
+	}
+	for attempt := range 100 {
+		if d := o.CustomReconnectDelayCB(attempt); d < reconnectMin/2 || d > reconnectMax {
+			t.Errorf("pause before attempt %d: %s", attempt, d)
+		}
+	}
+}
+
+// The server closes the connection on a subject above its limit of 4 KiB, and
+// the client does not connect again.
+func TestAConnectionThatTheClientGaveUpIsBuiltAnew(t *testing.T) {
+	s := natstest.Start(t)
+	var log logged
+	l := connect(t, NATS{URL: s.URL()}, log.logger())
+	first := l.nc
+	if err := first.Publish(strings.Repeat("x", 5000), nil); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Until(t, first.IsClosed)
+	natstest.Until(t, func() bool { connected, problem := l.State(); return connected && problem == nil })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	js, err := l.JetStream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.AccountInfo(ctx); err != nil {
+		t.Errorf("the new connection does not work: %v", err)
+	}
+	if n := log.count("building a new one"); n != 1 {
+		t.Errorf("%d new connections", n)
+	}
+	l.Close()
+	natstest.Until(t, l.nc.IsClosed)
+	if connected, _ := l.State(); connected {
+		t.Error("connected after Close")
+	}
+}
+
+func TestEachWayToLogIn(t *testing.T) {
+	dir := t.TempDir()
+	seed := filepath.Join(dir, "seed")
+	// Made for this test, with the public key below.
+	if err := os.WriteFile(seed, []byte("SUAOGHQJJDIISZWFPVHLK2P4ZOHUJYRF63C5WAZERM4MDYF6S2ABFW3LGY"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		server func(*server.Options)
+		config NATS
+	}{
+		{"user", func(o *server.Options) { o.Username, o.Password = "u", "p" }, NATS{User: "u", Password: "p"}},
+		{"token", func(o *server.Options) { o.Authorization = "t" }, NATS{Token: "t"}},
+		{"nkey", func(o *server.Options) {
+			o.Nkeys = []*server.NkeyUser{{Nkey: "UCRZXD6RIZOCOJ3UUZ6H57Z7T4RE3O43NLB7NPZM3H3Q6CSPJKKDNY6H"}}
+		}, NATS{NKey: seed}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.config.URL = natstest.Start(t, c.server).URL()
+			connect(t, c.config, nil)
+		})
+	}
+	if _, err := Connect(NATS{NKey: filepath.Join(dir, "absent")}, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("an absent seed: got %v", err)
+	}
+}
+
+// The rights of a shared server hang on the inbox prefix.
+func TestDomainAndInboxPrefixAreUsed(t *testing.T) {
+	s := natstest.Start(t, func(o *server.Options) {
+		o.JetStreamDomain = "hub"
+		o.Users = []*server.User{{Username: "bridge", Password: "p", Permissions: &server.Permissions{
+			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX_bridge.>"}},
+		}}}
+	})
+	config := NATS{URL: s.URL(), User: "bridge", Password: "p", Domain: "hub", InboxPrefix: "_INBOX_bridge"}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := connect(t, config, nil).js.AccountInfo(ctx); err != nil {
+		t.Error(err)
+	}
+	config.Domain = "elsewhere"
+	if _, err := connect(t, config, nil).js.AccountInfo(ctx); err == nil {
+		t.Error("another domain than the configured one was asked")
+	}
+}
+
+// Wrong credentials may be put right on the server.
+func TestALoginThatIsRefusedIsTriedAgain(t *testing.T) {
+	s := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "u", "p" })
+	var log logged
+	l := connect(t, NATS{URL: s.URL(), User: "u", Password: "p"}, log.logger())
+	s.Restrict(func(o *server.Options) { o.Password = "other" })
+	s.Restart()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for refused := 0; refused < 3 && ctx.Err() == nil; {
+		l.awaitChange(ctx)
+		if _, problem := l.State(); errors.Is(problem, nats.ErrAuthorization) {
+			refused++
+		}
+	}
+	if ctx.Err() != nil {
+		_, problem := l.State()
+		t.Fatalf("not refused three times: %v", problem)
+	}
+	s.Restrict(func(o *server.Options) { o.Password = "p" })
+	s.Restart()
+	natstest.Until(t, func() bool { connected, problem := l.State(); return connected && problem == nil })
+	if n := log.count("building a new one"); n != 0 {
+		t.Error("the client gave up")
+	}
+}

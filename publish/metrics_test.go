@@ -1,0 +1,123 @@
+package publish_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// scrape returns the value of every gauge and counter, and the count of every
+// histogram, by name and label values.
+func scrape(t *testing.T, reg *prometheus.Registry) map[string]float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := make(map[string]float64)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			switch f.GetType() {
+			case dto.MetricType_GAUGE:
+				values[name] = m.GetGauge().GetValue()
+			case dto.MetricType_COUNTER:
+				values[name] = m.GetCounter().GetValue()
+			case dto.MetricType_HISTOGRAM:
+				values[name] = float64(m.GetHistogram().GetSampleCount())
+			}
+		}
+	}
+	return values
+}
+
+func expect(t *testing.T, got, want map[string]float64) {
+	t.Helper()
+	for name, w := range want {
+		if g, ok := got[name]; !ok || g != w {
+			t.Errorf("%s: got %v, want %v", name, g, w)
+		}
+	}
+}
+
+func TestGaugesFollowAnOutage(t *testing.T) {
+	server := natstest.Start(t)
+	server.Stop()
+	reg := prometheus.NewRegistry()
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
+	hourOld := delivery()
+	hourOld.ReceivedAt = time.Now().Add(-time.Hour)
+	if err := b.Publish(context.Background(), claims(t), hourOld, []schemas.Event{event("a", 1), event("a", 2)}); err != nil {
+		t.Fatal(err)
+	}
+	away := scrape(t, reg)
+	expect(t, away, map[string]float64{
+		"acsbridge_nats_connected": 0, "acsbridge_forwarder_sending": 0, "acsbridge_journal_failing": 0,
+		"acsbridge_journal_records": 2, "acsbridge_forwarder_lag_records": 2,
+		"acsbridge_durable_duration_seconds": 1, "acsbridge_ack_duration_seconds": 0,
+	})
+	if n := away["acsbridge_journal_bytes"]; n < 500 || n > 5000 {
+		t.Errorf("two records take %v bytes", n)
+	}
+	if age := away["acsbridge_journal_oldest_age_seconds"]; age < 3600 || age > 3700 {
+		t.Errorf("oldest record: %v s", age)
+	}
+
+	server.Restart()
+	b.drained()
+	natstest.Until(t, func() bool { return b.Status().Sending })
+	expect(t, scrape(t, reg), map[string]float64{
+		"acsbridge_nats_connected": 1, "acsbridge_forwarder_sending": 1,
+		"acsbridge_journal_oldest_age_seconds": 0, "acsbridge_forwarder_lag_records": 0,
+		"acsbridge_ack_duration_seconds": 2, "acsbridge_published_total stored contoso": 2,
+	})
+
+	before := scrape(t, reg)["acsbridge_forwarder_sessions_total failed"]
+	server.Stop()
+	b.publish("a", 3, 3)
+	natstest.Until(t, func() bool { return scrape(t, reg)["acsbridge_forwarder_sessions_total failed"] > before })
+}
+
+func TestWithoutAJournalThereAreNoJournalGauges(t *testing.T) {
+	server := natstest.Start(t)
+	reg := prometheus.NewRegistry()
+	b := start(t, server.URL(), publish.Options{Registerer: reg})
+	server.Await(schemas.QuarantineStream, 0)
+	b.publish("a", 1, 2)
+	b.quarantine("one")
+	got := scrape(t, reg)
+	for name := range got {
+		if strings.HasPrefix(name, "acsbridge_journal") || strings.HasPrefix(name, "acsbridge_forwarder_lag") {
+			t.Errorf("unexpected %s", name)
+		}
+	}
+	expect(t, got, map[string]float64{
+		"acsbridge_nats_connected": 1, "acsbridge_durable_duration_seconds": 3, "acsbridge_ack_duration_seconds": 3,
+		"acsbridge_published_total stored contoso": 2, "acsbridge_published_total quarantined contoso": 1,
+	})
+}
+
+func TestDeadLettersAreCounted(t *testing.T) {
+	server := natstest.Start(t)
+	full(t, server, schemas.QuarantineStream, schemas.QuarantinePrefix+".>")
+	reg := prometheus.NewRegistry()
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
+	b.quarantine("one")
+	b.quarantine("two")
+	b.drained()
+	expect(t, scrape(t, reg), map[string]float64{
+		"acsbridge_published_total dead_letter contoso": 1, "acsbridge_dead_letters_total quarantine": 1,
+		"acsbridge_published_total quarantined contoso": 1,
+	})
+}
