@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,4 +166,39 @@ func TestTheServersLinesGoToTheLogAndEndNothing(t *testing.T) {
 	if s.Running() {
 		t.Error("the server runs after Close")
 	}
+}
+
+// The bridge keeps what the stream acknowledged for twice this time.
+func TestTheStoreIsSyncedAsOftenAsTheBridgeAssumes(t *testing.T) {
+	s := start(t, embedded.Options{Dir: t.TempDir()})
+	defer closeServer(t, s)
+	config := s.JetStreamConfig()
+	if config.SyncInterval != embedded.SyncInterval || config.MaxMemory != 64<<20 {
+		t.Errorf("sync interval %s, memory for streams %d bytes", config.SyncInterval, config.MaxMemory)
+	}
+	if address := s.Addr().String(); strings.HasSuffix(address, ":4222") {
+		t.Errorf("any free port was asked for, got %s", address)
+	}
+}
+
+// By default a server in the process would end it on SIGTERM, before the
+// bridge has stopped.
+func TestASignalIsLeftToTheBridge(t *testing.T) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	s := start(t, embedded.Options{Dir: t.TempDir()})
+	defer closeServer(t, s)
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := self.Signal(syscall.SIGTERM); err != nil {
+		t.Skip("no signals here:", err)
+	}
+	<-signals
+	if !s.Running() {
+		t.Error("the server stopped by itself")
+	}
+	stream(t, s)
 }
