@@ -46,7 +46,7 @@ func openCursor(path string) (*cursor, error) {
 	if _, err := f.ReadAt(b[:], 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.Join(fmt.Errorf("read cursor: %w", err), f.Close())
 	}
-	if sum := crc32.ChecksumIEEE(b[:2*8]); sum == binary.BigEndian.Uint32(b[2*8:]) && b != [cursorSize]byte{} {
+	if sum := crc32.ChecksumIEEE(b[:2*8]); sum == binary.BigEndian.Uint32(b[2*8:]) {
 		c.valid = true
 		c.acked = binary.BigEndian.Uint64(b[0:])
 		c.reserved = binary.BigEndian.Uint64(b[8:])
