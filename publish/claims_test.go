@@ -17,7 +17,11 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-const audience = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+// The audiences of the resources contoso and fabrikam.
+const (
+	audience      = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+	otherAudience = "16fd2706-8baf-433b-82eb-8c7fada847da"
+)
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
@@ -39,7 +43,7 @@ func verifiedFrom(values map[string]any) (*verify.Claims, error) {
 	}
 	v, err := verify.New(verify.Config{
 		Issuer: issuer.Name(), MetadataURL: issuer.MetadataURL(), Transport: issuer.Transport(),
-		Resources: []verify.Resource{{Name: "contoso", Audience: audience}},
+		Resources: []verify.Resource{{Name: "contoso", Audience: audience}, {Name: "fabrikam", Audience: otherAudience}},
 	})
 	if err != nil {
 		return nil, err
@@ -51,7 +55,7 @@ func verifiedFrom(values map[string]any) (*verify.Claims, error) {
 		_ = v.Run(ctx)
 	}()
 	defer func() { cancel(); <-done }()
-	token, err := issuer.Sign(acstest.TokenSpec{Audience: audience, Claims: values})
+	token, err := issuer.Sign(acstest.TokenSpec{Audience: audience, Claims: values}) // values may name another aud
 	if err != nil {
 		return nil, err
 	}
