@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // directWait bounds the wait for the stream without a journal.
@@ -81,18 +79,10 @@ func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, en
 func (p *Publisher) settleDirect(ctx context.Context, r *record, future jetstream.PubAckFuture) error {
 	select {
 	case ack := <-future.Ok():
-		if ack.Stream != r.stream || ack.Sequence == 0 {
-			return fmt.Errorf("acknowledgement of another stream: %q", ack.Stream)
+		if err := r.judge(ack); err != nil {
+			return err
 		}
-		outcome := "stored"
-		switch {
-		case r.stream == schemas.QuarantineStream:
-			outcome = "quarantined"
-		case ack.Duplicate:
-			outcome = "duplicate"
-		}
-		p.metrics.published.WithLabelValues(r.resource(), outcome).Inc()
-		p.metrics.acked.Observe(time.Since(r.receivedAt).Seconds())
+		p.metrics.stored(r, ack.Duplicate)
 		return nil
 	case err := <-future.Err():
 		return fmt.Errorf("publish: %w", err)

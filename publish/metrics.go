@@ -1,7 +1,11 @@
 package publish
 
 import (
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // metrics of the publish room. Labels come from configuration and closed sets.
@@ -68,6 +72,19 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	gauge("acsbridge_journal_oldest_age_seconds", "Age of the oldest record that the stream has not acknowledged.", func() float64 { return p.forwarder.oldest().Seconds() })
 	gauge("acsbridge_forwarder_lag_records", "Records that the stream has not acknowledged.", func() float64 { return float64(p.forwarder.lag()) })
 	gauge("acsbridge_forwarder_sending", "1 while the forwarder publishes, 0 while it waits for NATS or after a failure.", func() float64 { return flag(p.Status().Sending) })
+}
+
+// stored counts a record that the stream has.
+func (m *metrics) stored(r *record, duplicate bool) {
+	outcome := "stored"
+	switch {
+	case r.stream == schemas.QuarantineStream:
+		outcome = "quarantined"
+	case duplicate:
+		outcome = "duplicate"
+	}
+	m.published.WithLabelValues(r.resource(), outcome).Inc()
+	m.acked.Observe(time.Since(r.receivedAt).Seconds())
 }
 
 func flag(on bool) float64 {

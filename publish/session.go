@@ -252,9 +252,8 @@ func await(ack jetstream.PubAckFuture) (*jetstream.PubAck, error) {
 func (s *session) settle(fl *flight) error {
 	r := &fl.record
 	ack, err := await(fl.ack)
-	if err == nil && ack != nil && (ack.Stream != r.stream || ack.Sequence == 0) {
-		// Whoever may subscribe to the subject can answer in the stream's name.
-		err = fmt.Errorf("acknowledgement of another stream: %q", ack.Stream)
+	if err == nil && ack != nil {
+		err = r.judge(ack)
 	}
 	if err != nil {
 		fl.refused = permanent(err)
@@ -279,16 +278,8 @@ func (s *session) settle(fl *flight) error {
 
 // stored counts a record that the stream has and moves the cursor behind it.
 func (s *session) stored(fl *flight, ack *jetstream.PubAck) {
-	outcome := "stored"
 	// A record in doubt that turns out a duplicate was stored by us.
-	if ack != nil && ack.Duplicate && fl.index > s.doubtful {
-		outcome = "duplicate"
-	}
-	if fl.record.stream == schemas.QuarantineStream {
-		outcome = "quarantined"
-	}
-	s.metrics.published.WithLabelValues(fl.record.resource(), outcome).Inc()
-	s.metrics.acked.Observe(time.Since(fl.record.receivedAt).Seconds())
+	s.metrics.stored(&fl.record, ack != nil && ack.Duplicate && fl.index > s.doubtful)
 	s.advance(fl.index)
 }
 
