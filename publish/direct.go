@@ -31,6 +31,10 @@ func (p *Publisher) prepareDirect(ctx context.Context) {
 	}
 }
 
+// noRetries keeps the client from publishing again by itself: that would
+// overtake later events.
+var noRetries = jetstream.WithRetryAttempts(0)
+
 // order keeps the events of one callback together, and callbacks that are
 // answered one after another in that order: whoever can send publishes. A
 // mutex would make callbacks wait past their time for a client that stalls.
@@ -44,20 +48,20 @@ func (p *Publisher) storeDirect(ctx context.Context, encoded [][]byte) error {
 	if err != nil {
 		return fmt.Errorf("NATS is away: %w", err)
 	}
-	records := make([]record, len(encoded))
+	records := make([]*record, len(encoded))
 	acks := make([]jetstream.PubAckFuture, len(encoded))
 	err = p.launchDirect(ctx, js, encoded, records, acks)
 	for i, ack := range acks {
 		if ack == nil {
 			break // launching failed here
 		}
-		err = errors.Join(err, p.settleDirect(ctx, &records[i], ack))
+		err = errors.Join(err, p.settleDirect(ctx, records[i], ack))
 	}
 	return err
 }
 
 // launchDirect publishes a callback's records behind one another.
-func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, encoded [][]byte, records []record, acks []jetstream.PubAckFuture) error {
+func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, encoded [][]byte, records []*record, acks []jetstream.PubAckFuture) error {
 	select {
 	case p.order <- struct{}{}:
 		defer func() { <-p.order }()

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -59,23 +58,23 @@ func (r *record) judge(ack *jetstream.PubAck) error {
 	return nil
 }
 
-// messages keeps the header maps of messages for the next one: with two dozen
-// headers a map is the largest thing that a record needs.
-var messages = sync.Pool{New: func() any {
-	return &nats.Msg{Header: make(nats.Header, maxHeaders)}
-}}
-
-// message returns the record as NATS publishes it. It goes back to messages
-// once it has been answered.
-func (r *record) message() *nats.Msg {
-	m := messages.Get().(*nats.Msg)
-	values := make([]string, len(r.headers))
+// fill makes m the message that NATS publishes for the record. Its header map
+// and values are used again: with two dozen headers they are the largest thing
+// that a record needs.
+func (r *record) fill(m *nats.Msg) {
 	clear(m.Header)
+	values := make([]string, len(r.headers))
 	for i, h := range r.headers {
 		values[i] = h.value
 		m.Header[h.name] = values[i : i+1 : i+1]
 	}
 	m.Subject, m.Data = r.subject, r.payload
+}
+
+// message returns the record as NATS publishes it.
+func (r *record) message() *nats.Msg {
+	m := &nats.Msg{Header: make(nats.Header, len(r.headers))}
+	r.fill(m)
 	return m
 }
 
@@ -116,29 +115,29 @@ var errRecord = fmt.Errorf("%w: not a record of this version", journal.ErrCorrup
 
 // decodeRecord reads what encode wrote. The payload shares b's memory; the
 // strings share one copy of it.
-func decodeRecord(b []byte) (record, error) {
+func decodeRecord(b []byte) (*record, error) {
 	at, err := receivedAt(b)
 	if err != nil {
-		return record{}, err
+		return nil, err
 	}
 	n := binary.BigEndian.Uint32(b[1+8:])
 	if uint64(n) > uint64(len(b)-fixedSize) {
-		return record{}, errRecord
+		return nil, errRecord
 	}
-	r := record{receivedAt: at, payload: b[fixedSize+n:]}
+	r := &record{receivedAt: at, payload: b[fixedSize+n:]}
 	d := decoder{rest: string(b[fixedSize : fixedSize+n])}
 	r.stream = d.text()
 	r.subject = d.text()
 	count := d.number()
 	if count > uint64(len(d.rest)) { // each header takes at least two bytes
-		return record{}, errRecord
+		return nil, errRecord
 	}
 	r.headers = make([]header, count)
 	for i := range r.headers {
 		r.headers[i] = header{name: d.text(), value: d.text()}
 	}
 	if d.bad || d.rest != "" {
-		return record{}, errRecord
+		return nil, errRecord
 	}
 	return r, nil
 }
