@@ -41,16 +41,15 @@ var noRetries = jetstream.WithRetryAttempts(0)
 type order chan struct{}
 
 // storeDirect publishes the records and waits for every acknowledgement.
-func (p *Publisher) storeDirect(ctx context.Context, encoded [][]byte) error {
+func (p *Publisher) storeDirect(ctx context.Context, records []*record) error {
 	ctx, cancel := context.WithTimeout(ctx, directWait)
 	defer cancel()
 	js, err := p.link.JetStream(ctx)
 	if err != nil {
 		return fmt.Errorf("NATS is away: %w", err)
 	}
-	records := make([]*record, len(encoded))
-	acks := make([]jetstream.PubAckFuture, len(encoded))
-	err = p.launchDirect(ctx, js, encoded, records, acks)
+	acks := make([]jetstream.PubAckFuture, len(records))
+	err = p.launchDirect(ctx, js, records, acks)
 	for i, ack := range acks {
 		if ack == nil {
 			break // launching failed here
@@ -61,19 +60,16 @@ func (p *Publisher) storeDirect(ctx context.Context, encoded [][]byte) error {
 }
 
 // launchDirect publishes a callback's records behind one another.
-func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, encoded [][]byte, records []*record, acks []jetstream.PubAckFuture) error {
+func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, records []*record, acks []jetstream.PubAckFuture) error {
 	select {
 	case p.order <- struct{}{}:
 		defer func() { <-p.order }()
 	case <-ctx.Done():
 		return fmt.Errorf("wait for other callbacks: %w", ctx.Err())
 	}
-	for i, b := range encoded {
+	for i, r := range records {
 		var err error
-		if records[i], err = decodeRecord(b); err != nil {
-			return err
-		}
-		if acks[i], err = js.PublishMsgAsync(records[i].message(), noRetries); err != nil {
+		if acks[i], err = js.PublishMsgAsync(r.message(), noRetries); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
 	}

@@ -213,11 +213,11 @@ func (f *forwarder) oldest() time.Duration {
 	if f.lag() == 0 {
 		return 0
 	}
-	b, err := f.journal.Read(f.acked() + 1)
+	r, err := f.journal.Read(f.acked() + 1)
 	if err != nil {
 		return 0
 	}
-	at, err := receivedAt(b)
+	at, err := receivedAt(r.Data)
 	if err != nil {
 		return 0
 	}

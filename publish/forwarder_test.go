@@ -25,9 +25,9 @@ func openLog(t *testing.T, dir string, opts journal.Options) *journal.Journal {
 // fill appends n records of ten bytes.
 func fill(t *testing.T, j *journal.Journal, n int) {
 	t.Helper()
-	records := make([][]byte, n)
+	records := make([]journal.Record, n)
 	for i := range records {
-		records[i] = []byte("0123456789")
+		records[i].Data = []byte("0123456789")
 	}
 	if _, err := j.Append(t.Context(), records...); err != nil {
 		t.Fatal(err)

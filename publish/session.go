@@ -150,11 +150,14 @@ func (s *session) launch(ctx context.Context, index uint64) error {
 
 // read returns the record at index.
 func (s *session) read(index uint64) (*record, error) {
-	b, err := s.journal.Read(index)
+	kept, err := s.journal.Read(index)
 	if err != nil {
 		return nil, err
 	}
-	return decodeRecord(b)
+	if r, ok := kept.Decoded.(*record); ok {
+		return r, nil
+	}
+	return decodeRecord(kept.Data)
 }
 
 // takeOff notes that a record is under way and makes its message, before the
