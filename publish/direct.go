@@ -78,11 +78,11 @@ func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, re
 
 func (p *Publisher) settleDirect(ctx context.Context, r *record, future jetstream.PubAckFuture) error {
 	select {
-	case ack := <-future.Ok():
-		if err := r.judge(ack); err != nil {
+	case a := <-future.Ok():
+		if err := r.judge(ack{a.Stream, a.Sequence, a.Duplicate}); err != nil {
 			return err
 		}
-		p.metrics.stored(r, ack.Duplicate)
+		p.metrics.stored(r, a.Duplicate)
 		return nil
 	case err := <-future.Err():
 		return fmt.Errorf("publish: %w", err)

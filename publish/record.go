@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/publish/journal"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -47,15 +46,6 @@ func (r *record) msgID() string {
 		}
 	}
 	return ""
-}
-
-// judge reports an acknowledgement that does not say that the record is in its
-// stream: whoever may subscribe to the subject can answer in the stream's name.
-func (r *record) judge(ack *jetstream.PubAck) error {
-	if ack.Stream != r.stream || ack.Sequence == 0 {
-		return fmt.Errorf("acknowledgement of another stream: %q", ack.Stream)
-	}
-	return nil
 }
 
 // fill makes m the message that NATS publishes for the record. Its header map

@@ -2,7 +2,6 @@ package publish
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -176,13 +175,13 @@ func (s *session) answered(m *nats.Msg) {
 	if err != nil {
 		return // nobody was asked that
 	}
-	ack, err := readAck(m)
 	s.answers.Lock()
 	defer s.answers.Unlock()
 	fl := s.flights[index%window]
 	if s.ended || fl.index != index || fl.landed {
 		return // too late, or a second answer
 	}
+	ack, err := readAck(m, fl.record.stream)
 	if err == nil {
 		err = fl.record.judge(ack)
 	}
@@ -190,26 +189,8 @@ func (s *session) answered(m *nats.Msg) {
 		s.failed(fl, err)
 		return
 	}
-	fl.repeated = ack.Duplicate
+	fl.repeated = ack.duplicate
 	s.settle(fl)
-}
-
-// readAck reads the answer to a publish (ADR-1: JetStream JSON API design).
-func readAck(m *nats.Msg) (*jetstream.PubAck, error) {
-	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
-		return nil, jetstream.ErrNoStreamResponse
-	}
-	var answer struct {
-		jetstream.PubAck
-		Error *jetstream.APIError `json:"error"`
-	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return nil, jetstream.ErrInvalidJSAck
-	}
-	if answer.Error != nil {
-		return nil, answer.Error
-	}
-	return &answer.PubAck, nil
 }
 
 // failed sets a record aside that can never be stored, or ends the session.

@@ -74,6 +74,7 @@ func TestARepetitionDuringALongOutageIsStoredOnce(t *testing.T) {
 	b.publish("a", 1, 5)
 	b.drained()
 	server.Stop()
+	natstest.Until(t, func() bool { return !b.Status().Connected }) // nothing of it is sent yet
 	b.publish("a", 3, 7)
 	b.quarantine("x")
 	afterWindow()
