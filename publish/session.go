@@ -169,8 +169,8 @@ func (s *session) takeOff(index uint64, r *record) {
 // answered takes the stream's answer to one publish.
 func (s *session) answered(m *nats.Msg) {
 	index, err := strconv.ParseUint(m.Subject[len(s.inbox):], 10, 64)
-	if err != nil {
-		return // nobody was asked that
+	if err != nil || index == 0 {
+		return // nobody was asked that: records are counted from 1
 	}
 	s.answers.Lock()
 	defer s.answers.Unlock()
