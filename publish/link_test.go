@@ -181,9 +181,9 @@ func TestTheTailIsReadInADomain(t *testing.T) {
 		if _, err := (StreamConfig{}).withDefaults().prepare(t.Context(), js); err != nil {
 			t.Fatal(err)
 		}
-		c := recall{js: js, logger: slog.New(slog.DiscardHandler), metrics: newMetrics()}
+		c := newRecall(js, "a")
 		old := &record{receivedAt: time.Now().Add(-time.Hour), stream: schemas.Stream}
-		if _, err := c.knows(t.Context(), old, time.Hour); err != nil {
+		if _, err := c.knows(t.Context(), 1, old, time.Hour); err != nil {
 			t.Errorf("domain %q, prefix %q: %v", settings.JSDomain, settings.JSAPIPrefix, err)
 		}
 	}

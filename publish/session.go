@@ -66,7 +66,7 @@ func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 	s := &session{
 		forwarder: f, js: js, nc: nc, began: nc.Stats(), inbox: nc.NewInbox() + ".",
 		message: &nats.Msg{Header: make(nats.Header, maxHeaders)},
-		recall:  recall{js: js, logger: f.logger, metrics: f.metrics}, turns: newTurns(),
+		recall:  recall{js: js, backlog: f.backlog, logger: f.logger, metrics: f.metrics}, turns: newTurns(),
 	}
 	f.prepare(ctx, js)
 	var err error
@@ -124,7 +124,7 @@ func (s *session) launch(ctx context.Context, index uint64) error {
 	if err != nil {
 		return s.land(flight{index: index, record: &record{}}, err)
 	}
-	twin, err := s.recall.knows(ctx, r, s.state.window)
+	twin, err := s.recall.knows(ctx, index, r, s.state.window)
 	if err != nil {
 		return err
 	}
@@ -145,18 +145,6 @@ func (s *session) launch(ctx context.Context, index uint64) error {
 		return s.land(flight{index: index, record: r}, fmt.Errorf("publish: %w", err))
 	}
 	return nil
-}
-
-// read returns the record at index.
-func (s *session) read(index uint64) (*record, error) {
-	kept, err := s.journal.Read(index)
-	if err != nil {
-		return nil, err
-	}
-	if r, ok := kept.Decoded.(*record); ok {
-		return r, nil
-	}
-	return decodeRecord(kept.Data)
 }
 
 // takeOff notes that a record is under way and makes its message, before the
