@@ -22,14 +22,14 @@ import (
 // record that waits in the journal for longer, through an outage or a restart,
 // may have a twin in the stream that is out of the window: it was sent before
 // and its answer was lost, or the sender delivered the event twice. So before
-// the first record is sent that is older than half a window, the message ids
-// of the stream's tail are read back: from a window before the record was
-// received to the end. What is stored later than that reading is in the
-// stream's own window, for as long as half of it; then the reading goes on.
+// the first record is sent that is older than a quarter of a window, the
+// message ids of the stream's tail are read back: from a window before the
+// record was received to the end. What is stored later than that reading is in
+// the stream's own window, and after a quarter of it the reading goes on.
 //
 // So a repetition that is received within half a window of its twin's storing
-// is folded, however long an outage lies between. The other half of the window
-// is left for clocks that differ.
+// is folded, however long an outage lies between. The last quarter of the
+// window is left for the way to the stream and for clocks that differ.
 //
 // Only ids of records that wait in the journal are kept: what others stored
 // meanwhile has no bound, the journal has one.
@@ -73,10 +73,10 @@ const (
 // have forgotten it. The window is the stream's.
 func (c *recall) knows(ctx context.Context, index uint64, r *record, window time.Duration) (uint64, error) {
 	age := time.Since(r.receivedAt)
-	if age.Abs() <= window/4 {
+	if age.Abs() <= window/8 {
 		clear(c.tails) // the backlog is done with, also when records are not quite in the order of their times
 	}
-	if age.Abs() <= window/2 {
+	if age.Abs() <= window/4 {
 		return 0, nil
 	}
 	since := r.receivedAt.Add(-window)
@@ -95,7 +95,7 @@ func (c *recall) knows(ctx context.Context, index uint64, r *record, window time
 		}
 		c.tails[r.stream] = t
 	}
-	if time.Since(t.read) > window/2 {
+	if time.Since(t.read) > window/4 {
 		if err := c.readBack(ctx, r.stream, t); err != nil {
 			delete(c.tails, r.stream)
 			return 0, fmt.Errorf("read stream %s back after an outage (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET.%s): %w", r.stream, r.stream, err)
@@ -122,7 +122,7 @@ func (c *recall) readBack(ctx context.Context, stream string, t *tail) error {
 		return fmt.Errorf("the replica that answered is behind: it ends before sequence %d", newest)
 	}
 	t.read = began
-	c.logger.Info("read back what the stream holds, for records older than half its duplicate window",
+	c.logger.Info("read back what the stream holds, for records older than a quarter of its duplicate window",
 		"stream", stream, "since", t.since, "messages", messages, "took", time.Since(began))
 	return nil
 }

@@ -73,7 +73,7 @@ func (r *recalled) reads(before *float64) float64 {
 	return n
 }
 
-func TestWhatIsOlderThanHalfAWindowIsReadBack(t *testing.T) {
+func TestWhatIsOlderThanAQuarterOfAWindowIsReadBack(t *testing.T) {
 	r := newRecalled(t)
 	r.store("a")
 	r.store("b")
@@ -85,19 +85,19 @@ func TestWhatIsOlderThanHalfAWindowIsReadBack(t *testing.T) {
 		reads float64
 	}{
 		{"a", 0, false, 0}, // the stream itself remembers it
-		{"a", 29 * time.Minute, false, 0},
-		{"a", 31 * time.Minute, true, 2},
-		{"b", 31 * time.Minute, true, 0}, // once is enough
-		{"c", 31 * time.Minute, false, 0},
+		{"a", 14 * time.Minute, false, 0},
+		{"a", 16 * time.Minute, true, 2},
+		{"b", 16 * time.Minute, true, 0}, // once is enough
+		{"c", 16 * time.Minute, false, 0},
 		{"a", 40 * time.Minute, true, 0}, // a little earlier is within the margin
 		{"a", 3 * time.Hour, true, 2},    // that far it was not read
-		{"a", 29 * time.Minute, false, 0},
+		{"a", 14 * time.Minute, false, 0},
 		{"a", 3 * time.Hour, true, 0},      // records are not quite in the order of their times
-		{"a", -14 * time.Minute, false, 0}, // clocks differ: and the backlog is done with
-		{"a", -31 * time.Minute, true, 2},  // our clock was set back
+		{"a", -7 * time.Minute, false, 0},  // clocks differ: and the backlog is done with
+		{"a", -16 * time.Minute, true, 2},  // our clock was set back
 		{"b", 1000 * time.Hour, true, 0},   // that reading goes back to the beginning
-		{"c", -31 * time.Minute, false, 0}, //
-		{"c", 10 * time.Minute, false, 0},  // done with
+		{"c", -16 * time.Minute, false, 0}, //
+		{"c", 7 * time.Minute, false, 0},   // done with
 		{"c", 2 * time.Hour, false, 2},     // so it is read again
 	} {
 		if known := r.known(c.id, c.ago); known != c.known {
@@ -121,7 +121,7 @@ func TestTheReadingGoesOnWhereItEnded(t *testing.T) {
 	if r.known("b", 2*time.Hour) {
 		t.Error("b was read too early to be known")
 	}
-	r.tails["ACS"].read = time.Now().Add(-31 * time.Minute)
+	r.tails["ACS"].read = time.Now().Add(-16 * time.Minute)
 	var before float64
 	r.reads(&before)
 	if !r.known("b", 2*time.Hour) || !r.known("a", 2*time.Hour) {
@@ -130,7 +130,7 @@ func TestTheReadingGoesOnWhereItEnded(t *testing.T) {
 	if n := r.reads(&before); n != 1 {
 		t.Errorf("%v messages were read, want the one that is new", n)
 	}
-	r.tails["ACS"].read = time.Now().Add(-31 * time.Minute)
+	r.tails["ACS"].read = time.Now().Add(-16 * time.Minute)
 	if r.known("c", 2*time.Hour) { // nothing is new
 		t.Error("c is known")
 	}

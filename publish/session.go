@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -36,7 +37,8 @@ type session struct {
 	answers sync.Mutex
 	flights [window]flight // at index modulo window
 	ended   bool           // answers are of no use any more
-	blind   time.Time      // until then nothing that is folded is compared
+
+	blind atomic.Int64 // until then, in nanoseconds since 1970, nothing is compared
 }
 
 // flight is a record between the journal and the cursor.
@@ -129,9 +131,7 @@ func (s *session) launch(ctx context.Context, index uint64) error {
 		return err
 	}
 	if twin > 0 {
-		s.answers.Lock()
 		err := s.compare(r, twin)
-		s.answers.Unlock()
 		if !errors.Is(err, errConflict) {
 			return s.land(flight{index: index, record: r, repeated: true}, err)
 		}
@@ -175,7 +175,12 @@ func (s *session) answered(m *nats.Msg) {
 	}
 	if err == nil && ack.duplicate {
 		fl.repeated = true
+		s.answers.Unlock() // the session goes on while this waits for the server
 		err = s.compare(fl.record, ack.sequence)
+		s.answers.Lock()
+		if now := s.flights[index%window]; s.ended || now.index != index || now.landed {
+			return
+		}
 	}
 	if errors.Is(err, errConflict) {
 		fl = flight{index: index, record: s.conflicting(fl.record), sent: time.Now()}
@@ -207,16 +212,15 @@ const compareAgain = time.Minute
 
 // compare returns errConflict when the stream's copy of a record is another
 // event. When the stream does not let us look, nothing is compared for a while.
-// The caller holds answers.
 func (s *session) compare(r *record, sequence uint64) error {
-	if time.Now().Before(s.blind) {
+	if time.Now().UnixNano() < s.blind.Load() {
 		return nil
 	}
 	err := compare(s.ctx, s.js, r, sequence)
 	if err == nil || errors.Is(err, errConflict) || s.ctx.Err() != nil {
 		return err
 	}
-	s.blind = time.Now().Add(compareAgain)
+	s.blind.Store(time.Now().Add(compareAgain).UnixNano())
 	s.logger.Warn("repeated events cannot be compared with those in the stream (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET."+r.stream+")", "error", err)
 	return nil
 }

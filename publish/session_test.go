@@ -77,8 +77,8 @@ func TestComparingIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := &record{stream: schemas.Stream, payload: []byte("second")}
-	if err := s.compare(other, stored.Sequence); err != nil || s.blind.IsZero() {
-		t.Fatalf("without direct get: %v, blind until %s", err, s.blind)
+	if err := s.compare(other, stored.Sequence); err != nil || s.blind.Load() == 0 {
+		t.Fatalf("without direct get: %v, blind until %d", err, s.blind.Load())
 	}
 	config.AllowDirect = true
 	if _, err := js.UpdateStream(t.Context(), config); err != nil {
@@ -87,7 +87,7 @@ func TestComparingIsTriedAgain(t *testing.T) {
 	if err := s.compare(other, stored.Sequence); err != nil {
 		t.Errorf("compared at once: %v", err)
 	}
-	s.blind = s.blind.Add(-compareAgain)
+	s.blind.Add(-int64(compareAgain))
 	if err := s.compare(other, stored.Sequence); !errors.Is(err, errConflict) {
 		t.Errorf("after a while: %v", err)
 	}
