@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+
+	"github.com/acsbridge/acsbridge/internal/crash"
 )
 
 // reserveAhead is how many records the cursor allows to be sent before it has
@@ -70,6 +72,7 @@ func (c *cursor) save(p position, sync bool) error {
 		}
 	}
 	c.position, c.valid = p, true
+	crash.At("cursor-saved")
 	return nil
 }
 

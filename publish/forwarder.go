@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/crash"
 	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
@@ -193,6 +194,7 @@ func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration
 // advance moves the cursor to index, whose record the stream has (or never
 // will have).
 func (f *forwarder) advance(index uint64) {
+	crash.At("before-advance")
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.position.acked = index
@@ -205,6 +207,7 @@ func (f *forwarder) advance(index uint64) {
 // reserve makes sure that a crash would leave the record at index in doubt,
 // before it is sent.
 func (f *forwarder) reserve(index uint64) error {
+	crash.At("before-publish")
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if index <= f.position.reserved {

@@ -3,6 +3,8 @@ package journal
 import (
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/acsbridge/acsbridge/internal/crash"
 )
 
 // dataSync is raft-wal's file system with fdatasync in the place of fsync.
@@ -19,6 +21,7 @@ func (d dataSync) Create(dir, name string, size uint64) (types.WritableFile, err
 	if err != nil {
 		return nil, err
 	}
+	crash.At("segment-created")
 	return &syncedFile{WritableFile: f}, nil
 }
 
