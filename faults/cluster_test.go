@@ -62,6 +62,13 @@ func newCluster(t testing.TB, n int) *cluster {
 	for _, node := range c.nodes {
 		node.start()
 	}
+	js := c.connect()
+	until(t, natsStarts, "JetStream answers", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := js.AccountInfo(ctx)
+		return err == nil
+	})
 	return c
 }
 
@@ -76,8 +83,8 @@ ports_file_dir: %q
 max_payload: 1MB
 ping_interval: "2s"
 ping_max: 2
-jetstream { store_dir: %q, max_memory_store: 64MB, max_file_store: 8GB, sync_interval: always }
-`, n.name, n.dir, filepath.Join(n.dir, "store"))
+jetstream { store_dir: %q, max_memory_store: 64MB, max_file_store: 8GB, sync_interval: %s }
+`, n.name, n.dir, filepath.Join(n.dir, "store"), c.syncInterval())
 	if len(c.nodes) > 1 {
 		var routes []string
 		for _, other := range c.nodes {
@@ -93,6 +100,15 @@ jetstream { store_dir: %q, max_memory_store: 64MB, max_file_store: 8GB, sync_int
 		c.t.Fatal(err)
 	}
 	return path
+}
+
+// syncInterval is what is recommended for replicas, and for a single node the
+// default: a kill loses nothing of it.
+func (c *cluster) syncInterval() string {
+	if len(c.nodes) > 1 {
+		return "always"
+	}
+	return `"2m"`
 }
 
 // start starts the node on its store.

@@ -18,6 +18,7 @@ type mix struct {
 	twice          float64 // share of callbacks sent again after their 200
 	several        float64 // share of callbacks with two or three events
 	batch          int     // events of every callback, in the place of several; zero is one
+	scattered      bool    // each event belongs to a call of its own
 	size           [2]int  // of an event's noise in bytes, from and up to
 	large          float64 // share of events with noise of the large size
 	largeSize      int
@@ -83,13 +84,17 @@ func (a *author) next() *callback {
 // event returns an event whose text no encoder would write like this: odd
 // spaces, escapes and members, so that only the very bytes compare equal.
 func (a *author) event(mark string) event {
-	identity := schemas.Event{ID: a.uuid(), Source: "calling/callConnections/" + a.id}
+	connection := a.id
+	if a.mix.scattered {
+		connection = a.uuid()
+	}
+	identity := schemas.Event{ID: a.uuid(), Source: "calling/callConnections/" + connection}
 	kind := schemas.TypePrefix + eventTypes[a.rng.IntN(len(eventTypes))]
 	text := fmt.Sprintf(`{%s"id":"%s","source":"%s","type":"%s","time":"%s","specversion":"1.0",%s"datacontenttype":"application/json",`+
 		`"data":{"callConnectionId":"%s","n":1.%d0e+2,"mark":"%s","noise":"%s"}}`,
 		a.space(), identity.ID, identity.Source, kind, time.Now().UTC().Format(time.RFC3339Nano), a.space(),
-		a.id, a.rng.IntN(1e6), mark, a.noise())
-	return event{msgID: identity.MsgID(), payload: []byte(text)}
+		connection, a.rng.IntN(1e6), mark, a.noise())
+	return event{msgID: identity.MsgID(), connection: connection, payload: []byte(text)}
 }
 
 func (a *author) space() string { return strings.Repeat(" ", a.rng.IntN(3)) }

@@ -18,8 +18,9 @@ const (
 
 // event is one event as it was sent.
 type event struct {
-	msgID   string // its id in the stream
-	payload []byte // its exact bytes
+	msgID      string // its id in the stream
+	connection string // its call: events of one are in order
+	payload    []byte // its exact bytes
 }
 
 // callback is one POST with all its attempts, each with a token of its own.

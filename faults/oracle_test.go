@@ -144,35 +144,44 @@ func (o *oracle) answers(c *callback) {
 	}
 }
 
+// place is where an event is stored.
+type place struct {
+	c        *callback
+	e        *event
+	sequence uint64
+}
+
 // order judges a call: its callbacks were sent one after the other, each after
 // the answer to the one before. The promise is one bridge's: another one may
 // still have the earlier callback in its journal.
 func (o *oracle) order(call []*callback) {
-	type mark struct {
-		c        *callback
-		e        *event
-		sequence uint64
-	}
-	last := make(map[string]mark) // by the bridge that answered
+	last := make(map[string]map[string]place) // by connection and the bridge that answered
 	for _, c := range call {
-		within := mark{}
+		within := make(map[string]place) // by connection
 		for i := range c.events {
 			e := &c.events[i]
 			for _, m := range o.copies[e.msgID] {
-				for bridge, before := range last {
+				for bridge, before := range last[e.connection] {
 					if m.sequence < before.sequence && c.onlyTo(bridge) {
 						o.report(ruleOrder, c, e, "stored before this one, which was answered before it was sent:\n%s",
 							story(before.c, before.e, o.copies[before.e.msgID]))
 					}
 				}
-				if m.sequence < within.sequence {
-					o.report(ruleOrder, c, e, "stored before the event in front of it in its callback, which is %s", within.e.msgID)
+				before := within[e.connection]
+				if m.sequence < before.sequence {
+					o.report(ruleOrder, c, e, "stored before the event in front of it in its callback, which is %s", before.e.msgID)
 				}
-				within = mark{c, e, max(m.sequence, within.sequence)}
+				within[e.connection] = place{c, e, max(m.sequence, before.sequence)}
 			}
 		}
-		if a, ok := c.stored(); ok && within.sequence > last[a.bridge].sequence {
-			last[a.bridge] = within
+		a, answered := c.stored()
+		for connection, p := range within {
+			if answered && last[connection] == nil {
+				last[connection] = make(map[string]place)
+			}
+			if answered && p.sequence > last[connection][a.bridge].sequence {
+				last[connection][a.bridge] = p
+			}
 		}
 	}
 }

@@ -58,7 +58,7 @@ func (s scenario) run(t *testing.T) {
 	needForm(t)
 	t.Helper()
 	w := s.arrange(t)
-	w.sender.run(s.load.rate)
+	w.sender.run()
 	w.answers(warmUp, recoversWithin)
 	for round := range max(s.rounds, 1) {
 		s.fault(w, round)

@@ -48,6 +48,7 @@ type sender struct {
 	stop    context.CancelFunc // no new callbacks
 	abandon context.CancelFunc // and no new attempts
 	oks     atomic.Int64       // answers 200
+	rate    atomic.Int64       // callbacks that begin in a second
 }
 
 // load is how much is sent.
@@ -67,6 +68,7 @@ func newSender(t testing.TB, tokens *purse, l load, seed uint64, canary string) 
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
+	s.rate.Store(int64(l.rate))
 	for n := range l.calls {
 		s.authors = append(s.authors, newAuthor(seed, n, l.mix, canary))
 	}
@@ -81,7 +83,7 @@ func (s *sender) aim(targets ...target) {
 }
 
 // run sends in the background until halt.
-func (s *sender) run(rate int) {
+func (s *sender) run() {
 	beginning, stop := context.WithCancel(context.Background())
 	attempting, abandon := context.WithCancel(context.Background())
 	s.stop, s.abandon = stop, abandon
@@ -91,7 +93,7 @@ func (s *sender) run(rate int) {
 		s.running.Wait()
 		s.client.CloseIdleConnections()
 	})
-	s.running.Go(func() { s.pace(beginning, rate) })
+	s.running.Go(func() { s.pace(beginning) })
 	s.running.Go(func() {
 		if err := s.tokens.refresh(beginning); err != nil {
 			s.t.Errorf("sign a token: %v", err)
@@ -102,20 +104,18 @@ func (s *sender) run(rate int) {
 	}
 }
 
-// pace lets callbacks begin at a rate. What nobody takes is not made up for.
-func (s *sender) pace(ctx context.Context, rate int) {
-	tick := time.NewTicker(time.Second / time.Duration(rate))
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+// pace lets callbacks begin at the rate. What nobody takes is not made up for.
+func (s *sender) pace(ctx context.Context) {
+	next := time.Now()
+	for sleep(ctx, time.Until(next)) {
 		select {
 		case s.due <- struct{}{}:
 		case <-ctx.Done():
 			return
+		}
+		next = next.Add(time.Second / time.Duration(s.rate.Load()))
+		if now := time.Now(); next.Before(now) {
+			next = now
 		}
 	}
 }
