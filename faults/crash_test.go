@@ -2,7 +2,6 @@ package faults_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,8 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // crashWithin bounds the time until a process has passed its crash point.
@@ -53,7 +50,7 @@ func TestKilledAtPoint(t *testing.T) {
 		t.Run(point.name, func(t *testing.T) {
 			s := scenario{load: point.load, rounds: byForm(1, 10), fault: point.crash}
 			if point.refuses {
-				s.prepare, s.deadFor = smallMessages, "too_large"
+				s.prepare, s.deadFor = func(w *world) { w.createStream(jetstream.StreamConfig{MaxMsgSize: smallest}) }, "too_large"
 			}
 			s.run(t)
 		})
@@ -80,25 +77,8 @@ func (p crashPoint) crash(w *world, round int) {
 	w.bridge.start()
 }
 
-// smallest is the size from which on a stream refuses messages in
-// smallMessages, so that a part of the usual events goes to the dead letters.
+// smallest is a limit that sends a part of the usual events to the dead letters.
 const smallest = 2500
-
-// smallMessages makes the event stream, before a bridge can, for small messages
-// alone.
-func smallMessages(w *world) {
-	w.Helper()
-	js := w.nats.connect()
-	until(w, time.Minute, "the stream is made", func() bool {
-		ctx, cancel := context.WithTimeout(w.Context(), 5*time.Second)
-		defer cancel()
-		_, err := js.CreateStream(ctx, jetstream.StreamConfig{
-			Name: schemas.Stream, Subjects: []string{schemas.SubjectPrefix + ".>"},
-			Replicas: len(w.nats.nodes), Duplicates: 10 * time.Minute, AllowDirect: true, MaxMsgSize: smallest,
-		})
-		return err == nil
-	})
-}
 
 // TestNoCrashPointsInBuild: the binary that people get cannot be told to die,
 // and the one that is tested here can.

@@ -4,6 +4,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // TestNodeKilled kills the stream's leader and its followers in turn (F2).
@@ -50,7 +52,6 @@ const aroundWithin = 28 * time.Second
 // TestPartitioned cuts links in one direction or both (F4).
 func TestPartitioned(t *testing.T) {
 	held := conditions{held: true}
-	lasts := byForm(8*time.Second, 30*time.Second)
 	for _, way := range []struct {
 		name        string
 		there, back conditions
@@ -64,7 +65,7 @@ func TestPartitioned(t *testing.T) {
 				for _, l := range w.nats.clientLinks() {
 					l.shape(way.there, way.back)
 				}
-				w.pause(lasts)
+				w.pause(byForm(5*time.Second, 30*time.Second))
 				w.heal()
 				w.forwards(aroundWithin)
 			}}.run(t)
@@ -85,11 +86,48 @@ func TestPartitioned(t *testing.T) {
 			scenario{nodes: 3, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
 				leader, _ := w.nats.leader()
 				w.isolate(leader, way.into, way.out)
-				w.pause(lasts)
+				w.pause(byForm(8*time.Second, 30*time.Second)) // an election takes some
 				w.heal()
 				w.nats.whole()
 				w.forwards(aroundWithin)
 			}}.run(t)
+		})
+	}
+}
+
+// shortWindow is a duplicate window that an outage in a test can outlast.
+const shortWindow = 4 * time.Second
+
+// TestOutageBeyondWindow takes NATS away, in the middle of acknowledgements,
+// for longer than the stream remembers what it has. What it may have must be
+// looked up before it is sent again, also by a bridge that was killed meanwhile.
+func TestOutageBeyondWindow(t *testing.T) {
+	for name, during := range map[string]func(w *world){
+		"alive": func(*world) {},
+		"killed": func(w *world) {
+			w.bridge.kill()
+			w.bridge.start()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			once := usual
+			once.twice = 0 // beyond its window a stream takes repeated events for new ones
+			scenario{
+				load: load{mix: once}, rounds: byForm(1, 5),
+				prepare: func(w *world) { w.createStream(jetstream.StreamConfig{Duplicates: shortWindow}) },
+				fault: func(w *world, _ int) {
+					node := w.nats.nodes[0]
+					node.clients.shape(conditions{}, conditions{held: true})
+					w.pause(time.Second) // stored, and not acknowledged
+					node.clients.lead("")
+					node.clients.reset()
+					during(w)
+					w.pause(2 * shortWindow)
+					w.heal()
+					node.clients.lead(node.address)
+					w.forwards(aroundWithin)
+				},
+			}.run(t)
 		})
 	}
 }
@@ -109,7 +147,7 @@ func (w *world) isolate(n *node, into, out conditions) {
 
 // TestBadNetwork makes the way to NATS slow, narrow and unreliable (F5).
 func TestBadNetwork(t *testing.T) {
-	lasts := byForm(4*time.Second, 30*time.Second)
+	lasts := byForm(3*time.Second, 30*time.Second)
 	for _, way := range []struct {
 		name string
 		is   conditions

@@ -1,11 +1,14 @@
 package faults_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -188,6 +191,19 @@ func (w *world) settle(s scenario) {
 
 // maxShown bounds the violations that are printed in full.
 const maxShown = 10
+
+// createStream makes the event stream before a bridge can, with settings of its
+// own.
+func (w *world) createStream(config jetstream.StreamConfig) {
+	w.Helper()
+	config.Name, config.Subjects, config.Replicas = schemas.Stream, []string{schemas.SubjectPrefix + ".>"}, len(w.nats.nodes)
+	config.AllowDirect = true
+	ctx, cancel := context.WithTimeout(w.Context(), natsStarts)
+	defer cancel()
+	if _, err := w.nats.connect().CreateStream(ctx, config); err != nil {
+		w.Fatal(err)
+	}
+}
 
 // heal lets everything pass on every link.
 func (w *world) heal() {
