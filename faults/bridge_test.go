@@ -34,6 +34,9 @@ type bridge struct {
 	process *process
 	admin   string // URL, of the present process
 	starts  int    // processes so far
+
+	// volatile makes each death of a process take along what it did not sync.
+	volatile bool
 }
 
 // newBridge returns a bridge that is not running.
@@ -55,6 +58,9 @@ func (b *bridge) launch(crash string, args ...string) {
 	var env []string
 	if crash != "" {
 		env = append(env, "ACSBRIDGE_CRASH="+crash)
+	}
+	if b.volatile {
+		env = append(env, "ACSBRIDGE_VOLATILE=1")
 	}
 	all := append([]string{"serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-format=json",
 		"--token-reuse=off", "--data-dir=" + b.dir}, b.args...)

@@ -13,11 +13,23 @@ const killRounds = 50
 // TestKilledAtAnyInstant kills the bridge within 50 ms of an answer, or of its
 // start, again and again (F1).
 func TestKilledAtAnyInstant(t *testing.T) {
-	rounds := byForm(15, 300)
+	inParts(t, byForm(15, 300), func(t *testing.T, rounds int) {
+		scenario{rounds: rounds, fault: killBridge}.run(t)
+	})
+}
+
+// TestPowerCutAtAnyInstant is the same, and the kill takes along what was
+// written to the journal and not synced (a part of F9).
+func TestPowerCutAtAnyInstant(t *testing.T) {
+	inParts(t, byForm(15, 300), func(t *testing.T, rounds int) {
+		scenario{volatile: true, rounds: rounds, fault: killBridge}.run(t)
+	})
+}
+
+// inParts splits many rounds among several scenarios.
+func inParts(t *testing.T, rounds int, part func(t *testing.T, rounds int)) {
 	for first := 0; first < rounds; first += killRounds {
-		t.Run(fmt.Sprintf("from round %d", first), func(t *testing.T) {
-			scenario{rounds: min(killRounds, rounds-first), fault: killBridge}.run(t)
-		})
+		t.Run(fmt.Sprintf("from round %d", first), func(t *testing.T) { part(t, min(killRounds, rounds-first)) })
 	}
 }
 

@@ -113,7 +113,7 @@ func TestOutageBeyondWindow(t *testing.T) {
 			once := usual
 			once.twice = 0 // beyond its window a stream takes repeated events for new ones
 			scenario{
-				load: load{mix: once}, rounds: byForm(1, 5),
+				load: load{mix: once}, rounds: byForm(1, 5), volatile: true,
 				prepare: func(w *world) { w.createStream(jetstream.StreamConfig{Duplicates: shortWindow}) },
 				fault: func(w *world, _ int) {
 					node := w.nats.nodes[0]

@@ -33,7 +33,9 @@ type scenario struct {
 	load    load          // zero values mean 200 calls, 1000 callbacks a second, the usual mix
 	rounds  int           // zero means one
 	drain   time.Duration // until the journal is empty; zero means a minute
-	deadFor string        // reason for which events may be set aside
+	// volatile makes each death of a bridge a power cut.
+	volatile bool
+	deadFor  string // reason for which events may be set aside
 
 	prepare func(w *world)            // before the bridges start; may be nil
 	fault   func(w *world, round int) // brings the fault, and has healed it when it returns
@@ -102,6 +104,7 @@ func (s *scenario) arrange(t *testing.T) *world {
 			"--issuer=" + issuer.Name(), "--oidc-config-url=" + issuer.MetadataURL(),
 			"--nats-url=" + w.nats.url(), fmt.Sprintf("--stream-replicas=%d", s.nodes),
 		}, s.args...)...)
+		b.volatile = s.volatile
 		b.start()
 		w.all = append(w.all, b)
 		targets = append(targets, b.target())

@@ -29,7 +29,7 @@ type position struct {
 // crash, which costs repeated publishes that the stream folds; reserved must
 // never be too low, so raising it is fsynced.
 type cursor struct {
-	file *os.File
+	file crash.File
 	position
 	valid bool // the file held a position
 }
@@ -43,7 +43,7 @@ func openCursor(path string) (*cursor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open cursor: %w", err)
 	}
-	c := &cursor{file: f}
+	c := &cursor{file: crash.Volatile(f)}
 	var b [cursorSize]byte
 	if _, err := f.ReadAt(b[:], 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.Join(fmt.Errorf("read cursor: %w", err), f.Close())

@@ -10,31 +10,41 @@ import (
 	"sync/atomic"
 )
 
-// Variable names the point and the pass of it that ends the process.
-const Variable = "ACSBRIDGE_CRASH"
-
-var (
-	point string       // empty: none
-	left  atomic.Int64 // passes of the point, the last one included
+// Variables of the environment; see the package comment.
+const (
+	pointVariable    = "ACSBRIDGE_CRASH"
+	volatileVariable = "ACSBRIDGE_VOLATILE"
 )
 
-// init takes the variable out of the environment: serve refuses variables with
-// its prefix that are no setting.
+var (
+	point       string       // empty: none
+	left        atomic.Int64 // passes of the point, the last one included
+	losesWrites bool
+)
+
+// init takes the variables out of the environment: serve refuses variables
+// with its prefix that are no setting.
 func init() {
-	value, ok := os.LookupEnv(Variable)
-	if !ok {
+	losesWrites = take(volatileVariable) != ""
+	value := take(pointVariable)
+	if value == "" {
 		return
 	}
 	name, pass, _ := strings.Cut(value, ":")
 	n, err := strconv.ParseInt(pass, 10, 32)
 	if err != nil || n < 1 || name == "" {
-		panic(fmt.Sprintf("%s=%s: write it like after-fsync:3", Variable, value))
+		panic(fmt.Sprintf("%s=%s: write it like after-fsync:3", pointVariable, value))
 	}
 	point = name
 	left.Store(n)
-	if err := os.Unsetenv(Variable); err != nil {
+}
+
+func take(variable string) string {
+	value := os.Getenv(variable)
+	if err := os.Unsetenv(variable); err != nil {
 		panic(err)
 	}
+	return value
 }
 
 // At kills the process when this is the pass of the point that was asked for.
@@ -50,4 +60,13 @@ func At(name string) {
 		panic(err)
 	}
 	select {} // nothing is done after the point while the signal is on its way
+}
+
+// Volatile returns the file, or one that loses what is not synced when the
+// process dies.
+func Volatile(f File) File {
+	if !losesWrites {
+		return f
+	}
+	return &volatile{File: f}
 }

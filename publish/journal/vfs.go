@@ -22,7 +22,7 @@ func (d dataSync) Create(dir, name string, size uint64) (types.WritableFile, err
 		return nil, err
 	}
 	crash.At("segment-created")
-	return &syncedFile{WritableFile: f}, nil
+	return &syncedFile{WritableFile: crash.Volatile(f)}, nil
 }
 
 func (d dataSync) OpenWriter(dir, name string) (types.WritableFile, error) {
@@ -30,7 +30,7 @@ func (d dataSync) OpenWriter(dir, name string) (types.WritableFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &syncedFile{WritableFile: f}, nil
+	return &syncedFile{WritableFile: crash.Volatile(f)}, nil
 }
 
 // syncedFile syncs whole the first time and data afterwards. One goroutine
