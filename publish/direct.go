@@ -31,45 +31,45 @@ func (p *Publisher) prepareDirect(ctx context.Context) {
 	}
 }
 
+// noRetries keeps the client from publishing again by itself: that would
+// overtake later events.
+var noRetries = jetstream.WithRetryAttempts(0)
+
 // order keeps the events of one callback together, and callbacks that are
 // answered one after another in that order: whoever can send publishes. A
 // mutex would make callbacks wait past their time for a client that stalls.
 type order chan struct{}
 
 // storeDirect publishes the records and waits for every acknowledgement.
-func (p *Publisher) storeDirect(ctx context.Context, encoded [][]byte) error {
+func (p *Publisher) storeDirect(ctx context.Context, records []*record) error {
 	ctx, cancel := context.WithTimeout(ctx, directWait)
 	defer cancel()
 	js, err := p.link.JetStream(ctx)
 	if err != nil {
 		return fmt.Errorf("NATS is away: %w", err)
 	}
-	records := make([]record, len(encoded))
-	acks := make([]jetstream.PubAckFuture, len(encoded))
-	err = p.launchDirect(ctx, js, encoded, records, acks)
+	acks := make([]jetstream.PubAckFuture, len(records))
+	err = p.launchDirect(ctx, js, records, acks)
 	for i, ack := range acks {
 		if ack == nil {
 			break // launching failed here
 		}
-		err = errors.Join(err, p.settleDirect(ctx, &records[i], ack))
+		err = errors.Join(err, p.settleDirect(ctx, records[i], ack))
 	}
 	return err
 }
 
 // launchDirect publishes a callback's records behind one another.
-func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, encoded [][]byte, records []record, acks []jetstream.PubAckFuture) error {
+func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, records []*record, acks []jetstream.PubAckFuture) error {
 	select {
 	case p.order <- struct{}{}:
 		defer func() { <-p.order }()
 	case <-ctx.Done():
 		return fmt.Errorf("wait for other callbacks: %w", ctx.Err())
 	}
-	for i, b := range encoded {
+	for i, r := range records {
 		var err error
-		if records[i], err = decodeRecord(b); err != nil {
-			return err
-		}
-		if acks[i], err = js.PublishMsgAsync(records[i].message(), noRetries); err != nil {
+		if acks[i], err = js.PublishMsgAsync(r.message(), noRetries); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
 	}
@@ -78,11 +78,11 @@ func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, en
 
 func (p *Publisher) settleDirect(ctx context.Context, r *record, future jetstream.PubAckFuture) error {
 	select {
-	case ack := <-future.Ok():
-		if err := r.judge(ack); err != nil {
+	case a := <-future.Ok():
+		if err := r.judge(ack{a.Stream, a.Sequence, a.Duplicate}); err != nil {
 			return err
 		}
-		p.metrics.stored(r, ack.Duplicate)
+		p.metrics.stored(r, a.Duplicate)
 		return nil
 	case err := <-future.Err():
 		return fmt.Errorf("publish: %w", err)

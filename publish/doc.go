@@ -14,13 +14,11 @@
 // that an answer usually means: in the stream. The journal is always in the
 // path, so recovery is the normal path too.
 //
-// On any failure the forwarder waits until nothing is under way, backs off and
-// begins again at the cursor. What it publishes twice, the stream folds by its
-// Nats-Msg-Id, as long as its duplicate window lasts. Records that may have
-// been sent longer ago than that are in doubt: each of them is looked up in
-// the stream before it is sent again. The cursor is kept in a file, together
-// with an index that no record ever sent is above, so that the same holds
-// after a crash.
+// On any failure the forwarder backs off and begins again at the cursor, which
+// is kept in a file. What is published twice, the stream folds by its
+// Nats-Msg-Id, as long as its duplicate window lasts. Before a record is sent
+// that has waited longer than half of that, the ids of the stream's tail are
+// read back, and what is among them is not sent.
 //
 // What happens when something dies:
 //

@@ -13,8 +13,7 @@ import (
 	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
-// window is how many publishes may be without an acknowledgement. It bounds
-// what is in doubt when the connection breaks.
+// window is how many publishes may be without an acknowledgement.
 const window = 512
 
 const (
@@ -41,14 +40,14 @@ type forwarder struct {
 	metrics *metrics
 
 	mu       sync.Mutex
-	position position
+	position uint64             // index of the last record that the stream has
 	waiters  map[uint64]*waiter // by the index they wait for
 	spare    sync.Pool          // of *waiter: there is one for every callback
 	sending  bool               // a session is under way and nothing has failed
 	problem  error              // why the last session ended
 	state    streamState
 	// doubtful is the highest index that may have been sent before the present
-	// session.
+	// session: a repetition up to there may be our own.
 	doubtful uint64
 }
 
@@ -56,19 +55,13 @@ type forwarder struct {
 func newForwarder(f *forwarder) *forwarder {
 	f.waiters = make(map[uint64]*waiter)
 	f.spare.New = newWaiter
-	f.position = f.cursor.position
 	first, last := f.journal.Bounds()
-	if !f.cursor.valid || f.position.acked > last || f.position.acked+1 < first {
-		f.position.acked = max(first, 1) - 1
+	f.position = f.cursor.acked
+	if !f.cursor.valid || f.position > last || f.position+1 < first || f.keep > 0 {
+		// With keep, the stream may have lost the tail that it acknowledged.
+		f.position = max(first, 1) - 1
 	}
-	if !f.cursor.valid || f.position.reserved < f.position.acked {
-		f.position.reserved = last
-	}
-	f.doubtful = min(max(f.position.reserved, f.position.acked), last)
-	if f.keep > 0 && first > 0 {
-		// The stream may have lost the tail that it acknowledged.
-		f.position.acked = first - 1
-	}
+	f.doubtful = last
 	f.state = streamState{window: f.stream.Duplicates}
 	return f
 }
@@ -163,9 +156,9 @@ func newWaiter() any {
 // all while NATS is away or the forwarder is behind.
 func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration) {
 	f.mu.Lock()
-	behind := f.position.acked+window < index
+	behind := f.position+window < index
 	_, taken := f.waiters[index] // by a callback without records: nobody may displace it
-	if f.position.acked >= index || !f.sending || behind || taken || !f.link.connected.Load() {
+	if f.position >= index || !f.sending || behind || taken || !f.link.connected.Load() {
 		f.mu.Unlock()
 		return
 	}
@@ -197,35 +190,17 @@ func (f *forwarder) advance(index uint64) {
 	crash.At("before-advance")
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.position.acked = index
+	f.position = index
 	if w, ok := f.waiters[index]; ok {
 		w.done <- struct{}{}
 		delete(f.waiters, index)
 	}
 }
 
-// reserve makes sure that a crash would leave the record at index in doubt,
-// before it is sent.
-func (f *forwarder) reserve(index uint64) error {
-	crash.At("before-publish")
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if index <= f.position.reserved {
-		return nil
-	}
-	p := f.position
-	p.reserved = index + reserveAhead
-	if err := f.cursor.save(p, true); err != nil {
-		return err
-	}
-	f.position.reserved = p.reserved
-	return nil
-}
-
 func (f *forwarder) acked() uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.position.acked
+	return f.position
 }
 
 // lag is how many records are not acknowledged.
@@ -240,11 +215,11 @@ func (f *forwarder) oldest() time.Duration {
 	if f.lag() == 0 {
 		return 0
 	}
-	b, err := f.journal.Read(f.acked() + 1)
+	r, err := f.journal.Read(f.acked() + 1)
 	if err != nil {
 		return 0
 	}
-	at, err := receivedAt(b)
+	at, err := receivedAt(r.Data)
 	if err != nil {
 		return 0
 	}
@@ -279,7 +254,7 @@ func (f *forwarder) report(err error) {
 func (f *forwarder) save(sync bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !sync && f.cursor.position == f.position {
+	if !sync && f.cursor.acked == f.position {
 		return nil
 	}
 	return f.cursor.save(f.position, sync)
@@ -336,6 +311,7 @@ func (f *forwarder) refuse(index uint64, r *record, reason string) error {
 		return fmt.Errorf("set aside record %d: %w", index, err)
 	}
 	f.metrics.deadLetters.WithLabelValues(reason).Inc()
+	f.metrics.published.WithLabelValues(r.resource(), "dead_letter").Inc()
 	f.logger.Error("record can never be stored and went to the dead-letter file", "index", index, "reason", reason, "file", f.dead.path)
 	return nil
 }

@@ -1,7 +1,6 @@
 package publish
 
 import (
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -26,9 +25,9 @@ func openLog(t *testing.T, dir string, opts journal.Options) *journal.Journal {
 // fill appends n records of ten bytes.
 func fill(t *testing.T, j *journal.Journal, n int) {
 	t.Helper()
-	records := make([][]byte, n)
+	records := make([]journal.Record, n)
 	for i := range records {
-		records[i] = []byte("0123456789")
+		records[i].Data = []byte("0123456789")
 	}
 	if _, err := j.Append(t.Context(), records...); err != nil {
 		t.Fatal(err)
@@ -43,30 +42,30 @@ func TestForwardingGoesOnWhereTheCursorFitsTheJournal(t *testing.T) {
 	if err := rest.Truncate(5); err != nil {
 		t.Fatal(err)
 	}
+	at := func(acked uint64) cursor { return cursor{acked: acked, valid: true} }
 	for _, c := range []struct {
 		name     string
 		journal  *journal.Journal
 		cursor   cursor
 		keep     time.Duration
-		want     position
+		want     uint64
 		doubtful uint64
 	}{
-		{"no journal yet", openLog(t, t.TempDir(), journal.Options{}), cursor{}, 0, position{0, 0}, 0},
-		{"no cursor: all is in doubt", ten, cursor{}, 0, position{0, 10}, 10},
-		{"no cursor, truncated", rest, cursor{}, 0, position{5, 10}, 10},
-		{"what was reserved is in doubt", ten, cursor{position: position{7, 8}, valid: true}, 0, position{7, 8}, 8},
-		{"reserved ahead of the journal", ten, cursor{position: position{7, 4103}, valid: true}, 0, position{7, 4103}, 10},
-		{"all acknowledged", ten, cursor{position: position{10, 10}, valid: true}, 0, position{10, 10}, 10},
-		{"reserved is impossible", ten, cursor{position: position{7, 3}, valid: true}, 0, position{7, 10}, 10},
-		{"ahead of the journal", ten, cursor{position: position{11, 20}, valid: true}, 0, position{0, 20}, 10},
-		{"just before the first record", rest, cursor{position: position{5, 20}, valid: true}, 0, position{5, 20}, 10},
-		{"behind the first record", rest, cursor{position: position{4, 20}, valid: true}, 0, position{5, 20}, 10},
-		{"the tail is sent again", rest, cursor{position: position{9, 9}, valid: true}, time.Minute, position{5, 9}, 9},
+		{"no journal yet", openLog(t, t.TempDir(), journal.Options{}), cursor{}, 0, 0, 0},
+		{"no cursor: all is sent again", ten, cursor{}, 0, 0, 10},
+		{"no cursor, truncated", rest, cursor{}, 0, 5, 10},
+		{"no valid cursor", ten, cursor{acked: 7}, 0, 0, 10},
+		{"in the middle", ten, at(7), 0, 7, 10},
+		{"all acknowledged", ten, at(10), 0, 10, 10},
+		{"ahead of the journal", ten, at(11), 0, 0, 10},
+		{"just before the first record", rest, at(5), 0, 5, 10},
+		{"behind the first record", rest, at(4), 0, 5, 10},
+		{"the tail is sent again", rest, at(9), time.Minute, 5, 10},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newForwarder(&forwarder{journal: c.journal, cursor: &c.cursor, keep: c.keep})
 			if f.position != c.want || f.doubtful != c.doubtful {
-				t.Errorf("got %+v, doubtful %d; want %+v, doubtful %d", f.position, f.doubtful, c.want, c.doubtful)
+				t.Errorf("got %d, doubtful %d; want %d, doubtful %d", f.position, f.doubtful, c.want, c.doubtful)
 			}
 		})
 	}
@@ -94,7 +93,7 @@ func TestTheJournalIsTruncatedWhenItIsWorthIt(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			j := openLog(t, t.TempDir(), c.opts)
 			fill(t, j, c.records)
-			f := newForwarder(&forwarder{journal: j, cursor: &cursor{position: position{c.acked, c.acked}, valid: true}})
+			f := newForwarder(&forwarder{journal: j, cursor: &cursor{acked: c.acked, valid: true}})
 			tr := truncation{last: c.last}
 			if err := f.truncate(&tr, c.force); err != nil {
 				t.Fatal(err)
@@ -106,46 +105,5 @@ func TestTheJournalIsTruncatedWhenItIsWorthIt(t *testing.T) {
 				t.Errorf("truncated %v, last time noted %s", truncated, tr.last)
 			}
 		})
-	}
-}
-
-// Every fsync of the cursor allows thousands of records to be sent.
-func TestReservingIsDurableAndAhead(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "cursor")
-	c, err := openCursor(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
-	j := openLog(t, t.TempDir(), journal.Options{})
-	f := newForwarder(&forwarder{journal: j, cursor: c})
-	onDisk := func() position {
-		t.Helper()
-		c, err := openCursor(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.close()
-		return c.position
-	}
-	for _, step := range []struct{ index, want uint64 }{
-		{1, 1 + reserveAhead}, {2, 1 + reserveAhead}, {1 + reserveAhead, 1 + reserveAhead}, {2 + reserveAhead, 2 + 2*reserveAhead},
-	} {
-		if err := f.reserve(step.index); err != nil {
-			t.Fatal(err)
-		}
-		if got := onDisk().reserved; got != step.want {
-			t.Errorf("record %d: reserved %d, want %d", step.index, got, step.want)
-		}
-	}
-	if err := c.close(); err != nil {
-		t.Fatal(err)
-	}
-	before := f.position
-	if err := f.reserve(before.reserved + 1); err == nil {
-		t.Error("a record may be sent although the cursor could not be saved")
-	}
-	if f.position != before {
-		t.Errorf("got %+v, want %+v", f.position, before)
 	}
 }

@@ -263,13 +263,17 @@ func (l *Link) JetStream(ctx context.Context) (jetstream.JetStream, error) {
 	}
 }
 
+// changes returns a channel that is closed at the next change of state.
+func (l *Link) changes() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
 // awaitChange returns when something happened to the connection, or ctx ends.
 func (l *Link) awaitChange(ctx context.Context) {
-	l.mu.Lock()
-	changed := l.changed
-	l.mu.Unlock()
 	select {
-	case <-changed:
+	case <-l.changes():
 	case <-ctx.Done():
 	}
 }

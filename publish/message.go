@@ -103,13 +103,13 @@ func (h *headers) finish() []header {
 }
 
 // eventRecords turns a callback's events into records, in order.
-func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.Event) [][]byte {
+func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.Event) []*record {
 	// Claims and delivery are the same for every event of a callback.
 	common := headers{list: make([]header, 0, maxHeaders)}
 	common.claims(c)
 	common.delivery(c, d)
 
-	records := make([][]byte, len(events))
+	records := make([]*record, len(events))
 	for i := range events {
 		e := &events[i]
 		h := common
@@ -124,14 +124,13 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.E
 		h.text(schemas.HeaderEventType, e.Type)
 		h.text(schemas.HeaderEventTime, e.Time)
 		h.add(schemas.HeaderDeliveryIndex, strconv.Itoa(i)+"/"+strconv.Itoa(len(events)))
-		r := record{
-			receivedAt: d.ReceivedAt,
+		records[i] = &record{
+			receivedAt: d.ReceivedAt.Round(0), // by the clock, as others know it
 			stream:     o.Stream.Name,
 			subject:    schemas.Subject(o.Stream.Prefix, c.Resource(), e),
 			headers:    h.finish(),
 			payload:    e.Raw,
 		}
-		records[i] = r.encode()
 	}
 	return records
 }
@@ -139,7 +138,7 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.E
 // quarantineRecord turns a verified callback that is no CloudEvents into a
 // record: its body as received, with the reason. A repetition of the same body
 // to the same resource folds into one message.
-func (o *Options) quarantineRecord(c *verify.Claims, d *Delivery, reason, contentType string, body []byte) []byte {
+func (o *Options) quarantineRecord(c *verify.Claims, d *Delivery, reason, contentType string, body []byte) *record {
 	var h headers
 	h.claims(c)
 	h.delivery(c, d)
@@ -148,12 +147,11 @@ func (o *Options) quarantineRecord(c *verify.Claims, d *Delivery, reason, conten
 	h.add(schemas.HeaderMsgID, hex.EncodeToString(sum[:]))
 	h.add(schemas.HeaderExpectedStream, schemas.QuarantineStream)
 	h.add(schemas.HeaderQuarantineReason, reason)
-	r := record{
-		receivedAt: d.ReceivedAt,
+	return &record{
+		receivedAt: d.ReceivedAt.Round(0),
 		stream:     schemas.QuarantineStream,
 		subject:    schemas.QuarantineSubject(c.Resource(), reason),
 		headers:    h.finish(),
 		payload:    body,
 	}
-	return r.encode()
 }

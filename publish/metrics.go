@@ -13,7 +13,7 @@ type metrics struct {
 	published   *prometheus.CounterVec // resource, outcome
 	deadLetters *prometheus.CounterVec // reason
 	sessions    *prometheus.CounterVec // outcome
-	inDoubt     prometheus.Counter
+	recalled    prometheus.Counter
 	durable     prometheus.Histogram
 	acked       prometheus.Histogram
 }
@@ -36,9 +36,9 @@ func newMetrics() *metrics {
 			Name: "acsbridge_forwarder_sessions_total",
 			Help: "Runs of ordered publishes that ended, by outcome: failed.",
 		}, []string{"outcome"}),
-		inDoubt: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_in_doubt_total",
-			Help: "Records looked up in the stream before being sent again.",
+		recalled: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_recalled_total",
+			Help: "Messages read back from the stream after an outage, to know what it holds.",
 		}),
 		durable: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "acsbridge_durable_duration_seconds",
@@ -58,7 +58,7 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	if reg == nil {
 		return
 	}
-	reg.MustRegister(m.published, m.deadLetters, m.sessions, m.inDoubt, m.durable, m.acked)
+	reg.MustRegister(m.published, m.deadLetters, m.sessions, m.recalled, m.durable, m.acked)
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}

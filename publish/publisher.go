@@ -140,10 +140,10 @@ func (p *Publisher) Quarantine(ctx context.Context, claims *verify.Claims, d *De
 	if claims.Resource() == "" {
 		return ErrUnverified
 	}
-	return p.store(ctx, d, [][]byte{p.opts.quarantineRecord(claims, d, reason, contentType, body)})
+	return p.store(ctx, d, []*record{p.opts.quarantineRecord(claims, d, reason, contentType, body)})
 }
 
-func (p *Publisher) store(ctx context.Context, d *Delivery, records [][]byte) error {
+func (p *Publisher) store(ctx context.Context, d *Delivery, records []*record) error {
 	if p.journal == nil {
 		if err := p.storeDirect(ctx, records); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -151,7 +151,7 @@ func (p *Publisher) store(ctx context.Context, d *Delivery, records [][]byte) er
 		p.metrics.durable.Observe(time.Since(d.ReceivedAt).Seconds())
 		return nil
 	}
-	last, err := p.journal.Append(ctx, records...)
+	last, err := p.journal.Append(ctx, encodeAll(records)...)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

@@ -4,11 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/publish/journal"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -50,32 +48,29 @@ func (r *record) msgID() string {
 	return ""
 }
 
-// judge reports an acknowledgement that does not say that the record is in its
-// stream: whoever may subscribe to the subject can answer in the stream's name.
-func (r *record) judge(ack *jetstream.PubAck) error {
-	if ack.Stream != r.stream || ack.Sequence == 0 {
-		return fmt.Errorf("acknowledgement of another stream: %q", ack.Stream)
+// fill makes m the message that NATS publishes for the record. Its header map
+// is used again, entry by entry, since most records have the same names: with
+// two dozen of them a new map is the largest thing that a record needs.
+func (r *record) fill(m *nats.Msg) {
+	for _, h := range r.headers {
+		if value := m.Header[h.name]; value != nil {
+			value[0] = h.value
+		} else {
+			m.Header[h.name] = []string{h.value}
+		}
 	}
-	return nil
-}
-
-// messages keeps the header maps of messages for the next one: with two dozen
-// headers a map is the largest thing that a record needs.
-var messages = sync.Pool{New: func() any {
-	return &nats.Msg{Header: make(nats.Header, maxHeaders)}
-}}
-
-// message returns the record as NATS publishes it. It goes back to messages
-// once it has been answered.
-func (r *record) message() *nats.Msg {
-	m := messages.Get().(*nats.Msg)
-	values := make([]string, len(r.headers))
-	clear(m.Header)
-	for i, h := range r.headers {
-		values[i] = h.value
-		m.Header[h.name] = values[i : i+1 : i+1]
+	if len(m.Header) > len(r.headers) { // others are left of another record
+		clear(m.Header)
+		r.fill(m)
+		return
 	}
 	m.Subject, m.Data = r.subject, r.payload
+}
+
+// message returns the record as NATS publishes it.
+func (r *record) message() *nats.Msg {
+	m := &nats.Msg{Header: make(nats.Header, len(r.headers))}
+	r.fill(m)
 	return m
 }
 
@@ -105,6 +100,18 @@ func (r *record) encode() []byte {
 	return append(b, r.payload...)
 }
 
+// encodeAll returns what the journal keeps of the records. From then on they
+// use the same memory for the payload.
+func encodeAll(records []*record) []journal.Record {
+	kept := make([]journal.Record, len(records))
+	for i, r := range records {
+		b := r.encode()
+		r.payload = b[len(b)-len(r.payload):]
+		kept[i] = journal.Record{Data: b, Decoded: r}
+	}
+	return kept
+}
+
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
@@ -116,29 +123,29 @@ var errRecord = fmt.Errorf("%w: not a record of this version", journal.ErrCorrup
 
 // decodeRecord reads what encode wrote. The payload shares b's memory; the
 // strings share one copy of it.
-func decodeRecord(b []byte) (record, error) {
+func decodeRecord(b []byte) (*record, error) {
 	at, err := receivedAt(b)
 	if err != nil {
-		return record{}, err
+		return nil, err
 	}
 	n := binary.BigEndian.Uint32(b[1+8:])
 	if uint64(n) > uint64(len(b)-fixedSize) {
-		return record{}, errRecord
+		return nil, errRecord
 	}
-	r := record{receivedAt: at, payload: b[fixedSize+n:]}
+	r := &record{receivedAt: at, payload: b[fixedSize+n:]}
 	d := decoder{rest: string(b[fixedSize : fixedSize+n])}
 	r.stream = d.text()
 	r.subject = d.text()
 	count := d.number()
 	if count > uint64(len(d.rest)) { // each header takes at least two bytes
-		return record{}, errRecord
+		return nil, errRecord
 	}
 	r.headers = make([]header, count)
 	for i := range r.headers {
 		r.headers[i] = header{name: d.text(), value: d.text()}
 	}
 	if d.bad || d.rest != "" {
-		return record{}, errRecord
+		return nil, errRecord
 	}
 	return r, nil
 }

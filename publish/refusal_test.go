@@ -10,7 +10,6 @@ import (
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
@@ -106,21 +105,6 @@ func TestPublishWaitsForTheStreamAsLongAsItMay(t *testing.T) {
 	b.publish("a", 2, 2)
 	if took := time.Since(begin); took < wait {
 		t.Errorf("Publish returned after %s", took)
-	}
-}
-
-func TestRecordsNeverSentAreNotInDoubt(t *testing.T) {
-	server := natstest.Start(t)
-	server.Stop()
-	reg := prometheus.NewRegistry()
-	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: shortWindow, Registerer: reg})
-	b.publish("a", 1, 10)
-	afterWindow()
-	server.Restart()
-	b.drained()
-	checkStream(t, server, map[string]int{"a": 10})
-	if n := metric(t, reg, "acsbridge_in_doubt_total"); n != 0 {
-		t.Errorf("%v records were looked up", n)
 	}
 }
 

@@ -4,39 +4,48 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/crash"
 	"github.com/acsbridge/acsbridge/publish/journal"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // session is one run of ordered publishes: from the cursor on, until anything
-// fails. Two goroutines work on it: send publishes, collect waits for the
-// acknowledgements in the same order.
+// fails. Its own goroutine publishes record after record, the client's brings
+// the stream's answers, and a third one watches connection and clock. The
+// client's futures would do the same for a timer, a map entry and two channels
+// a record; see docs/benchmarks.md.
 type session struct {
 	*forwarder
-	js      jetstream.JetStream
-	flights chan flight
+	nc      *nats.Conn
+	began   nats.Statistics // of the connection, when the session began
+	inbox   string          // the stream answers record n at inbox + n
+	message *nats.Msg       // what is published, used again each time
+	recall  recall
 	turns   turns
-}
+	stop    context.CancelCauseFunc
 
-// noRetries keeps the client from publishing again by itself: that would
-// overtake later records.
-var noRetries = jetstream.WithRetryAttempts(0)
+	answers sync.Mutex
+	flights [window]flight // at index modulo window
+	ended   bool           // answers are of no use any more
+}
 
 // flight is a record between the journal and the cursor.
 type flight struct {
-	index   uint64
-	record  record
-	message *nats.Msg // what was published
-	// ack is nil when nothing was published: the record is in the stream
-	// already, or refused says why it can never be.
-	ack     jetstream.PubAckFuture
-	refused string
+	index  uint64
+	record *record
+	sent   time.Time // zero when nothing was published
+	landed bool      // it is known how it ended
+	// refused says why the stream can never have it, repeated that the stream
+	// had it before.
+	refused  string
+	repeated bool
 }
 
 // Reasons for the dead-letter file: a closed set, used as a metric label.
@@ -50,21 +59,25 @@ const (
 // session forwards until something fails or ctx ends. It always returns an
 // error.
 func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
-	f.prepare(ctx, js)
-	s := &session{forwarder: f, js: js, flights: make(chan flight, window), turns: newTurns()}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	collected := make(chan error, 1)
-	go func() {
-		err := s.collect(stop)
-		collected <- err
-	}()
-	sendErr := s.send(ctx)
-	close(s.flights)
-	if err := <-collected; err != nil {
-		return err
+	nc := js.Conn()
+	s := &session{
+		forwarder: f, nc: nc, began: nc.Stats(), inbox: nc.NewInbox() + ".",
+		message: &nats.Msg{Header: make(nats.Header, maxHeaders)},
+		recall:  recall{js: js, logger: f.logger, metrics: f.metrics}, turns: newTurns(),
 	}
-	return sendErr
+	f.prepare(ctx, js)
+	answers, err := nc.Subscribe(s.inbox+"*", s.answered)
+	if err != nil {
+		return fmt.Errorf("listen for acknowledgements: %w", err)
+	}
+	ctx, s.stop = context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { s.watch(ctx) })
+	err = s.send(ctx)
+	s.stop(err)
+	watching.Wait()
+	s.end()
+	return errors.Join(context.Cause(ctx), answers.Unsubscribe())
 }
 
 // send publishes record after record. It stops at the first error.
@@ -73,11 +86,14 @@ func (s *session) send(ctx context.Context) error {
 		if err := s.awaitRecord(ctx, index); err != nil {
 			return err
 		}
-		fl, err := s.launch(ctx, index)
-		if err != nil {
+		if index > window {
+			if err := s.turns.reach(ctx, index-window, s.acked); err != nil {
+				return err
+			}
+		}
+		if err := s.launch(ctx, index); err != nil {
 			return err
 		}
-		s.flights <- fl // collect takes them until the channel is closed
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -100,187 +116,172 @@ func (s *session) awaitRecord(ctx context.Context, index uint64) error {
 
 // launch publishes one record, unless the stream has it already or can never
 // take it.
-func (s *session) launch(ctx context.Context, index uint64) (flight, error) {
-	fl := flight{index: index}
-	b, err := s.journal.Read(index)
-	if err == nil {
-		fl.record, err = decodeRecord(b)
-	}
+func (s *session) launch(ctx context.Context, index uint64) error {
+	r, err := s.read(index)
 	if errors.Is(err, journal.ErrCorrupt) {
-		fl.refused = reasonCorrupt
-		return fl, nil
-	}
-	if err != nil {
-		return fl, err
-	}
-	if s.inDoubt(&fl) {
-		stored, err := s.lookUp(ctx, &fl.record)
-		if err != nil || stored {
-			return fl, err
-		}
-	}
-	if err := s.turns.await(ctx, &fl.record, index, s.acked); err != nil {
-		return fl, err
-	}
-	if err := s.reserve(index); err != nil {
-		return fl, err
-	}
-	fl.message = fl.record.message()
-	fl.ack, err = s.js.PublishMsgAsync(fl.message, noRetries)
-	if reason := permanent(err); reason != "" {
-		fl.refused = reason
-		return fl, nil
-	}
-	if err != nil {
-		return fl, fmt.Errorf("publish: %w", err)
-	}
-	return fl, nil
-}
-
-// inDoubt reports whether the record may have been stored so long ago that the
-// stream would not recognise it: it may have been sent before, and the time it
-// was received, which is before it was first sent, is not surely within the
-// duplicate window. Half the window is left for clocks that differ.
-func (s *session) inDoubt(fl *flight) bool {
-	if fl.index > s.doubtful {
-		return false
-	}
-	age := time.Since(fl.record.receivedAt)
-	return age < 0 || age > s.state.window/2
-}
-
-// lookUp searches the stream for the record by its message id, among the
-// messages of its subject: those of one type and call. It takes the time it
-// needs, one bounded request after another.
-func (s *session) lookUp(ctx context.Context, r *record) (stored bool, err error) {
-	s.metrics.inDoubt.Inc()
-	stream, err := s.js.Stream(ctx, r.stream)
-	if err != nil {
-		return false, fmt.Errorf("look up a record in doubt: %w", err)
-	}
-	sequence := uint64(1)
-	if r.stream == schemas.QuarantineStream || strings.HasSuffix(r.subject, "."+schemas.NoCall) {
-		if sequence, err = s.searchFrom(ctx, stream, r); err != nil {
-			return false, fmt.Errorf("look up a record in doubt: %w", err)
-		}
-	}
-	id := r.msgID()
-	for {
-		msg, err := stream.GetMsg(ctx, sequence, jetstream.WithGetMsgSubject(r.subject))
-		switch {
-		case errors.Is(err, jetstream.ErrMsgNotFound):
-			return false, nil
-		case err != nil:
-			return false, fmt.Errorf("look up a record in doubt: %w", err)
-		case msg.Header.Get(schemas.HeaderMsgID) == id:
-			return true, nil
-		}
-		sequence = msg.Sequence + 1
-	}
-}
-
-// searchFrom returns a sequence that the record cannot be stored before: by
-// bisection, the first message of its subject that is not older than the
-// record. For subjects that many records share, where reading all would take
-// minutes. A sequence remembered from an earlier acknowledgement would not do:
-// a stream that was lost counts from 1 again. Half the duplicate window is
-// left for clocks that differ.
-func (s *session) searchFrom(ctx context.Context, stream jetstream.Stream, r *record) (uint64, error) {
-	if r.receivedAt.After(time.Now()) {
-		return 1, nil // our clock was set back: its time says nothing
-	}
-	since := r.receivedAt.Add(-s.state.window / 2)
-	low, high := uint64(1), stream.CachedInfo().State.LastSeq+1
-	for low < high {
-		middle := low + (high-low)/2
-		msg, err := stream.GetMsg(ctx, middle, jetstream.WithGetMsgSubject(r.subject))
-		switch {
-		case errors.Is(err, jetstream.ErrMsgNotFound):
-			high = middle
-		case err != nil:
-			return 0, err
-		case msg.Time.Before(since):
-			low = msg.Sequence + 1
-		default:
-			high = middle
-		}
-	}
-	return low, nil
-}
-
-// collect settles the flights in order. After the first error it stops the
-// session and only waits for the rest, so that no publish of this session is
-// under way when the next one begins.
-func (s *session) collect(stop context.CancelCauseFunc) error {
-	var failed error
-	var sent uint64
-	for fl := range s.flights {
-		sent = fl.index
-		if failed != nil {
-			await(fl.ack)
-			continue
-		}
-		if failed = s.settle(&fl); failed != nil {
-			stop(failed)
-			continue
-		}
-		s.turns.moved()
-		if fl.message != nil {
-			messages.Put(fl.message)
-		}
-	}
-	s.mu.Lock()
-	s.doubtful = max(s.doubtful, sent)
-	s.mu.Unlock()
-	return failed
-}
-
-// await returns what the stream answered.
-func await(ack jetstream.PubAckFuture) (*jetstream.PubAck, error) {
-	if ack == nil {
-		return nil, nil
-	}
-	select {
-	case a := <-ack.Ok():
-		return a, nil
-	case err := <-ack.Err():
-		return nil, err
-	}
-}
-
-// settle moves the cursor behind a flight, or says why the session must end.
-func (s *session) settle(fl *flight) error {
-	r := &fl.record
-	ack, err := await(fl.ack)
-	if err == nil && ack != nil {
-		err = r.judge(ack)
-	}
-	if err != nil {
-		fl.refused = permanent(err)
-		if fl.refused == "" && r.stream == schemas.QuarantineStream && (!transient(err) || s.forbidden(err)) {
-			fl.refused = reasonQuarantine // must not hold up the events behind it
-		}
-		if fl.refused == "" {
-			return fmt.Errorf("publish: %w", err)
-		}
-	}
-	if fl.refused != "" {
-		if err := s.refuse(fl.index, r, fl.refused); err != nil {
-			return err
-		}
-		s.metrics.published.WithLabelValues(r.resource(), "dead_letter").Inc()
-		s.advance(fl.index)
+		s.land(flight{index: index, record: &record{}, refused: reasonCorrupt})
 		return nil
 	}
-	s.stored(fl, ack)
+	if err != nil {
+		return err
+	}
+	known, err := s.recall.knows(ctx, r, s.state.window)
+	if err != nil {
+		return err
+	}
+	if known {
+		s.land(flight{index: index, record: r, repeated: true})
+		return nil
+	}
+	if err := s.turns.await(ctx, r, index, s.acked); err != nil {
+		return err
+	}
+	s.takeOff(index, r)
+	crash.At("before-publish")
+	err = s.nc.PublishMsg(s.message)
+	if reason := permanent(err); reason != "" {
+		s.land(flight{index: index, record: r, refused: reason})
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
 	return nil
 }
 
-// stored counts a record that the stream has and moves the cursor behind it.
-func (s *session) stored(fl *flight, ack *jetstream.PubAck) {
-	// A record in doubt that turns out a duplicate was stored by us.
-	s.metrics.stored(&fl.record, ack != nil && ack.Duplicate && fl.index > s.doubtful)
-	s.advance(fl.index)
+// read returns the record at index.
+func (s *session) read(index uint64) (*record, error) {
+	kept, err := s.journal.Read(index)
+	if err != nil {
+		return nil, err
+	}
+	if r, ok := kept.Decoded.(*record); ok {
+		return r, nil
+	}
+	return decodeRecord(kept.Data)
+}
+
+// takeOff notes that a record is under way and makes its message, before the
+// stream can answer.
+func (s *session) takeOff(index uint64, r *record) {
+	r.fill(s.message)
+	s.message.Reply = s.inbox + strconv.FormatUint(index, 10)
+	s.answers.Lock()
+	defer s.answers.Unlock()
+	s.flights[index%window] = flight{index: index, record: r, sent: time.Now()}
+}
+
+// answered takes the stream's answer to one publish.
+func (s *session) answered(m *nats.Msg) {
+	index, err := strconv.ParseUint(m.Subject[len(s.inbox):], 10, 64)
+	if err != nil {
+		return // nobody was asked that
+	}
+	s.answers.Lock()
+	defer s.answers.Unlock()
+	fl := s.flights[index%window]
+	if s.ended || fl.index != index || fl.landed {
+		return // too late, or a second answer
+	}
+	ack, err := readAck(m, fl.record.stream)
+	if err == nil {
+		err = fl.record.judge(ack)
+	}
+	if err != nil {
+		s.failed(fl, err)
+		return
+	}
+	fl.repeated = ack.duplicate
+	s.settle(fl)
+}
+
+// failed sets a record aside that can never be stored, or ends the session.
+// The caller holds answers.
+func (s *session) failed(fl flight, err error) {
+	fl.refused = permanent(err)
+	if fl.refused == "" && fl.record.stream == schemas.QuarantineStream && (!transient(err) || s.forbidden(err)) {
+		fl.refused = reasonQuarantine // must not hold up the events behind it
+	}
+	if fl.refused == "" {
+		s.stop(fmt.Errorf("publish: %w", err))
+		return
+	}
+	s.settle(fl)
+}
+
+// land notes how a record ended that needed no publish.
+func (s *session) land(fl flight) {
+	s.answers.Lock()
+	defer s.answers.Unlock()
+	s.settle(fl)
+}
+
+// settle notes how a record ended, and moves the cursor behind all those of
+// which that is known. The caller holds answers.
+func (s *session) settle(fl flight) {
+	fl.landed = true
+	s.flights[fl.index%window] = fl
+	for next := s.acked() + 1; ; next++ {
+		fl := &s.flights[next%window]
+		if fl.index != next || !fl.landed {
+			return
+		}
+		if fl.refused != "" {
+			if err := s.refuse(fl.index, fl.record, fl.refused); err != nil {
+				s.stop(err)
+				return
+			}
+		} else {
+			// A repetition of what was sent before may be our own.
+			s.metrics.stored(fl.record, fl.repeated && fl.index > s.doubtful)
+		}
+		fl.record = nil
+		s.advance(fl.index)
+		s.turns.moved()
+	}
+}
+
+// watch ends the session when the connection breaks, or when an answer stays
+// away for too long.
+func (s *session) watch(ctx context.Context) {
+	tick := time.NewTicker(ackTimeout / 10)
+	defer tick.Stop()
+	for {
+		changed := s.link.changes()
+		if !s.nc.IsConnected() || s.nc.Stats().Reconnects != s.began.Reconnects {
+			s.stop(nats.ErrDisconnected) // answers to what was sent are lost
+			return
+		}
+		select {
+		case <-changed:
+		case <-tick.C:
+			s.expire()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// expire fails the oldest record when its answer is overdue.
+func (s *session) expire() {
+	s.answers.Lock()
+	defer s.answers.Unlock()
+	next := s.acked() + 1
+	fl := s.flights[next%window]
+	if fl.index == next && !fl.landed && time.Since(fl.sent) > ackTimeout {
+		s.failed(fl, jetstream.ErrAsyncPublishTimeout)
+	}
+}
+
+// end makes answers that are still to come void: the next session has its own
+// inbox, and sends again what was not answered.
+func (s *session) end() {
+	s.answers.Lock()
+	defer s.answers.Unlock()
+	s.ended = true
+	for i := range s.flights {
+		s.doubtful = max(s.doubtful, s.flights[i].index)
+	}
 }
 
 // Codes of JetStream's errors that a record can never get past.

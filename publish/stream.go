@@ -154,7 +154,9 @@ func differences(have, want jetstream.StreamConfig) []string {
 	differ("max bytes", have.MaxBytes, want.MaxBytes)
 	differ("duplicate window", have.Duplicates, want.Duplicates)
 	differ("compression", have.Compression, want.Compression)
-	differ("direct get", have.AllowDirect, want.AllowDirect)
+	if !have.AllowDirect {
+		list = append(list, "direct get: has false; after an outage of more than half the duplicate window, forwarding waits until it is allowed")
+	}
 	if n := have.MaxMsgSize; n > 0 && n < MaxMessage {
 		list = append(list, fmt.Sprintf("max message size: has %d bytes; a message can have %d, and one that is too large goes to the dead-letter file", n, MaxMessage))
 	}

@@ -33,16 +33,24 @@ func (t *turns) await(ctx context.Context, r *record, index uint64, acked func()
 		return nil
 	}
 	key := maphash.String(t.seed, call) // two calls of one hash only wait for each other
-	for before := t.sent[key]; before > acked(); {
+	if err := t.reach(ctx, t.sent[key], acked); err != nil {
+		return err
+	}
+	t.sent[key] = index
+	if len(t.sent) > 2*window {
+		t.forget(acked())
+	}
+	return nil
+}
+
+// reach returns once the record at index has been acknowledged.
+func (t *turns) reach(ctx context.Context, index uint64, acked func() uint64) error {
+	for acked() < index {
 		select {
 		case <-t.settled:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-	}
-	t.sent[key] = index
-	if len(t.sent) > 2*window {
-		t.forget(acked())
 	}
 	return nil
 }

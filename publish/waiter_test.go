@@ -53,7 +53,7 @@ func TestNobodyWaitsForNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				link := &Link{}
 				link.connected.Store(c.connected)
-				f := &forwarder{link: link, waiters: make(map[uint64]*waiter), sending: c.sending, position: position{acked: c.acked}}
+				f := &forwarder{link: link, waiters: make(map[uint64]*waiter), sending: c.sending, position: c.acked}
 				f.spare.New = newWaiter
 				begin := time.Now()
 				f.wait(t.Context(), 1000, time.Minute)

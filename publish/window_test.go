@@ -17,7 +17,7 @@ import (
 // here. What counts is how long it really remembers.
 func TestTheStreamsOwnWindowDecidesWhatIsInDoubt(t *testing.T) {
 	server := natstest.Start(t)
-	config := jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, Duplicates: 100 * time.Millisecond}
+	config := jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, Duplicates: 100 * time.Millisecond, AllowDirect: true}
 	if _, err := server.JetStream().CreateStream(context.Background(), config); err != nil {
 		t.Fatal(err)
 	}

@@ -119,10 +119,10 @@ func escape(char string, keepPercent bool) string {
 
 // HeaderJSON returns a JSON document fit for a header: on one line, with
 // everything outside printable ASCII written as \u escapes, so that it still
-// parses. Not ok when raw is no JSON or the result is longer than limit bytes;
-// half a document would help nobody.
+// parses. raw must be valid JSON. Not ok when the result is longer than limit
+// bytes; half a document would help nobody.
 func HeaderJSON(raw []byte, limit int) (value string, ok bool) {
-	if value := string(raw); plain(value, true) && json.Valid(raw) {
+	if value := string(raw); plain(value, true) {
 		return value, len(value) <= limit
 	}
 	var line bytes.Buffer

@@ -94,6 +94,9 @@ func FuzzHeaderJSON(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		if !json.Valid(raw) {
+			return
+		}
 		got, ok := schemas.HeaderJSON(raw, 100)
 		if !ok {
 			return

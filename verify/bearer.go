@@ -28,7 +28,7 @@ func BearerToken(authorization []string) (string, error) {
 	switch {
 	case token == "":
 		return "", refuse(MissingToken, "the bearer token is empty")
-	case strings.ContainsAny(token, " \t,"):
+	case strings.IndexByte(token, ' ') >= 0, strings.IndexByte(token, '\t') >= 0, strings.IndexByte(token, ',') >= 0:
 		return "", refuse(MalformedToken, "more than a bearer token")
 	}
 	return token, nil

@@ -20,7 +20,7 @@ const (
 	maxLeeway = 5 * time.Minute
 	// minDuplicateWindow and maxDuplicateWindow: shorter and a retry with the
 	// same token may be stored twice; longer and the server's memory is better
-	// spent, since the bridge looks up what was in doubt after long outages.
+	// spent, since the bridge reads the stream back after long outages.
 	minDuplicateWindow = time.Minute
 	maxDuplicateWindow = 24 * time.Hour
 	// minStreamAge keeps a typing error from throwing events away.

@@ -33,7 +33,7 @@ func BenchmarkAppend(b *testing.B) {
 			for range writers {
 				wg.Go(func() {
 					for left.Add(-1) >= 0 {
-						last, err := j.Append(context.Background(), record)
+						last, err := j.Append(context.Background(), journal.Record{Data: record})
 						if err != nil {
 							b.Error(err)
 							return

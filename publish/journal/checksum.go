@@ -20,7 +20,7 @@ func checksum(e entry) uint32 {
 	var head [16]byte
 	binary.BigEndian.PutUint64(head[:8], e.index)
 	binary.BigEndian.PutUint64(head[8:], e.offset)
-	return crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, e.data)
+	return crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, e.Data)
 }
 
 // toLog lays an entry out as raft-wal's own codec writes it: Term carries the
@@ -32,14 +32,14 @@ func toLog(e entry) raft.Log {
 	return raft.Log{
 		Index:      e.index,
 		Term:       e.offset,
-		Data:       e.data,
+		Data:       e.Data,
 		Extensions: binary.BigEndian.AppendUint32(nil, checksum(e)),
 	}
 }
 
 // fromLog returns the entry in l, which must be the one of the given index.
 func fromLog(l *raft.Log, index uint64) (entry, error) {
-	e := entry{index: l.Index, offset: l.Term, data: l.Data}
+	e := entry{index: l.Index, offset: l.Term, Record: Record{Data: l.Data}}
 	switch {
 	case len(l.Extensions) != crc32.Size || binary.BigEndian.Uint32(l.Extensions) != checksum(e):
 		return entry{}, fmt.Errorf("%w: checksum differs", ErrCorrupt)

@@ -51,7 +51,7 @@ func TestAFailedAppendIsAnErrorAndTheLogIsOpenedAgain(t *testing.T) {
 		mustAppend(t, j, "one", 1)
 
 		broken.Store(true)
-		if _, err := j.Append(t.Context(), []byte("lost")); !errors.Is(err, ErrFailing) || !errors.Is(err, errDisk) {
+		if _, err := j.Append(t.Context(), Record{Data: []byte("lost")}); !errors.Is(err, ErrFailing) || !errors.Is(err, errDisk) {
 			t.Fatalf("got %v, want ErrFailing and its cause", err)
 		}
 		if !j.Stats().Failing {
@@ -59,7 +59,7 @@ func TestAFailedAppendIsAnErrorAndTheLogIsOpenedAgain(t *testing.T) {
 		}
 		// Even a healed disk is left alone until the pause is over.
 		broken.Store(false)
-		if _, err := j.Append(t.Context(), []byte("early")); !errors.Is(err, ErrFailing) {
+		if _, err := j.Append(t.Context(), Record{Data: []byte("early")}); !errors.Is(err, ErrFailing) {
 			t.Fatalf("got %v, want ErrFailing", err)
 		}
 		time.Sleep(reopenAfter)
@@ -72,7 +72,7 @@ func TestAFailedAppendIsAnErrorAndTheLogIsOpenedAgain(t *testing.T) {
 			if i == 0 {
 				continue
 			}
-			if got, err := j.Read(uint64(i)); err != nil || string(got) != want {
+			if got, err := j.Read(uint64(i)); err != nil || string(got.Data) != want {
 				t.Errorf("record %d: got %q, %v", i, got, err)
 			}
 		}
@@ -81,7 +81,7 @@ func TestAFailedAppendIsAnErrorAndTheLogIsOpenedAgain(t *testing.T) {
 
 func mustAppend(t *testing.T, j *Journal, rec string, want uint64) {
 	t.Helper()
-	last, err := j.Append(t.Context(), []byte(rec))
+	last, err := j.Append(t.Context(), Record{Data: []byte(rec)})
 	if err != nil || last != want {
 		t.Fatalf("append %s: got %d, %v, want %d", rec, last, err, want)
 	}
@@ -112,7 +112,7 @@ func TestACrashWhileASegmentIsSealedLeavesAUsableLog(t *testing.T) {
 	s := &walStore{log: log, meta: &meta.BoltMetaDB}
 	stored := uint64(0)
 	for {
-		e := entry{index: stored + 1, offset: stored * 500, data: make([]byte, 500)}
+		e := entry{index: stored + 1, offset: stored * 500, Record: Record{Data: make([]byte, 500)}}
 		if err := s.append([]entry{e}); errors.Is(err, wal.ErrSealed) {
 			break
 		} else if err != nil {
@@ -151,10 +151,10 @@ func TestATornBatchIsDropped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.append([]entry{{1, 0, []byte("whole")}}); err != nil {
+	if err := s.append([]entry{{1, 0, Record{Data: []byte("whole")}}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.append([]entry{{2, 5, []byte("torn")}, {3, 9, []byte("torn too")}}); err != nil {
+	if err := s.append([]entry{{2, 5, Record{Data: []byte("torn")}}, {3, 9, Record{Data: []byte("torn too")}}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.close(); err != nil {

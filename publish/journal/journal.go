@@ -80,8 +80,16 @@ type Journal struct {
 	requests sync.Pool // of *appendRequest: there is one for every append
 }
 
+// Record is what the journal keeps.
+type Record struct {
+	Data []byte // what is durable; it must not be changed
+	// Decoded is what Data was made from, or nil. The reader gets it as long as
+	// the record is in memory, and is spared the decoding.
+	Decoded any
+}
+
 type appendRequest struct {
-	records [][]byte
+	records []Record
 	size    int64
 	last    uint64     // index of the last record, set by the writer
 	result  chan error // capacity 1
@@ -160,7 +168,7 @@ func (j *Journal) measure(s store) error {
 	}
 	for i := last; i >= first; i-- {
 		if e, err := s.read(i); err == nil {
-			j.end.Store(e.offset + uint64(len(e.data)))
+			j.end.Store(e.offset + uint64(len(e.Data)))
 			break
 		}
 	}
@@ -172,16 +180,15 @@ func (j *Journal) measure(s store) error {
 // Append makes the records durable in this order, all or none, and returns the
 // index of the last one. It returns early with ctx's error when the disk does
 // not answer in time; the records may be stored all the same. Errors: ErrFull,
-// ErrFailing, ErrTooLarge, ErrClosed, ctx's. Records must not be changed
-// afterwards.
-func (j *Journal) Append(ctx context.Context, records ...[]byte) (last uint64, err error) {
+// ErrFailing, ErrTooLarge, ErrClosed, ctx's.
+func (j *Journal) Append(ctx context.Context, records ...Record) (last uint64, err error) {
 	r := j.requests.Get().(*appendRequest)
 	r.records, r.size = records, 0
 	for _, rec := range records {
-		if len(rec) > MaxRecord {
-			return 0, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(rec), MaxRecord)
+		if len(rec.Data) > MaxRecord {
+			return 0, fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(rec.Data), MaxRecord)
 		}
-		r.size += int64(len(rec))
+		r.size += int64(len(rec.Data))
 	}
 	if j.queued.Add(r.size)+j.Stats().Bytes > j.opts.MaxBytes {
 		j.queued.Add(-r.size)
@@ -215,22 +222,22 @@ func (j *Journal) Append(ctx context.Context, records ...[]byte) (last uint64, e
 	}
 }
 
-// Read returns the record at index. It must not be changed. Errors:
-// [ErrCorrupt] for a record that is lost, others may pass.
-func (j *Journal) Read(index uint64) ([]byte, error) {
+// Read returns the record at index. Errors: [ErrCorrupt] for a record that is
+// lost, others may pass.
+func (j *Journal) Read(index uint64) (Record, error) {
 	if rec, ok := j.recent.get(index); ok {
 		return rec, nil
 	}
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if j.store == nil {
-		return nil, ErrFailing
+		return Record{}, ErrFailing
 	}
 	e, err := j.store.read(index)
 	if err != nil {
-		return nil, fmt.Errorf("read record %d: %w", index, err)
+		return Record{}, fmt.Errorf("read record %d: %w", index, err)
 	}
-	return e.data, nil
+	return e.Record, nil
 }
 
 // Changed delivers a value when there may be records after those the reader

@@ -31,7 +31,15 @@ func open(t *testing.T, dir string, opts journal.Options) *journal.Journal {
 	return j
 }
 
-func record(i int) []byte { return fmt.Appendf(nil, "record %d %01000d", i, i) }
+func record(i int) journal.Record { return of("record %d %01000d", i, i) }
+
+// of returns a record of that text.
+func of(format string, args ...any) journal.Record {
+	return journal.Record{Data: fmt.Appendf(nil, format, args...)}
+}
+
+// size returns a record of so many bytes.
+func size(n int) journal.Record { return journal.Record{Data: make([]byte, n)} }
 
 func appendN(t *testing.T, j *journal.Journal, from, n int) {
 	t.Helper()
@@ -57,7 +65,7 @@ func check(t *testing.T, j *journal.Journal, from, to int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(got, record(i)) {
+		if !bytes.Equal(got.Data, record(i).Data) {
 			t.Fatalf("record %d: got %.20q", i, got)
 		}
 	}
@@ -71,7 +79,7 @@ func TestRecordsSurviveReopening(t *testing.T) {
 		check(t, j, 1, round*40+40)
 		size := int64(0)
 		for i := 1; i <= round*40+40; i++ {
-			size += int64(len(record(i)))
+			size += int64(len(record(i).Data))
 		}
 		want := journal.Stats{Records: int64(round*40 + 40), Bytes: size}
 		if diff := cmp.Diff(want, j.Stats()); diff != "" {
@@ -86,21 +94,21 @@ func TestRecordsSurviveReopening(t *testing.T) {
 func TestAppendTakesAllRecordsOfOneCallOrNone(t *testing.T) {
 	j := open(t, t.TempDir(), journal.Options{MaxBytes: 1000})
 	defer j.Close()
-	if _, err := j.Append(t.Context(), make([]byte, 600), make([]byte, 600)); !errors.Is(err, journal.ErrFull) {
+	if _, err := j.Append(t.Context(), size(600), size(600)); !errors.Is(err, journal.ErrFull) {
 		t.Errorf("got %v, want ErrFull", err)
 	}
-	last, err := j.Append(t.Context(), []byte("a"), []byte("b"), []byte("c"))
+	last, err := j.Append(t.Context(), of("a"), of("b"), of("c"))
 	if err != nil || last != 3 {
 		t.Errorf("got %d, %v", last, err)
 	}
-	if _, err := j.Append(t.Context(), make([]byte, journal.MaxRecord+1)); !errors.Is(err, journal.ErrTooLarge) {
+	if _, err := j.Append(t.Context(), size(journal.MaxRecord+1)); !errors.Is(err, journal.ErrTooLarge) {
 		t.Errorf("got %v, want ErrTooLarge", err)
 	}
 }
 
 func TestFullJournalTakesRecordsAgainAfterTruncation(t *testing.T) {
 	dir := t.TempDir()
-	opts := journal.Options{MaxBytes: 10 * int64(len(record(10))), SegmentSize: 16 << 10}
+	opts := journal.Options{MaxBytes: 10 * int64(len(record(10).Data)), SegmentSize: 16 << 10}
 	j := open(t, dir, opts)
 	appendN(t, j, 1, 9)
 	if _, err := j.Append(t.Context(), record(10), record(11)); !errors.Is(err, journal.ErrFull) {
@@ -148,7 +156,7 @@ func TestManyWritersKeepTheirOwnOrder(t *testing.T) {
 	for w := range writers {
 		wg.Go(func() {
 			for i := range each {
-				if _, err := j.Append(context.Background(), fmt.Appendf(nil, "%d %d", w, i)); err != nil {
+				if _, err := j.Append(context.Background(), of("%d %d", w, i)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -162,7 +170,7 @@ func TestManyWritersKeepTheirOwnOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 		var w, n int
-		if _, err := fmt.Sscan(string(rec), &w, &n); err != nil {
+		if _, err := fmt.Sscan(string(rec.Data), &w, &n); err != nil {
 			t.Fatal(err)
 		}
 		if n != next[w] {
@@ -184,7 +192,7 @@ func TestAFlippedBitIsFoundAndSpoilsOneRecordOnly(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	flip(t, dir, record(3))
+	flip(t, dir, record(3).Data)
 
 	j = open(t, dir, journal.Options{})
 	defer j.Close()
@@ -245,7 +253,31 @@ func TestClosedJournalRefuses(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Append(t.Context(), []byte("x")); !errors.Is(err, journal.ErrClosed) {
+	if _, err := j.Append(t.Context(), of("x")); !errors.Is(err, journal.ErrClosed) {
 		t.Errorf("got %v, want ErrClosed", err)
+	}
+}
+
+// A reader that keeps up is spared the decoding, one that does not gets what is
+// on the disk.
+func TestWhatARecordWasMadeFromIsKeptInMemory(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, journal.Options{})
+	made := &struct{ text string }{"x"}
+	if _, err := j.Append(t.Context(), journal.Record{Data: []byte("x"), Decoded: made}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := j.Read(1); err != nil || got.Decoded != any(made) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	j = open(t, dir, journal.Options{})
+	if got, err := j.Read(1); err != nil || got.Decoded != nil || string(got.Data) != "x" {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

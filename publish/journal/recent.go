@@ -22,16 +22,16 @@ func (r *recent) put(entries []entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range entries {
-		if len(e.data) > recentMax {
-			e.data = nil
+		if len(e.Data) > recentMax {
+			e.Record = Record{}
 		}
 		r.entries[e.index%recentRecords] = e
 	}
 }
 
-func (r *recent) get(index uint64) ([]byte, bool) {
+func (r *recent) get(index uint64) (Record, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := &r.entries[index%recentRecords]
-	return e.data, e.index == index && e.data != nil
+	return e.Record, e.index == index && e.Data != nil
 }

@@ -29,7 +29,7 @@ func TestAFailedLogIsOpenedAgainWithoutAnAppend(t *testing.T) {
 		mustAppend(t, j, "one", 1)
 		<-j.Changed()
 		broken.Store(true)
-		if _, err := j.Append(t.Context(), []byte("lost")); err == nil {
+		if _, err := j.Append(t.Context(), Record{Data: []byte("lost")}); err == nil {
 			t.Fatal("a broken disk stored a record")
 		}
 		time.Sleep(3 * reopenAfter)

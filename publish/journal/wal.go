@@ -25,7 +25,7 @@ import (
 type entry struct {
 	index  uint64 // without gaps
 	offset uint64 // record bytes that the journal took before this one
-	data   []byte
+	Record
 }
 
 // store is what the journal needs of a log. One goroutine appends and

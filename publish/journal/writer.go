@@ -95,8 +95,8 @@ func (w *writer) append(j *Journal) error {
 	for _, r := range w.requests {
 		for _, rec := range r.records {
 			index++
-			w.entries = append(w.entries, entry{index: index, offset: offset, data: rec})
-			offset += uint64(len(rec))
+			w.entries = append(w.entries, entry{index: index, offset: offset, Record: rec})
+			offset += uint64(len(rec.Data))
 		}
 		r.last = index
 	}

@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -60,4 +63,32 @@ func TestEventsWithoutACallAreFoundInAStreamThatBeganAgain(t *testing.T) {
 	proxy.Cut()
 	b.drained()
 	checkStream(t, server, map[string]int{"a": 5})
+}
+
+// The sender delivers an event again while NATS is away, and the outage is
+// longer than the stream remembers the first one.
+func TestARepetitionDuringALongOutageIsStoredOnce(t *testing.T) {
+	server := natstest.Start(t)
+	reg := prometheus.NewRegistry()
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: shortWindow, Registerer: reg})
+	b.publish("a", 1, 5)
+	b.drained()
+	server.Stop()
+	natstest.Until(t, func() bool { return !b.Status().Connected }) // nothing of it is sent yet
+	b.publish("a", 3, 7)
+	b.quarantine("x")
+	afterWindow()
+	server.Restart()
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 7})
+	const want = `
+# HELP acsbridge_published_total Records that left the bridge, by resource and outcome: stored, duplicate (folded by the stream), quarantined, dead_letter.
+# TYPE acsbridge_published_total counter
+acsbridge_published_total{outcome="duplicate",resource="contoso"} 3
+acsbridge_published_total{outcome="quarantined",resource="contoso"} 1
+acsbridge_published_total{outcome="stored",resource="contoso"} 7
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "acsbridge_published_total"); err != nil {
+		t.Error(err)
+	}
 }
