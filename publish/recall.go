@@ -38,10 +38,10 @@ type recall struct {
 
 // tail is what was read back of one stream.
 type tail struct {
-	since time.Time // when the first message of it was stored, or before
-	read  time.Time // when the reading began that found the last
-	next  uint64    // sequence to go on at, zero before the first reading
-	ids   map[messageID]struct{}
+	since time.Time            // when the first message of it was stored, or before
+	read  time.Time            // when the reading began that found the last
+	next  uint64               // sequence to go on at, zero before the first reading
+	ids   map[messageID]uint64 // sequences
 }
 
 // messageID is what is kept of a message id: enough that two never coincide,
@@ -59,13 +59,14 @@ const (
 	recallBytes    = 4 << 20
 )
 
-// knows reports whether the stream has the record, as far as the stream itself
-// may have forgotten it. The window is the stream's.
-func (c *recall) knows(ctx context.Context, r *record, window time.Duration) (bool, error) {
+// knows returns the sequence under which the stream has the record, or zero. It
+// looks only as far as the stream itself may have forgotten it. The window is
+// the stream's.
+func (c *recall) knows(ctx context.Context, r *record, window time.Duration) (uint64, error) {
 	age := time.Since(r.receivedAt)
 	if age.Abs() <= window/2 {
 		clear(c.tails) // the backlog is done with
-		return false, nil
+		return 0, nil
 	}
 	since := r.receivedAt.Add(-window)
 	if age < 0 {
@@ -73,7 +74,7 @@ func (c *recall) knows(ctx context.Context, r *record, window time.Duration) (bo
 	}
 	t := c.tails[r.stream]
 	if t == nil || t.since.After(since.Add(window/2)) {
-		t = &tail{since: since, ids: make(map[messageID]struct{})}
+		t = &tail{since: since, ids: make(map[messageID]uint64)}
 		if c.tails == nil {
 			c.tails = make(map[string]*tail)
 		}
@@ -82,11 +83,10 @@ func (c *recall) knows(ctx context.Context, r *record, window time.Duration) (bo
 	if time.Since(t.read) > window/2 {
 		if err := c.readBack(ctx, r.stream, t); err != nil {
 			delete(c.tails, r.stream)
-			return false, fmt.Errorf("read stream %s back after an outage (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET.%s): %w", r.stream, r.stream, err)
+			return 0, fmt.Errorf("read stream %s back after an outage (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET.%s): %w", r.stream, r.stream, err)
 		}
 	}
-	_, known := t.ids[hashID(r.msgID())]
-	return known, nil
+	return t.ids[hashID(r.msgID())], nil
 }
 
 // readBack reads the tail to the stream's end, one bounded request after
@@ -126,7 +126,7 @@ func (c *recall) readBatch(ctx context.Context, stream string, t *tail) (more bo
 		if err != nil {
 			return false, err
 		}
-		t.ids[hashID(msg.Header.Get(schemas.HeaderMsgID))] = struct{}{}
+		t.ids[hashID(msg.Header.Get(schemas.HeaderMsgID))] = msg.Sequence
 		t.next = msg.Sequence + 1
 		left = msg.Header.Get("Nats-Num-Pending")
 		c.metrics.recalled.Inc()

@@ -47,11 +47,11 @@ func (r *recalled) store(id string) {
 func (r *recalled) known(id string, ago time.Duration) bool {
 	r.t.Helper()
 	rec := &record{receivedAt: time.Now().Add(-ago), stream: "ACS", headers: []header{{schemas.HeaderMsgID, id}}}
-	known, err := r.knows(context.Background(), rec, time.Hour)
+	sequence, err := r.knows(context.Background(), rec, time.Hour)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return known
+	return sequence > 0
 }
 
 // reads returns how many messages were read back since the last call.

@@ -23,13 +23,16 @@ import (
 // a record; see docs/benchmarks.md.
 type session struct {
 	*forwarder
+	js      jetstream.JetStream
 	nc      *nats.Conn
 	began   nats.Statistics // of the connection, when the session began
 	inbox   string          // the stream answers record n at inbox + n
 	message *nats.Msg       // what is published, used again each time
 	recall  recall
 	turns   turns
+	ctx     context.Context // of the session, ended by stop
 	stop    context.CancelCauseFunc
+	blind   bool // what is folded cannot be compared
 
 	answers sync.Mutex
 	flights [window]flight // at index modulo window
@@ -61,7 +64,7 @@ const (
 func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 	nc := js.Conn()
 	s := &session{
-		forwarder: f, nc: nc, began: nc.Stats(), inbox: nc.NewInbox() + ".",
+		forwarder: f, js: js, nc: nc, began: nc.Stats(), inbox: nc.NewInbox() + ".",
 		message: &nats.Msg{Header: make(nats.Header, maxHeaders)},
 		recall:  recall{js: js, logger: f.logger, metrics: f.metrics}, turns: newTurns(),
 	}
@@ -70,14 +73,14 @@ func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 	if err != nil {
 		return fmt.Errorf("listen for acknowledgements: %w", err)
 	}
-	ctx, s.stop = context.WithCancelCause(ctx)
+	s.ctx, s.stop = context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
-	watching.Go(func() { s.watch(ctx) })
-	err = s.send(ctx)
+	watching.Go(func() { s.watch(s.ctx) })
+	err = s.send(s.ctx)
 	s.stop(err)
 	watching.Wait()
 	s.end()
-	return errors.Join(context.Cause(ctx), answers.Unsubscribe())
+	return errors.Join(context.Cause(s.ctx), answers.Unsubscribe())
 }
 
 // send publishes record after record. It stops at the first error.
@@ -118,33 +121,27 @@ func (s *session) awaitRecord(ctx context.Context, index uint64) error {
 // take it.
 func (s *session) launch(ctx context.Context, index uint64) error {
 	r, err := s.read(index)
-	if errors.Is(err, journal.ErrCorrupt) {
-		s.land(flight{index: index, record: &record{}, refused: reasonCorrupt})
-		return nil
+	if err != nil {
+		return s.land(flight{index: index, record: &record{}}, err)
 	}
+	twin, err := s.recall.knows(ctx, r, s.state.window)
 	if err != nil {
 		return err
 	}
-	known, err := s.recall.knows(ctx, r, s.state.window)
-	if err != nil {
-		return err
-	}
-	if known {
-		s.land(flight{index: index, record: r, repeated: true})
-		return nil
+	if twin > 0 {
+		err := s.compare(r, twin)
+		if !errors.Is(err, errConflict) {
+			return s.land(flight{index: index, record: r, repeated: true}, err)
+		}
+		r = s.conflicting(r)
 	}
 	if err := s.turns.await(ctx, r, index, s.acked); err != nil {
 		return err
 	}
 	s.takeOff(index, r)
 	crash.At("before-publish")
-	err = s.nc.PublishMsg(s.message)
-	if reason := permanent(err); reason != "" {
-		s.land(flight{index: index, record: r, refused: reason})
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("publish: %w", err)
+	if err := s.nc.PublishMsg(s.message); err != nil {
+		return s.land(flight{index: index, record: r}, fmt.Errorf("publish: %w", err))
 	}
 	return nil
 }
@@ -187,12 +184,48 @@ func (s *session) answered(m *nats.Msg) {
 	if err == nil {
 		err = fl.record.judge(ack)
 	}
+	if err == nil && ack.duplicate {
+		fl.repeated = true
+		err = s.compare(fl.record, ack.sequence)
+	}
+	if errors.Is(err, errConflict) {
+		fl = flight{index: index, record: s.conflicting(fl.record), sent: time.Now()}
+		s.flights[index%window] = fl
+		again := fl.record.message()
+		again.Reply = m.Subject
+		if err = s.nc.PublishMsg(again); err == nil {
+			return // its answer settles it
+		}
+	}
 	if err != nil {
 		s.failed(fl, err)
 		return
 	}
-	fl.repeated = ack.duplicate
 	s.settle(fl)
+}
+
+// conflicting returns what is stored of a record in the place of which the
+// stream has another.
+func (s *session) conflicting(r *record) *record {
+	s.metrics.conflicts.Inc()
+	s.logger.Warn("event has the id of another one and goes to quarantine", "resource", r.resource())
+	return r.quarantined(reasonConflict)
+}
+
+// compare returns errConflict when the stream's copy of a record is another
+// event. Where the right to look is missing nothing is compared: that is said
+// once a session.
+func (s *session) compare(r *record, sequence uint64) error {
+	if s.blind {
+		return nil
+	}
+	err := compare(s.ctx, s.js, r, sequence)
+	if err == nil || errors.Is(err, errConflict) || s.ctx.Err() != nil {
+		return err
+	}
+	s.blind = true
+	s.logger.Warn("repeated events cannot be compared with those in the stream (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET."+r.stream+")", "error", err)
+	return nil
 }
 
 // failed sets a record aside that can never be stored, or ends the session.
@@ -209,11 +242,16 @@ func (s *session) failed(fl flight, err error) {
 	s.settle(fl)
 }
 
-// land notes how a record ended that needed no publish.
-func (s *session) land(fl flight) {
+// land settles a record that was not published: the stream has it, or can never
+// take it because of err. Any other error is returned.
+func (s *session) land(fl flight, err error) error {
+	if fl.refused = permanent(err); err != nil && fl.refused == "" {
+		return err
+	}
 	s.answers.Lock()
 	defer s.answers.Unlock()
 	s.settle(fl)
+	return nil
 }
 
 // settle notes how a record ended, and moves the cursor behind all those of
@@ -302,6 +340,8 @@ func permanent(err error) (reason string) {
 	switch {
 	case err == nil:
 		return ""
+	case errors.Is(err, journal.ErrCorrupt):
+		return reasonCorrupt
 	case errors.Is(err, nats.ErrMaxPayload):
 		return reasonTooLarge
 	case errors.Is(err, nats.ErrBadSubject), errors.Is(err, jetstream.ErrInvalidSubject):
