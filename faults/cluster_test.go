@@ -62,14 +62,26 @@ func newCluster(t testing.TB, n int) *cluster {
 	for _, node := range c.nodes {
 		node.start()
 	}
+	c.together()
+	return c
+}
+
+// together waits until the nodes can hold a stream with all its replicas.
+func (c *cluster) together() {
+	c.t.Helper()
 	js := c.connect()
-	until(t, natsStarts, "JetStream answers", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	until(c.t, time.Minute, "JetStream takes a stream", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		_, err := js.AccountInfo(ctx)
+		_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "PROBE", Subjects: []string{"probe"}, Replicas: len(c.nodes)})
 		return err == nil
 	})
-	return c
+	until(c.t, time.Minute, "JetStream lets go of a stream", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		err := js.DeleteStream(ctx, "PROBE")
+		return err == nil || errors.Is(err, jetstream.ErrStreamNotFound)
+	})
 }
 
 // configuration writes the file of one node. Nodes tell each other where they

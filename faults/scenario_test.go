@@ -30,12 +30,14 @@ type scenario struct {
 	nodes   int           // of NATS; zero means one
 	bridges []string      // names; none means one, "bridge"
 	args    []string      // of the bridges, besides what every one has
-	load    load          // zero values mean 200 calls, 1000 callbacks a second, the usual mix
+	load    load          // zero values mean 200 calls, 500 or 1000 callbacks a second, the usual mix
 	rounds  int           // zero means one
 	drain   time.Duration // until the journal is empty; zero means a minute
 	// volatile makes each death of a bridge a power cut.
 	volatile bool
-	deadFor  string // reason for which events may be set aside
+	// beside lets it run beside another one: most of its time it waits.
+	beside  bool
+	deadFor string // reason for which events may be set aside
 
 	prepare func(w *world)            // before the bridges start; may be nil
 	fault   func(w *world, round int) // brings the fault, and has healed it when it returns
@@ -62,6 +64,9 @@ var canaries atomic.Uint64
 func (s scenario) run(t *testing.T) {
 	needForm(t)
 	t.Helper()
+	if s.beside {
+		t.Parallel()
+	}
 	w := s.arrange(t)
 	w.sender.run()
 	w.answers(warmUp, recoversWithin)
@@ -128,7 +133,7 @@ func (s *scenario) complete() {
 		s.load.calls = 200
 	}
 	if s.load.rate == 0 {
-		s.load.rate = 1000
+		s.load.rate = byForm(500, 1000)
 	}
 	if s.load.mix == (mix{}) {
 		s.load.mix = usual
