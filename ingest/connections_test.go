@@ -2,11 +2,13 @@ package ingest_test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -69,4 +71,69 @@ func TestConnectionsAreBounded(t *testing.T) {
 	held[1].Close()
 	held[2].Close()
 	count(0)
+}
+
+// TestWhoIsTurnedAwayIsDisconnected asks twice over HTTP/2, whose connections
+// another refusal leaves open.
+func TestWhoIsTurnedAwayIsDisconnected(t *testing.T) {
+	files := newCertificateFiles(t)
+	files.renew("bridge.test", time.Now().Add(time.Hour))
+	certificate, err := ingest.OpenCertificate(files.cert, files.key, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger := ingest.Config{SourceRanges: ranges(t, "198.51.100.0/24")}
+	proxied := stranger
+	proxied.TrustedProxies = ranges(t, "127.0.0.1")
+	for name, test := range map[string]struct {
+		config ingest.Config
+		status int
+		closed bool
+	}{
+		"stranger":                {stranger, 403, true},
+		"stranger behind a proxy": {proxied, 403, false},
+		"no token":                {ingest.Config{}, 401, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			server := ingest.NewServer(handler(t, test.config), certificate.TLS(), nil)
+			var opened, closed atomic.Int64
+			server.ConnState = func(_ net.Conn, state http.ConnState) {
+				switch state {
+				case http.StateNew:
+					opened.Add(1)
+				case http.StateClosed:
+					closed.Add(1)
+				}
+			}
+			served := make(chan error, 1)
+			go func() { served <- server.ServeTLS(listener, "", "") }()
+			transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+			defer func() {
+				transport.CloseIdleConnections()
+				server.Close()
+				<-served
+			}()
+			client := http.Client{Transport: transport}
+			for n := range int64(2) {
+				response, err := client.Post("https://"+listener.Addr().String()+"/callbacks", "application/json", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response.Body.Close()
+				if response.StatusCode != test.status || response.ProtoMajor != 2 {
+					t.Errorf("got %s %s, want %d", response.Proto, response.Status, test.status)
+				}
+				if test.closed {
+					natstest.Until(t, func() bool { return closed.Load() == n+1 })
+				}
+			}
+			if got := opened.Load(); (got == 2) != test.closed {
+				t.Errorf("%d connections, want them closed after each answer: %v", got, test.closed)
+			}
+		})
+	}
 }
