@@ -76,7 +76,7 @@ func (l *listening) exchange(t *testing.T, bytes string) (answers []int, open bo
 	for {
 		// Each answer comes at once. What does not come for so long is a
 		// connection that waits for the next request.
-		if err := conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 			t.Fatal(err)
 		}
 		response, err := http.ReadResponse(reader, nil)

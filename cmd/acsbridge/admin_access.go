@@ -44,7 +44,11 @@ func (b *bridge) adminServer() *http.Server {
 }
 
 func (b *bridge) adminHandler() http.Handler {
-	access := newAdminAccess(b.settings.adminToken, b.settings.AdminHost)
+	hosts := b.settings.AdminHost
+	if host, _, err := net.SplitHostPort(b.settings.AdminListen); err == nil {
+		hosts = append([]string{host}, hosts...)
+	}
+	access := newAdminAccess(b.settings.adminToken, hosts)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { b.readyz(w, access.granted(r)) })
@@ -105,13 +109,14 @@ func (a *adminAccess) granted(r *http.Request) bool {
 // knows reports whether a Host header is one by which operators ask. A page in
 // an operator's browser can have its own name resolve to our address, and then
 // reads our answers as its own (DNS rebinding). It cannot do so without a name:
-// an address is never looked up, so any address passes.
+// an address is never looked up, so any address passes, and so does no name,
+// which no browser sends ("acsbridge health" does when it is told to ask :9090).
 func (a *adminAccess) knows(host string) bool {
 	name := host
 	if split, _, err := net.SplitHostPort(host); err == nil {
 		name = split
 	}
-	if net.ParseIP(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")) != nil {
+	if name == "" || net.ParseIP(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")) != nil {
 		return true
 	}
 	return slices.Contains(a.hosts, strings.ToLower(strings.TrimSuffix(name, ".")))

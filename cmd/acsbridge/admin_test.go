@@ -92,13 +92,25 @@ func TestAdminHosts(t *testing.T) {
 		"localhost": 200, "localhost:9090": 200, "LocalHost.:9090": 200,
 		"127.0.0.1": 200, "127.0.0.1:9090": 200, "[::1]:9090": 200, "[::1]": 200, "10.0.0.7:9090": 200,
 		"bridge.example.net": 200, "Bridge.Example.Net:9090": 200,
-		"": 421, "attacker.example": 421, "attacker.example:9090": 421, "localhost.attacker.example:9090": 421,
+		"": 200, ":9090": 200,
+		"attacker.example": 421, "attacker.example:9090": 421, "localhost.attacker.example:9090": 421,
 		"127.0.0.1.attacker.example": 421, "bridge.example.net.attacker.example": 421, "example.net": 421, "::1:x": 421,
 	} {
 		for _, path := range []string{"/livez", "/metrics"} {
 			if w := askAdmin(h, path, host, ""); w.Code != want {
 				t.Errorf("%s by %q: %d, want %d", path, host, w.Code, want)
 			}
+		}
+	}
+}
+
+// TestAdminListenIsAName asks by the name that the listener was given.
+func TestAdminListenIsAName(t *testing.T) {
+	b := &bridge{settings: &settings{}, logger: slog.New(slog.DiscardHandler)}
+	b.settings.AdminListen = "bridge.internal:9090"
+	for host, want := range map[string]int{"bridge.internal:9090": 200, "bridge.internal.attacker.example": 421} {
+		if w := askAdmin(b.adminHandler(), "/livez", host, ""); w.Code != want {
+			t.Errorf("%q: %d, want %d", host, w.Code, want)
 		}
 	}
 }
