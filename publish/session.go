@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -32,11 +33,13 @@ type session struct {
 	turns   turns
 	ctx     context.Context // of the session, ended by stop
 	stop    context.CancelCauseFunc
-	blind   bool // what is folded cannot be compared
+	replies *nats.Subscription
 
 	answers sync.Mutex
 	flights [window]flight // at index modulo window
 	ended   bool           // answers are of no use any more
+
+	blind atomic.Int64 // until then, in nanoseconds since 1970, nothing is compared
 }
 
 // flight is a record between the journal and the cursor.
@@ -66,11 +69,11 @@ func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 	s := &session{
 		forwarder: f, js: js, nc: nc, began: nc.Stats(), inbox: nc.NewInbox() + ".",
 		message: &nats.Msg{Header: make(nats.Header, maxHeaders)},
-		recall:  recall{js: js, logger: f.logger, metrics: f.metrics}, turns: newTurns(),
+		recall:  recall{js: js, backlog: f.backlog, logger: f.logger, metrics: f.metrics}, turns: newTurns(),
 	}
 	f.prepare(ctx, js)
-	answers, err := nc.Subscribe(s.inbox+"*", s.answered)
-	if err != nil {
+	var err error
+	if s.replies, err = nc.Subscribe(s.inbox+"*", s.answered); err != nil {
 		return fmt.Errorf("listen for acknowledgements: %w", err)
 	}
 	s.ctx, s.stop = context.WithCancelCause(ctx)
@@ -80,7 +83,7 @@ func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 	s.stop(err)
 	watching.Wait()
 	s.end()
-	return errors.Join(context.Cause(s.ctx), answers.Unsubscribe())
+	return errors.Join(context.Cause(s.ctx), s.replies.Unsubscribe())
 }
 
 // send publishes record after record. It stops at the first error.
@@ -124,7 +127,7 @@ func (s *session) launch(ctx context.Context, index uint64) error {
 	if err != nil {
 		return s.land(flight{index: index, record: &record{}}, err)
 	}
-	twin, err := s.recall.knows(ctx, r, s.state.window)
+	twin, err := s.recall.knows(ctx, index, r, s.state.window)
 	if err != nil {
 		return err
 	}
@@ -146,18 +149,6 @@ func (s *session) launch(ctx context.Context, index uint64) error {
 	return nil
 }
 
-// read returns the record at index.
-func (s *session) read(index uint64) (*record, error) {
-	kept, err := s.journal.Read(index)
-	if err != nil {
-		return nil, err
-	}
-	if r, ok := kept.Decoded.(*record); ok {
-		return r, nil
-	}
-	return decodeRecord(kept.Data)
-}
-
 // takeOff notes that a record is under way and makes its message, before the
 // stream can answer.
 func (s *session) takeOff(index uint64, r *record) {
@@ -171,8 +162,8 @@ func (s *session) takeOff(index uint64, r *record) {
 // answered takes the stream's answer to one publish.
 func (s *session) answered(m *nats.Msg) {
 	index, err := strconv.ParseUint(m.Subject[len(s.inbox):], 10, 64)
-	if err != nil {
-		return // nobody was asked that
+	if err != nil || index == 0 {
+		return // nobody was asked that: records are counted from 1
 	}
 	s.answers.Lock()
 	defer s.answers.Unlock()
@@ -186,7 +177,12 @@ func (s *session) answered(m *nats.Msg) {
 	}
 	if err == nil && ack.duplicate {
 		fl.repeated = true
+		s.answers.Unlock() // the session goes on while this waits for the server
 		err = s.compare(fl.record, ack.sequence)
+		s.answers.Lock()
+		if now := s.flights[index%window]; s.ended || now.index != index || now.landed {
+			return
+		}
 	}
 	if errors.Is(err, errConflict) {
 		fl = flight{index: index, record: s.conflicting(fl.record), sent: time.Now()}
@@ -212,18 +208,21 @@ func (s *session) conflicting(r *record) *record {
 	return r.quarantined(reasonConflict)
 }
 
+// compareAgain is how long nothing is compared after that has failed: most
+// often the right to it is missing, and each attempt costs compareWithin.
+const compareAgain = time.Minute
+
 // compare returns errConflict when the stream's copy of a record is another
-// event. Where the right to look is missing nothing is compared: that is said
-// once a session.
+// event. When the stream does not let us look, nothing is compared for a while.
 func (s *session) compare(r *record, sequence uint64) error {
-	if s.blind {
+	if time.Now().UnixNano() < s.blind.Load() {
 		return nil
 	}
 	err := compare(s.ctx, s.js, r, sequence)
 	if err == nil || errors.Is(err, errConflict) || s.ctx.Err() != nil {
 		return err
 	}
-	s.blind = true
+	s.blind.Store(time.Now().Add(compareAgain).UnixNano())
 	s.logger.Warn("repeated events cannot be compared with those in the stream (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET."+r.stream+")", "error", err)
 	return nil
 }
@@ -300,10 +299,14 @@ func (s *session) watch(ctx context.Context) {
 	}
 }
 
-// expire fails the oldest record when its answer is overdue.
+// expire fails the oldest record when its answer is overdue. An answer that is
+// here and waits for others to be compared is not.
 func (s *session) expire() {
 	s.answers.Lock()
 	defer s.answers.Unlock()
+	if waiting, _, err := s.replies.Pending(); err == nil && waiting > 0 {
+		return
+	}
 	next := s.acked() + 1
 	fl := s.flights[next%window]
 	if fl.index == next && !fl.landed && time.Since(fl.sent) > ackTimeout {
