@@ -7,12 +7,14 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+
+	"github.com/acsbridge/acsbridge/internal/crash"
 )
 
 // cursor keeps in a file of its own how far the forwarder has come. After a
 // crash it may be old, which costs repeated publishes that the stream folds.
 type cursor struct {
-	file *os.File
+	file crash.File
 	// acked is the index of the last record that the stream has, together with
 	// every record before it.
 	acked uint64
@@ -28,7 +30,7 @@ func openCursor(path string) (*cursor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open cursor: %w", err)
 	}
-	c := &cursor{file: f}
+	c := &cursor{file: crash.Volatile(f)}
 	var b [cursorSize]byte
 	if _, err := f.ReadAt(b[:], 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.Join(fmt.Errorf("read cursor: %w", err), f.Close())
@@ -54,6 +56,7 @@ func (c *cursor) save(acked uint64, sync bool) error {
 		}
 	}
 	c.acked, c.valid = acked, true
+	crash.At("cursor-saved")
 	return nil
 }
 

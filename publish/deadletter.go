@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acsbridge/acsbridge/internal/crash"
 	"github.com/acsbridge/acsbridge/internal/durable"
 )
 
@@ -73,6 +74,7 @@ func (d *deadLetters) add(index uint64, r *record, reason string) error {
 		d.file = nil // opening it again ends a line that was cut off
 		return fmt.Errorf("write dead-letter file: %w", err)
 	}
+	crash.At("dead-letter-written")
 	return nil
 }
 

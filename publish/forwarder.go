@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/crash"
 	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
@@ -187,6 +188,7 @@ func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration
 // advance moves the cursor to index, whose record the stream has (or never
 // will have).
 func (f *forwarder) advance(index uint64) {
+	crash.At("before-advance")
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.position = index

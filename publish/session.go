@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/crash"
 	"github.com/acsbridge/acsbridge/publish/journal"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -141,6 +142,7 @@ func (s *session) launch(ctx context.Context, index uint64) error {
 		return err
 	}
 	s.takeOff(index, r)
+	crash.At("before-publish")
 	if err := s.nc.PublishMsg(s.message); err != nil {
 		return s.land(flight{index: index, record: r}, fmt.Errorf("publish: %w", err))
 	}

@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"ingest":   {"schemas", "verify", "publish"},
 	"acstest":  {"schemas"},
 	"internal": {},
+	"faults":   {},
 	"cmd":      {"schemas", "verify", "publish", "ingest", "acstest"},
 }
 

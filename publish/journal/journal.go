@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/acsbridge/acsbridge/internal/crash"
 	"github.com/acsbridge/acsbridge/internal/dirlock"
 	"github.com/acsbridge/acsbridge/internal/durable"
 )
@@ -139,6 +140,7 @@ func (j *Journal) load() error {
 	if err != nil {
 		return err
 	}
+	crash.At("log-opened")
 	if err := j.measure(s); err != nil {
 		return errors.Join(err, s.close())
 	}
@@ -264,9 +266,11 @@ func (j *Journal) Truncate(index uint64) error {
 	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return fmt.Errorf("truncate journal: %w", err)
 	}
+	crash.At("before-truncate")
 	if err := j.store.truncate(index); err != nil {
 		return fmt.Errorf("truncate journal: %w", err)
 	}
+	crash.At("after-truncate")
 	if next.index != 0 { // unless corrupt: then the size is mended next time
 		j.begin.Store(next.offset)
 	}

@@ -3,6 +3,8 @@ package journal
 import (
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/acsbridge/acsbridge/internal/crash"
 )
 
 // dataSync is raft-wal's file system with fdatasync in the place of fsync.
@@ -19,7 +21,8 @@ func (d dataSync) Create(dir, name string, size uint64) (types.WritableFile, err
 	if err != nil {
 		return nil, err
 	}
-	return &syncedFile{WritableFile: f}, nil
+	crash.At("segment-created")
+	return &syncedFile{WritableFile: crash.Volatile(f)}, nil
 }
 
 func (d dataSync) OpenWriter(dir, name string) (types.WritableFile, error) {
@@ -27,7 +30,7 @@ func (d dataSync) OpenWriter(dir, name string) (types.WritableFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &syncedFile{WritableFile: f}, nil
+	return &syncedFile{WritableFile: crash.Volatile(f)}, nil
 }
 
 // syncedFile syncs whole the first time and data afterwards. One goroutine

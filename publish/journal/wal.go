@@ -17,6 +17,8 @@ import (
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/acsbridge/acsbridge/internal/crash"
 )
 
 // entry is one record with its place in the log.
@@ -166,6 +168,15 @@ func (m *sealMender) Load(dir string) (types.PersistentState, error) {
 	})
 	state.NextSegmentID++
 	return state, m.CommitState(state)
+}
+
+// CommitState writes the list of segments: when one is sealed, created or
+// removed.
+func (m *sealMender) CommitState(state types.PersistentState) error {
+	crash.At("before-segment-list")
+	err := m.MetaStore.CommitState(state)
+	crash.At("after-segment-list")
+	return err
 }
 
 // rewriteTail writes the newest segment file over itself and syncs it. After a

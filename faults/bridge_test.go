@@ -1,0 +1,212 @@
+package faults_test
+
+import (
+	"bufio"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The bounds of a start after a kill.
+const (
+	listensWithin = 2 * time.Second
+	readyWithin   = 5 * time.Second
+)
+
+// bridge is an acsbridge: a data directory, and the processes that have it one
+// after another. The link in front of it is what senders know.
+type bridge struct {
+	t       testing.TB
+	name    string
+	dir     string
+	args    []string
+	front   *link
+	process *process
+	admin   string // URL, of the present process
+	starts  int    // processes so far
+
+	// volatile makes each death of a process take along what it did not sync.
+	volatile bool
+}
+
+// newBridge returns a bridge that is not running.
+func newBridge(t testing.TB, name string, args ...string) *bridge {
+	t.Helper()
+	return &bridge{t: t, name: name, dir: t.TempDir(), args: args, front: newLink(t)}
+}
+
+// target is where senders find the bridge.
+func (b *bridge) target() target {
+	return target{b.name, "http://" + b.front.addr() + "/callbacks"}
+}
+
+// launch starts a process on the data directory. It may be told to die at a
+// crash point, and arguments may be added to the bridge's own.
+func (b *bridge) launch(crash string, args ...string) {
+	b.t.Helper()
+	b.starts++
+	var env []string
+	if crash != "" {
+		env = append(env, "ACSBRIDGE_CRASH="+crash)
+	}
+	if b.volatile {
+		env = append(env, "ACSBRIDGE_VOLATILE=1")
+	}
+	all := append([]string{"serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-format=json",
+		"--token-reuse=off", "--data-dir=" + b.dir}, b.args...)
+	b.process = start(b.t, b.name, env, binaries.acsbridge, append(all, args...)...)
+}
+
+// listening waits until the process takes callbacks, and lets the link lead to
+// it. It fails when the process dies first or is slow.
+func (b *bridge) listening(within time.Duration) error {
+	line, err := b.process.awaitLine(`"acsbridge is running"`, within)
+	if err != nil {
+		return err
+	}
+	var said struct{ Callbacks, Admin string }
+	if err := json.Unmarshal([]byte(line), &said); err != nil {
+		return err
+	}
+	address, ok := strings.CutPrefix(strings.TrimSuffix(said.Callbacks, "/callbacks"), "http://")
+	if !ok {
+		return fmt.Errorf("%s listens at %q", b.name, said.Callbacks)
+	}
+	b.admin = said.Admin
+	b.front.lead(address)
+	return nil
+}
+
+// ready waits until the bridge says so.
+func (b *bridge) ready(within time.Duration) {
+	b.t.Helper()
+	until(b.t, within, b.name+" is ready", func() bool {
+		text, status := b.ask("/readyz")
+		return status == http.StatusOK && text != ""
+	})
+}
+
+// start starts the bridge and holds it to the bounds of a start. It returns
+// how long both took.
+func (b *bridge) start(args ...string) (listening, ready time.Duration) {
+	b.t.Helper()
+	begin := time.Now()
+	b.launch("", args...)
+	if err := b.listening(listensWithin); err != nil {
+		b.t.Fatal(err)
+	}
+	listening = time.Since(begin)
+	b.ready(readyWithin - listening)
+	return listening, time.Since(begin)
+}
+
+// kill kills the bridge: no signal handler, no deferred call, no flush.
+func (b *bridge) kill() {
+	b.front.lead("")
+	b.process.kill()
+}
+
+// terminate stops the bridge gently and checks its exit status.
+func (b *bridge) terminate(within time.Duration) {
+	b.t.Helper()
+	b.process.signal(terminate)
+	if !b.process.awaitEnd(within) {
+		b.t.Fatalf("%s did not end within %v of SIGTERM:\n%s", b.name, within, b.process.tail())
+	}
+	b.front.lead("")
+	if code := b.process.cmd.ProcessState.ExitCode(); code != 0 {
+		b.t.Errorf("%s ended with %v after SIGTERM:\n%s", b.name, b.process.cmd.ProcessState, b.process.tail())
+	}
+}
+
+// ask asks the admin listener. The status is zero without an answer.
+func (b *bridge) ask(path string) (text string, status int) {
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get(b.admin + path)
+	if err != nil {
+		return "", 0
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return "", 0
+	}
+	return string(body), response.StatusCode
+}
+
+// metrics are the bridge's figures by name and labels, as they are written:
+// acsbridge_published_total{outcome="stored",resource="demo"}.
+func (b *bridge) metrics() map[string]float64 {
+	text, _ := b.ask("/metrics")
+	figures := make(map[string]float64)
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if f, err := strconv.ParseFloat(value, 64); err == nil && !strings.HasPrefix(name, "#") {
+			figures[name] = f
+		}
+	}
+	return figures
+}
+
+// drained waits until the stream has everything that the bridge has.
+func (b *bridge) drained(within time.Duration) {
+	b.t.Helper()
+	until(b.t, within, b.name+" has brought everything to the stream", func() bool {
+		lag, ok := b.metrics()["acsbridge_forwarder_lag_records"]
+		return ok && lag == 0
+	})
+}
+
+// aside returns what the dead-letter file holds.
+func (b *bridge) aside() (list []*message) {
+	b.t.Helper()
+	file, err := os.Open(filepath.Join(b.dir, "dead-letters.ndjson"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer file.Close()
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 4<<20)
+	for lines.Scan() {
+		var letter struct {
+			Time            time.Time
+			Reason, Subject string
+			JournalIndex    uint64
+			Headers         map[string]string
+			Payload         string
+		}
+		if err := json.Unmarshal(lines.Bytes(), &letter); err != nil {
+			b.t.Logf("a dead letter was cut off: %v", err)
+			continue
+		}
+		payload, err := base64.StdEncoding.DecodeString(letter.Payload)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		header := map[string][]string{"reason": {letter.Reason}}
+		for name, value := range letter.Headers {
+			header[name] = []string{value}
+		}
+		list = append(list, &message{
+			stream: "dead letters of " + b.name, sequence: letter.JournalIndex, time: letter.Time,
+			subject: letter.Subject, header: header, data: payload,
+		})
+	}
+	if err := lines.Err(); err != nil {
+		b.t.Fatal(err)
+	}
+	return list
+}

@@ -1,0 +1,130 @@
+package faults_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// mix says what a sender sends.
+type mix struct {
+	forged, astray float64 // shares of hostile callbacks
+	twice          float64 // share of callbacks sent again after their 200
+	several        float64 // share of callbacks with two or three events
+	batch          int     // events of every callback, in the place of several; zero is one
+	scattered      bool    // each event belongs to a call of its own
+	size           [2]int  // of an event's noise in bytes, from and up to
+	large          float64 // share of events with noise of the large size
+	largeSize      int
+}
+
+// usual is the mix of most scenarios. ACS's own callbacks have a median of 877
+// bytes.
+var usual = mix{forged: .01, astray: .005, twice: .01, several: .1, size: [2]int{0, 1200}}
+
+// eventTypes are the short names of the types that are sent.
+var eventTypes = acstest.Types()
+
+// author makes the callbacks of one call, the same ones for one seed.
+type author struct {
+	rng    *rand.Rand
+	mix    mix
+	call   int
+	id     string // of the call
+	count  int
+	canary string
+}
+
+func newAuthor(seed uint64, call int, m mix, canary string) *author {
+	a := &author{rng: rand.New(rand.NewPCG(seed, uint64(call))), mix: m, call: call, canary: canary}
+	a.id = a.uuid()
+	return a
+}
+
+func (a *author) uuid() string {
+	var id uuid.UUID
+	for i := range id {
+		id[i] = byte(a.rng.Uint32())
+	}
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // version 4
+	return id.String()
+}
+
+// next returns the next callback.
+func (a *author) next() *callback {
+	c := &callback{call: a.call, number: a.count, kind: good, path: a.id, query: fmt.Sprintf("n=%d", a.count)}
+	a.count++
+	switch p := a.rng.Float64(); {
+	case p < a.mix.forged:
+		c.kind = forged
+	case p < a.mix.forged+a.mix.astray:
+		c.kind = astray
+	}
+	events := max(a.mix.batch, 1)
+	if a.mix.batch == 0 && a.rng.Float64() < a.mix.several {
+		events = 2 + a.rng.IntN(2)
+	}
+	mark := ""
+	if c.kind != good {
+		mark = a.canary
+		c.query += "&mark=" + mark
+	}
+	for range events {
+		c.events = append(c.events, a.event(mark))
+	}
+	return c
+}
+
+// event returns an event whose text no encoder would write like this: odd
+// spaces, escapes and members, so that only the very bytes compare equal.
+func (a *author) event(mark string) event {
+	connection := a.id
+	if a.mix.scattered {
+		connection = a.uuid()
+	}
+	identity := schemas.Event{ID: a.uuid(), Source: "calling/callConnections/" + connection}
+	kind := schemas.TypePrefix + eventTypes[a.rng.IntN(len(eventTypes))]
+	text := fmt.Sprintf(`{%s"id":"%s","source":"%s","type":"%s","time":"%s","specversion":"1.0",%s"datacontenttype":"application/json",`+
+		`"data":{"callConnectionId":"%s","n":1.%d0e+2,"mark":"%s","noise":"%s"}}`,
+		a.space(), identity.ID, identity.Source, kind, time.Now().UTC().Format(time.RFC3339Nano), a.space(),
+		connection, a.rng.IntN(1e6), mark, a.noise())
+	return event{msgID: identity.MsgID(), connection: connection, payload: []byte(text)}
+}
+
+func (a *author) space() string { return strings.Repeat(" ", a.rng.IntN(3)) }
+
+// noiseRunes need escapes, have several bytes, or look like something else.
+var noiseRunes = []string{"a", "Z", "0", " ", "é", "語", "😀", `\n`, `\"`, `\\`, `\u0000`, `\/`, "{", "}", "[", ",", "+4930", "."}
+
+func (a *author) noise() string {
+	size := a.mix.size[0]
+	if span := a.mix.size[1] - a.mix.size[0]; span > 0 {
+		size += a.rng.IntN(span)
+	}
+	if a.rng.Float64() < a.mix.large {
+		size = a.mix.largeSize
+	}
+	var b strings.Builder
+	for b.Len() < size {
+		b.WriteString(noiseRunes[a.rng.IntN(len(noiseRunes))])
+	}
+	return b.String()
+}
+
+// body is what is posted: a JSON array, also for one event.
+func (c *callback) body() []byte {
+	b := []byte{'['}
+	for i, e := range c.events {
+		if i > 0 {
+			b = append(b, ',', '\n')
+		}
+		b = append(b, e.payload...)
+	}
+	return append(b, ']')
+}

@@ -1,0 +1,209 @@
+package faults_test
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// TestNodeKilled kills the stream's leader and its followers in turn (F2).
+func TestNodeKilled(t *testing.T) {
+	scenario{beside: true, nodes: 3, rounds: byForm(3, 50), fault: func(w *world, round int) {
+		victim, followers := w.nats.leader()
+		if round%3 > 0 {
+			victim = followers[round%len(followers)]
+		}
+		w.pause(w.upTo(200 * time.Millisecond))
+		victim.stop(os.Kill)
+		w.answers(1, recoversWithin)
+		w.pause(w.upTo(2 * time.Second))
+		victim.start()
+		w.nats.whole()
+	}}.run(t)
+}
+
+// TestLeaderFrozen stops the leader where it stands, and lets it go on (F3). A
+// connection to it is half open meanwhile, and publishing must find a way
+// around it when it lasts.
+func TestLeaderFrozen(t *testing.T) {
+	for _, frozen := range byForm([]time.Duration{5 * time.Second}, []time.Duration{5 * time.Second, 30 * time.Second, 120 * time.Second}) {
+		t.Run(frozen.String(), func(t *testing.T) {
+			scenario{beside: true, nodes: 3, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
+				leader, _ := w.nats.leader()
+				leader.process.signal(freeze)
+				begin := time.Now()
+				if frozen > aroundWithin {
+					w.forwards(aroundWithin)
+				}
+				w.pause(frozen - time.Since(begin))
+				leader.process.signal(thaw)
+				w.nats.whole()
+			}}.run(t)
+		})
+	}
+}
+
+// aroundWithin is how long it may take until events reach the stream past a
+// dead leader: the client's three pings (15 s), and an election.
+const aroundWithin = 28 * time.Second
+
+// TestPartitioned cuts links in one direction or both (F4).
+func TestPartitioned(t *testing.T) {
+	held := conditions{held: true}
+	for _, way := range []struct {
+		name        string
+		there, back conditions
+	}{
+		{"both ways", held, held},
+		{"to the server", held, conditions{}},
+		{"from the server", conditions{}, held},
+	} {
+		t.Run("bridge from NATS, "+way.name, func(t *testing.T) {
+			scenario{beside: true, rounds: byForm(1, 3), fault: func(w *world, _ int) {
+				for _, l := range w.nats.clientLinks() {
+					l.shape(way.there, way.back)
+				}
+				w.pause(byForm(5*time.Second, 30*time.Second))
+				w.heal()
+				w.forwards(aroundWithin)
+			}}.run(t)
+		})
+	}
+	for _, way := range []struct {
+		name      string
+		into, out conditions
+	}{
+		{"both ways", held, held},
+		{"into it", held, conditions{}},
+		{"out of it", conditions{}, held},
+	} {
+		if *form != "long" && way.name != "both ways" {
+			continue
+		}
+		t.Run("leader from followers, "+way.name, func(t *testing.T) {
+			scenario{beside: true, nodes: 3, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
+				leader, _ := w.nats.leader()
+				w.isolate(leader, way.into, way.out)
+				w.pause(byForm(8*time.Second, 30*time.Second)) // an election takes some
+				w.heal()
+				w.nats.whole()
+				w.forwards(aroundWithin)
+			}}.run(t)
+		})
+	}
+}
+
+// shortWindow is a duplicate window that an outage in a test can outlast.
+const shortWindow = 4 * time.Second
+
+// TestOutageBeyondWindow takes NATS away, in the middle of acknowledgements,
+// for longer than the stream remembers what it has. What it may have must be
+// looked up before it is sent again, also by a bridge that was killed meanwhile.
+func TestOutageBeyondWindow(t *testing.T) {
+	for name, during := range map[string]func(w *world){
+		"alive": func(*world) {},
+		"killed": func(w *world) {
+			w.bridge.kill()
+			w.bridge.start()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			once := usual
+			once.twice = 0 // beyond its window a stream takes repeated events for new ones
+			scenario{
+				beside: true, load: load{mix: once}, rounds: byForm(1, 5), volatile: true,
+				prepare: func(w *world) { w.createStream(jetstream.StreamConfig{Duplicates: shortWindow}) },
+				fault: func(w *world, _ int) {
+					node := w.nats.nodes[0]
+					node.clients.shape(conditions{}, conditions{held: true})
+					w.pause(time.Second) // stored, and not acknowledged
+					node.clients.lead("")
+					node.clients.reset()
+					during(w)
+					w.pause(2 * shortWindow)
+					w.heal()
+					node.clients.lead(node.address)
+					w.forwards(aroundWithin)
+				},
+			}.run(t)
+		})
+	}
+}
+
+// isolate sets the conditions of what other nodes say to a node, and of what
+// it says to them. Either side may have made a connection, so both kinds of
+// links carry both.
+func (w *world) isolate(n *node, into, out conditions) {
+	toIt, fromIt := w.nats.routeLinks(n)
+	for _, l := range toIt {
+		l.shape(into, out)
+	}
+	for _, l := range fromIt {
+		l.shape(out, into)
+	}
+}
+
+// TestBadNetwork makes the way to NATS slow, narrow and unreliable (F5).
+func TestBadNetwork(t *testing.T) {
+	lasts := byForm(3*time.Second, 30*time.Second)
+	for _, way := range []struct {
+		name string
+		is   conditions
+	}{
+		{"latency", conditions{latency: 200 * time.Millisecond}},
+		{"jitter", conditions{jitter: time.Second}},
+		{"latency beyond the wait for an answer", conditions{latency: 2 * time.Second}},
+		{"narrow", conditions{rate: 50 << 10}},
+		{"a byte a second", conditions{rate: 1}},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			scenario{beside: true, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
+				for _, l := range w.nats.clientLinks() {
+					l.shape(way.is, way.is)
+				}
+				w.pause(lasts)
+				w.heal()
+				w.forwards(aroundWithin)
+			}}.run(t)
+		})
+	}
+	t.Run("reset in the middle of an acknowledgement", func(t *testing.T) {
+		scenario{beside: true, rounds: byForm(20, 200), fault: func(w *world, _ int) {
+			for _, l := range w.nats.clientLinks() {
+				l.resetAfter(1 + w.rng.IntN(5000))
+			}
+			w.forwards(aroundWithin)
+		}}.run(t)
+	})
+	t.Run("reset in the middle of an answer", func(t *testing.T) {
+		scenario{beside: true, rounds: byForm(20, 200), fault: func(w *world, _ int) {
+			w.bridge.front.resetAfter(1 + w.rng.IntN(500))
+			w.answers(20, recoversWithin)
+		}}.run(t)
+	})
+}
+
+// TestNodesRestartedInTurn stops and starts every node of the cluster, each
+// when the one before is back (F22).
+func TestNodesRestartedInTurn(t *testing.T) {
+	scenario{beside: true, nodes: 3, rounds: byForm(1, 3), fault: func(w *world, _ int) {
+		for _, n := range w.nats.nodes {
+			n.stop(terminate)
+			w.answers(1, recoversWithin)
+			n.start()
+			w.nats.whole()
+		}
+	}}.run(t)
+}
+
+// forwards waits until the stream has got a hundred more of the events.
+func (w *world) forwards(within time.Duration) {
+	w.Helper()
+	stored := func() float64 {
+		return sum(w.bridge.metrics(), "acsbridge_published_total{", `outcome="stored"`)
+	}
+	want := stored() + 100
+	until(w, within, "events reach the stream", func() bool { return stored() >= want })
+}

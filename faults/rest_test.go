@@ -1,0 +1,117 @@
+package faults_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// footprint is what a bridge takes of its machine.
+type footprint struct{ goroutines, files, memory float64 }
+
+func (f footprint) String() string {
+	return fmt.Sprintf("%.0f goroutines, %.0f files, %.0f MiB", f.goroutines, f.files, f.memory/(1<<20))
+}
+
+func (b *bridge) footprint() footprint {
+	m := b.metrics()
+	return footprint{m["go_goroutines"], m["process_open_fds"], m["process_resident_memory_bytes"]}
+}
+
+const (
+	// restsWithin is how long a bridge has to return to its footprint.
+	restsWithin = 30 * time.Second
+	// slack is what the footprint may be above that before the load, in
+	// addition to a tenth: a connection or two are being opened or closed.
+	slack = 4
+	// maxMemory bounds what a bridge takes after any fault. It is no tenth
+	// above what it took before the load: Go gives memory back in minutes, and
+	// the records that the journal keeps at hand (32 MiB at most) and the
+	// requests of the load belong to the work.
+	maxMemory = 256 << 20
+)
+
+// rest checks that the bridge, left alone, comes back to what it took before
+// the load (O8).
+func (w *world) rest() {
+	w.Helper()
+	var now footprint
+	deadline := time.Now().Add(restsWithin)
+	for {
+		now = w.bridge.footprint()
+		if now.goroutines <= w.base.goroutines*1.1+slack && now.files <= w.base.files*1.1+slack {
+			break
+		}
+		if time.Now().After(deadline) {
+			w.Errorf("O8: the bridge does not come to rest: %v before the load, %v after it", w.base, now)
+			return
+		}
+		w.pause(100 * time.Millisecond)
+	}
+	if now.memory > maxMemory {
+		w.Errorf("O8: the bridge takes %v", now)
+	}
+	w.Logf("at rest: %v before the load, %v after it", w.base, now)
+}
+
+// counters compares the bridge's own figures with what the sender and the
+// stream know (O9). A process that was killed took its figures along, so only
+// one that has lived through everything can be asked.
+func (w *world) counters(found evidence) {
+	w.Helper()
+	if w.bridge.starts > 1 {
+		return
+	}
+	for _, drift := range drifts(w.bridge.metrics(), found) {
+		w.Errorf("O9: %s", drift)
+	}
+}
+
+// drifts says where a bridge's figures are not those of the evidence.
+func drifts(figures map[string]float64, found evidence) (list []string) {
+	answered, repeats := make(map[int]float64), 0.0
+	for _, c := range slices.Concat(found.calls...) {
+		for _, a := range c.attempts {
+			answered[a.status]++
+		}
+		repeats += float64((len(c.attempts) - 1) * len(c.events))
+	}
+	surplus := 0.0
+	for _, status := range []int{http.StatusOK, http.StatusUnauthorized, http.StatusNotFound, http.StatusServiceUnavailable} {
+		counted := sum(figures, "acsbridge_requests_total{", fmt.Sprintf(`code="%d"`, status))
+		if counted < answered[status] {
+			list = append(list, fmt.Sprintf("%v answers %d came, the bridge counts %v", answered[status], status, counted))
+		}
+		surplus += max(counted-answered[status], 0)
+	}
+	if surplus > answered[0] {
+		list = append(list, fmt.Sprintf("the bridge counts %v answers more than came, and only %v attempts had none", surplus, answered[0]))
+	}
+	events := 0.0
+	for _, m := range found.stream {
+		if m.stream == schemas.Stream {
+			events++
+		}
+	}
+	// A repeated event that was in doubt as well as its first copy counts as
+	// stored: the bridge cannot tell which of the two the stream has folded.
+	stored := sum(figures, "acsbridge_published_total{", `outcome="stored"`)
+	if stored < events || stored > events+repeats {
+		list = append(list, fmt.Sprintf("the stream holds %v events and %v were repeated, the bridge counts %v", events, repeats, stored))
+	}
+	return list
+}
+
+// sum adds up the figures of a metric that have a label.
+func sum(figures map[string]float64, metric, label string) (total float64) {
+	for name, value := range figures {
+		if strings.HasPrefix(name, metric) && strings.Contains(name, label) {
+			total += value
+		}
+	}
+	return total
+}

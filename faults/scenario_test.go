@@ -1,0 +1,227 @@
+package faults_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+const (
+	// recoversWithin bounds the time from the end of a fault to an answer 200.
+	recoversWithin = 10 * time.Second
+	// drainsWithin bounds the time from the end of the load to an empty journal.
+	drainsWithin = 60 * time.Second
+	// warmUp is how many answers 200 come before the first fault.
+	warmUp = 100
+)
+
+// scenario is a fault and what it is brought upon. Running it brings the fault
+// for so many rounds while a sender sends, lets everything come to rest, and
+// judges.
+type scenario struct {
+	nodes   int           // of NATS; zero means one
+	bridges []string      // names; none means one, "bridge"
+	args    []string      // of the bridges, besides what every one has
+	load    load          // zero values mean 200 calls, 500 or 1000 callbacks a second, the usual mix
+	rounds  int           // zero means one
+	drain   time.Duration // until the journal is empty; zero means a minute
+	// volatile makes each death of a bridge a power cut.
+	volatile bool
+	// beside lets it run beside another one: most of its time it waits.
+	beside  bool
+	deadFor string // reason for which events may be set aside
+
+	prepare func(w *world)            // before the bridges start; may be nil
+	fault   func(w *world, round int) // brings the fault, and has healed it when it returns
+	after   func(w *world)            // when all is at rest; may be nil
+}
+
+// world is what a scenario plays in.
+type world struct {
+	*testing.T
+	rng    *rand.Rand
+	issuer *acstest.Issuer
+	nats   *cluster
+	bridge *bridge   // the first one
+	all    []*bridge // and all
+	sender *sender
+	canary string
+	base   footprint // of the first bridge at rest, before the load
+}
+
+// canaries make the texts that only hostile callbacks hold differ.
+var canaries atomic.Uint64
+
+// run plays the scenario.
+func (s scenario) run(t *testing.T) {
+	needForm(t)
+	t.Helper()
+	if s.beside {
+		t.Parallel()
+	}
+	w := s.arrange(t)
+	w.sender.run()
+	w.answers(warmUp, recoversWithin)
+	for round := range max(s.rounds, 1) {
+		s.fault(w, round)
+		begin := time.Now()
+		w.answers(1, recoversWithin)
+		if t.Failed() {
+			t.Fatalf("after round %d", round)
+		}
+		if took := time.Since(begin); took > time.Second {
+			t.Logf("round %d: answered 200 again after %v", round, took.Round(time.Millisecond))
+		}
+	}
+	w.settle(s)
+}
+
+// arrange starts everything but the load.
+func (s *scenario) arrange(t *testing.T) *world {
+	t.Helper()
+	s.complete()
+	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := issuer.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { issuer.Close() })
+	w := &world{T: t, rng: chance(t), issuer: issuer}
+	w.canary = fmt.Sprintf("canary-%016x-%d", w.rng.Uint64(), canaries.Add(1))
+	w.nats = newCluster(t, s.nodes)
+	if s.prepare != nil {
+		s.prepare(w)
+	}
+	var targets []target
+	for _, name := range s.bridges {
+		b := newBridge(t, name, append([]string{
+			"--resource=" + acstest.DemoResource + "=" + acstest.DemoAudience,
+			"--issuer=" + issuer.Name(), "--oidc-config-url=" + issuer.MetadataURL(),
+			"--nats-url=" + w.nats.url(), fmt.Sprintf("--stream-replicas=%d", s.nodes),
+		}, s.args...)...)
+		b.volatile = s.volatile
+		b.start()
+		w.all = append(w.all, b)
+		targets = append(targets, b.target())
+	}
+	w.bridge = w.all[0]
+	w.nats.leader()
+	w.nats.whole()
+	w.base = w.bridge.footprint()
+	w.sender = newSender(t, newPurse(t, issuer), s.load, w.rng.Uint64(), w.canary)
+	w.sender.aim(targets...)
+	return w
+}
+
+// complete fills in what the scenario leaves open.
+func (s *scenario) complete() {
+	s.nodes = max(s.nodes, 1)
+	if len(s.bridges) == 0 {
+		s.bridges = []string{"bridge"}
+	}
+	if s.load.calls == 0 {
+		s.load.calls = 200
+	}
+	if s.load.rate == 0 {
+		s.load.rate = byForm(500, 1000)
+	}
+	if s.load.mix == (mix{}) {
+		s.load.mix = usual
+	}
+	if s.drain == 0 {
+		s.drain = drainsWithin
+	}
+}
+
+// answers waits for so many answers 200 more.
+func (w *world) answers(more int64, within time.Duration) {
+	w.Helper()
+	want := w.sender.oks.Load() + more
+	until(w, within, fmt.Sprintf("%d more answers 200", more), func() bool { return w.sender.oks.Load() >= want })
+}
+
+// pause lets the load go on for a while.
+func (w *world) pause(d time.Duration) { sleep(w.Context(), d) }
+
+// upTo returns a random duration.
+func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng.Int64N(int64(d))) }
+
+// settle heals everything, waits until the journals are empty, and judges.
+func (w *world) settle(s scenario) {
+	w.Helper()
+	w.heal()
+	calls := w.sender.halt()
+	begin := time.Now()
+	for _, b := range w.all {
+		b.drained(s.drain)
+	}
+	drained := time.Since(begin)
+	w.nats.whole()
+	found := evidence{
+		calls:   calls,
+		stream:  append(w.nats.messages(schemas.Stream), w.nats.messages(schemas.QuarantineStream)...),
+		claims:  claims{acstest.DemoResource, w.issuer.Name(), acstest.DemoAudience},
+		canary:  w.canary,
+		deadFor: s.deadFor,
+	}
+	for _, b := range w.all {
+		found.aside = append(found.aside, b.aside()...)
+	}
+	w.Logf("%s; %d stored; drained in %v", tally(calls), len(found.stream), drained.Round(time.Millisecond))
+	for i, v := range judge(found) {
+		if i == maxShown {
+			w.Errorf("and more")
+			break
+		}
+		w.Errorf("%s", v)
+	}
+	if len(w.all) == 1 {
+		w.rest()
+		w.counters(found)
+	}
+	if s.after != nil {
+		s.after(w)
+	}
+	if w.Failed() {
+		w.Logf("again with: go test ./faults -v -form=%s -seed %d -run '^%s$'", *form, *seed, w.Name())
+	}
+}
+
+// maxShown bounds the violations that are printed in full.
+const maxShown = 10
+
+// createStream makes the event stream before a bridge can, with settings of its
+// own.
+func (w *world) createStream(config jetstream.StreamConfig) {
+	w.Helper()
+	config.Name, config.Subjects, config.Replicas = schemas.Stream, []string{schemas.SubjectPrefix + ".>"}, len(w.nats.nodes)
+	config.AllowDirect = true
+	ctx, cancel := context.WithTimeout(w.Context(), natsStarts)
+	defer cancel()
+	if _, err := w.nats.connect().CreateStream(ctx, config); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// heal lets everything pass on every link.
+func (w *world) heal() {
+	for _, b := range w.all {
+		b.front.heal()
+	}
+	for _, n := range w.nats.nodes {
+		n.clients.heal()
+		for _, l := range n.routes {
+			l.heal()
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package faults_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// stopsWithin is the grace that a bridge gets: --shutdown-timeout, 20 s by
+// default, and what it takes to close.
+const stopsWithin = 25 * time.Second
+
+// TestTerminated stops the bridge under load in every way (F19).
+func TestTerminated(t *testing.T) {
+	t.Run("gently", func(t *testing.T) {
+		scenario{rounds: byForm(3, 20), fault: func(w *world, _ int) {
+			w.pause(w.upTo(200 * time.Millisecond))
+			w.bridge.terminate(stopsWithin)
+			w.bridge.start()
+		}}.run(t)
+	})
+	t.Run("while NATS is away", func(t *testing.T) {
+		scenario{rounds: byForm(2, 10), fault: func(w *world, _ int) {
+			w.nats.nodes[0].stop(os.Kill)
+			w.answers(200, recoversWithin)
+			w.bridge.terminate(stopsWithin)
+			w.bridge.start()
+			w.nats.nodes[0].start()
+		}}.run(t)
+	})
+	t.Run("twice", func(t *testing.T) {
+		scenario{args: []string{"--shutdown-delay=10s"}, rounds: byForm(3, 20), fault: func(w *world, _ int) {
+			w.bridge.process.signal(terminate)
+			w.pause(w.upTo(100 * time.Millisecond))
+			w.bridge.process.signal(terminate)
+			if !w.bridge.process.awaitEnd(time.Second) {
+				w.Fatal("the bridge did not end with the second signal")
+			}
+			w.bridge.front.lead("")
+			w.bridge.start()
+		}}.run(t)
+	})
+	t.Run("and killed in its grace", func(t *testing.T) {
+		scenario{args: []string{"--shutdown-delay=10s"}, rounds: byForm(3, 20), fault: func(w *world, _ int) {
+			w.bridge.process.signal(terminate)
+			w.pause(w.upTo(500 * time.Millisecond))
+			w.bridge.kill()
+			w.bridge.start()
+		}}.run(t)
+	})
+}
+
+// TestOldAndNew replaces a bridge by another one: for a while both publish to
+// one stream, each from a journal of its own (F22).
+func TestOldAndNew(t *testing.T) {
+	scenario{bridges: []string{"old", "new"}, rounds: byForm(2, 10), fault: func(w *world, round int) {
+		leaving, staying := w.all[round%2], w.all[1-round%2]
+		w.answers(200, recoversWithin)
+		w.sender.aim(staying.target())
+		if round%4 < 2 {
+			leaving.terminate(stopsWithin)
+		} else {
+			leaving.kill()
+		}
+		w.answers(200, recoversWithin)
+		leaving.start()
+		w.sender.aim(w.all[0].target(), w.all[1].target())
+	}}.run(t)
+}
+
+// TestTwoOnOneDirectory: a second bridge refuses a data directory in use, says
+// so, and does the first one no harm.
+func TestTwoOnOneDirectory(t *testing.T) {
+	scenario{rounds: 2, fault: func(w *world, _ int) {
+		second := newBridge(w, "second", w.bridge.args...)
+		second.dir = w.bridge.dir
+		second.launch("")
+		if !second.process.awaitEnd(listensWithin) {
+			w.Fatal("a second bridge runs on the same data directory")
+		}
+		if code := second.process.cmd.ProcessState.ExitCode(); code != 1 {
+			w.Errorf("the second bridge ended with %v, want status 1", second.process.cmd.ProcessState)
+		}
+		for _, text := range []string{"directory is in use by another acsbridge", w.bridge.dir, "--data-dir"} {
+			if !strings.Contains(second.process.tail(), text) {
+				w.Errorf("the second bridge does not say %q:\n%s", text, second.process.tail())
+			}
+		}
+	}}.run(t)
+}
+
+// backlog is how many records a restart must cope with.
+const backlog = 100_000
+
+// TestRestartWithBacklog kills a bridge whose journal holds a hundred thousand
+// records that the stream does not have. The start keeps its bounds.
+func TestRestartWithBacklog(t *testing.T) {
+	many := load{calls: 100, rate: 400, mix: mix{batch: 100, scattered: true, size: [2]int{0, 100}}}
+	scenario{load: many, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
+		w.nats.nodes[0].stop(os.Kill)
+		until(w, time.Minute, "the journal holds the backlog", func() bool {
+			return w.bridge.metrics()["acsbridge_forwarder_lag_records"] >= backlog
+		})
+		w.bridge.kill()
+		listening, ready := w.bridge.start()
+		w.Logf("with %d records or more: listening after %v, ready after %v",
+			backlog, listening.Round(time.Millisecond), ready.Round(time.Millisecond))
+		w.sender.rate.Store(10)
+		w.nats.nodes[0].start()
+		begin, before := time.Now(), w.bridge.metrics()["acsbridge_forwarder_lag_records"]
+		w.bridge.drained(2 * time.Minute)
+		took := time.Since(begin)
+		w.Logf("%.0f records drained in %v, %.0f a second, while more came", before, took.Round(time.Millisecond), before/took.Seconds())
+		w.sender.rate.Store(int64(many.rate))
+	}}.run(t)
+}
