@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -160,6 +161,27 @@ func TestOneIPv6NetworkIsOneClient(t *testing.T) {
 		}
 		if w := serve(h, from("[2001:db8:0:1::1]:1")); w.Code != 200 {
 			t.Errorf("the next network: %d", w.Code)
+		}
+	})
+}
+
+// TestFloodsAndTheLog floods the bridge with forged tokens, which are their
+// sender's fault, and with nonsense behind a good one, which somebody has to
+// look at: one line a second.
+func TestFloodsAndTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &lines{}
+		h := handler(t, ingest.Config{Verifier: refusing{verify.BadSignature}, Logger: slog.New(log)})
+		flood(h, 200, "198.51.100.7:1")
+		for range 300 {
+			serve(h, callback("x"))
+		}
+		levels := make(map[string]int)
+		for _, line := range log.list {
+			levels[line]++
+		}
+		if diff := cmp.Diff(map[string]int{"DEBUG callback": 200 + 100, "ERROR callback": 1}, levels); diff != "" {
+			t.Error(diff)
 		}
 	})
 }
