@@ -63,8 +63,8 @@ func TestGoodCallbacksDoNotWaitForTheMemory(t *testing.T) {
 	}
 }
 
-// BenchmarkEdge is what the edge costs a good callback behind a proxy, with all
-// its checks in use and a flood of refusals beside it.
+// BenchmarkEdge is what the edge costs a good callback with two callback keys
+// and refusals of other clients beside it.
 func BenchmarkEdge(b *testing.B) {
 	keys, err := newCallbackKeys([]CallbackKey{{"a", "0123456789abcdef0123456789abcdef"}, {"b", "fedcba9876543210fedcba9876543210"}})
 	if err != nil {
