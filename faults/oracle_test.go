@@ -19,6 +19,10 @@ type evidence struct {
 	claims  claims        // that every stored event must show
 	canary  string        // stands in everything hostile, and nowhere else
 	deadFor string        // the reason for which events may be set aside; empty for none
+	beside  map[int]int   // answers to what was posted and is in no call
+	// damaged names events whose records were damaged on the disk: they may be
+	// lost, if as many dead letters say so.
+	damaged map[string]bool
 }
 
 // claims are those of every good token.
@@ -55,9 +59,19 @@ func judge(e evidence) []violation {
 		id := m.get(schemas.HeaderMsgID)
 		o.copies[id] = append(o.copies[id], m)
 	}
+	corrupt := 0
+	o.aside = nil
 	for _, m := range e.aside {
+		if m.get("reason") == "corrupt" { // nothing else is known of it
+			corrupt++
+			continue
+		}
+		o.aside = append(o.aside, m)
 		id := m.get(schemas.HeaderMsgID)
 		o.set[id] = append(o.set[id], m)
+	}
+	if corrupt != len(e.damaged) {
+		o.found = append(o.found, violation{ruleDeadOnce, fmt.Sprintf("%d records were damaged, %d set aside as corrupt", len(e.damaged), corrupt), ""})
 	}
 	sent := make(map[string]bool)
 	for _, call := range e.calls {
@@ -70,6 +84,7 @@ func judge(e evidence) []violation {
 		}
 		o.order(call)
 	}
+	o.together()
 	o.content(sent)
 	return o.found
 }
@@ -91,7 +106,7 @@ func (o *oracle) event(c *callback, e *event, n int) {
 	switch {
 	case len(copies) > 1:
 		o.report(ruleStored, c, e, "stored %d times", len(copies))
-	case answered && len(copies) == 0 && len(o.set[e.msgID]) == 0:
+	case answered && len(copies) == 0 && len(o.set[e.msgID]) == 0 && !o.damaged[e.msgID]:
 		o.report(ruleStored, c, e, "answered 200 and lost")
 	}
 	for _, m := range o.set[e.msgID] {

@@ -81,6 +81,9 @@ func drifts(figures map[string]float64, found evidence) (list []string) {
 		repeats += float64((len(c.attempts) - 1) * len(c.events))
 	}
 	surplus := 0.0
+	for status, n := range found.beside {
+		answered[status] += float64(n)
+	}
 	for _, status := range []int{http.StatusOK, http.StatusUnauthorized, http.StatusNotFound, http.StatusServiceUnavailable} {
 		counted := sum(figures, "acsbridge_requests_total{", fmt.Sprintf(`code="%d"`, status))
 		if counted < answered[status] {
