@@ -62,14 +62,20 @@ func newCluster(t testing.TB, n int) *cluster {
 	for _, node := range c.nodes {
 		node.start()
 	}
+	c.up()
+	return c
+}
+
+// up waits until JetStream answers.
+func (c *cluster) up() {
+	c.t.Helper()
 	js := c.connect()
-	until(t, natsStarts, "JetStream answers", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	until(c.t, natsStarts, "JetStream answers", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_, err := js.AccountInfo(ctx)
 		return err == nil
 	})
-	return c
 }
 
 // configuration writes the file of one node. Nodes tell each other where they

@@ -20,9 +20,9 @@ type evidence struct {
 	canary  string        // stands in everything hostile, and nowhere else
 	deadFor string        // the reason for which events may be set aside; empty for none
 	beside  map[int]int   // answers to what was posted and is in no call
-	// damaged names events whose records were damaged on the disk: they may be
-	// lost, if as many dead letters say so.
-	damaged map[string]bool
+	// damaged counts the records of an event that were damaged on the disk: it
+	// may be lost, if as many dead letters say so.
+	damaged map[string]int
 }
 
 // claims are those of every good token.
@@ -70,8 +70,11 @@ func judge(e evidence) []violation {
 		id := m.get(schemas.HeaderMsgID)
 		o.set[id] = append(o.set[id], m)
 	}
-	if corrupt != len(e.damaged) {
-		o.found = append(o.found, violation{ruleDeadOnce, fmt.Sprintf("%d records were damaged, %d set aside as corrupt", len(e.damaged), corrupt), ""})
+	for _, n := range e.damaged {
+		corrupt -= n
+	}
+	if corrupt != 0 {
+		o.found = append(o.found, violation{ruleDeadOnce, fmt.Sprintf("%+d records are set aside as corrupt that were not damaged", corrupt), ""})
 	}
 	sent := make(map[string]bool)
 	for _, call := range e.calls {
@@ -106,7 +109,7 @@ func (o *oracle) event(c *callback, e *event, n int) {
 	switch {
 	case len(copies) > 1:
 		o.report(ruleStored, c, e, "stored %d times", len(copies))
-	case answered && len(copies) == 0 && len(o.set[e.msgID]) == 0 && !o.damaged[e.msgID]:
+	case answered && len(copies) == 0 && len(o.set[e.msgID]) == 0 && o.damaged[e.msgID] == 0:
 		o.report(ruleStored, c, e, "answered 200 and lost")
 	}
 	for _, m := range o.set[e.msgID] {

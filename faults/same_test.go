@@ -21,16 +21,17 @@ const repeats = 100
 // TestRepeated sends the same callbacks a hundred times, each time with a new
 // token, while the bridge is killed and the stream changes its leader (F14).
 func TestRepeated(t *testing.T) {
-	scenario{nodes: 3, load: load{rate: 200}, rounds: byForm(1, 3), fault: func(w *world, round int) {
+	scenario{nodes: byForm(1, 3), load: load{rate: 200}, rounds: byForm(1, 3), fault: func(w *world, round int) {
 		calls := w.writes(10, round)
 		for n := range repeats {
-			switch n {
-			case repeats / 4:
+			switch {
+			case n == repeats/4:
 				w.bridge.kill()
 				w.bridge.start()
-			case repeats / 2:
+			case len(w.nats.nodes) == 1:
+			case n == repeats/2:
 				w.stepDown()
-			case repeats * 3 / 4:
+			case n == repeats*3/4:
 				leader, _ := w.nats.leader()
 				leader.stop(os.Kill)
 				defer w.nats.whole()

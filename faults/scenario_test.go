@@ -57,10 +57,10 @@ type world struct {
 	canary string
 	base   footprint // of the first bridge at rest, before the load
 
-	extra   [][]*callback   // sent by the fault itself, call by call
-	beside  answers         // to what was posted and is no part of the evidence
-	damaged map[string]bool // message ids of records that were damaged on the disk
-	calls   [][]*callback   // everything that was sent, once all is at rest
+	extra   [][]*callback  // sent by the fault itself, call by call
+	beside  answers        // to what was posted and is no part of the evidence
+	damaged map[string]int // records that were damaged on the disk, by message id
+	calls   [][]*callback  // everything that was sent, once all is at rest
 }
 
 // canaries make the texts that only hostile callbacks hold differ.
@@ -99,7 +99,7 @@ func (s *scenario) arrange(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { issuer.Close() })
-	w := &world{T: t, rng: chance(t), issuer: issuer}
+	w := &world{T: t, rng: chance(t), issuer: issuer, damaged: make(map[string]int)}
 	w.canary = fmt.Sprintf("canary-%016x-%d", w.rng.Uint64(), canaries.Add(1))
 	args := s.connect(w)
 	if s.prepare != nil {
@@ -134,7 +134,7 @@ func (s *scenario) arrange(t *testing.T) *world {
 // connect starts NATS and returns the settings that lead to it.
 func (s *scenario) connect(w *world) (args []string) {
 	if s.embedded {
-		w.nats = &cluster{t: w, nodes: []*node{{t: w, name: "embedded", clients: newLink(w)}}}
+		w.nats = &cluster{t: w, nodes: []*node{{t: w, name: "acsbridge", clients: newLink(w)}}}
 		return []string{"--nats-listen=127.0.0.1:0"}
 	}
 	w.nats = newCluster(w, s.nodes)
