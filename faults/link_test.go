@@ -322,10 +322,3 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
-
-// each applies a change to several links.
-func each(links []*link, change func(*link)) {
-	for _, l := range links {
-		change(l)
-	}
-}

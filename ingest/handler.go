@@ -26,9 +26,6 @@ const (
 	DefaultMaxInFlight = 512 // × MaxBody = 128 MiB at most
 )
 
-// answerWithin bounds the time between a verified token and the answer,
-// whatever happens behind.
-const answerWithin = 5 * time.Second
 
 // Verifier judges tokens. [verify.Verifier] is one.
 type Verifier interface {
@@ -62,6 +59,7 @@ type Handler struct {
 	config   Config
 	metrics  *metrics
 	quiet    quiet // for errors of ours, which come in floods
+	patience patience
 	inFlight atomic.Int64
 	draining atomic.Bool
 }
@@ -153,9 +151,7 @@ func (c *callback) handle() error {
 // publish decodes the body and makes its events durable, or keeps the whole
 // callback in quarantine.
 func (c *callback) publish(claims *verify.Claims, below, contentType string, body []byte) error {
-	// The sender's hang-up must not cancel a write that is half made.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), answerWithin)
-	defer cancel()
+	ctx := c.handler.patience.from(c.received)
 	id, err := uuid.NewV7()
 	if err != nil {
 		return fmt.Errorf("make delivery id: %w", err)

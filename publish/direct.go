@@ -54,7 +54,7 @@ func (p *Publisher) storeDirect(ctx context.Context, records []*record) error {
 		if ack == nil {
 			break // launching failed here
 		}
-		err = errors.Join(err, p.settleDirect(ctx, records[i], ack))
+		err = errors.Join(err, p.settleDirect(ctx, js, records[i], ack))
 	}
 	return err
 }
@@ -76,11 +76,14 @@ func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, re
 	return nil
 }
 
-func (p *Publisher) settleDirect(ctx context.Context, r *record, future jetstream.PubAckFuture) error {
+func (p *Publisher) settleDirect(ctx context.Context, js jetstream.JetStream, r *record, future jetstream.PubAckFuture) error {
 	select {
 	case a := <-future.Ok():
 		if err := r.judge(ack{a.Stream, a.Sequence, a.Duplicate}); err != nil {
 			return err
+		}
+		if a.Duplicate && errors.Is(compare(ctx, js, r, a.Sequence), errConflict) {
+			return p.quarantineDirect(ctx, js, r)
 		}
 		p.metrics.stored(r, a.Duplicate)
 		return nil
@@ -89,4 +92,16 @@ func (p *Publisher) settleDirect(ctx context.Context, r *record, future jetstrea
 	case <-ctx.Done():
 		return fmt.Errorf("no acknowledgement: %w", ctx.Err())
 	}
+}
+
+// quarantineDirect stores an event in quarantine that has the id of another.
+func (p *Publisher) quarantineDirect(ctx context.Context, js jetstream.JetStream, r *record) error {
+	p.metrics.conflicts.Inc()
+	p.opts.Logger.Warn("event has the id of another one and goes to quarantine", "resource", r.resource())
+	r = r.quarantined(reasonConflict)
+	future, err := js.PublishMsgAsync(r.message(), noRetries)
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	return p.settleDirect(ctx, js, r, future)
 }

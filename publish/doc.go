@@ -17,7 +17,7 @@
 // On any failure the forwarder backs off and begins again at the cursor, which
 // is kept in a file. What is published twice, the stream folds by its
 // Nats-Msg-Id, as long as its duplicate window lasts. Before a record is sent
-// that has waited longer than half of that, the ids of the stream's tail are
+// that has waited longer than a quarter of that, the ids of the stream's tail are
 // read back, and what is among them is not sent.
 //
 // What happens when something dies:

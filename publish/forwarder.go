@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -303,6 +304,36 @@ func (f *forwarder) truncate(t *truncation, now bool) error {
 	}
 	t.last = time.Now()
 	return f.journal.Truncate(limit)
+}
+
+// read returns the record at index.
+func (f *forwarder) read(index uint64) (*record, error) {
+	kept, err := f.journal.Read(index)
+	if err != nil {
+		return nil, err
+	}
+	if r, ok := kept.Decoded.(*record); ok {
+		return r, nil
+	}
+	return decodeRecord(kept.Data)
+}
+
+// backlog returns the message ids of a stream's records in the journal, from an
+// index on, and the index of the journal's last record.
+func (f *forwarder) backlog(ctx context.Context, stream string, from uint64) (ids map[messageID]uint64, last uint64, err error) {
+	_, last = f.journal.Bounds()
+	ids = make(map[messageID]uint64)
+	for index := from; index <= last && ctx.Err() == nil; index++ {
+		r, err := f.read(index)
+		switch {
+		case errors.Is(err, journal.ErrCorrupt): // is set aside when its turn comes
+		case err != nil:
+			return nil, 0, err
+		case r.stream == stream:
+			ids[hashID(r.msgID())] = 0
+		}
+	}
+	return ids, last, ctx.Err()
 }
 
 // refuse sets a record aside that the stream can never take.

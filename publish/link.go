@@ -128,7 +128,9 @@ func newJetStream(nc *nats.Conn, s natscontext.Settings) (jetstream.JetStream, e
 	}
 	switch {
 	case s.JSDomain != "":
-		return jetstream.NewWithDomain(nc, s.JSDomain, opts...)
+		// As NewWithDomain does it, but jetstreamext would make "$JS.<domain>."
+		// of the domain, where nobody listens.
+		return jetstream.NewWithAPIPrefix(nc, "$JS."+s.JSDomain+".API", opts...)
 	case s.JSAPIPrefix != "":
 		return jetstream.NewWithAPIPrefix(nc, s.JSAPIPrefix, opts...)
 	}

@@ -14,8 +14,10 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/synadia-io/orbit.go/natscontext"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // logged collects log lines.
@@ -163,6 +165,27 @@ func TestDomainAndInboxPrefixAreUsed(t *testing.T) {
 	config.Domain = "elsewhere"
 	if _, err := connect(t, config, nil).js.AccountInfo(ctx); err == nil {
 		t.Error("another domain than the configured one was asked")
+	}
+}
+
+// The batched direct get finds the prefix of the API in other ways than the
+// client itself.
+func TestTheTailIsReadInADomain(t *testing.T) {
+	s := natstest.Start(t, func(o *server.Options) { o.JetStreamDomain = "hub" })
+	nc := s.JetStream().Conn()
+	for _, settings := range []natscontext.Settings{{}, {JSDomain: "hub"}, {JSAPIPrefix: "$JS.hub.API"}} {
+		js, err := newJetStream(nc, settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (StreamConfig{}).withDefaults().prepare(t.Context(), js); err != nil {
+			t.Fatal(err)
+		}
+		c := newRecall(js, "a")
+		old := &record{receivedAt: time.Now().Add(-time.Hour), stream: schemas.Stream}
+		if _, err := c.knows(t.Context(), 1, old, time.Hour); err != nil {
+			t.Errorf("domain %q, prefix %q: %v", settings.JSDomain, settings.JSAPIPrefix, err)
+		}
 	}
 }
 

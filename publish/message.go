@@ -142,9 +142,8 @@ func (o *Options) quarantineRecord(c *verify.Claims, d *Delivery, reason, conten
 	var h headers
 	h.claims(c)
 	h.delivery(c, d)
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s", c.Resource(), contentType, body))
 	h.text(schemas.HeaderContentType, contentType)
-	h.add(schemas.HeaderMsgID, hex.EncodeToString(sum[:]))
+	h.add(schemas.HeaderMsgID, quarantineID(c.Resource(), contentType, body))
 	h.add(schemas.HeaderExpectedStream, schemas.QuarantineStream)
 	h.add(schemas.HeaderQuarantineReason, reason)
 	return &record{
@@ -154,4 +153,33 @@ func (o *Options) quarantineRecord(c *verify.Claims, d *Delivery, reason, conten
 		headers:    h.finish(),
 		payload:    body,
 	}
+}
+
+// quarantineID is the message id of a body in quarantine.
+func quarantineID(resource, contentType string, body []byte) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%s", resource, contentType, body))
+	return hex.EncodeToString(sum[:])
+}
+
+// quarantined returns the record of an event as it is kept in quarantine: with
+// its headers, and with the reason.
+func (r *record) quarantined(reason string) *record {
+	q := &record{
+		receivedAt: r.receivedAt,
+		stream:     schemas.QuarantineStream,
+		subject:    schemas.QuarantineSubject(r.resource(), reason),
+		headers:    make([]header, 0, len(r.headers)+1),
+		payload:    r.payload,
+	}
+	for _, h := range r.headers {
+		switch h.name {
+		case schemas.HeaderMsgID:
+			h.value = quarantineID(r.resource(), schemas.ContentTypeEvent, r.payload)
+		case schemas.HeaderExpectedStream:
+			h.value = schemas.QuarantineStream
+		}
+		q.headers = append(q.headers, h)
+	}
+	q.headers = append(q.headers, header{schemas.HeaderQuarantineReason, reason})
+	return q
 }

@@ -14,6 +14,7 @@ type metrics struct {
 	deadLetters *prometheus.CounterVec // reason
 	sessions    *prometheus.CounterVec // outcome
 	recalled    prometheus.Counter
+	conflicts   prometheus.Counter
 	durable     prometheus.Histogram
 	acked       prometheus.Histogram
 }
@@ -40,6 +41,10 @@ func newMetrics() *metrics {
 			Name: "acsbridge_recalled_total",
 			Help: "Messages read back from the stream after an outage, to know what it holds.",
 		}),
+		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_conflicts_total",
+			Help: "Events that had the id of another one in the stream and went to quarantine.",
+		}),
 		durable: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "acsbridge_durable_duration_seconds",
 			Help:    "From the arrival of a callback until its events were durable.",
@@ -58,7 +63,7 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	if reg == nil {
 		return
 	}
-	reg.MustRegister(m.published, m.deadLetters, m.sessions, m.recalled, m.durable, m.acked)
+	reg.MustRegister(m.published, m.deadLetters, m.sessions, m.recalled, m.conflicts, m.durable, m.acked)
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}

@@ -21,16 +21,20 @@ import (
 // record that waits in the journal for longer, through an outage or a restart,
 // may have a twin in the stream that is out of the window: it was sent before
 // and its answer was lost, or the sender delivered the event twice. So before
-// the first record is sent that is older than half a window, the message ids
-// of the stream's tail are read back: from a window before the record was
-// received to the end. What is stored later than that reading is in the
-// stream's own window, for as long as half of it; then the reading goes on.
+// the first record is sent that is older than a quarter of a window, the
+// message ids of the stream's tail are read back: from a window before the
+// record was received to the end. What is stored later than that reading is in
+// the stream's own window, and after a quarter of it the reading goes on.
 //
 // So a repetition that is received within half a window of its twin's storing
-// is folded, however long an outage lies between. The other half of the window
-// is left for clocks that differ.
+// is folded, however long an outage lies between. The last quarter of the
+// window is left for the way to the stream and for clocks that differ.
+//
+// Only ids of records that wait in the journal are kept: what others stored
+// meanwhile has no bound, the journal has one.
 type recall struct {
 	js      jetstream.JetStream
+	backlog func(ctx context.Context, stream string, from uint64) (ids map[messageID]uint64, last uint64, err error)
 	logger  *slog.Logger
 	metrics *metrics
 	tails   map[string]*tail // by stream
@@ -41,11 +45,13 @@ type tail struct {
 	since time.Time // when the first message of it was stored, or before
 	read  time.Time // when the reading began that found the last
 	next  uint64    // sequence to go on at, zero before the first reading
-	ids   map[messageID]struct{}
+	// ids are those of the backlog up to the record at index last, with their
+	// sequences, or zero for what the stream does not have.
+	ids  map[messageID]uint64
+	last uint64
 }
 
-// messageID is what is kept of a message id: enough that two never coincide,
-// 16 bytes for each event of the last hours in a large backlog.
+// messageID is what is kept of a message id: enough that two never coincide.
 type messageID [16]byte
 
 func hashID(id string) messageID {
@@ -53,62 +59,73 @@ func hashID(id string) messageID {
 	return messageID(sum[:])
 }
 
-// Bounds of one request for a tail.
+// Bounds of one request for a tail. What is late still takes up the link when
+// the next request is made, so a link must manage one within its time.
 const (
 	recallMessages = 1024
-	recallBytes    = 4 << 20
+	recallBytes    = 1 << 20
+	recallWithin   = 10 * time.Second
 )
 
-// knows reports whether the stream has the record, as far as the stream itself
-// may have forgotten it. The window is the stream's.
-func (c *recall) knows(ctx context.Context, r *record, window time.Duration) (bool, error) {
+// knows returns the sequence under which the stream has the record that the
+// journal has at index, or zero. It looks only as far as the stream itself may
+// have forgotten it. The window is the stream's.
+func (c *recall) knows(ctx context.Context, index uint64, r *record, window time.Duration) (uint64, error) {
 	age := time.Since(r.receivedAt)
-	if age.Abs() <= window/2 {
-		clear(c.tails) // the backlog is done with
-		return false, nil
+	if age.Abs() <= window/8 {
+		clear(c.tails) // the backlog is done with, also when records are not quite in the order of their times
+	}
+	if age.Abs() <= window/4 {
+		return 0, nil
 	}
 	since := r.receivedAt.Add(-window)
 	if age < 0 {
 		since = time.Time{} // our clock was set back: the time says nothing
 	}
 	t := c.tails[r.stream]
-	if t == nil || t.since.After(since.Add(window/2)) {
-		t = &tail{since: since, ids: make(map[messageID]struct{})}
+	if t == nil || index > t.last || t.since.After(since.Add(window/2)) {
+		t = &tail{since: since}
+		var err error
+		if t.ids, t.last, err = c.backlog(ctx, r.stream, index); err != nil {
+			return 0, err
+		}
 		if c.tails == nil {
 			c.tails = make(map[string]*tail)
 		}
 		c.tails[r.stream] = t
 	}
-	if time.Since(t.read) > window/2 {
+	if time.Since(t.read) > window/4 {
 		if err := c.readBack(ctx, r.stream, t); err != nil {
 			delete(c.tails, r.stream)
-			return false, fmt.Errorf("read stream %s back after an outage (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET.%s): %w", r.stream, r.stream, err)
+			return 0, fmt.Errorf("read stream %s back after an outage (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET.%s): %w", r.stream, r.stream, err)
 		}
 	}
-	_, known := t.ids[hashID(r.msgID())]
-	return known, nil
+	return t.ids[hashID(r.msgID())], nil
 }
 
 // readBack reads the tail to the stream's end, one bounded request after
 // another.
 func (c *recall) readBack(ctx context.Context, stream string, t *tail) error {
 	began := time.Now()
+	var messages int
 	for more := true; more; {
+		var n int
 		var err error
-		if more, err = c.readBatch(ctx, stream, t); err != nil {
+		if n, more, err = c.readBatch(ctx, stream, t); err != nil {
 			return err
 		}
+		messages += n
 	}
 	t.read = began
-	c.logger.Info("read back what the stream holds, for records older than half its duplicate window",
-		"stream", stream, "since", t.since, "messages", len(t.ids), "took", time.Since(began))
+	c.logger.Info("read back what the stream holds, for records older than a quarter of its duplicate window",
+		"stream", stream, "since", t.since, "messages", messages, "took", time.Since(began))
 	return nil
 }
 
-// readBatch reads at most recallMessages more, and reports whether there are
-// more of them.
-func (c *recall) readBatch(ctx context.Context, stream string, t *tail) (more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+// readBatch reads at most recallMessages more. It returns how many came, and
+// whether there are more of them.
+func (c *recall) readBatch(ctx context.Context, stream string, t *tail) (n int, more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, recallWithin)
 	defer cancel()
 	from := jetstreamext.GetBatchStartTime(t.since)
 	if t.next > 0 {
@@ -116,24 +133,35 @@ func (c *recall) readBatch(ctx context.Context, stream string, t *tail) (more bo
 	}
 	batch, err := jetstreamext.GetBatch(ctx, c.js, stream, recallMessages, from, jetstreamext.GetBatchMaxBytes(recallBytes))
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
-	var left string
+	var last, left uint64
 	for msg, err := range batch {
 		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return false, nil
+			return n, false, nil
 		}
 		if err != nil {
-			return false, err
+			return n, false, err
 		}
-		t.ids[hashID(msg.Header.Get(schemas.HeaderMsgID))] = struct{}{}
-		t.next = msg.Sequence + 1
-		left = msg.Header.Get("Nats-Num-Pending")
+		// Each message names the one before it in the batch (ADR-31: JetStream
+		// Direct Get): one is missing when the connection broke in between.
+		before, err := strconv.ParseUint(msg.Header.Get("Nats-Last-Sequence"), 10, 64)
+		if err != nil || before != last {
+			return n, false, fmt.Errorf("sequence %d came after %d", msg.Sequence, last)
+		}
+		if left, err = strconv.ParseUint(msg.Header.Get("Nats-Num-Pending"), 10, 64); err != nil {
+			return n, false, err
+		}
+		id := hashID(msg.Header.Get(schemas.HeaderMsgID))
+		if _, waits := t.ids[id]; waits {
+			t.ids[id] = msg.Sequence
+		}
+		last, t.next = msg.Sequence, msg.Sequence+1
+		n++
 		c.metrics.recalled.Inc()
 	}
-	if left == "" {
-		return false, errors.New("no answer")
+	if n == 0 {
+		return 0, false, errors.New("no answer")
 	}
-	pending, err := strconv.ParseUint(left, 10, 64)
-	return pending > 0, err
+	return n, left > 0, nil // the batch may have ended early, at its time
 }

@@ -16,6 +16,18 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
+// newRecall returns a recall for a journal whose first records have these ids.
+func newRecall(js jetstream.JetStream, ids ...string) recall {
+	backlog := func(context.Context, string, uint64) (map[messageID]uint64, uint64, error) {
+		waiting := make(map[messageID]uint64)
+		for _, id := range ids {
+			waiting[hashID(id)] = 0
+		}
+		return waiting, uint64(len(ids)), nil
+	}
+	return recall{js: js, backlog: backlog, logger: slog.New(slog.DiscardHandler), metrics: newMetrics()}
+}
+
 // recalled is a stream and a recall of it.
 type recalled struct {
 	recall
@@ -25,7 +37,7 @@ type recalled struct {
 
 func newRecalled(t *testing.T) *recalled {
 	js := natstest.Start(t).JetStream()
-	r := &recalled{t: t, recall: recall{js: js, logger: slog.New(slog.DiscardHandler), metrics: newMetrics()}}
+	r := &recalled{t: t, recall: newRecall(js, "a", "b", "c")}
 	r.stream = jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, AllowDirect: true}
 	if _, err := js.CreateStream(context.Background(), r.stream); err != nil {
 		t.Fatal(err)
@@ -47,11 +59,11 @@ func (r *recalled) store(id string) {
 func (r *recalled) known(id string, ago time.Duration) bool {
 	r.t.Helper()
 	rec := &record{receivedAt: time.Now().Add(-ago), stream: "ACS", headers: []header{{schemas.HeaderMsgID, id}}}
-	known, err := r.knows(context.Background(), rec, time.Hour)
+	sequence, err := r.knows(context.Background(), 1, rec, time.Hour)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return known
+	return sequence > 0
 }
 
 // reads returns how many messages were read back since the last call.
@@ -61,7 +73,7 @@ func (r *recalled) reads(before *float64) float64 {
 	return n
 }
 
-func TestWhatIsOlderThanHalfAWindowIsReadBack(t *testing.T) {
+func TestWhatIsOlderThanAQuarterOfAWindowIsReadBack(t *testing.T) {
 	r := newRecalled(t)
 	r.store("a")
 	r.store("b")
@@ -73,17 +85,19 @@ func TestWhatIsOlderThanHalfAWindowIsReadBack(t *testing.T) {
 		reads float64
 	}{
 		{"a", 0, false, 0}, // the stream itself remembers it
-		{"a", 29 * time.Minute, false, 0},
-		{"a", 31 * time.Minute, true, 2},
-		{"b", 31 * time.Minute, true, 0}, // once is enough
-		{"c", 31 * time.Minute, false, 0},
-		{"a", 40 * time.Minute, true, 0},   // a little earlier is within the margin
-		{"a", 3 * time.Hour, true, 2},      // that far it was not read
-		{"a", -29 * time.Minute, false, 0}, // clocks differ: and the backlog is done with
-		{"a", -31 * time.Minute, true, 2},  // our clock was set back
+		{"a", 14 * time.Minute, false, 0},
+		{"a", 16 * time.Minute, true, 2},
+		{"b", 16 * time.Minute, true, 0}, // once is enough
+		{"c", 16 * time.Minute, false, 0},
+		{"a", 40 * time.Minute, true, 0}, // a little earlier is within the margin
+		{"a", 3 * time.Hour, true, 2},    // that far it was not read
+		{"a", 14 * time.Minute, false, 0},
+		{"a", 3 * time.Hour, true, 0},      // records are not quite in the order of their times
+		{"a", -7 * time.Minute, false, 0},  // clocks differ: and the backlog is done with
+		{"a", -16 * time.Minute, true, 2},  // our clock was set back
 		{"b", 1000 * time.Hour, true, 0},   // that reading goes back to the beginning
-		{"c", -31 * time.Minute, false, 0}, //
-		{"c", 10 * time.Minute, false, 0},  // done with
+		{"c", -16 * time.Minute, false, 0}, //
+		{"c", 7 * time.Minute, false, 0},   // done with
 		{"c", 2 * time.Hour, false, 2},     // so it is read again
 	} {
 		if known := r.known(c.id, c.ago); known != c.known {
@@ -107,7 +121,7 @@ func TestTheReadingGoesOnWhereItEnded(t *testing.T) {
 	if r.known("b", 2*time.Hour) {
 		t.Error("b was read too early to be known")
 	}
-	r.tails["ACS"].read = time.Now().Add(-31 * time.Minute)
+	r.tails["ACS"].read = time.Now().Add(-16 * time.Minute)
 	var before float64
 	r.reads(&before)
 	if !r.known("b", 2*time.Hour) || !r.known("a", 2*time.Hour) {
@@ -116,7 +130,7 @@ func TestTheReadingGoesOnWhereItEnded(t *testing.T) {
 	if n := r.reads(&before); n != 1 {
 		t.Errorf("%v messages were read, want the one that is new", n)
 	}
-	r.tails["ACS"].read = time.Now().Add(-31 * time.Minute)
+	r.tails["ACS"].read = time.Now().Add(-16 * time.Minute)
 	if r.known("c", 2*time.Hour) { // nothing is new
 		t.Error("c is known")
 	}
@@ -125,6 +139,11 @@ func TestTheReadingGoesOnWhereItEnded(t *testing.T) {
 func TestATailOfManyMessagesIsReadWhole(t *testing.T) {
 	r := newRecalled(t)
 	const messages = 2*recallMessages + 1
+	ids := make([]string, messages)
+	for n := range messages {
+		ids[n] = strconv.Itoa(n)
+	}
+	r.recall = newRecall(r.js, ids...)
 	for n := range messages {
 		m := &nats.Msg{Subject: "acs.contoso.CallConnected.c", Header: nats.Header{schemas.HeaderMsgID: {strconv.Itoa(n)}}}
 		if n%100 == 0 { // some are so large that they end a request
@@ -149,6 +168,27 @@ func TestATailOfManyMessagesIsReadWhole(t *testing.T) {
 	}
 }
 
+// What others have stored has no bound: only what waits in the journal is kept.
+func TestOnlyIDsOfTheBacklogAreKept(t *testing.T) {
+	r := newRecalled(t)
+	r.store("a")
+	r.store("x")
+	var before float64
+	if r.known("x", 2*time.Hour) || !r.known("a", 2*time.Hour) || len(r.tails["ACS"].ids) != 3 {
+		t.Errorf("ids are kept of others: %v", r.tails["ACS"].ids)
+	}
+	r.reads(&before)
+	for index, want := range map[uint64]float64{3: 0, 4: 2} { // the backlog had three records
+		rec := &record{receivedAt: time.Now().Add(-2 * time.Hour), stream: "ACS"}
+		if _, err := r.knows(t.Context(), index, rec, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		if n := r.reads(&before); n != want {
+			t.Errorf("record %d: %v messages were read, want %v", index, n, want)
+		}
+	}
+}
+
 // A tail that cannot be read must stop the session: a record might be stored
 // twice.
 func TestATailThatCannotBeReadIsAnError(t *testing.T) {
@@ -159,7 +199,7 @@ func TestATailThatCannotBeReadIsAnError(t *testing.T) {
 	}
 	old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS"}
 	for range 2 { // the second time it must not pass for an empty one
-		if _, err := r.knows(context.Background(), old, time.Hour); err == nil || !strings.Contains(err.Error(), "direct get") {
+		if _, err := r.knows(context.Background(), 1, old, time.Hour); err == nil || !strings.Contains(err.Error(), "direct get") {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -23,17 +24,22 @@ import (
 // a record; see docs/benchmarks.md.
 type session struct {
 	*forwarder
+	js      jetstream.JetStream
 	nc      *nats.Conn
 	began   nats.Statistics // of the connection, when the session began
 	inbox   string          // the stream answers record n at inbox + n
 	message *nats.Msg       // what is published, used again each time
 	recall  recall
 	turns   turns
+	ctx     context.Context // of the session, ended by stop
 	stop    context.CancelCauseFunc
+	replies *nats.Subscription
 
 	answers sync.Mutex
 	flights [window]flight // at index modulo window
 	ended   bool           // answers are of no use any more
+
+	blind atomic.Int64 // until then, in nanoseconds since 1970, nothing is compared
 }
 
 // flight is a record between the journal and the cursor.
@@ -61,23 +67,23 @@ const (
 func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 	nc := js.Conn()
 	s := &session{
-		forwarder: f, nc: nc, began: nc.Stats(), inbox: nc.NewInbox() + ".",
+		forwarder: f, js: js, nc: nc, began: nc.Stats(), inbox: nc.NewInbox() + ".",
 		message: &nats.Msg{Header: make(nats.Header, maxHeaders)},
-		recall:  recall{js: js, logger: f.logger, metrics: f.metrics}, turns: newTurns(),
+		recall:  recall{js: js, backlog: f.backlog, logger: f.logger, metrics: f.metrics}, turns: newTurns(),
 	}
 	f.prepare(ctx, js)
-	answers, err := nc.Subscribe(s.inbox+"*", s.answered)
-	if err != nil {
+	var err error
+	if s.replies, err = nc.Subscribe(s.inbox+"*", s.answered); err != nil {
 		return fmt.Errorf("listen for acknowledgements: %w", err)
 	}
-	ctx, s.stop = context.WithCancelCause(ctx)
+	s.ctx, s.stop = context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
-	watching.Go(func() { s.watch(ctx) })
-	err = s.send(ctx)
+	watching.Go(func() { s.watch(s.ctx) })
+	err = s.send(s.ctx)
 	s.stop(err)
 	watching.Wait()
 	s.end()
-	return errors.Join(context.Cause(ctx), answers.Unsubscribe())
+	return errors.Join(context.Cause(s.ctx), s.replies.Unsubscribe())
 }
 
 // send publishes record after record. It stops at the first error.
@@ -118,47 +124,29 @@ func (s *session) awaitRecord(ctx context.Context, index uint64) error {
 // take it.
 func (s *session) launch(ctx context.Context, index uint64) error {
 	r, err := s.read(index)
-	if errors.Is(err, journal.ErrCorrupt) {
-		s.land(flight{index: index, record: &record{}, refused: reasonCorrupt})
-		return nil
+	if err != nil {
+		return s.land(flight{index: index, record: &record{}}, err)
 	}
+	twin, err := s.recall.knows(ctx, index, r, s.state.window)
 	if err != nil {
 		return err
 	}
-	known, err := s.recall.knows(ctx, r, s.state.window)
-	if err != nil {
-		return err
-	}
-	if known {
-		s.land(flight{index: index, record: r, repeated: true})
-		return nil
+	if twin > 0 {
+		err := s.compare(r, twin)
+		if !errors.Is(err, errConflict) {
+			return s.land(flight{index: index, record: r, repeated: true}, err)
+		}
+		r = s.conflicting(r)
 	}
 	if err := s.turns.await(ctx, r, index, s.acked); err != nil {
 		return err
 	}
 	s.takeOff(index, r)
 	crash.At("before-publish")
-	err = s.nc.PublishMsg(s.message)
-	if reason := permanent(err); reason != "" {
-		s.land(flight{index: index, record: r, refused: reason})
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("publish: %w", err)
+	if err := s.nc.PublishMsg(s.message); err != nil {
+		return s.land(flight{index: index, record: r}, fmt.Errorf("publish: %w", err))
 	}
 	return nil
-}
-
-// read returns the record at index.
-func (s *session) read(index uint64) (*record, error) {
-	kept, err := s.journal.Read(index)
-	if err != nil {
-		return nil, err
-	}
-	if r, ok := kept.Decoded.(*record); ok {
-		return r, nil
-	}
-	return decodeRecord(kept.Data)
 }
 
 // takeOff notes that a record is under way and makes its message, before the
@@ -174,8 +162,8 @@ func (s *session) takeOff(index uint64, r *record) {
 // answered takes the stream's answer to one publish.
 func (s *session) answered(m *nats.Msg) {
 	index, err := strconv.ParseUint(m.Subject[len(s.inbox):], 10, 64)
-	if err != nil {
-		return // nobody was asked that
+	if err != nil || index == 0 {
+		return // nobody was asked that: records are counted from 1
 	}
 	s.answers.Lock()
 	defer s.answers.Unlock()
@@ -187,12 +175,56 @@ func (s *session) answered(m *nats.Msg) {
 	if err == nil {
 		err = fl.record.judge(ack)
 	}
+	if err == nil && ack.duplicate {
+		fl.repeated = true
+		s.answers.Unlock() // the session goes on while this waits for the server
+		err = s.compare(fl.record, ack.sequence)
+		s.answers.Lock()
+		if now := s.flights[index%window]; s.ended || now.index != index || now.landed {
+			return
+		}
+	}
+	if errors.Is(err, errConflict) {
+		fl = flight{index: index, record: s.conflicting(fl.record), sent: time.Now()}
+		s.flights[index%window] = fl
+		again := fl.record.message()
+		again.Reply = m.Subject
+		if err = s.nc.PublishMsg(again); err == nil {
+			return // its answer settles it
+		}
+	}
 	if err != nil {
 		s.failed(fl, err)
 		return
 	}
-	fl.repeated = ack.duplicate
 	s.settle(fl)
+}
+
+// conflicting returns what is stored of a record in the place of which the
+// stream has another.
+func (s *session) conflicting(r *record) *record {
+	s.metrics.conflicts.Inc()
+	s.logger.Warn("event has the id of another one and goes to quarantine", "resource", r.resource())
+	return r.quarantined(reasonConflict)
+}
+
+// compareAgain is how long nothing is compared after that has failed: most
+// often the right to it is missing, and each attempt costs compareWithin.
+const compareAgain = time.Minute
+
+// compare returns errConflict when the stream's copy of a record is another
+// event. When the stream does not let us look, nothing is compared for a while.
+func (s *session) compare(r *record, sequence uint64) error {
+	if time.Now().UnixNano() < s.blind.Load() {
+		return nil
+	}
+	err := compare(s.ctx, s.js, r, sequence)
+	if err == nil || errors.Is(err, errConflict) || s.ctx.Err() != nil {
+		return err
+	}
+	s.blind.Store(time.Now().Add(compareAgain).UnixNano())
+	s.logger.Warn("repeated events cannot be compared with those in the stream (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET."+r.stream+")", "error", err)
+	return nil
 }
 
 // failed sets a record aside that can never be stored, or ends the session.
@@ -209,11 +241,16 @@ func (s *session) failed(fl flight, err error) {
 	s.settle(fl)
 }
 
-// land notes how a record ended that needed no publish.
-func (s *session) land(fl flight) {
+// land settles a record that was not published: the stream has it, or can never
+// take it because of err. Any other error is returned.
+func (s *session) land(fl flight, err error) error {
+	if fl.refused = permanent(err); err != nil && fl.refused == "" {
+		return err
+	}
 	s.answers.Lock()
 	defer s.answers.Unlock()
 	s.settle(fl)
+	return nil
 }
 
 // settle notes how a record ended, and moves the cursor behind all those of
@@ -262,10 +299,14 @@ func (s *session) watch(ctx context.Context) {
 	}
 }
 
-// expire fails the oldest record when its answer is overdue.
+// expire fails the oldest record when its answer is overdue. An answer that is
+// here and waits for others to be compared is not.
 func (s *session) expire() {
 	s.answers.Lock()
 	defer s.answers.Unlock()
+	if waiting, _, err := s.replies.Pending(); err == nil && waiting > 0 {
+		return
+	}
 	next := s.acked() + 1
 	fl := s.flights[next%window]
 	if fl.index == next && !fl.landed && time.Since(fl.sent) > ackTimeout {
@@ -302,6 +343,8 @@ func permanent(err error) (reason string) {
 	switch {
 	case err == nil:
 		return ""
+	case errors.Is(err, journal.ErrCorrupt):
+		return reasonCorrupt
 	case errors.Is(err, nats.ErrMaxPayload):
 		return reasonTooLarge
 	case errors.Is(err, nats.ErrBadSubject), errors.Is(err, jetstream.ErrInvalidSubject):

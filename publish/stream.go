@@ -155,7 +155,7 @@ func differences(have, want jetstream.StreamConfig) []string {
 	differ("duplicate window", have.Duplicates, want.Duplicates)
 	differ("compression", have.Compression, want.Compression)
 	if !have.AllowDirect {
-		list = append(list, "direct get: has false; after an outage of more than half the duplicate window, forwarding waits until it is allowed")
+		list = append(list, "direct get: has false; after an outage of more than a quarter of the duplicate window, forwarding waits until it is allowed")
 	}
 	if n := have.MaxMsgSize; n > 0 && n < MaxMessage {
 		list = append(list, fmt.Sprintf("max message size: has %d bytes; a message can have %d, and one that is too large goes to the dead-letter file", n, MaxMessage))

@@ -85,7 +85,7 @@ func TestEveryDifferingSettingIsNamed(t *testing.T) {
 		{"max bytes: has 1000, configured -1", func(s *jetstream.StreamConfig) { s.MaxBytes = 1000 }},
 		{"duplicate window: has 1m0s, configured 10m0s", func(s *jetstream.StreamConfig) { s.Duplicates = time.Minute }},
 		{"compression: has None, configured S2", func(s *jetstream.StreamConfig) { s.Compression = jetstream.NoCompression }},
-		{"direct get: has false; after an outage of more than half the duplicate window, forwarding waits until it is allowed", func(s *jetstream.StreamConfig) { s.AllowDirect = false }},
+		{"direct get: has false; after an outage of more than a quarter of the duplicate window, forwarding waits until it is allowed", func(s *jetstream.StreamConfig) { s.AllowDirect = false }},
 		{"max message size: has 270335 bytes", func(s *jetstream.StreamConfig) { s.MaxMsgSize = publish.MaxMessage - 1 }},
 		{"no ack: has true", func(s *jetstream.StreamConfig) { s.NoAck = true }},
 		{"persist mode: has async", func(s *jetstream.StreamConfig) { s.PersistMode = jetstream.AsyncPersistMode }},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -17,7 +16,7 @@ import (
 // here. What counts is how long it really remembers.
 func TestTheStreamsOwnWindowDecidesWhatIsInDoubt(t *testing.T) {
 	server := natstest.Start(t)
-	config := jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, Duplicates: 100 * time.Millisecond, AllowDirect: true}
+	config := jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, Duplicates: shortWindow.Duplicates, AllowDirect: true}
 	if _, err := server.JetStream().CreateStream(context.Background(), config); err != nil {
 		t.Fatal(err)
 	}

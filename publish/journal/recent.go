@@ -7,7 +7,8 @@ const (
 	// reader that keeps up: several publish windows.
 	recentRecords = 2048
 	// recentMax is the largest record kept, so that the whole stays below
-	// 32 MiB. Callbacks have a median of 877 bytes.
+	// 32 MiB, and what the records were made from adds no more than their
+	// headers. Callbacks have a median of 877 bytes.
 	recentMax = 16 << 10
 )
 

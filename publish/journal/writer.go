@@ -175,5 +175,38 @@ func (j *Journal) reopen() error {
 	if err := rewriteTail(j.dir); err != nil {
 		return fmt.Errorf("write tail again: %w", err)
 	}
-	return j.load()
+	before := j.last.Load()
+	if err := j.load(); err != nil {
+		return err
+	}
+	if err := j.refill(before); err != nil {
+		j.last.Store(before) // for the next attempt
+		return err
+	}
+	return nil
+}
+
+// refill stores again what was durable up to an index and is gone: a disk that
+// fails writes may not have kept the last ones. Of those that are not in memory
+// any more an empty record takes the place, which reads as corrupt. Otherwise
+// their indexes would be given to other records, and a reader that is past them
+// would never see those.
+func (j *Journal) refill(until uint64) error {
+	var lost []entry
+	offset := j.end.Load()
+	for index := j.last.Load() + 1; index <= until; index++ {
+		r, _ := j.recent.get(index)
+		lost = append(lost, entry{index: index, offset: offset, Record: r})
+		offset += uint64(len(r.Data))
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	if err := j.store.append(lost); err != nil {
+		return fmt.Errorf("store %d records again: %w", len(lost), err)
+	}
+	j.opts.Logger.Error("journal: records that were durable were gone, and are stored again as far as they are in memory", "first", lost[0].index, "last", until)
+	j.end.Store(offset)
+	j.last.Store(until)
+	return nil
 }

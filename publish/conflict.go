@@ -1,0 +1,56 @@
+package publish
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// errConflict reports an event that the stream folded although it is not the
+// one that is stored under its id.
+//
+// The body of a callback is not signed. Whoever holds a token could send an
+// event with the id of one that is still to come, and make the real one look
+// like a repetition: answered 200, and lost. So what was folded is compared
+// with what is stored, and goes to quarantine when it differs. See
+// docs/decisions/0010-what-is-folded-is-compared.md.
+var errConflict = errors.New("the stream has another event under the same id")
+
+// reasonConflict is why such an event is in quarantine.
+const reasonConflict = "conflict"
+
+// compareWithin bounds one comparison. It is less than ackTimeout, since other
+// acknowledgements wait meanwhile.
+const compareWithin = time.Second
+
+// compare returns errConflict when the message at a sequence of the stream is
+// another event than the record. Other errors say that it cannot be told.
+func compare(ctx context.Context, js jetstream.JetStream, r *record, sequence uint64) error {
+	if r.stream == schemas.QuarantineStream {
+		return nil // its ids are made of the content
+	}
+	ctx, cancel := context.WithTimeout(ctx, compareWithin)
+	defer cancel()
+	batch, err := jetstreamext.GetBatch(ctx, js, r.stream, 1, jetstreamext.GetBatchSeq(sequence))
+	if err != nil {
+		return err
+	}
+	for msg, err := range batch {
+		switch {
+		case errors.Is(err, jetstreamext.ErrNoMessages):
+			return nil // removed since
+		case err != nil:
+			return err
+		case msg.Sequence == sequence && !bytes.Equal(msg.Data, r.payload):
+			return errConflict
+		}
+		return nil
+	}
+	return errors.New("no answer")
+}

@@ -1,0 +1,130 @@
+package publish_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// forge makes an event durable that has the id of another one.
+func (b *bridge) forge(call string, n int) []byte {
+	b.t.Helper()
+	e := event(call, n)
+	e.Raw = []byte(`{"id":"` + e.ID + `","forged":true}`)
+	if err := b.Publish(context.Background(), claims(b.t), delivery(), []schemas.Event{e}); err != nil {
+		b.t.Fatal(err)
+	}
+	return e.Raw
+}
+
+// checkQuarantined checks that quarantine holds the forged event and nothing
+// else, with what is known of it.
+func checkQuarantined(t *testing.T, server *natstest.Server, body []byte) {
+	t.Helper()
+	got := server.Messages(schemas.QuarantineStream)
+	if len(got) != 1 {
+		t.Fatalf("quarantine has %d messages, want 1", len(got))
+	}
+	m := got[0]
+	if string(m.Data) != string(body) || m.Subject != "acs-quarantine.contoso.conflict" || m.Header.Get("acs-quarantine-reason") != "conflict" {
+		t.Errorf("got %s %s %v", m.Subject, m.Data, m.Header)
+	}
+	var id struct{ ID string }
+	if err := json.Unmarshal(body, &id); err != nil || m.Header.Get("ce-id") != id.ID || m.Header.Get("acs-token-aud") != audience {
+		t.Errorf("headers: %v, %v", m.Header, err)
+	}
+}
+
+// Whoever is first must not make the real event disappear.
+func TestAnEventWithTheIDOfAnotherIsKept(t *testing.T) {
+	for _, mode := range []string{"journal", "direct"} {
+		t.Run(mode, func(t *testing.T) {
+			server := natstest.Start(t)
+			reg := prometheus.NewRegistry()
+			opts := publish.Options{Registerer: reg}
+			if mode == "journal" {
+				opts.Dir = t.TempDir()
+			}
+			b := start(t, server.URL(), opts)
+			server.Await(schemas.QuarantineStream, 0)
+			b.publish("a", 1, 2)
+			body := b.forge("a", 2)
+			b.forge("a", 2)      // and again, the same
+			b.publish("a", 2, 4) // a repetition is none, and what follows is stored
+			b.drained()
+			checkStream(t, server, map[string]int{"a": 4})
+			checkQuarantined(t, server, body)
+			if n := metric(t, reg, "acsbridge_conflicts_total"); n != 2 {
+				t.Errorf("%v conflicts were counted, want 2", n)
+			}
+		})
+	}
+}
+
+func TestAConflictIsFoundAfterALongOutage(t *testing.T) {
+	server := natstest.Start(t)
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: shortWindow})
+	b.publish("a", 1, 5)
+	b.drained()
+	server.Stop()
+	body := b.forge("a", 3)
+	b.publish("a", 4, 6)
+	afterWindow()
+	server.Restart()
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 6})
+	checkQuarantined(t, server, body)
+}
+
+// What was removed from the stream cannot be compared, and counts as it did.
+func TestWhatWasRemovedIsNoConflict(t *testing.T) {
+	server := natstest.Start(t)
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
+	b.publish("a", 1, 3)
+	b.drained()
+	stream, err := server.JetStream().Stream(context.Background(), schemas.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sequence := range uint64(2) {
+		if err := stream.DeleteMsg(context.Background(), sequence+2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.forge("a", 2) // the next message is gone as well
+	b.publish("b", 1, 1)
+	b.forge("a", 3) // there is a next one, of another event
+	b.drained()
+	if n := len(server.Messages(schemas.QuarantineStream)); n != 0 {
+		t.Errorf("quarantine has %d messages", n)
+	}
+}
+
+// Without the right to look, repetitions are folded as the stream folds them.
+func TestRepetitionsAreFoldedWithoutTheRightToCompare(t *testing.T) {
+	server := natstest.Start(t)
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
+	server.Await(schemas.Stream, 0)
+	b.stop()
+	server.Restrict(func(o *natsserver.Options) {
+		o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
+			Publish:   &natsserver.SubjectPermission{Allow: []string{"acs.>", "acs-quarantine.>"}},
+			Subscribe: &natsserver.SubjectPermission{Allow: []string{"_INBOX.>"}},
+		}}, {Username: "admin", Password: "p"}}
+		o.NoAuthUser = "admin" // the test itself
+	})
+	server.Restart()
+	b = start(t, strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1), publish.Options{Dir: t.TempDir()})
+	b.publish("a", 1, 3)
+	b.publish("a", 1, 4)
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 4})
+}
