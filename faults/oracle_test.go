@@ -70,11 +70,13 @@ func judge(e evidence) []violation {
 		id := m.get(schemas.HeaderMsgID)
 		o.set[id] = append(o.set[id], m)
 	}
+	damaged := 0
 	for _, n := range e.damaged {
-		corrupt -= n
+		damaged += n
 	}
-	if corrupt != 0 {
-		o.found = append(o.found, violation{ruleDeadOnce, fmt.Sprintf("%+d records are set aside as corrupt that were not damaged", corrupt), ""})
+	if corrupt != damaged {
+		o.found = append(o.found, violation{ruleDeadOnce, "what is set aside as corrupt is not what was damaged",
+			fmt.Sprintf("    %d records damaged, %d set aside\n", damaged, corrupt)})
 	}
 	sent := make(map[string]bool)
 	for _, call := range e.calls {
