@@ -53,10 +53,10 @@ var serverFaults = []struct {
 func TestKeyServer(t *testing.T) {
 	for _, fault := range byForm(serverFaults[:1], serverFaults) {
 		t.Run(fault.name, func(t *testing.T) {
-			scenario{fault: func(w *world, _ int) {
+			scenario{load: load{rate: 300}, fault: func(w *world, _ int) {
 				w.startsWithoutKeys(fault.is)
 				if *form == "long" {
-					w.goesOnWithKeys(fault.is, 30*time.Second)
+					w.goesOnWithKeys(fault.is, 20*time.Second)
 				}
 				if lured := w.issuer.Lured(); lured > 0 {
 					w.Errorf("the bridge followed the key server to another address, %d times", lured)
@@ -68,7 +68,9 @@ func TestKeyServer(t *testing.T) {
 		if *form != "long" {
 			t.Skip("takes minutes: run with -form=long")
 		}
-		scenario{fault: func(w *world, _ int) { w.goesOnWithKeys(acstest.FaultDown, 10*time.Minute) }}.run(t)
+		scenario{load: load{rate: 100}, fault: func(w *world, _ int) {
+			w.goesOnWithKeys(acstest.FaultDown, 10*time.Minute)
+		}}.run(t)
 	})
 }
 
@@ -113,9 +115,9 @@ func (w *world) goesOnWithKeys(fault acstest.Fault, lasts time.Duration) {
 	})
 	for time.Since(begin) < lasts {
 		unknown()
-		w.answers(20, time.Second)
+		w.answers(20, recoversWithin)
 	}
-	w.answers(200, time.Second)
+	w.answers(200, recoversWithin)
 	if got := w.unavailable() - turnedAway; got != float64(probes) {
 		w.Errorf("%v callbacks were answered 503 while their key was known", got-float64(probes))
 	}
@@ -143,6 +145,7 @@ func (w *world) unavailable() float64 {
 func TestKeysRotatedUnderJunk(t *testing.T) {
 	scenario{rounds: byForm(1, 3), fault: func(w *world, _ int) {
 		calm := w.junk()
+		defer calm()
 		withdrawn, err := w.issuer.Sign(acstest.TokenSpec{Audience: acstest.DemoAudience, Lifetime: tokenLife})
 		if err != nil {
 			w.Fatal(err)

@@ -35,7 +35,7 @@ func TestLongOutage(t *testing.T) {
 			w.pause(time.Second) // stored, and not acknowledged
 			from = time.Now()
 			node.stop(os.Kill)
-			w.pause(byForm(3*shortWindow, 10*time.Minute))
+			w.pause(byForm(2*shortWindow, 10*time.Minute))
 			to = time.Now()
 			w.heal()
 			w.drains(node)
