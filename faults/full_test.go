@@ -191,7 +191,7 @@ func TestServerReloaded(t *testing.T) {
 					node.reload()
 					node.clients.reset() // the server tells a new max_payload only to those who connect
 					w.forwards(aroundWithin)
-					w.bridge.drainsUnderLoad(w)
+					w.bridge.drainsUnderLoad(w, drainsWithin)
 					aside := w.setAside()
 					w.answers(1000, recoversWithin)
 					if more := w.setAside() - aside; more > 0 {
@@ -209,9 +209,9 @@ func (w *world) setAside() float64 {
 }
 
 // drainsUnderLoad waits until the stream has all but what has just come.
-func (b *bridge) drainsUnderLoad(w *world) {
+func (b *bridge) drainsUnderLoad(w *world, within time.Duration) {
 	w.Helper()
-	until(w, drainsWithin, "the journal is down to what has just come", func() bool {
+	until(w, within, "the journal is down to what has just come", func() bool {
 		lag, ok := b.metrics()["acsbridge_forwarder_lag_records"]
 		return ok && lag < 100
 	})

@@ -65,7 +65,7 @@ func (w *world) drains(node *node) {
 	node.start()
 	until(w, aroundWithin, "forwarding begins", func() bool { return published() > idle })
 	begin, before, read := time.Now(), published(), w.bridge.metrics()["acsbridge_recalled_total"]
-	w.bridge.drainsUnderLoad(w)
+	w.bridge.drainsUnderLoad(w, 5*time.Minute)
 	took := time.Since(begin)
 	rate := (published() - before) / took.Seconds()
 	w.Logf("NATS is back, %v later the first of %.0f records is published (%.0f messages read back), %v later the last: %.0f a second",
