@@ -126,8 +126,8 @@ func TestPowerCut(t *testing.T) {
 
 // TestPowerCutEmbedded is the same for a bridge that runs NATS itself: the
 // stream loses what it has acknowledged and not synced, and the journal makes
-// up for it (F9). That is hardest when the journal has just
-// forgotten what it may.
+// up for it (F9). That is hardest when the journal has just forgotten what it
+// may.
 func TestPowerCutEmbedded(t *testing.T) {
 	var disk *volume
 	scenario{
