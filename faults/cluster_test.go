@@ -62,19 +62,25 @@ func newCluster(t testing.TB, n int) *cluster {
 	for _, node := range c.nodes {
 		node.start()
 	}
-	c.up()
+	c.together()
 	return c
 }
 
-// up waits until JetStream answers.
-func (c *cluster) up() {
+// together waits until the nodes can hold a stream with all its replicas.
+func (c *cluster) together() {
 	c.t.Helper()
 	js := c.connect()
-	until(c.t, natsStarts, "JetStream answers", func() bool {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	until(c.t, time.Minute, "JetStream takes a stream", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		_, err := js.AccountInfo(ctx)
+		_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "PROBE", Subjects: []string{"probe"}, Replicas: len(c.nodes)})
 		return err == nil
+	})
+	until(c.t, time.Minute, "JetStream lets go of a stream", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		err := js.DeleteStream(ctx, "PROBE")
+		return err == nil || errors.Is(err, jetstream.ErrStreamNotFound)
 	})
 }
 

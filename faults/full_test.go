@@ -154,7 +154,7 @@ no_auth_user: operator
 `, limit, password, publish)
 	})
 	node.start()
-	w.nats.up()
+	w.nats.together()
 }
 
 // TestServerReloaded changes a running server under the bridge, and changes it
@@ -173,7 +173,7 @@ func TestServerReloaded(t *testing.T) {
 	for _, change := range byForm(changes[:1], changes) {
 		t.Run(change.name, func(t *testing.T) {
 			scenario{
-				args: bridgeLogin, rounds: byForm(1, 3), deadFor: change.setsAside,
+				beside: true, args: bridgeLogin, rounds: byForm(1, 3), deadFor: change.setsAside,
 				prepare: func(w *world) { w.accounts("max_file: 4GB", everything) },
 				fault: func(w *world, _ int) {
 					node := w.nats.nodes[0]

@@ -53,7 +53,7 @@ var serverFaults = []struct {
 func TestKeyServer(t *testing.T) {
 	for _, fault := range byForm(serverFaults[:1], serverFaults) {
 		t.Run(fault.name, func(t *testing.T) {
-			scenario{load: load{rate: 300}, fault: func(w *world, _ int) {
+			scenario{beside: true, load: load{rate: 300}, fault: func(w *world, _ int) {
 				w.startsWithoutKeys(fault.is)
 				if *form == "long" {
 					w.goesOnWithKeys(fault.is, 20*time.Second)
@@ -68,7 +68,7 @@ func TestKeyServer(t *testing.T) {
 		if *form != "long" {
 			t.Skip("takes minutes: run with -form=long")
 		}
-		scenario{load: load{rate: 100}, fault: func(w *world, _ int) {
+		scenario{beside: true, load: load{rate: 100}, fault: func(w *world, _ int) {
 			w.goesOnWithKeys(acstest.FaultDown, 10*time.Minute)
 		}}.run(t)
 	})
@@ -143,7 +143,7 @@ func (w *world) unavailable() float64 {
 // while others send tokens of made-up keys, and then withdraws the old key
 // (F12).
 func TestKeysRotatedUnderJunk(t *testing.T) {
-	scenario{rounds: byForm(1, 3), fault: func(w *world, _ int) {
+	scenario{beside: true, load: load{rate: 300}, rounds: byForm(1, 3), fault: func(w *world, _ int) {
 		calm := w.junk()
 		defer calm()
 		withdrawn, err := w.issuer.Sign(acstest.TokenSpec{Audience: acstest.DemoAudience, Lifetime: tokenLife})

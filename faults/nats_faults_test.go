@@ -10,7 +10,7 @@ import (
 
 // TestNodeKilled kills the stream's leader and its followers in turn (F2).
 func TestNodeKilled(t *testing.T) {
-	scenario{nodes: 3, rounds: byForm(3, 50), fault: func(w *world, round int) {
+	scenario{beside: true, nodes: 3, rounds: byForm(3, 50), fault: func(w *world, round int) {
 		victim, followers := w.nats.leader()
 		if round%3 > 0 {
 			victim = followers[round%len(followers)]
@@ -30,7 +30,7 @@ func TestNodeKilled(t *testing.T) {
 func TestLeaderFrozen(t *testing.T) {
 	for _, frozen := range byForm([]time.Duration{5 * time.Second}, []time.Duration{5 * time.Second, 30 * time.Second, 120 * time.Second}) {
 		t.Run(frozen.String(), func(t *testing.T) {
-			scenario{nodes: 3, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
+			scenario{beside: true, nodes: 3, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
 				leader, _ := w.nats.leader()
 				leader.process.signal(freeze)
 				begin := time.Now()
@@ -61,7 +61,7 @@ func TestPartitioned(t *testing.T) {
 		{"from the server", conditions{}, held},
 	} {
 		t.Run("bridge from NATS, "+way.name, func(t *testing.T) {
-			scenario{rounds: byForm(1, 3), fault: func(w *world, _ int) {
+			scenario{beside: true, rounds: byForm(1, 3), fault: func(w *world, _ int) {
 				for _, l := range w.nats.clientLinks() {
 					l.shape(way.there, way.back)
 				}
@@ -83,7 +83,7 @@ func TestPartitioned(t *testing.T) {
 			continue
 		}
 		t.Run("leader from followers, "+way.name, func(t *testing.T) {
-			scenario{nodes: 3, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
+			scenario{beside: true, nodes: 3, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
 				leader, _ := w.nats.leader()
 				w.isolate(leader, way.into, way.out)
 				w.pause(byForm(8*time.Second, 30*time.Second)) // an election takes some
@@ -113,7 +113,7 @@ func TestOutageBeyondWindow(t *testing.T) {
 			once := usual
 			once.twice = 0 // beyond its window a stream takes repeated events for new ones
 			scenario{
-				load: load{mix: once}, rounds: byForm(1, 5), volatile: true,
+				beside: true, load: load{mix: once}, rounds: byForm(1, 5), volatile: true,
 				prepare: func(w *world) { w.createStream(jetstream.StreamConfig{Duplicates: shortWindow}) },
 				fault: func(w *world, _ int) {
 					node := w.nats.nodes[0]
@@ -159,7 +159,7 @@ func TestBadNetwork(t *testing.T) {
 		{"a byte a second", conditions{rate: 1}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
-			scenario{rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
+			scenario{beside: true, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
 				for _, l := range w.nats.clientLinks() {
 					l.shape(way.is, way.is)
 				}
@@ -170,7 +170,7 @@ func TestBadNetwork(t *testing.T) {
 		})
 	}
 	t.Run("reset in the middle of an acknowledgement", func(t *testing.T) {
-		scenario{rounds: byForm(20, 200), fault: func(w *world, _ int) {
+		scenario{beside: true, rounds: byForm(20, 200), fault: func(w *world, _ int) {
 			for _, l := range w.nats.clientLinks() {
 				l.resetAfter(1 + w.rng.IntN(5000))
 			}
@@ -178,7 +178,7 @@ func TestBadNetwork(t *testing.T) {
 		}}.run(t)
 	})
 	t.Run("reset in the middle of an answer", func(t *testing.T) {
-		scenario{rounds: byForm(20, 200), fault: func(w *world, _ int) {
+		scenario{beside: true, rounds: byForm(20, 200), fault: func(w *world, _ int) {
 			w.bridge.front.resetAfter(1 + w.rng.IntN(500))
 			w.answers(20, recoversWithin)
 		}}.run(t)
@@ -188,7 +188,7 @@ func TestBadNetwork(t *testing.T) {
 // TestNodesRestartedInTurn stops and starts every node of the cluster, each
 // when the one before is back (F22).
 func TestNodesRestartedInTurn(t *testing.T) {
-	scenario{nodes: 3, rounds: byForm(1, 3), fault: func(w *world, _ int) {
+	scenario{beside: true, nodes: 3, rounds: byForm(1, 3), fault: func(w *world, _ int) {
 		for _, n := range w.nats.nodes {
 			n.stop(terminate)
 			w.answers(1, recoversWithin)

@@ -13,13 +13,13 @@ import (
 // evidence is what the oracle judges: everything that was sent, and everything
 // that is there once all faults are mended and the journal is empty.
 type evidence struct {
-	calls   [][]*callback // of each call, in the order in which they were sent
-	stream  []*message    // both streams, whole
-	aside   []*message    // the dead-letter file
-	claims  claims        // that every stored event must show
-	canary  string        // stands in everything hostile, and nowhere else
-	deadFor string        // the reason for which events may be set aside; empty for none
-	beside  map[int]int   // answers to what was posted and is in no call
+	calls    [][]*callback // of each call, in the order in which they were sent
+	stream   []*message    // both streams, whole
+	aside    []*message    // the dead-letter file
+	claims   claims        // that every stored event must show
+	canary   string        // stands in everything hostile, and nowhere else
+	deadFor  string        // the reason for which events may be set aside; empty for none
+	unjudged map[int]int   // answers to what was posted and is in no call
 	// damaged counts the records of an event that were damaged on the disk: it
 	// may be lost, if as many dead letters say so.
 	damaged map[string]int

@@ -60,7 +60,7 @@ func (w *world) post(token, mediaType string, body []byte) (status int) {
 	request.Header.Set("Authorization", "Bearer "+token)
 	response, err := w.sender.clients[0].Do(request)
 	if err != nil {
-		w.beside.add(0)
+		w.unjudged.add(0)
 		return 0
 	}
 	defer response.Body.Close()
@@ -68,6 +68,6 @@ func (w *world) post(token, mediaType string, body []byte) (status int) {
 	if response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") == "" {
 		w.Errorf("an answer 503 without Retry-After")
 	}
-	w.beside.add(response.StatusCode)
+	w.unjudged.add(response.StatusCode)
 	return response.StatusCode
 }

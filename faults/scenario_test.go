@@ -31,11 +31,13 @@ type scenario struct {
 	nodes   int           // of NATS; zero means one
 	bridges []string      // names; none means one, "bridge"
 	args    []string      // of the bridges, besides what every one has
-	load    load          // zero values mean 200 calls, 1000 callbacks a second, the usual mix
+	load    load          // zero values mean 200 calls, 500 or 1000 callbacks a second, the usual mix
 	rounds  int           // zero means one
 	drain   time.Duration // until the journal is empty; zero means a minute
 	// volatile makes each death of a bridge a power cut.
 	volatile bool
+	// beside lets it run beside another one: most of its time it waits.
+	beside   bool
 	deadFor  string                // reason for which events may be set aside
 	dir      func(w *world) string // of a bridge's data; nil means the disk of the tests
 	embedded bool                  // the bridge runs NATS itself, and there is no other
@@ -57,10 +59,10 @@ type world struct {
 	canary string
 	base   footprint // of the first bridge at rest, before the load
 
-	extra   [][]*callback  // sent by the fault itself, call by call
-	beside  answers        // to what was posted and is no part of the evidence
-	damaged map[string]int // records that were damaged on the disk, by message id
-	calls   [][]*callback  // everything that was sent, once all is at rest
+	extra    [][]*callback  // sent by the fault itself, call by call
+	unjudged answers        // to what was posted and is no part of the evidence
+	damaged  map[string]int // records that were damaged on the disk, by message id
+	calls    [][]*callback  // everything that was sent, once all is at rest
 }
 
 // canaries make the texts that only hostile callbacks hold differ.
@@ -70,6 +72,9 @@ var canaries atomic.Uint64
 func (s scenario) run(t *testing.T) {
 	needForm(t)
 	t.Helper()
+	if s.beside {
+		t.Parallel()
+	}
 	w := s.arrange(t)
 	w.sender.run()
 	w.answers(warmUp, recoversWithin)
@@ -151,7 +156,7 @@ func (s *scenario) complete() {
 		s.load.calls = 200
 	}
 	if s.load.rate == 0 {
-		s.load.rate = 1000
+		s.load.rate = byForm(500, 1000)
 	}
 	if s.load.mix == (mix{}) {
 		s.load.mix = usual
@@ -186,13 +191,13 @@ func (w *world) settle(s scenario) {
 	drained := time.Since(begin)
 	w.nats.whole()
 	found := evidence{
-		calls:   w.calls,
-		stream:  append(w.nats.messages(schemas.Stream), w.nats.messages(schemas.QuarantineStream)...),
-		claims:  claims{acstest.DemoResource, w.issuer.Name(), acstest.DemoAudience},
-		canary:  w.canary,
-		deadFor: s.deadFor,
-		beside:  w.beside.counts(),
-		damaged: w.damaged,
+		calls:    w.calls,
+		stream:   append(w.nats.messages(schemas.Stream), w.nats.messages(schemas.QuarantineStream)...),
+		claims:   claims{acstest.DemoResource, w.issuer.Name(), acstest.DemoAudience},
+		canary:   w.canary,
+		deadFor:  s.deadFor,
+		unjudged: w.unjudged.counts(),
+		damaged:  w.damaged,
 	}
 	for _, b := range w.all {
 		found.aside = append(found.aside, b.aside()...)

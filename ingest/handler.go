@@ -26,7 +26,6 @@ const (
 	DefaultMaxInFlight = 512 // × MaxBody = 128 MiB at most
 )
 
-
 // Verifier judges tokens. [verify.Verifier] is one.
 type Verifier interface {
 	VerifyBearer(ctx context.Context, authorization []string) (*verify.Claims, error)

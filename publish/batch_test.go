@@ -26,16 +26,20 @@ func (p part) String() string {
 func TestAnAnswerWithHolesIsNoTail(t *testing.T) {
 	for _, c := range []struct {
 		name    string
+		newest  int      // what the leader says is the last message, zero when it says nothing
 		answers [][]part // the last message of each is followed by the end of the batch
 		known   string
 		err     string
 	}{
-		{"whole", [][]part{{{1, 0, 2}, {2, 1, 1}, {3, 2, 0}}}, "abc", ""},
-		{"in two batches", [][]part{{{1, 0, 2}, {2, 1, 1}}, {{3, 0, 0}}}, "abc", ""},
-		{"deleted in between", [][]part{{{1, 0, 1}, {3, 1, 0}}}, "ac", ""},
-		{"deleted meanwhile", [][]part{{{1, 0, 1}}, nil}, "a", ""},
-		{"lost at the beginning", [][]part{{{2, 1, 1}, {3, 2, 0}}}, "", "sequence 2 came after 0"},
-		{"lost in between", [][]part{{{1, 0, 2}, {3, 2, 0}}}, "", "sequence 3 came after 1"},
+		{"whole", 0, [][]part{{{1, 0, 2}, {2, 1, 1}, {3, 2, 0}}}, "abc", ""},
+		{"in two batches", 0, [][]part{{{1, 0, 2}, {2, 1, 1}}, {{3, 0, 0}}}, "abc", ""},
+		{"deleted in between", 0, [][]part{{{1, 0, 1}, {3, 1, 0}}}, "ac", ""},
+		{"deleted meanwhile", 0, [][]part{{{1, 0, 1}}, nil}, "a", ""},
+		{"as the leader says", 3, [][]part{{{1, 0, 2}, {2, 1, 1}, {3, 2, 0}}}, "abc", ""},
+		{"of a replica that is behind", 3, [][]part{{{1, 0, 1}, {2, 1, 0}}}, "", "behind"},
+		{"of a replica that has nothing", 3, [][]part{nil}, "", "behind"},
+		{"lost at the beginning", 0, [][]part{{{2, 1, 1}, {3, 2, 0}}}, "", "sequence 2 came after 0"},
+		{"lost in between", 0, [][]part{{{1, 0, 2}, {3, 2, 0}}}, "", "sequence 3 came after 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := natstest.Start(t, func(o *server.Options) { o.JetStream = false })
@@ -52,6 +56,15 @@ func TestAnAnswerWithHolesIsNoTail(t *testing.T) {
 					respond(nc, m, p.String(), "{}")
 				}
 				respond(nc, m, end, "")
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := nc.Subscribe("$JS.API.STREAM.INFO.ACS", func(m *nats.Msg) {
+				answer := fmt.Sprintf(`{"config":{"name":"ACS"},"state":{"messages":1,"last_seq":%d,"last_ts":%q}}`, c.newest, time.Now().Format(time.RFC3339))
+				if c.newest == 0 {
+					answer = `{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`
+				}
+				_ = m.Respond([]byte(answer))
 			}); err != nil {
 				t.Fatal(err)
 			}

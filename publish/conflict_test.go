@@ -2,7 +2,10 @@ package publish_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -82,6 +85,25 @@ func TestAConflictIsFoundAfterALongOutage(t *testing.T) {
 	b.drained()
 	checkStream(t, server, map[string]int{"a": 6})
 	checkQuarantined(t, server, body)
+}
+
+// It is answered for when quarantine has it, not before.
+func TestAConflictThatQuarantineRefusesIsADeadLetter(t *testing.T) {
+	server := natstest.Start(t)
+	full(t, server, schemas.QuarantineStream, schemas.QuarantinePrefix+".>")
+	dir := t.TempDir()
+	b := start(t, server.URL(), publish.Options{Dir: dir})
+	b.quarantine("one") // there is no room for more
+	b.publish("a", 1, 2)
+	body := b.forge("a", 2)
+	b.publish("a", 3, 3)
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 3})
+	letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
+	payload := base64.StdEncoding.EncodeToString(body)
+	if err != nil || strings.Count(string(letters), "\n") != 1 || !strings.Contains(string(letters), payload) {
+		t.Errorf("dead letters: %s, %v", letters, err)
+	}
 }
 
 // What was removed from the stream cannot be compared, and counts as it did.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -107,6 +108,7 @@ func (c *recall) knows(ctx context.Context, index uint64, r *record, window time
 // another.
 func (c *recall) readBack(ctx context.Context, stream string, t *tail) error {
 	began := time.Now()
+	newest := c.newest(ctx, stream, t.since)
 	var messages int
 	for more := true; more; {
 		var n int
@@ -116,10 +118,35 @@ func (c *recall) readBack(ctx context.Context, stream string, t *tail) error {
 		}
 		messages += n
 	}
+	if newest > 0 && t.next <= newest {
+		return fmt.Errorf("the replica that answered is behind: it ends before sequence %d", newest)
+	}
 	t.read = began
 	c.logger.Info("read back what the stream holds, for records older than a quarter of its duplicate window",
 		"stream", stream, "since", t.since, "messages", messages, "took", time.Since(began))
 	return nil
+}
+
+// newest returns the sequence of the stream's last message, or zero when it was
+// stored before since, was deleted or is not to be learned. A direct get is
+// answered by any replica, also by one that was cut off for long; about the
+// stream itself only its leader answers.
+func (c *recall) newest(ctx context.Context, stream string, since time.Time) uint64 {
+	held, err := c.js.Stream(ctx, stream)
+	if err != nil {
+		return 0 // we may not look, or nobody leads it: then it takes nothing either
+	}
+	state := held.CachedInfo().State
+	if state.NumDeleted > 0 {
+		info, err := held.Info(ctx, jetstream.WithDeletedDetails(true))
+		if err != nil || slices.Contains(info.State.Deleted, state.LastSeq) {
+			return 0
+		}
+	}
+	if state.Msgs == 0 || state.LastTime.Before(since) {
+		return 0
+	}
+	return state.LastSeq
 }
 
 // readBatch reads at most recallMessages more. It returns how many came, and

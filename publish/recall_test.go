@@ -189,6 +189,38 @@ func TestOnlyIDsOfTheBacklogAreKept(t *testing.T) {
 	}
 }
 
+// No replica is behind where there is nothing to be read.
+func TestAnEmptyTailIsWhole(t *testing.T) {
+	r := newRecalled(t)
+	r.store("a")
+	r.store("b")
+	held, err := r.js.Stream(t.Context(), "ACS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := held.DeleteMsg(t.Context(), 2); err != nil {
+		t.Fatal(err)
+	}
+	if !r.known("a", 2*time.Hour) || r.known("b", 2*time.Hour) {
+		t.Error("a is in the stream, b was deleted")
+	}
+	if err := held.DeleteMsg(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	clear(r.tails)
+	if r.known("a", 2*time.Hour) {
+		t.Error("a was deleted")
+	}
+	r.store("c")
+	<-time.After(100 * time.Millisecond)
+	const window = 40 * time.Millisecond // and c was stored before it
+	rec := &record{receivedAt: time.Now().Add(-window), stream: "ACS", headers: []header{{schemas.HeaderMsgID, "c"}}}
+	clear(r.tails)
+	if sequence, err := r.knows(t.Context(), 1, rec, window); sequence != 0 || err != nil {
+		t.Errorf("got %d, %v", sequence, err)
+	}
+}
+
 // A tail that cannot be read must stop the session: a record might be stored
 // twice.
 func TestATailThatCannotBeReadIsAnError(t *testing.T) {

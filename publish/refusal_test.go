@@ -145,3 +145,35 @@ func TestAnEventAboveTheServersLimitIsADeadLetter(t *testing.T) {
 		t.Errorf("dead letters: %s, %v", letters, err)
 	}
 }
+
+// A record that cannot be set aside holds up the others: late is better than
+// lost.
+func TestARecordThatCannotBeSetAsideWaits(t *testing.T) {
+	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
+	dir := t.TempDir()
+	inTheWay := filepath.Join(dir, "dead-letters.ndjson")
+	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b := start(t, server.URL(), publish.Options{Dir: dir})
+	big := event("a", 99)
+	big.Raw = []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
+	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{big, event("a", 1)}); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Until(t, func() bool {
+		problem := b.Status().Problem
+		return problem != nil && strings.Contains(problem.Error(), "set aside")
+	})
+	if n := b.Status().Waiting; n != 2 {
+		t.Errorf("%d records wait, want both", n)
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 1})
+	if letters, err := os.ReadFile(inTheWay); err != nil || strings.Count(string(letters), "\n") != 1 {
+		t.Errorf("dead letters: %s, %v", letters, err)
+	}
+}

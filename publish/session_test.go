@@ -92,3 +92,15 @@ func TestComparingIsTriedAgain(t *testing.T) {
 		t.Errorf("after a while: %v", err)
 	}
 }
+
+// The next session sends again what was not answered, and must find the cursor
+// where it was.
+func TestAnswersAfterTheEndAreVoid(t *testing.T) {
+	s := newSession(t, natstest.Start(t).JetStream())
+	s.flights[1] = flight{index: 1, record: &record{stream: schemas.Stream}, sent: time.Now()}
+	s.end()
+	s.answered(&nats.Msg{Subject: s.inbox + "1", Data: []byte(`{"stream":"ACS","seq":1}`)})
+	if s.acked() != 0 || s.doubtful != 1 {
+		t.Errorf("acknowledged up to %d, doubtful up to %d", s.acked(), s.doubtful)
+	}
+}

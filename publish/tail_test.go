@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -91,4 +92,31 @@ acsbridge_published_total{outcome="stored",resource="contoso"} 7
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "acsbridge_published_total"); err != nil {
 		t.Error(err)
 	}
+}
+
+// Without a look at the tail an event might be stored twice: it waits until
+// looking is allowed.
+func TestForwardingWaitsForTheRightToReadBack(t *testing.T) {
+	server := natstest.Start(t)
+	js := server.JetStream()
+	config := jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}, Duplicates: shortWindow.Duplicates}
+	if _, err := js.CreateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	b := start(t, "nats://127.0.0.1:1", publish.Options{Dir: dir})
+	b.publish("a", 1, 3)
+	b.stop()
+	afterWindow()
+	b = start(t, server.URL(), publish.Options{Dir: dir})
+	natstest.Until(t, func() bool {
+		problem := b.Status().Problem
+		return problem != nil && strings.Contains(problem.Error(), "direct get")
+	})
+	config.AllowDirect = true
+	if _, err := js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	b.drained()
+	checkStream(t, server, map[string]int{"a": 3})
 }
