@@ -96,20 +96,12 @@ func (v *volume) cut() {
 	}
 }
 
-// repaired is the exit status of e2fsck that has mended something.
-const repaired = 1
-
-// restore checks the volume, as a machine does at its start, and mounts it again
-// with what is on the disk. Whoever used it
+// restore mounts the volume again with what is on the disk. Whoever used it
 // must have ended.
 func (v *volume) restore() {
 	v.t.Helper()
 	if err := unmount(v.dir); err != nil {
 		v.t.Fatalf("unmount: %v; in use by %s", err, v.users())
-	}
-	text, err := exec.Command("e2fsck", "-fy", v.image).CombinedOutput()
-	if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || exit.ExitCode() > repaired) {
-		v.t.Fatalf("e2fsck: %v: %s", err, text)
 	}
 	v.mount()
 }
