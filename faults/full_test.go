@@ -11,8 +11,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// smallJournal is full after some 1500 events.
-const smallJournal = "--journal-max-bytes=3MiB"
+// smallJournal is full after some 4000 events. A smaller one would be full
+// between two looks at what may be truncated.
+const smallJournal = "--journal-max-bytes=8MiB"
 
 // TestStreamFull lets a stream that discards nothing become full (F7). Answers
 // stay 200 until the journal is full as well, then they are 503, and all goes
@@ -31,6 +32,7 @@ func TestStreamFull(t *testing.T) {
 				args: []string{smallJournal}, rounds: byForm(1, 3),
 				prepare: func(w *world) { w.createStream(jetstream.StreamConfig{Discard: jetstream.DiscardNew}) },
 				fault: func(w *world, _ int) {
+					w.hasRoom()
 					w.updateStream(limit.lower)
 					w.fillsUp()
 					w.updateStream(func(c *jetstream.StreamConfig, _ jetstream.StreamState) { c.MaxMsgs, c.MaxBytes = -1, -1 })
@@ -61,6 +63,7 @@ func TestAccountFull(t *testing.T) {
 // TestJournalFull takes NATS away until the journal is full (F8).
 func TestJournalFull(t *testing.T) {
 	scenario{args: []string{smallJournal}, rounds: byForm(1, 3), fault: func(w *world, round int) {
+		w.hasRoom()
 		node := w.nats.nodes[0]
 		node.clients.lead("")
 		node.clients.reset()
@@ -76,6 +79,15 @@ func TestJournalFull(t *testing.T) {
 		w.pause(byForm(time.Second, 10*time.Second))
 		node.clients.lead(node.address)
 	}}.run(t)
+}
+
+// hasRoom waits until the journal has forgotten what the stream has.
+func (w *world) hasRoom() {
+	w.Helper()
+	until(w, time.Minute, "the journal has room", func() bool {
+		bytes, ok := w.bridge.metrics()["acsbridge_journal_bytes"]
+		return ok && bytes < 4<<20
+	})
 }
 
 // fillsUp waits until the journal is full, and holds the bridge to what its
