@@ -5,10 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -31,6 +31,8 @@ type bridge struct {
 	dir     string
 	args    []string
 	front   *link
+	nats    *node  // that it runs itself; nil when NATS is another process
+	scheme  string // of its callback URL
 	process *process
 	admin   string // URL, of the present process
 	starts  int    // processes so far
@@ -47,7 +49,7 @@ func newBridge(t testing.TB, name string, args ...string) *bridge {
 
 // target is where senders find the bridge.
 func (b *bridge) target() target {
-	return target{b.name, "http://" + b.front.addr() + "/callbacks"}
+	return target{b.name, b.scheme + "://" + b.front.addr() + "/callbacks"}
 }
 
 // launch starts a process on the data directory. It may be told to die at a
@@ -74,16 +76,19 @@ func (b *bridge) listening(within time.Duration) error {
 	if err != nil {
 		return err
 	}
-	var said struct{ Callbacks, Admin string }
+	var said struct{ Callbacks, Admin, Nats string }
 	if err := json.Unmarshal([]byte(line), &said); err != nil {
 		return err
 	}
-	address, ok := strings.CutPrefix(strings.TrimSuffix(said.Callbacks, "/callbacks"), "http://")
-	if !ok {
-		return fmt.Errorf("%s listens at %q", b.name, said.Callbacks)
+	where, err := url.Parse(said.Callbacks)
+	if err != nil {
+		return err
 	}
-	b.admin = said.Admin
-	b.front.lead(address)
+	b.admin, b.scheme = said.Admin, where.Scheme
+	if b.nats != nil {
+		b.nats.address = strings.TrimPrefix(said.Nats, "embedded, nats://")
+	}
+	b.front.lead(where.Host)
 	return nil
 }
 

@@ -27,6 +27,10 @@
 // The bridge is built with the tag faults, so that it can be told to die at a
 // named point (package internal/crash).
 //
+// Disks that are full, that fail, or that lose their power are file systems of
+// the test's own, in memory or in an image. To mount them takes Linux and root;
+// elsewhere those tests are skipped.
+//
 // Then everything is healed, the sender finishes what it has begun, the journal
 // empties, and the oracle compares all that was sent with the whole stream:
 //

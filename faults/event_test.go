@@ -22,6 +22,7 @@ type mix struct {
 	size           [2]int  // of an event's noise in bytes, from and up to
 	large          float64 // share of events with noise of the large size
 	largeSize      int
+	together       int // so many of the sender's calls are one call, whose events come at once; zero is one
 }
 
 // usual is the mix of most scenarios. ACS's own callbacks have a median of 877
@@ -44,6 +45,9 @@ type author struct {
 func newAuthor(seed uint64, call int, m mix, canary string) *author {
 	a := &author{rng: rand.New(rand.NewPCG(seed, uint64(call))), mix: m, call: call, canary: canary}
 	a.id = a.uuid()
+	if m.together > 1 && call%m.together > 0 {
+		a.id = newAuthor(seed, call-call%m.together, mix{}, canary).id
+	}
 	return a
 }
 

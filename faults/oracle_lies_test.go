@@ -185,6 +185,21 @@ func TestOracleFindsLies(t *testing.T) {
 			e.aside = append(e.aside, e.stream[i])
 			e.stream = slices.Delete(e.stream, i, i+1)
 		}},
+		"damaged and not set aside": {ruleDeadOnce, func(e *evidence) {
+			c, i := e.pick(1)
+			e.damaged = map[string]int{c.events[0].msgID: 1}
+			e.stream = slices.Delete(e.stream, i, i+1)
+		}},
+		"set aside as damaged without damage": {ruleDeadOnce, func(e *evidence) {
+			e.aside = append(e.aside, &message{header: map[string][]string{"reason": {"corrupt"}}})
+		}},
+		"another than the damaged one is lost": {ruleStored, func(e *evidence) {
+			c, _ := e.pick(2)
+			_, i := e.pick(1)
+			e.damaged = map[string]int{c.events[0].msgID: 1}
+			e.aside = append(e.aside, &message{header: map[string][]string{"reason": {"corrupt"}}})
+			e.stream = slices.Delete(e.stream, i, i+1)
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := truth()

@@ -13,12 +13,16 @@ import (
 // evidence is what the oracle judges: everything that was sent, and everything
 // that is there once all faults are mended and the journal is empty.
 type evidence struct {
-	calls   [][]*callback // of each call, in the order in which they were sent
-	stream  []*message    // both streams, whole
-	aside   []*message    // the dead-letter file
-	claims  claims        // that every stored event must show
-	canary  string        // stands in everything hostile, and nowhere else
-	deadFor string        // the reason for which events may be set aside; empty for none
+	calls    [][]*callback // of each call, in the order in which they were sent
+	stream   []*message    // both streams, whole
+	aside    []*message    // the dead-letter file
+	claims   claims        // that every stored event must show
+	canary   string        // stands in everything hostile, and nowhere else
+	deadFor  string        // the reason for which events may be set aside; empty for none
+	unjudged map[int]int   // answers to what was posted and is in no call
+	// damaged counts the records of an event that were damaged on the disk: it
+	// may be lost, if as many dead letters say so.
+	damaged map[string]int
 }
 
 // claims are those of every good token.
@@ -55,9 +59,24 @@ func judge(e evidence) []violation {
 		id := m.get(schemas.HeaderMsgID)
 		o.copies[id] = append(o.copies[id], m)
 	}
+	corrupt := 0
+	o.aside = nil
 	for _, m := range e.aside {
+		if m.get("reason") == "corrupt" { // nothing else is known of it
+			corrupt++
+			continue
+		}
+		o.aside = append(o.aside, m)
 		id := m.get(schemas.HeaderMsgID)
 		o.set[id] = append(o.set[id], m)
+	}
+	damaged := 0
+	for _, n := range e.damaged {
+		damaged += n
+	}
+	if corrupt != damaged {
+		o.found = append(o.found, violation{ruleDeadOnce, "what is set aside as corrupt is not what was damaged",
+			fmt.Sprintf("    %d records damaged, %d set aside\n", damaged, corrupt)})
 	}
 	sent := make(map[string]bool)
 	for _, call := range e.calls {
@@ -70,6 +89,7 @@ func judge(e evidence) []violation {
 		}
 		o.order(call)
 	}
+	o.together()
 	o.content(sent)
 	return o.found
 }
@@ -91,7 +111,7 @@ func (o *oracle) event(c *callback, e *event, n int) {
 	switch {
 	case len(copies) > 1:
 		o.report(ruleStored, c, e, "stored %d times", len(copies))
-	case answered && len(copies) == 0 && len(o.set[e.msgID]) == 0:
+	case answered && len(copies) == 0 && len(o.set[e.msgID]) == 0 && o.damaged[e.msgID] == 0:
 		o.report(ruleStored, c, e, "answered 200 and lost")
 	}
 	for _, m := range o.set[e.msgID] {

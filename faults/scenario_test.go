@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -36,8 +37,10 @@ type scenario struct {
 	// volatile makes each death of a bridge a power cut.
 	volatile bool
 	// beside lets it run beside another one: most of its time it waits.
-	beside  bool
-	deadFor string // reason for which events may be set aside
+	beside   bool
+	deadFor  string                // reason for which events may be set aside
+	dir      func(w *world) string // of a bridge's data; nil means the disk of the tests
+	embedded bool                  // the bridge runs NATS itself, and there is no other
 
 	prepare func(w *world)            // before the bridges start; may be nil
 	fault   func(w *world, round int) // brings the fault, and has healed it when it returns
@@ -55,6 +58,11 @@ type world struct {
 	sender *sender
 	canary string
 	base   footprint // of the first bridge at rest, before the load
+
+	extra    [][]*callback  // sent by the fault itself, call by call
+	unjudged answers        // to what was posted and is no part of the evidence
+	damaged  map[string]int // records that were damaged on the disk, by message id
+	calls    [][]*callback  // everything that was sent, once all is at rest
 }
 
 // canaries make the texts that only hostile callbacks hold differ.
@@ -96,20 +104,25 @@ func (s *scenario) arrange(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { issuer.Close() })
-	w := &world{T: t, rng: chance(t), issuer: issuer}
+	w := &world{T: t, rng: chance(t), issuer: issuer, damaged: make(map[string]int)}
 	w.canary = fmt.Sprintf("canary-%016x-%d", w.rng.Uint64(), canaries.Add(1))
-	w.nats = newCluster(t, s.nodes)
+	args := s.connect(w)
 	if s.prepare != nil {
 		s.prepare(w)
 	}
 	var targets []target
 	for _, name := range s.bridges {
-		b := newBridge(t, name, append([]string{
+		b := newBridge(t, name, slices.Concat([]string{
 			"--resource=" + acstest.DemoResource + "=" + acstest.DemoAudience,
 			"--issuer=" + issuer.Name(), "--oidc-config-url=" + issuer.MetadataURL(),
-			"--nats-url=" + w.nats.url(), fmt.Sprintf("--stream-replicas=%d", s.nodes),
-		}, s.args...)...)
+		}, args, s.args)...)
 		b.volatile = s.volatile
+		if s.dir != nil {
+			b.dir = s.dir(w)
+		}
+		if s.embedded {
+			b.nats = w.nats.nodes[0]
+		}
 		b.start()
 		w.all = append(w.all, b)
 		targets = append(targets, b.target())
@@ -121,6 +134,16 @@ func (s *scenario) arrange(t *testing.T) *world {
 	w.sender = newSender(t, newPurse(t, issuer), s.load, w.rng.Uint64(), w.canary)
 	w.sender.aim(targets...)
 	return w
+}
+
+// connect starts NATS and returns the settings that lead to it.
+func (s *scenario) connect(w *world) (args []string) {
+	if s.embedded {
+		w.nats = &cluster{t: w, nodes: []*node{{t: w, name: "acsbridge", clients: newLink(w)}}}
+		return []string{"--nats-listen=127.0.0.1:0"}
+	}
+	w.nats = newCluster(w, s.nodes)
+	return []string{"--nats-url=" + w.nats.url(), fmt.Sprintf("--stream-replicas=%d", s.nodes)}
 }
 
 // complete fills in what the scenario leaves open.
@@ -160,7 +183,7 @@ func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng
 func (w *world) settle(s scenario) {
 	w.Helper()
 	w.heal()
-	calls := w.sender.halt()
+	w.calls = append(w.sender.halt(), w.extra...)
 	begin := time.Now()
 	for _, b := range w.all {
 		b.drained(s.drain)
@@ -168,16 +191,18 @@ func (w *world) settle(s scenario) {
 	drained := time.Since(begin)
 	w.nats.whole()
 	found := evidence{
-		calls:   calls,
-		stream:  append(w.nats.messages(schemas.Stream), w.nats.messages(schemas.QuarantineStream)...),
-		claims:  claims{acstest.DemoResource, w.issuer.Name(), acstest.DemoAudience},
-		canary:  w.canary,
-		deadFor: s.deadFor,
+		calls:    w.calls,
+		stream:   append(w.nats.messages(schemas.Stream), w.nats.messages(schemas.QuarantineStream)...),
+		claims:   claims{acstest.DemoResource, w.issuer.Name(), acstest.DemoAudience},
+		canary:   w.canary,
+		deadFor:  s.deadFor,
+		unjudged: w.unjudged.counts(),
+		damaged:  w.damaged,
 	}
 	for _, b := range w.all {
 		found.aside = append(found.aside, b.aside()...)
 	}
-	w.Logf("%s; %d stored; drained in %v", tally(calls), len(found.stream), drained.Round(time.Millisecond))
+	w.Logf("%s; %d stored; drained in %v", tally(w.calls), len(found.stream), drained.Round(time.Millisecond))
 	for i, v := range judge(found) {
 		if i == maxShown {
 			w.Errorf("and more")

@@ -34,10 +34,10 @@ type target struct{ name, url string }
 // sender plays ACS: many calls at once, in each of them one callback after the
 // other, each sent until it is answered 200, and again with a new token.
 type sender struct {
-	t      testing.TB
-	tokens *purse
-	client *http.Client
-	due    chan struct{} // one for each callback that may begin
+	t       testing.TB
+	tokens  *purse
+	clients []*http.Client // of the calls in turn
+	due     chan struct{}  // one for each callback that may begin
 
 	mu      sync.Mutex
 	targets []target
@@ -56,17 +56,29 @@ type load struct {
 	calls int // under way at a time
 	rate  int // callbacks that begin in a second
 	mix   mix
+	// clients post the callbacks, each those of some calls. Nil means one over
+	// HTTP/1.1 with a connection for every call.
+	clients func(calls int) []*http.Client
+}
+
+// client returns one that holds so many connections, and takes every answer
+// as it is.
+func client(calls int) *http.Client {
+	return &http.Client{
+		Timeout:       answerWithin,
+		Transport:     &http.Transport{MaxIdleConnsPerHost: calls, MaxIdleConns: 2 * calls},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 }
 
 // newSender makes a sender that is not sending yet.
 func newSender(t testing.TB, tokens *purse, l load, seed uint64, canary string) *sender {
 	s := &sender{
 		t: t, tokens: tokens, due: make(chan struct{}), calls: make([][]*callback, l.calls),
-		client: &http.Client{
-			Timeout:       answerWithin,
-			Transport:     &http.Transport{MaxIdleConnsPerHost: l.calls, MaxIdleConns: 2 * l.calls},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		clients: []*http.Client{client(l.calls)},
+	}
+	if l.clients != nil {
+		s.clients = l.clients(l.calls)
 	}
 	s.rate.Store(int64(l.rate))
 	for n := range l.calls {
@@ -91,7 +103,7 @@ func (s *sender) run() {
 		stop()
 		abandon()
 		s.running.Wait()
-		s.client.CloseIdleConnections()
+		s.disconnect()
 	})
 	s.running.Go(func() { s.pace(beginning) })
 	s.running.Go(func() {
@@ -129,8 +141,14 @@ func (s *sender) halt() [][]*callback {
 	s.running.Wait()
 	timer.Stop()
 	s.abandon()
-	s.client.CloseIdleConnections()
+	s.disconnect()
 	return s.calls
+}
+
+func (s *sender) disconnect() {
+	for _, c := range s.clients {
+		c.CloseIdleConnections()
+	}
 }
 
 // call plays one call.
@@ -188,7 +206,7 @@ func (s *sender) attempt(c *callback, again bool) attempt {
 		return a
 	}
 	a.sent = time.Now()
-	response, err := s.client.Do(request)
+	response, err := s.clients[c.call%len(s.clients)].Do(request)
 	a.answered = time.Now()
 	if err != nil {
 		if outer, ok := errors.AsType[*url.Error](err); ok {

@@ -102,3 +102,19 @@ func (p *purse) forge() (token, error) {
 	text, err := p.issuer.Sign(spec)
 	return token{id, text}, err
 }
+
+// renew replaces every token by one of the present key.
+func (p *purse) renew(t testing.TB) {
+	t.Helper()
+	fresh := make([]token, purseSize)
+	for i := range fresh {
+		made, err := p.mint()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fresh[i] = made
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tokens = fresh
+}

@@ -3,6 +3,7 @@ package verify_test
 import (
 	"bytes"
 	"log/slog"
+	"net/http"
 	"regexp"
 	"strings"
 	"testing"
@@ -47,6 +48,39 @@ func TestUnknownKeyIsRefusedOnlyWhenCertain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Who asks again as soon as there is an answer learns that no such key is
+// published, also when a fetch takes its time.
+func TestUnknownKeyIsRefusedInTheEnd(t *testing.T) {
+	issuer := newIssuer(t)
+	synctest.Test(t, func(t *testing.T) {
+		c := config(issuer)
+		c.Transport = delayed{c.Transport}
+		v := start(t, c)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		token := sign(t, issuer, acstest.TokenSpec{Forge: acstest.ForgeUnknownKid, Lifetime: 10 * time.Minute})
+		began := time.Now()
+		for {
+			_, err := v.Verify(t.Context(), token)
+			if verdict(err) == string(verify.UnknownKey) {
+				return
+			}
+			if got := verdict(err); got != verify.KeysUnavailable || time.Since(began) > time.Minute {
+				t.Fatalf("got %s after %v, want %s within a minute", got, time.Since(began), verify.UnknownKey)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+}
+
+// delayed is a key server that is a tenth of a second away.
+type delayed struct{ http.RoundTripper }
+
+func (d delayed) RoundTrip(r *http.Request) (*http.Response, error) {
+	time.Sleep(100 * time.Millisecond)
+	return d.RoundTripper.RoundTrip(r)
 }
 
 // A fetch that was under way when the key was rotated may come back without

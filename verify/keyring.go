@@ -24,6 +24,10 @@ const (
 const (
 	maxWait    = 2 * time.Second
 	maxWaiters = 64
+	// usualFetch is left of maxWait when a fetch begins that a request waits
+	// for. Without it, who asks again and again would each time give up just
+	// before the answer.
+	usualFetch = 500 * time.Millisecond
 )
 
 // KeyStatus is the state of the keys.
@@ -134,7 +138,7 @@ func (k *keyring) await(ctx context.Context, kid string) (*keySet, error) {
 func (k *keyring) progress() (begun uint64, ended <-chan struct{}, soon bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	soon = k.fetching || time.Since(k.began) > cooldown-maxWait
+	soon = k.fetching || time.Since(k.began) > cooldown-maxWait+usualFetch
 	return k.begun, k.ended, soon
 }
 

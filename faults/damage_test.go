@@ -1,0 +1,155 @@
+package faults_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"testing"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// segmentRoom is what a segment of the journal takes.
+const segmentRoom = 64 << 20
+
+const (
+	// damages is how many records are damaged in a round.
+	damages = 20
+	// untouched are the newest records: a flipped bit in the batch that was
+	// written last cannot be told from a batch that was never finished.
+	untouched = 100
+)
+
+// TestJournalDamaged flips a bit in some of the records that the stream does
+// not have yet, while no bridge runs (F10). Those are set aside and counted,
+// and everything else is stored, in order.
+func TestJournalDamaged(t *testing.T) {
+	scenario{rounds: byForm(1, 5), fault: func(w *world, round int) {
+		w.nats.nodes[0].stop(os.Kill)
+		w.answers(500, recoversWithin)
+		w.bridge.kill()
+		w.flipBits()
+		w.bridge.start()
+		w.nats.nodes[0].start()
+		w.setsAside(damages)
+	}}.run(t)
+}
+
+// identity is how an event in the journal begins: its id and its source.
+var identity = regexp.MustCompile(`"id":"([^"]+)","source":"([^"]+)"`)
+
+// kept is an event's record in the journal.
+type kept struct {
+	file  string
+	at    int // of the id
+	msgID string
+}
+
+// records returns the records in the journal, each as often as it is there, in
+// order.
+func (b *bridge) records() (list []kept) {
+	b.t.Helper()
+	files, err := filepath.Glob(filepath.Join(b.dir, "journal", "*.wal"))
+	if err != nil || len(files) == 0 {
+		b.t.Fatalf("%s has no journal: %v", b.dir, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for _, at := range identity.FindAllSubmatchIndex(text, -1) {
+			e := schemas.Event{ID: string(text[at[2]:at[3]]), Source: string(text[at[4]:at[5]])}
+			list = append(list, kept{file, at[2], e.MsgID()})
+		}
+	}
+	return list
+}
+
+// flipBits damages records that the stream does not have, each in one bit.
+func (w *world) flipBits() {
+	w.Helper()
+	have := make(map[string]bool)
+	node := w.nats.nodes[0]
+	node.start()
+	for _, m := range w.nats.messages(schemas.Stream) {
+		have[m.get(schemas.HeaderMsgID)] = true
+	}
+	node.stop(os.Kill)
+	list := w.bridge.records()
+	times := make(map[string]int)
+	for _, k := range list {
+		times[k.msgID]++
+	}
+	list = slices.DeleteFunc(list[:max(len(list)-untouched, 0)], func(k kept) bool {
+		return have[k.msgID] || times[k.msgID] > 1 || w.damaged[k.msgID] > 0
+	})
+	if len(list) < 2*damages {
+		w.Fatalf("only %d records are there to be damaged", len(list))
+	}
+	for _, n := range w.rng.Perm(len(list))[:damages] {
+		k := list[n]
+		w.damaged[k.msgID]++
+		// From the headers in front of the event into its data.
+		if err := flip(k.file, int64(k.at-200+w.rng.IntN(300)), byte(1)<<w.rng.IntN(8)); err != nil {
+			w.Fatal(err)
+		}
+	}
+}
+
+// flip changes bits of one byte of a file.
+func flip(name string, at int64, bits byte) error {
+	file, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	var b [1]byte
+	if _, err := file.ReadAt(b[:], at); err != nil {
+		return err
+	}
+	b[0] ^= bits
+	_, err = file.WriteAt(b[:], at)
+	return err
+}
+
+// setsAside waits until the bridge counts so many damaged records.
+func (w *world) setsAside(damaged int) {
+	w.Helper()
+	until(w, aroundWithin, fmt.Sprintf("%d records are set aside", damaged), func() bool {
+		return w.bridge.metrics()[`acsbridge_dead_letters_total{reason="corrupt"}`] >= float64(damaged)
+	})
+}
+
+// TestJournalCut cuts the end off a segment of the journal that is full, while
+// no bridge runs (F10). The end has the index of the whole segment, so all that
+// it held is set aside and counted.
+func TestJournalCut(t *testing.T) {
+	if *form != "long" {
+		t.Skip("fills segments of the journal: run with -form=long")
+	}
+	scenario{load: load{rate: 400, mix: bulky}, fault: func(w *world, _ int) {
+		w.nats.nodes[0].stop(os.Kill)
+		var files []string
+		until(w, recoversWithin*3, "the journal has three segments", func() (ok bool) {
+			files, _ = filepath.Glob(filepath.Join(w.bridge.dir, "journal", "*.wal"))
+			return len(files) > 2
+		})
+		w.bridge.kill()
+		held := 0
+		for _, k := range w.bridge.records() {
+			if k.file == files[1] {
+				w.damaged[k.msgID]++
+				held++
+			}
+		}
+		if err := os.Truncate(files[1], segmentRoom/2); err != nil {
+			w.Fatal(err)
+		}
+		w.bridge.start()
+		w.nats.nodes[0].start()
+		w.setsAside(held)
+	}}.run(t)
+}

@@ -1,0 +1,219 @@
+package faults_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// repeats is how often one callback is sent.
+const repeats = 100
+
+// TestRepeated sends the same callbacks a hundred times, each time with a new
+// token, while the bridge is killed and the stream changes its leader (F14).
+func TestRepeated(t *testing.T) {
+	scenario{nodes: byForm(1, 3), load: load{rate: 200}, rounds: byForm(1, 3), fault: func(w *world, round int) {
+		calls := w.writes(10, round)
+		for n := range repeats {
+			switch {
+			case n == repeats/4:
+				w.bridge.kill()
+				w.bridge.start()
+			case len(w.nats.nodes) == 1:
+			case n == repeats/2:
+				w.stepDown()
+			case n == repeats*3/4:
+				leader, _ := w.nats.leader()
+				leader.stop(os.Kill)
+				defer w.nats.whole()
+				defer leader.start()
+			}
+			for _, call := range calls {
+				w.sender.deliver(w.Context(), call[0])
+			}
+		}
+	}}.run(t)
+}
+
+// writes makes a callback of each of n calls that the sender does not have.
+func (w *world) writes(n, round int) (calls [][]*callback) {
+	good := usual
+	good.forged, good.astray = 0, 0
+	for i := range n {
+		a := newAuthor(w.rng.Uint64(), len(w.sender.authors)+round*n+i, good, w.canary)
+		calls = append(calls, []*callback{a.next()})
+	}
+	w.extra = append(w.extra, calls...)
+	return calls
+}
+
+// stepDown makes the stream's leader give up.
+func (w *world) stepDown() {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.Context(), natsStarts)
+	defer cancel()
+	nc := w.nats.connect().Conn()
+	if _, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+schemas.Stream, nil); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// TestTogether lets eight senders at a time send the events of one call, each
+// in the order that it pleases (F16).
+func TestTogether(t *testing.T) {
+	crowd := usual
+	crowd.together = 8
+	scenario{load: load{mix: crowd}, rounds: byForm(2, 10), fault: func(w *world, round int) {
+		if round%2 == 1 {
+			w.nats.nodes[0].clients.reset()
+		}
+		w.answers(500, recoversWithin)
+	}}.run(t)
+}
+
+// TestOneIdTwoContents sends events under ids that the stream has already (F15).
+// It keeps the first of each, and the second goes to quarantine.
+func TestOneIdTwoContents(t *testing.T) {
+	for name, between := range map[string]func(w *world, second func()){
+		"at once": func(_ *world, second func()) { second() },
+		"in an outage that outlasts the duplicate window": func(w *world, second func()) {
+			node := w.nats.nodes[0]
+			node.clients.lead("")
+			node.clients.reset()
+			second()
+			w.pause(2 * shortWindow)
+			node.clients.lead(node.address)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			needForm(t)
+			if *form == "short" && name != "at once" {
+				t.Skip("waits for the duplicate window: run with -form=long")
+			}
+			s := scenario{prepare: func(w *world) { w.createStream(jetstream.StreamConfig{Duplicates: shortWindow}) }}
+			w := s.arrange(t)
+			calls := w.writes(20, 0)
+			var first, second []event
+			for _, call := range calls {
+				w.sender.deliver(t.Context(), call[0])
+				first = append(first, call[0].events...)
+			}
+			w.bridge.drained(drainsWithin)
+			between(w, func() {
+				for _, call := range calls {
+					for i, e := range call[0].events {
+						e.payload = bytes.Replace(e.payload, []byte(`"mark":""`), []byte(`"mark":"another"`), 1)
+						second = append(second, e)
+						call[0].events[i] = e
+					}
+					if status := w.post(w.sender.tokens.take().text, "application/json", call[0].body()); status != http.StatusOK {
+						t.Errorf("an event under an id that was there before is answered %d", status)
+					}
+				}
+			})
+			w.bridge.drained(drainsWithin)
+			holds(t, w.nats.messages(schemas.Stream), first)
+			holds(t, w.nats.messages(schemas.QuarantineStream), second)
+			if got := w.bridge.metrics()["acsbridge_conflicts_total"]; got != float64(len(second)) {
+				t.Errorf("the bridge counts %v conflicts, want %d", got, len(second))
+			}
+		})
+	}
+}
+
+// holds checks that a stream has the very bytes of the events, in any order.
+func holds(t *testing.T, stream []*message, events []event) {
+	t.Helper()
+	want := make(map[string]int)
+	for _, e := range events {
+		want[string(e.payload)]++
+	}
+	for _, m := range stream {
+		if want[string(m.data)]--; want[string(m.data)] < 0 {
+			t.Errorf("%s %d holds what it should not: %s", m.stream, m.sequence, m.data)
+		}
+	}
+	if len(stream) != len(events) {
+		t.Errorf("a stream holds %d messages, want %d", len(stream), len(events))
+	}
+}
+
+// TestTokenReused sends one token with two bodies (F15): with report both are
+// stored, with refuse the first alone, and both count it.
+func TestTokenReused(t *testing.T) {
+	for policy, want := range map[string]int{"report": http.StatusOK, "refuse": http.StatusUnauthorized} {
+		t.Run(policy, func(t *testing.T) {
+			needForm(t)
+			s := scenario{args: []string{"--token-reuse=" + policy}}
+			w := s.arrange(t)
+			calls := w.writes(2, 0)
+			first, second := calls[0][0], calls[1][0]
+			text, err := w.issuer.Sign(acstest.TokenSpec{Audience: acstest.DemoAudience})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, post := range []struct {
+				body []byte
+				want int
+			}{{first.body(), http.StatusOK}, {second.body(), want}, {first.body(), http.StatusOK}} {
+				if got := w.post(text, "application/json", post.body); got != post.want {
+					t.Errorf("answered %d, want %d", got, post.want)
+				}
+			}
+			if reused := w.bridge.metrics()["acsbridge_token_reused_total"]; reused != 1 {
+				t.Errorf("the bridge counts %v reused tokens, want 1", reused)
+			}
+			w.bridge.drained(drainsWithin)
+			stored := len(first.events)
+			if want == http.StatusOK {
+				stored += len(second.events)
+			}
+			if got := len(w.nats.messages(schemas.Stream)); got != stored {
+				t.Errorf("the stream holds %d events, want %d", got, stored)
+			}
+		})
+	}
+}
+
+// TestDeadConsumer leaves one consumer without anybody who reads it, and lets
+// another take a message and never acknowledge (F17). What consumers do is
+// between them and the stream.
+func TestDeadConsumer(t *testing.T) {
+	scenario{rounds: byForm(1, 3), fault: func(w *world, round int) {
+		js := w.nats.connect()
+		for _, name := range []string{"dead", "slow"} {
+			consumer, err := js.CreateOrUpdateConsumer(w.Context(), schemas.Stream, jetstream.ConsumerConfig{
+				Durable: fmt.Sprintf("%s-%d", name, round), AckWait: time.Second, MaxAckPending: 1000,
+			})
+			if err != nil {
+				w.Fatal(err)
+			}
+			if name == "dead" {
+				continue
+			}
+			taken, err := consumer.Messages(jetstream.PullMaxMessages(500))
+			if err != nil {
+				w.Fatal(err)
+			}
+			defer taken.Stop()
+			if _, err := taken.Next(); err != nil {
+				w.Fatal(err)
+			}
+		}
+		away := w.unavailable()
+		w.pause(byForm(2*time.Second, 30*time.Second))
+		w.forwards(time.Second)
+		if got := w.unavailable(); got != away {
+			w.Errorf("%v callbacks were answered 503 because of a consumer", got-away)
+		}
+	}}.run(t)
+}
