@@ -22,6 +22,11 @@ var (
 	errIncomplete = errors.New("body ended early")
 	errBusy       = errors.New("too many callbacks under way")
 	errDraining   = errors.New("shutting down")
+
+	errSource         = errors.New("the sender's address is in no source range")
+	errCallbackKey    = errors.New("the callback URL has no good key")
+	errRefusedClient  = errors.New("too many tokens of this client were refused")
+	errQuarantineRate = errors.New("too many malformed callbacks of this resource")
 )
 
 // retryAfter is what 503 asks of the sender, in seconds. ACS's own schedule is
@@ -46,6 +51,14 @@ func statusOf(err error) (code int, reason string) {
 		return http.StatusUnauthorized, string(refused.Reason)
 	case errors.As(err, &bad):
 		return http.StatusBadRequest, string(bad.reason)
+	case errors.Is(err, errSource):
+		return http.StatusForbidden, reasonSource
+	case errors.Is(err, errCallbackKey):
+		return http.StatusUnauthorized, reasonCallbackKey
+	case errors.Is(err, errRefusedClient):
+		return http.StatusServiceUnavailable, reasonRefusedClient
+	case errors.Is(err, errQuarantineRate):
+		return http.StatusServiceUnavailable, reasonQuarantineRate
 	case errors.Is(err, errNotFound):
 		return http.StatusNotFound, "not_found"
 	case errors.Is(err, errMethod):
@@ -59,7 +72,7 @@ func statusOf(err error) (code int, reason string) {
 	case errors.Is(err, publish.ErrUnavailable):
 		return http.StatusServiceUnavailable, "not_durable"
 	case errors.Is(err, errBusy):
-		return http.StatusServiceUnavailable, "busy"
+		return http.StatusServiceUnavailable, reasonBusy
 	case errors.Is(err, errDraining):
 		return http.StatusServiceUnavailable, "draining"
 	case errors.Is(err, errIncomplete), errors.Is(err, context.Canceled):
@@ -74,6 +87,9 @@ func (c *callback) answer(err error) {
 	c.write(code)
 	took := time.Since(c.received)
 	c.handler.metrics.answer(c.route, code, took)
+	if turnsAway(reason) {
+		c.handler.metrics.turnedAway.WithLabelValues(reason).Inc()
+	}
 	c.log(err, code, reason, took)
 }
 
@@ -90,8 +106,8 @@ func (c *callback) write(code int) {
 	}
 	// What follows a refused request, or one framed by Transfer-Encoding, may
 	// be something that a proxy took for its body. HTTP/2 has no such doubt.
-	if c.r.ProtoMajor == 1 && (code != http.StatusOK || len(c.r.TransferEncoding) > 0) {
-		header.Set("Connection", "close")
+	if c.r.ProtoMajor == 1 && (code != http.StatusOK || len(c.r.TransferEncoding) > 0) || c.hangUp {
+		header.Set("Connection", "close") // over HTTP/2: GOAWAY
 	}
 	c.w.WriteHeader(code)
 }
@@ -100,7 +116,7 @@ func (c *callback) write(code int) {
 // sender's faults are for debugging; ours are errors.
 func (c *callback) log(err error, code int, reason string, took time.Duration) {
 	logger, level, held := c.handler.config.Logger, slog.LevelDebug, 0
-	ours := code >= 500 && reason != "draining" && reason != "incomplete"
+	ours := code >= 500 && reason != "draining" && reason != "incomplete" && reason != reasonRefusedClient
 	if ours {
 		level = slog.LevelError
 		var ok bool

@@ -4,19 +4,22 @@
 // The order of the steps is the promise that nobody without a good token gets
 // a body read or a byte of detail:
 //
-//	method and path → token → media type and encoding → bounded body →
-//	decode → publish → answer
+//	source range → method and path → refused clients → callback key → token →
+//	media type and encoding → bounded body → decode → publish → answer
 //
 // Answers, all without a body:
 //
 //	durable, or a duplicate                   200
 //	not JSON, no CloudEvents                  400, and the callback is quarantined
-//	no good token                             401
+//	no good token, no callback key            401
+//	outside the source ranges                 403
 //	path, method                              404, 405
 //	body too large                            413
 //	media type, content encoding              415
 //	no verdict possible, not durable,
-//	too many requests under way, draining     503 with Retry-After
+//	too many requests under way, draining,
+//	too many refusals of the client,
+//	too much for the quarantine               503 with Retry-After
 //
 // 401 and 400 are final for the sender, so they are given only when no other
 // try could succeed. Everything that is our fault is 503, never 429, on which

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,9 @@ import (
 const (
 	DefaultPath        = "/callbacks"
 	DefaultMaxInFlight = 512 // × MaxBody = 128 MiB at most
+	// DefaultMaxConnections is ample for what ACS does and takes some 60 MiB
+	// with TLS when all are used.
+	DefaultMaxConnections = 2048
 )
 
 // Verifier judges tokens. [verify.Verifier] is one.
@@ -48,6 +52,18 @@ type Config struct {
 	// MaxInFlight bounds the verified callbacks under way; others get 503.
 	// Zero means 512. Each holds at most MaxBody bytes.
 	MaxInFlight int
+	// MaxConnections bounds the connections of [Handler.Bound]. Zero means 2048.
+	MaxConnections int
+
+	// CallbackKeys are the secrets of which the callback URL must have one in
+	// its query, as [KeyParameter]. None means that none is asked for.
+	CallbackKeys []CallbackKey
+	// SourceRanges are the networks that callbacks may come from. None means
+	// all.
+	SourceRanges []netip.Prefix
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For is
+	// believed. None means that the peer is the client.
+	TrustedProxies []netip.Prefix
 
 	Logger     *slog.Logger          // nil means silence
 	Registerer prometheus.Registerer // nil means no metrics
@@ -59,8 +75,14 @@ type Handler struct {
 	metrics  *metrics
 	quiet    quiet // for errors of ours, which come in floods
 	patience patience
+	sources  sources
+	keys     callbackKeys
+	refusals refusals
 	inFlight atomic.Int64
 	draining atomic.Bool
+
+	quarantine  quarantineBuckets
+	connections atomic.Int64
 }
 
 // New returns a handler.
@@ -77,10 +99,20 @@ func New(config Config) (*Handler, error) {
 	if config.MaxInFlight == 0 {
 		config.MaxInFlight = DefaultMaxInFlight
 	}
+	if config.MaxConnections == 0 {
+		config.MaxConnections = DefaultMaxConnections
+	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &Handler{config: config, metrics: newMetrics()}
+	keys, err := newCallbackKeys(config.CallbackKeys)
+	if err != nil {
+		return nil, err
+	}
+	h := &Handler{
+		config: config, metrics: newMetrics(), keys: keys,
+		sources: sources{ranges: config.SourceRanges, proxies: config.TrustedProxies},
+	}
 	h.metrics.register(config.Registerer, h)
 	return h, nil
 }
@@ -103,14 +135,19 @@ type callback struct {
 	r        *http.Request
 	received time.Time
 	route    string
+	query    string // without the callback key
 	resource string // known once the token is verified
 	events   int
 	answered bool
+	hangUp   bool // the connection is closed, also one of HTTP/2
 }
 
 // handle takes the steps of the package comment. Its error decides the answer.
 func (c *callback) handle() error {
 	h, r := c.handler, c.r
+	if !h.sources.allow(r) {
+		return c.away(errSource)
+	}
 	below, err := h.route(r)
 	if err != nil {
 		return err
@@ -122,7 +159,7 @@ func (c *callback) handle() error {
 	if h.draining.Load() {
 		return errDraining
 	}
-	claims, err := h.config.Verifier.VerifyBearer(r.Context(), r.Header["Authorization"])
+	claims, err := c.authenticate()
 	if err != nil {
 		return err
 	}
@@ -147,6 +184,37 @@ func (c *callback) handle() error {
 	return c.publish(claims, below, contentType, body)
 }
 
+// authenticate returns the claims of the request's token. A client of whose
+// tokens too many were refused is not listened to, and nobody without the key of
+// the callback URL is.
+func (c *callback) authenticate() (*verify.Claims, error) {
+	h := c.handler
+	if h.refusals.held.Load() > 0 && h.refusals.exhausted(h.sources.client(c.r), c.received) {
+		return nil, c.away(errRefusedClient)
+	}
+	var values []string
+	c.query, values = splitKeys(c.r.URL.RawQuery)
+	key, ok := h.keys.find(values)
+	if !ok {
+		return nil, errCallbackKey
+	}
+	if key != "" {
+		h.metrics.callbackKeys.WithLabelValues(key).Inc()
+	}
+	claims, err := h.config.Verifier.VerifyBearer(c.r.Context(), c.r.Header["Authorization"])
+	if err != nil && chargeable(err) {
+		h.refusals.charge(h.sources.client(c.r), c.received)
+	}
+	return claims, err
+}
+
+// away has the connection closed as well. Behind a trusted proxy it may be one
+// of HTTP/2 that carries the callbacks of others, so there it stays open.
+func (c *callback) away(err error) error {
+	c.hangUp = len(c.handler.sources.proxies) == 0
+	return err
+}
+
 // publish decodes the body and makes its events durable, or keeps the whole
 // callback in quarantine.
 func (c *callback) publish(claims *verify.Claims, below, contentType string, body []byte) error {
@@ -157,13 +225,16 @@ func (c *callback) publish(claims *verify.Claims, below, contentType string, bod
 	}
 	delivery := &publish.Delivery{
 		ID: id, ReceivedAt: c.received,
-		Path: below, Query: c.r.URL.RawQuery,
+		Path: below, Query: c.query,
 		Traceparent: traceparent(c.r.Header),
 	}
 	events, err := decodeRequest(c.r.Header, contentType, body)
 	var bad *malformedError
 	if errors.As(err, &bad) {
 		c.handler.metrics.malformed.WithLabelValues(string(bad.reason)).Inc()
+		if !c.handler.quarantine.allow(c.resource, len(body), c.received) {
+			return errQuarantineRate
+		}
 		// 400 is final: it is given only once the callback is kept.
 		if err := c.handler.config.Publisher.Quarantine(ctx, claims, delivery, string(bad.reason), contentType, body); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,12 +14,30 @@ const (
 	routeOther     = "other"
 )
 
+// Reasons of [turnsAway]: a closed set, used as a metric label.
+const (
+	reasonSource         = "source_range"
+	reasonCallbackKey    = "callback_key"
+	reasonRefusedClient  = "refused_client"
+	reasonBusy           = "busy"
+	reasonQuarantineRate = "quarantine_rate"
+)
+
+var turnAwayReasons = []string{reasonSource, reasonCallbackKey, reasonRefusedClient, reasonBusy, reasonQuarantineRate}
+
+// turnsAway reports whether a reason is a limit of the edge and no verdict about
+// token, body or storage.
+func turnsAway(reason string) bool { return slices.Contains(turnAwayReasons, reason) }
+
 // metrics of the ingest room. Labels come from closed sets.
 type metrics struct {
 	requests  *prometheus.CounterVec   // route, code
 	duration  *prometheus.HistogramVec // code
 	malformed *prometheus.CounterVec   // reason
 	panics    prometheus.Counter
+
+	turnedAway   *prometheus.CounterVec // reason
+	callbackKeys *prometheus.CounterVec // key
 }
 
 func newMetrics() *metrics {
@@ -40,6 +59,14 @@ func newMetrics() *metrics {
 			Name: "acsbridge_panics_total",
 			Help: "Faults of the bridge itself, answered 500.",
 		}),
+		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "acsbridge_turned_away_total",
+			Help: "Requests turned away by a limit of the edge, by reason.",
+		}, []string{"reason"}),
+		callbackKeys: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "acsbridge_callback_key_total",
+			Help: "Requests that came with a good callback key, by its name.",
+		}, []string{"key"}),
 	}
 }
 
@@ -50,7 +77,17 @@ func (m *metrics) register(reg prometheus.Registerer, h *Handler) {
 	for _, reason := range Reasons() {
 		m.malformed.WithLabelValues(string(reason)) // all are visible from the start
 	}
-	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics,
+	for _, reason := range turnAwayReasons {
+		m.turnedAway.WithLabelValues(reason)
+	}
+	for _, key := range h.config.CallbackKeys {
+		m.callbackKeys.WithLabelValues(key.Name)
+	}
+	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics, m.turnedAway, m.callbackKeys,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "acsbridge_connections",
+			Help: "Connections for callbacks that are open.",
+		}, func() float64 { return float64(h.connections.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "acsbridge_inflight",
 			Help: "Verified callbacks under way.",

@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -110,6 +112,14 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if settings["max-in-flight"] == "none" {
 		config.MaxInFlight = -1
 	}
+	for name, list := range map[string]*[]netip.Prefix{"source-range": &config.SourceRanges, "trusted-proxy": &config.TrustedProxies} {
+		if settings[name] != "" {
+			*list = ranges(t, settings[name])
+		}
+	}
+	if secret := settings["callback-key"]; secret != "" {
+		config.CallbackKeys = []ingest.CallbackKey{{Name: "story", Secret: secret}}
+	}
 	handler, err := ingest.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -154,7 +164,7 @@ func (s *story) serve(handler http.Handler, keys func(context.Context), link *pu
 
 // settings reads the story's "settings" section: lines of "name value".
 func settings(t *testing.T, archive *txtar.Archive) map[string]string {
-	known := []string{"nats", "journal", "keys", "max-in-flight", "draining", "token-reuse", "hang-up"}
+	known := []string{"nats", "journal", "keys", "max-in-flight", "draining", "token-reuse", "hang-up", "source-range", "trusted-proxy", "callback-key"}
 	m := make(map[string]string)
 	for _, f := range archive.Files {
 		if f.Name != "settings" {
@@ -183,6 +193,8 @@ func (s *story) run(archive *txtar.Archive) {
 			s.body = bytes.TrimSuffix(f.Data, []byte("\n"))
 		case "response":
 			s.exchange(string(f.Data))
+		case "again":
+			s.again(strings.TrimSpace(string(f.Data)))
 		case "reason":
 			if got, want := s.reasons.last(), strings.TrimSpace(string(f.Data)); got != want {
 				s.t.Errorf("reason: got %q, want %q", got, want)
@@ -245,6 +257,23 @@ func (s *story) exchange(want string) {
 	s.checkEveryAnswer(got)
 }
 
+// again sends the request so many times more.
+func (s *story) again(times string) {
+	n, err := strconv.Atoi(times)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for range n {
+		conn, err := net.Dial("tcp", s.address)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		_, _ = conn.Write(s.wire())
+		_, _ = io.Copy(io.Discard, conn) // a refusal closes the connection
+		conn.Close()
+	}
+}
+
 // checkEveryAnswer holds what is true of all answers.
 func (s *story) checkEveryAnswer(r *http.Response) {
 	if body, err := io.ReadAll(r.Body); err != nil || len(body) != 0 {
@@ -288,53 +317,6 @@ func (s *story) wire() []byte {
 		lines = append(lines, fmt.Sprintf("Content-Length: %d", len(body)))
 	}
 	return append([]byte(strings.Join(lines, "\r\n")+"\r\n\r\n"), body...)
-}
-
-// token makes the token that a directive describes: "token", then options like
-// aud=other, lifetime=-10m, iss=…, forge=signature|key|unknown-kid|none|hmac,
-// claim.NAME=VALUE, header.NAME=VALUE.
-func (s *story) token(directive string) string {
-	if t, ok := s.tokens[directive]; ok {
-		return t
-	}
-	spec := acstest.TokenSpec{Audience: audience, Claims: map[string]any{}, Header: map[string]any{}}
-	for _, option := range strings.Fields(directive)[1:] {
-		name, value, _ := strings.Cut(option, "=")
-		switch {
-		case name == "n": // only tells two good tokens apart
-		case name == "aud":
-			spec.Audience = value
-		case name == "iss":
-			spec.Issuer = value
-		case name == "lifetime":
-			d, err := time.ParseDuration(value)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			spec.Lifetime = d
-		case name == "nbf":
-			d, err := time.ParseDuration(value)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			spec.Claims["nbf"] = time.Now().Add(d).Unix()
-		case name == "forge":
-			spec.Forge = map[string]acstest.Forgery{
-				"signature": acstest.ForgeSignature, "key": acstest.ForgeKey,
-				"unknown-kid": acstest.ForgeUnknownKid, "none": acstest.ForgeAlgNone, "hmac": acstest.ForgeHMAC,
-			}[value]
-		case strings.HasPrefix(name, "header."):
-			spec.Header[strings.TrimPrefix(name, "header.")] = value
-		default:
-			s.t.Fatalf("token option %q is unknown", option)
-		}
-	}
-	token, err := s.issuer.Sign(spec)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.tokens[directive] = token
-	return token
 }
 
 // drain waits until the streams have everything that was answered.

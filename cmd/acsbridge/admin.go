@@ -8,21 +8,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// adminHandler serves the operator: probes and metrics.
-func (b *bridge) adminHandler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
-	mux.HandleFunc("GET /readyz", b.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(b.registry, promhttp.HandlerOpts{}))
-	return mux
-}
-
 // readyz answers 200 when callbacks can be verified and made durable, and says
-// what is missing otherwise. One line a part: its name, its state.
-func (b *bridge) readyz(w http.ResponseWriter, _ *http.Request) {
+// what is missing otherwise. One line a part: its name, its state. Details are
+// for operators; a load balancer needs none.
+func (b *bridge) readyz(w http.ResponseWriter, details bool) {
 	var text strings.Builder
 	ready := true
 	for _, part := range []func() (name, state string, ok bool){b.readyProcess, b.readyKeys, b.readyStorage} {
@@ -31,9 +22,12 @@ func (b *bridge) readyz(w http.ResponseWriter, _ *http.Request) {
 		if !ok {
 			mark, ready = "missing", false
 		}
-		fmt.Fprintf(&text, "%-8s %-8s %s\n", name, mark, state)
+		if !details {
+			state = ""
+		}
+		fmt.Fprintln(&text, strings.TrimRight(fmt.Sprintf("%-8s %-8s %s", name, mark, state), " "))
 	}
-	if name, state := b.stateOfNATS(); state != "" {
+	if name, state := b.stateOfNATS(); state != "" && details {
 		fmt.Fprintf(&text, "%-8s %-8s %s\n", name, "note", state)
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

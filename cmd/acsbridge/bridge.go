@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/net/netutil"
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/publish"
@@ -35,6 +36,7 @@ type bridge struct {
 	publisher        *publish.Publisher
 	verifier         *verify.Verifier
 	handler          *ingest.Handler
+	certificate      *ingest.Certificate // nil for plain HTTP
 	registry         *prometheus.Registry
 	stopping         atomic.Bool
 }
@@ -45,7 +47,7 @@ func newBridge(s *settings, logger *slog.Logger) (*bridge, error) {
 	b := &bridge{settings: s, logger: logger, registry: prometheus.NewRegistry()}
 	b.registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
-	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifier, b.makeHandler}
+	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifier, b.makeHandler, b.openCertificate}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, b.close())
@@ -133,19 +135,34 @@ func (b *bridge) makeVerifier() (err error) {
 func (b *bridge) makeHandler() (err error) {
 	b.handler, err = ingest.New(ingest.Config{
 		Path: b.settings.CallbackPath, Verifier: b.verifier, Publisher: b.publisher,
-		MaxInFlight: b.settings.MaxInFlight.N, Logger: b.logger, Registerer: b.registry,
+		MaxInFlight: b.settings.MaxInFlight.N, MaxConnections: b.settings.MaxConnections.N,
+		CallbackKeys: b.settings.callbackKeys,
+		SourceRanges: b.settings.sourceRanges, TrustedProxies: b.settings.trustedProxies,
+		Logger: b.logger, Registerer: b.registry,
 	})
 	return err
 }
 
-// run serves until ctx ends, then stops from the first room to the last.
-func (b *bridge) run(ctx context.Context) error {
-	tlsConfig, err := b.tls()
+// openCertificate reads the certificate for callbacks over TLS.
+func (b *bridge) openCertificate() (err error) {
+	if b.settings.TLSCert == "" {
+		return nil
+	}
+	b.certificate, err = ingest.OpenCertificate(b.settings.TLSCert, b.settings.TLSKey, b.logger, b.registry)
 	if err != nil {
-		return errors.Join(err, b.close())
+		return fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	return nil
+}
+
+// run serves until ctx ends, then stops from the first room to the last.
+func (b *bridge) run(ctx context.Context) (err error) {
+	var tlsConfig *tls.Config
+	if b.certificate != nil {
+		tlsConfig = b.certificate.TLS()
 	}
 	server := ingest.NewServer(b.handler, tlsConfig, b.logger)
-	admin := &http.Server{Handler: b.adminHandler(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	admin := b.adminServer()
 
 	// The rooms outlive ctx: what has been accepted is still finished.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
@@ -153,8 +170,8 @@ func (b *bridge) run(ctx context.Context) error {
 	rooms.Go(func() { _ = b.verifier.Run(work) })
 	rooms.Go(func() { b.publisher.Run(work) })
 	failed := make(chan error, 2)
-	go func() { failed <- serve(server, b.callbacks, tlsConfig != nil) }()
-	go func() { failed <- serve(admin, b.admin, false) }()
+	go func() { failed <- serve(server, b.handler.Bound(b.callbacks), tlsConfig != nil) }()
+	go func() { failed <- serve(admin, netutil.LimitListener(b.admin, maxAdminConnections), false) }()
 	b.logger.Info("acsbridge is running", "callbacks", b.callbackURL(), "admin", "http://"+b.admin.Addr().String(), "nats", b.natsURL(), "journal", b.settings.Journal, "data", b.settings.DataDir)
 
 	select {
@@ -223,18 +240,6 @@ func (b *bridge) close() error {
 		errs = append(errs, b.nats.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// tls returns the configuration for callbacks over TLS, nil for plain HTTP.
-func (b *bridge) tls() (*tls.Config, error) {
-	if b.settings.TLSCert == "" {
-		return nil, nil
-	}
-	cert, err := tls.LoadX509KeyPair(b.settings.TLSCert, b.settings.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
 }
 
 // callbackURL is where callbacks go, as seen from this machine.

@@ -28,15 +28,16 @@ const (
 
 // demoCmd is serve with an embedded NATS and a simulated ACS, on loopback.
 type demoCmd struct {
-	Calls       int     `help:"End after so many calls, with a summary. 0 means at Ctrl-C." placeholder:"N"`
-	Rate        float64 `help:"Calls that start in a second." default:"2" placeholder:"N"`
-	Speed       float64 `help:"Divide the pauses between the events of a call." default:"4" placeholder:"FACTOR"`
-	Listen      string  `help:"Address for callbacks. A taken port is replaced by a free one, here as below." default:"127.0.0.1:8080" placeholder:"ADDR"`
-	AdminListen string  `help:"Address for /livez, /readyz and /metrics." default:"${admin}" placeholder:"ADDR"`
-	NatsListen  string  `help:"Address of the embedded NATS server." default:"${natsListen}" placeholder:"ADDR"`
-	IssuerAddr  string  `name:"issuer-listen" help:"Address of the simulated key server." default:"127.0.0.1:8081" placeholder:"ADDR"`
-	DataDir     string  `help:"Directory to keep. None means a temporary one that is removed at the end." placeholder:"DIR"`
-	Quiet       bool    `help:"Print only the summary, not every event."`
+	Calls           int     `help:"End after so many calls, with a summary. 0 means at Ctrl-C." placeholder:"N"`
+	Rate            float64 `help:"Calls that start in a second." default:"2" placeholder:"N"`
+	Speed           float64 `help:"Divide the pauses between the events of a call." default:"4" placeholder:"FACTOR"`
+	Listen          string  `help:"Address for callbacks. A taken port is replaced by a free one, here as below." default:"127.0.0.1:8080" placeholder:"ADDR"`
+	AdminListen     string  `help:"Address for /livez, /readyz and /metrics." default:"${admin}" placeholder:"ADDR"`
+	NatsListen      string  `help:"Address of the embedded NATS server." default:"${natsListen}" placeholder:"ADDR"`
+	IssuerAddr      string  `name:"issuer-listen" help:"Address of the simulated key server." default:"127.0.0.1:8081" placeholder:"ADDR"`
+	CallbackKeyFile string  `help:"File with a callback key that the bridge asks for and the simulated ACS knows." placeholder:"FILE"`
+	DataDir         string  `help:"Directory to keep. None means a temporary one that is removed at the end." placeholder:"DIR"`
+	Quiet           bool    `help:"Print only the summary, not every event."`
 }
 
 // Help is the text between the summary and the flags of demo --help.
@@ -126,15 +127,18 @@ func (d *demo) build() error {
 	if err != nil {
 		return err
 	}
-	_, err = parser.Parse([]string{
+	args := []string{
 		"--listen=" + d.free("callbacks", d.Listen),
 		"--admin-listen=" + d.free("admin", d.AdminListen),
 		"--nats-listen=" + d.free("NATS", d.NatsListen),
 		"--resource=" + acstest.DemoResource + "=" + acstest.DemoAudience,
 		"--issuer=" + d.issuer.Name(), "--oidc-config-url=" + d.issuer.MetadataURL(),
 		"--data-dir=" + d.dir, "--log-level=warn",
-	})
-	if err != nil {
+	}
+	if d.CallbackKeyFile != "" {
+		args = append(args, "--callback-key=demo="+d.CallbackKeyFile)
+	}
+	if _, err = parser.Parse(args); err != nil {
 		return err
 	}
 	d.bridge, err = newBridge(&c.settings, newLogger(&c.settings, d.std.err))
@@ -171,8 +175,12 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	defer reader.stop()
+	target, err := withCallbackKey(d.bridge.callbackURL(), d.CallbackKeyFile)
+	if err != nil {
+		return err
+	}
 	caller, err := acstest.NewCaller(acstest.CallerOptions{
-		Target: d.bridge.callbackURL(), Signer: d.issuer, KeepIDs: d.Calls > 0,
+		Target: target, Signer: d.issuer, KeepIDs: d.Calls > 0,
 		Observe: d.observe,
 	})
 	if err != nil {
@@ -237,11 +245,11 @@ keys at %s, NATS at %s, metrics at http://%s/metrics
 
 Try in another terminal:
   nats --server %s stream view ACS
-  %s trigger CallConnected --target %s --issuer %s --key %s
+  %s trigger CallConnected --target %s --issuer %s --key %s%s
   curl -s http://%s/readyz
 
 `, d.bridge.callbackURL(), d.issuer.Name(), nats, d.bridge.admin.Addr(), nats,
-		thisCommand(), d.bridge.callbackURL(), d.issuer.Name(), d.key, d.bridge.admin.Addr())
+		thisCommand(), d.bridge.callbackURL(), d.issuer.Name(), d.key, callbackKeyFlag(d.CallbackKeyFile), d.bridge.admin.Addr())
 }
 
 // thisCommand is how the person who started the demo calls acsbridge.

@@ -24,7 +24,8 @@ const (
 // healthCmd asks a bridge's admin listener whether it is ready. It is the
 // health check of containers, whose image has neither shell nor curl.
 type healthCmd struct {
-	Admin string `help:"Admin listener of the bridge, as host:port or URL." default:"${admin}" env:"ACSBRIDGE_ADMIN_LISTEN" placeholder:"ADDR"`
+	Admin          string `help:"Admin listener of the bridge, as host:port or URL." default:"${admin}" env:"ACSBRIDGE_ADMIN_LISTEN" placeholder:"ADDR"`
+	AdminTokenFile string `help:"File with the token of the admin listener, for the details." env:"ACSBRIDGE_ADMIN_TOKEN_FILE" placeholder:"FILE"`
 }
 
 // Run prints the body of /readyz and fails unless the answer was 200.
@@ -38,6 +39,13 @@ func (c *healthCmd) Run(ctx context.Context, std stdio) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", target, err)
+	}
+	if c.AdminTokenFile != "" {
+		token, err := readSecret(c.AdminTokenFile)
+		if err != nil {
+			return fmt.Errorf("--admin-token-file: %w", err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	// No proxy: the admin listener is on this host or in this network.
 	client := http.Client{

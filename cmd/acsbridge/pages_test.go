@@ -31,7 +31,8 @@ var metricName = regexp.MustCompile(`\bacsbridge_[a-z_]*[a-z]\b`)
 func registeredMetrics(t *testing.T) []string {
 	t.Helper()
 	ignoreEnvironment(t)
-	settings, out, err := parseServe(t, "--resource=contoso=c3b7d7e8-4a3c-4a0b-9c55-0123456789ab",
+	cert, key := writePair(t)
+	settings, out, err := parseServe(t, "--tls-cert="+cert, "--tls-key="+key, "--resource=contoso=c3b7d7e8-4a3c-4a0b-9c55-0123456789ab",
 		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--data-dir="+t.TempDir())
 	if err != nil {
 		t.Fatal(err, out)

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"net/netip"
 	"os"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
 )
@@ -35,6 +37,7 @@ type settings struct {
 	PrintConfig bool   `help:"Print the effective configuration as YAML, without secrets, and exit."`
 
 	callbackSettings `group:"Callbacks (HTTP):"`
+	adminSettings    `group:"Operators (HTTP):"`
 	tokenSettings    `group:"Tokens (JWT):"`
 	natsSettings     `group:"NATS connection:"`
 	streamSettings   `group:"Stream (JetStream):"`
@@ -47,15 +50,32 @@ type settings struct {
 	audiences []verify.Resource // Resource, parsed
 	password  string            // NatsPassword, or the content of NatsPasswordFile
 	token     string            // NatsToken, or the content of NatsTokenFile
+
+	callbackKeys   []ingest.CallbackKey // CallbackKey, read
+	sourceRanges   []netip.Prefix       // SourceRange, parsed
+	trustedProxies []netip.Prefix       // TrustedProxy, parsed
+	adminToken     string               // content of AdminTokenFile
 }
 
-// callbackSettings is where and how callbacks and operators reach the bridge.
+// callbackSettings is where and how callbacks reach the bridge.
 type callbackSettings struct {
 	Listen       string `help:"Address for callbacks." default:"127.0.0.1:8080" placeholder:"ADDR"`
 	CallbackPath string `help:"Path of the callback URL; paths below it are taken too." default:"/callbacks" placeholder:"PATH"`
 	TLSCert      string `help:"Certificate chain (PEM) for --listen. Without it: plain HTTP, for a TLS proxy in front." placeholder:"FILE"`
 	TLSKey       string `help:"Private key (PEM) of --tls-cert." placeholder:"FILE"`
-	AdminListen  string `help:"Address for /livez, /readyz and /metrics. It asks for no password: keep it private." default:"${admin}" placeholder:"ADDR"`
+
+	MaxConnections count    `help:"Open connections for callbacks; more wait until one is closed." default:"2048" placeholder:"N"`
+	CallbackKey    []string `help:"Secret that the callback URL must have in its query, as acsbridge-key=…: a name of yours and the file that holds it. Repeatable; any of them will do." placeholder:"NAME=FILE"`
+	SourceRange    []string `help:"Network that callbacks may come from, such as 203.0.113.0/24; microsoft stands for those that Microsoft publishes. Repeatable. None means all." placeholder:"RANGE"`
+	TrustedProxy   []string `help:"Network of proxies whose X-Forwarded-For is believed. Repeatable." placeholder:"RANGE"`
+}
+
+// adminSettings is how operators reach the bridge.
+type adminSettings struct {
+	AdminListen    string   `help:"Address for /livez, /readyz and /metrics." default:"${admin}" placeholder:"ADDR"`
+	AdminTokenFile string   `help:"File that holds a bearer token for the admin listener. Without it nobody is asked for one, and --admin-listen must be a loopback address." placeholder:"FILE"`
+	AdminInsecure  toggle   `help:"Let --admin-listen be reached from other hosts without a token."`
+	AdminHost      []string `help:"Host name by which the admin listener may be asked, besides localhost and addresses. Repeatable." placeholder:"NAME"`
 }
 
 // tokenSettings is which tokens are good.

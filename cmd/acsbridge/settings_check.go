@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -83,6 +82,7 @@ func (s *settings) problems() []problem {
 		}
 	}
 	x.callbacks()
+	x.admin()
 	x.tokens()
 	x.nats()
 	x.natsLogin()
@@ -99,26 +99,6 @@ func (x *examination) reject(setting, format string, args ...any) {
 		origin:  x.sources.originOf(setting),
 		fault:   fmt.Sprintf(format, args...),
 	})
-}
-
-// callbacks examines [callbackSettings].
-func (x *examination) callbacks() {
-	x.address("listen", x.Listen)
-	x.address("admin-listen", x.AdminListen)
-	if sameAddress(x.Listen, x.AdminListen) {
-		x.reject("admin-listen", "is the address of listen; the admin listener needs one of its own")
-	}
-	p := x.CallbackPath
-	if !strings.HasPrefix(p, "/") || p == "/" || path.Clean(p) != p || strings.ContainsFunc(p, notInPath) {
-		x.reject("callback-path", "%q is no path of plain segments; write it like /callbacks", p)
-	}
-	x.keyPair("tls-cert", x.TLSCert, "tls-key", x.TLSKey)
-}
-
-// notInPath reports whether r would need escaping in a URL path or means
-// something in a pattern of net/http.
-func notInPath(r rune) bool {
-	return !strings.ContainsRune("/.~", r) && !schemas.ValidToken(string(r))
 }
 
 // tokens examines [tokenSettings].

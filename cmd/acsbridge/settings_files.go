@@ -6,9 +6,10 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
+
+	"github.com/acsbridge/acsbridge/internal/secretfile"
 )
 
 // maxSecret bounds a password or token in bytes.
@@ -57,21 +58,13 @@ func (x *examination) file(setting, name string) bool {
 	return true
 }
 
-// secretFile examines a file whose content nobody else may read. The group may:
-// that is how Kubernetes hands a secret to a process that is not root.
+// secretFile examines a file whose content nobody else may read.
 func (x *examination) secretFile(setting, name string) bool {
 	if !x.file(setting, name) {
 		return false
 	}
-	info, err := os.Stat(name)
-	if err != nil {
+	if err := secretfile.Check(name); err != nil {
 		x.reject(setting, "%v", err)
-		return false
-	}
-	// Windows has no such bits and shows them all as set.
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0 {
-		x.reject(setting, "%s holds a secret and every user of this host can read it (mode %04o); run chmod o= on it",
-			name, info.Mode().Perm())
 		return false
 	}
 	return true

@@ -51,7 +51,7 @@ func TestResourceAlone(t *testing.T) {
 		"stream": "ACS", "subject-prefix": "acs", "stream-replicas": "1", "stream-max-age": "72h",
 		"stream-max-bytes": "0", "stream-duplicate-window": "10m",
 		"data-dir": "acsbridge-data", "journal": "on", "journal-max-bytes": "1GiB",
-		"ack-wait": "250ms", "max-in-flight": "512", "shutdown-delay": "0s", "shutdown-timeout": "20s",
+		"ack-wait": "250ms", "max-in-flight": "512", "max-connections": "2048", "shutdown-delay": "0s", "shutdown-timeout": "20s",
 		"log-format": "auto", "log-level": "info",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -24,8 +24,9 @@ const (
 // simulateCmd plays Azure Communication Services: a key server, and calls
 // whose callbacks it posts to a bridge.
 type simulateCmd struct {
-	Target   string `help:"Callback URL of the bridge." default:"http://127.0.0.1:8080/callbacks" placeholder:"URL"`
-	Audience string `help:"Audience of the tokens: the immutable resource ID of the resource to play. None means the demo resource's." placeholder:"GUID"`
+	Target          string `help:"Callback URL of the bridge." default:"http://127.0.0.1:8080/callbacks" placeholder:"URL"`
+	CallbackKeyFile string `help:"File with the callback key that the bridge asks for." placeholder:"FILE"`
+	Audience        string `help:"Audience of the tokens: the immutable resource ID of the resource to play. None means the demo resource's." placeholder:"GUID"`
 
 	IssuerListen string `help:"Address of the simulated key server." default:"127.0.0.1:8081" placeholder:"ADDR"`
 	IssuerName   string `help:"Issuer of the tokens. None means the key server's URL." placeholder:"URL"`
@@ -54,13 +55,17 @@ func (c *simulateCmd) Run(ctx context.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
+	target, err := withCallbackKey(c.Target, c.CallbackKeyFile)
+	if err != nil {
+		return err
+	}
 	issuer, err := c.issuer(std.err)
 	if err != nil {
 		return err
 	}
 	defer issuer.Close()
 	caller, err := acstest.NewCaller(acstest.CallerOptions{
-		Target: c.Target, Signer: issuer, Audience: c.audience(),
+		Target: target, Signer: issuer, Audience: c.audience(),
 	})
 	if err != nil {
 		return err
@@ -136,8 +141,8 @@ func (c *simulateCmd) announce(w io.Writer, issuer *acstest.Issuer, seed uint64)
 	fmt.Fprintf(w, "a bridge trusts it when started with\n  --resource %s=%s --issuer %s --oidc-config-url %s\n",
 		acstest.DemoResource, c.audience(), issuer.Name(), issuer.MetadataURL())
 	if c.Key != "" {
-		fmt.Fprintf(w, "one event more is sent with\n  acsbridge trigger CallConnected --target %s --key %s --issuer %s --audience %s\n",
-			c.Target, c.Key, issuer.Name(), c.audience())
+		fmt.Fprintf(w, "one event more is sent with\n  acsbridge trigger CallConnected --target %s --key %s --issuer %s --audience %s%s\n",
+			c.Target, c.Key, issuer.Name(), c.audience(), callbackKeyFlag(c.CallbackKeyFile))
 	}
 }
 

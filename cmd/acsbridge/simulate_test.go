@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -94,19 +96,21 @@ func TestSimulate(t *testing.T) {
 	server := httptest.NewServer(f)
 	t.Cleanup(server.Close)
 	key := filepath.Join(t.TempDir(), "key.pem")
+	const secret = "0123456789abcdef0123456789abcdef"
+	callbackKey := writeFile(t, "callback-key", secret)
 
 	var out bytes.Buffer
 	said, say := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
 		ended <- runCommand(t, t.Context(), &simulateCmd{}, stdio{out: &out, err: say},
-			"--target="+server.URL+"/callbacks", "--issuer-listen=127.0.0.1:0", "--key="+key,
+			"--target="+server.URL+"/callbacks", "--issuer-listen=127.0.0.1:0", "--key="+key, "--callback-key-file="+callbackKey,
 			"--calls=14", "--rate=0", "--speed=200", "--seed=5", "--json",
 			"--duplicates=0.3", "--reorder=0.2", "--hostile=0.3", "--flow=hostile", "--flow=recording", "--flow=outbound")
 		say.Close()
 	}()
 	trust, trigger := announced(t, said)
-	target := startBridge(t, append(trust, "--nats-url="+nats.URL())...)
+	target := startBridge(t, append(trust, "--nats-url="+nats.URL(), "--callback-key=test="+callbackKey)...)
 	f.bridge <- target
 	if err := <-ended; err != nil {
 		t.Fatal(err, out.String())
@@ -136,6 +140,11 @@ func TestSimulate(t *testing.T) {
 	messages = nats.Await("ACS", report.Stored+1)
 	if got := messages[len(messages)-1].Header.Get(schemas.HeaderMsgID); !strings.Contains(got, event) {
 		t.Errorf("the last event is %s, want %s", got, event)
+	}
+	for _, m := range messages {
+		if text := fmt.Sprint(m.Header); strings.Contains(text, secret) || strings.Contains(text, ingest.KeyParameter) {
+			t.Errorf("the callback key is stored: %s", text)
+		}
 	}
 }
 

@@ -16,10 +16,11 @@ import (
 type triggerCmd struct {
 	Type string `arg:"" help:"Event type, such as CallConnected. An unknown one lists them." placeholder:"TYPE"`
 
-	Target   string `help:"Callback URL of the bridge." default:"http://127.0.0.1:8080/callbacks" placeholder:"URL"`
-	Key      string `help:"File of the key to sign with, which demo and simulate --key name." required:"" placeholder:"FILE"`
-	Issuer   string `help:"Issuer of the token, as the bridge knows it." default:"http://127.0.0.1:8081" placeholder:"URL"`
-	Audience string `help:"Audience of the token. None means the demo resource's." placeholder:"GUID"`
+	Target          string `help:"Callback URL of the bridge." default:"http://127.0.0.1:8080/callbacks" placeholder:"URL"`
+	CallbackKeyFile string `help:"File with the callback key that the bridge asks for." placeholder:"FILE"`
+	Key             string `help:"File of the key to sign with, which demo and simulate --key name." required:"" placeholder:"FILE"`
+	Issuer          string `help:"Issuer of the token, as the bridge knows it." default:"http://127.0.0.1:8081" placeholder:"URL"`
+	Audience        string `help:"Audience of the token. None means the demo resource's." placeholder:"GUID"`
 }
 
 // Run sends the event of a new call, once, prints what came of it, and fails
@@ -38,8 +39,12 @@ func (c *triggerCmd) Run(ctx context.Context, std stdio) error {
 	if err != nil {
 		return err
 	}
+	target, err := withCallbackKey(c.Target, c.CallbackKeyFile)
+	if err != nil {
+		return err
+	}
 	caller, err := acstest.NewCaller(acstest.CallerOptions{
-		Target:   c.Target,
+		Target:   target,
 		Signer:   issuer,
 		Audience: cmp.Or(c.Audience, acstest.DemoAudience),
 		Attempts: 1,
@@ -59,7 +64,7 @@ func (c *triggerCmd) Run(ctx context.Context, std stdio) error {
 	case http.StatusOK:
 		return nil
 	case http.StatusUnauthorized:
-		return errors.New("the bridge refused the token: --key, --issuer and --audience must be those that it trusts")
+		return errors.New("the bridge refused the token: --key, --issuer and --audience must be those that it trusts, and --callback-key-file one of its callback keys if it has any")
 	default:
 		return fmt.Errorf("the bridge answered %d %s", answer.Status, http.StatusText(answer.Status))
 	}

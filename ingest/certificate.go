@@ -1,0 +1,145 @@
+package ingest
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/acsbridge/acsbridge/internal/secretfile"
+)
+
+// certificateInterval is how often the files of a certificate are looked at, by
+// a handshake or a scrape of the metrics. It takes some 100 µs.
+const certificateInterval = 5 * time.Second
+
+// Certificate is what the bridge shows to its clients. It follows its files:
+// whoever renews a certificate need not tell the bridge. A new pair that cannot
+// be used leaves the old one in place; while one of two files is new already,
+// that is what happens.
+type Certificate struct {
+	certFile, keyFile string
+	logger            *slog.Logger
+	current           atomic.Pointer[pair]
+	reloads           *prometheus.CounterVec // outcome
+
+	looking sync.Mutex // guards what follows
+	next    time.Time  // when to look again
+	problem string     // why the files cannot be used; each is logged once
+}
+
+// pair is a certificate with the digest of the files it came from.
+type pair struct {
+	certificate tls.Certificate
+	digest      [sha256.Size]byte
+}
+
+// OpenCertificate reads a certificate chain and its private key, both in PEM.
+// The logger and the registerer may be nil.
+func OpenCertificate(certFile, keyFile string, logger *slog.Logger, registerer prometheus.Registerer) (*Certificate, error) {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	first, err := readPair(certFile, keyFile, nil)
+	if err != nil {
+		return nil, err
+	}
+	c := &Certificate{certFile: certFile, keyFile: keyFile, logger: logger, next: time.Now().Add(certificateInterval)}
+	c.current.Store(first)
+	c.register(registerer)
+	return c, nil
+}
+
+// TLS returns the configuration of a server with this certificate.
+func (c *Certificate) TLS() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return &c.latest().certificate, nil
+		},
+	}
+}
+
+// latest returns the newest pair that could be used.
+func (c *Certificate) latest() *pair {
+	if c.looking.TryLock() { // otherwise another handshake looks
+		defer c.looking.Unlock()
+		if now := time.Now(); !now.Before(c.next) {
+			c.next = now.Add(certificateInterval)
+			c.look()
+		}
+	}
+	return c.current.Load()
+}
+
+// look takes over the files when they have changed.
+func (c *Certificate) look() {
+	held := c.current.Load()
+	read, err := readPair(c.certFile, c.keyFile, held)
+	switch {
+	case err != nil:
+		c.reloads.WithLabelValues("failed").Inc()
+		if err.Error() != c.problem {
+			c.problem = err.Error()
+			c.logger.Error("TLS certificate not read again, the old one stays", "error", err, "expires", expiry(held))
+		}
+	case read != held:
+		c.problem = ""
+		c.current.Store(read)
+		c.reloads.WithLabelValues("ok").Inc()
+		c.logger.Info("TLS certificate read again", "expires", expiry(read))
+	default:
+		c.problem = ""
+	}
+}
+
+// readPair reads both files. They are compared with what is held, not their
+// dates: a file that was moved here may be older than the one it replaces.
+func readPair(certFile, keyFile string, held *pair) (*pair, error) {
+	if err := secretfile.Check(keyFile); err != nil {
+		return nil, err
+	}
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	certDigest := sha256.Sum256(cert)
+	digest := sha256.Sum256(append(certDigest[:], key...))
+	if held != nil && held.digest == digest {
+		return held, nil
+	}
+	certificate, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("%s and %s: %w", certFile, keyFile, err)
+	}
+	return &pair{certificate, digest}, nil
+}
+
+func expiry(p *pair) time.Time { return p.certificate.Leaf.NotAfter }
+
+func (c *Certificate) register(registerer prometheus.Registerer) {
+	c.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "acsbridge_tls_reload_total",
+		Help: "Changed TLS certificates that were taken over (ok), and looks at files that could not be used (failed).",
+	}, []string{"outcome"})
+	for _, outcome := range []string{"ok", "failed"} {
+		c.reloads.WithLabelValues(outcome)
+	}
+	if registerer == nil {
+		return
+	}
+	registerer.MustRegister(c.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "acsbridge_tls_certificate_expiry_timestamp_seconds",
+		Help: "When the TLS certificate for callbacks expires, as Unix time.",
+	}, func() float64 { return float64(expiry(c.latest()).Unix()) }))
+}
