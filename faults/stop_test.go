@@ -32,9 +32,12 @@ func TestTerminated(t *testing.T) {
 	t.Run("twice", func(t *testing.T) {
 		scenario{args: []string{"--shutdown-delay=10s"}, rounds: byForm(3, 20), fault: func(w *world, _ int) {
 			w.bridge.process.signal(terminate)
+			if _, err := w.bridge.process.awaitLine("a second signal ends at once", stopsWithin); err != nil {
+				w.Fatal(err)
+			}
 			w.pause(w.upTo(100 * time.Millisecond))
 			w.bridge.process.signal(terminate)
-			if !w.bridge.process.awaitEnd(time.Second) {
+			if !w.bridge.process.awaitEnd(5 * time.Second) { // the delay alone is twice that
 				w.Fatal("the bridge did not end with the second signal")
 			}
 			w.bridge.front.lead("")

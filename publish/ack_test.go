@@ -24,6 +24,7 @@ func TestReadAck(t *testing.T) {
 		{`{"stream":"ACS","seq":+1}`, ack{}, jetstream.ErrInvalidJSAck},
 		{`{"stream":"ACS","seq":1`, ack{}, jetstream.ErrInvalidJSAck},
 		{`{"stream":"ACS","seq":18446744073709551616}`, ack{}, jetstream.ErrInvalidJSAck},
+		{`ACS","seq":17}`, ack{}, jetstream.ErrInvalidJSAck},
 		{``, ack{}, jetstream.ErrInvalidJSAck},
 		{`{}`, ack{}, nil}, // which judge refuses
 	} {
@@ -31,6 +32,9 @@ func TestReadAck(t *testing.T) {
 		if got != c.want || !errors.Is(err, c.err) {
 			t.Errorf("%s: got %+v, %v; want %+v, %v", c.data, got, err, c.want, c.err)
 		}
+	}
+	if sequence, ok := readPlainAck([]byte(`{"stream":"ACS","seq":17}`), "ACS"); sequence != 17 || !ok {
+		t.Error("the usual answer goes the long way")
 	}
 	if _, err := readAck(&nats.Msg{Header: nats.Header{"Status": {"503"}}}, "ACS"); !errors.Is(err, jetstream.ErrNoStreamResponse) {
 		t.Errorf("no responders: got %v", err)

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -95,6 +96,38 @@ func TestAnAnswerWithHolesIsNoTail(t *testing.T) {
 			}
 			if asked != len(c.answers) {
 				t.Errorf("%d requests, want %d", asked, len(c.answers))
+			}
+		})
+	}
+}
+
+// A replica has a message a little later than the leader that answered for it.
+func TestComparingWaitsForAReplica(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		absent int // answers before the message is there
+		want   error
+	}{
+		{"there", 0, errConflict},
+		{"there soon", compareAttempts - 1, errConflict},
+		{"removed", compareAttempts, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := natstest.Start(t, func(o *server.Options) { o.JetStream = false })
+			js := s.JetStream()
+			asked := 0
+			if _, err := js.Conn().Subscribe("$JS.API.DIRECT.GET.ACS", func(m *nats.Msg) {
+				if asked++; asked <= c.absent {
+					respond(js.Conn(), m, "NATS/1.0 404 Message Not Found\r\n\r\n", "")
+					return
+				}
+				respond(js.Conn(), m, part{1, 0, 0}.String(), "other")
+				respond(js.Conn(), m, "NATS/1.0 204 EOB\r\n\r\n", "")
+			}); err != nil {
+				t.Fatal(err)
+			}
+			if err := compare(t.Context(), js, &record{stream: "ACS"}, 1); !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})
 	}

@@ -93,12 +93,12 @@ func delivery() *publish.Delivery {
 // bridge is a publisher that runs.
 type bridge struct {
 	*publish.Publisher
-	t    *testing.T
+	t    testing.TB
 	stop func() // ends it without draining; safe to call twice
 }
 
 // start opens a publisher on dir and runs it until the test ends.
-func start(t *testing.T, url string, opts publish.Options) *bridge {
+func start(t testing.TB, url string, opts publish.Options) *bridge {
 	t.Helper()
 	link, err := publish.Connect(publish.NATS{URL: url}, opts.Logger)
 	if err != nil {

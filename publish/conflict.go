@@ -25,9 +25,14 @@ var errConflict = errors.New("the stream has another event under the same id")
 // reasonConflict is why such an event is in quarantine.
 const reasonConflict = "conflict"
 
-// compareWithin bounds one comparison. It is less than ackTimeout, since other
-// acknowledgements wait meanwhile.
-const compareWithin = time.Second
+// Bounds of one comparison. It is less than ackTimeout, since other
+// acknowledgements wait meanwhile. A replica may have a message some
+// milliseconds after its leader has answered for it.
+const (
+	compareWithin   = time.Second
+	compareAttempts = 3
+	comparePause    = 20 * time.Millisecond
+)
 
 // compare returns errConflict when the message at a sequence of the stream is
 // another event than the record. Other errors say that it cannot be told.
@@ -37,20 +42,38 @@ func compare(ctx context.Context, js jetstream.JetStream, r *record, sequence ui
 	}
 	ctx, cancel := context.WithTimeout(ctx, compareWithin)
 	defer cancel()
-	batch, err := jetstreamext.GetBatch(ctx, js, r.stream, 1, jetstreamext.GetBatchSeq(sequence))
+	for attempt := 1; ; attempt++ {
+		payload, found, err := payloadAt(ctx, js, r.stream, sequence)
+		switch {
+		case err != nil:
+			return err
+		case found && !bytes.Equal(payload, r.payload):
+			return errConflict
+		case found || attempt == compareAttempts: // not found is removed since
+			return nil
+		}
+		select {
+		case <-time.After(comparePause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// payloadAt returns what the stream has at a sequence, as far as the replica
+// knows that answers.
+func payloadAt(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (payload []byte, found bool, err error) {
+	batch, err := jetstreamext.GetBatch(ctx, js, stream, 1, jetstreamext.GetBatchSeq(sequence))
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	for msg, err := range batch {
 		switch {
 		case errors.Is(err, jetstreamext.ErrNoMessages):
-			return nil // removed since
+			return nil, false, nil
 		case err != nil:
-			return err
-		case msg.Sequence == sequence && !bytes.Equal(msg.Data, r.payload):
-			return errConflict
+			return nil, false, err
 		}
-		return nil
+		return msg.Data, msg.Sequence == sequence, nil
 	}
-	return errors.New("no answer")
+	return nil, false, errors.New("no answer")
 }

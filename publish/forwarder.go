@@ -319,21 +319,21 @@ func (f *forwarder) read(index uint64) (*record, error) {
 }
 
 // backlog returns the message ids of a stream's records in the journal, from an
-// index on, and the index of the journal's last record.
-func (f *forwarder) backlog(ctx context.Context, stream string, from uint64) (ids map[messageID]uint64, last uint64, err error) {
-	_, last = f.journal.Bounds()
-	ids = make(map[messageID]uint64)
+// index on.
+func (f *forwarder) backlog(ctx context.Context, stream string, from uint64) (map[messageID]uint64, error) {
+	_, last := f.journal.Bounds()
+	ids := make(map[messageID]uint64)
 	for index := from; index <= last && ctx.Err() == nil; index++ {
 		r, err := f.read(index)
 		switch {
 		case errors.Is(err, journal.ErrCorrupt): // is set aside when its turn comes
 		case err != nil:
-			return nil, 0, err
+			return nil, err
 		case r.stream == stream:
 			ids[hashID(r.msgID())] = 0
 		}
 	}
-	return ids, last, ctx.Err()
+	return ids, ctx.Err()
 }
 
 // refuse sets a record aside that the stream can never take.

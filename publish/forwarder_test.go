@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -68,6 +69,40 @@ func TestForwardingGoesOnWhereTheCursorFitsTheJournal(t *testing.T) {
 				t.Errorf("got %d, doubtful %d; want %d, doubtful %d", f.position, f.doubtful, c.want, c.doubtful)
 			}
 		})
+	}
+}
+
+func TestACursorIsReadAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cursor")
+	c, err := openCursor(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.valid {
+		t.Error("an empty file holds a cursor")
+	}
+	for _, sync := range []bool{true, false} {
+		if err := c.save(c.acked+1000, sync); err != nil || !c.valid {
+			t.Fatal(err, c.valid)
+		}
+	}
+	if err := c.close(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = openCursor(path); err != nil || !c.valid || c.acked != 2000 {
+		t.Fatalf("got %+v, %v", c, err)
+	}
+	if _, err := c.file.WriteAt([]byte{1}, 3); err != nil { // as a torn write would
+		t.Fatal(err)
+	}
+	if err := c.close(); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = openCursor(path); err != nil || c.valid || c.acked != 0 {
+		t.Errorf("damaged: got %+v, %v", c, err)
+	}
+	if err := c.close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -68,16 +68,33 @@ type Link struct {
 	connected atomic.Bool
 }
 
-// Connect starts connecting to NATS and returns at once, also when the server
-// is away. The error is about the configuration: an unreadable credentials
-// file, an unknown context.
+// dialPatience is how long Connect waits for the first attempt. A mistake in the
+// configuration shows within it; a server that accepts connections and says
+// nothing must not hold up a start.
+const dialPatience = 500 * time.Millisecond
+
+// Connect starts connecting to NATS and returns within half a second, also when
+// the server is away. The error is about the configuration: an unreadable
+// credentials file, an unknown context.
 func Connect(config NATS, logger *slog.Logger) (*Link, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Link{config: config, logger: logger, changed: make(chan struct{}), closing: make(chan struct{})}
-	if err := l.dial(); err != nil {
-		return nil, fmt.Errorf("connect to NATS: %w", err)
+	dialed := make(chan error, 1)
+	go func() { dialed <- l.dial() }()
+	select {
+	case err := <-dialed:
+		if err != nil {
+			return nil, fmt.Errorf("connect to NATS: %w", err)
+		}
+	case <-time.After(dialPatience):
+		go func() {
+			if err := <-dialed; err != nil {
+				l.announce(err)
+				l.rebuild()
+			}
+		}()
 	}
 	return l, nil
 }
@@ -252,7 +269,7 @@ func (l *Link) JetStream(ctx context.Context) (jetstream.JetStream, error) {
 	for {
 		l.mu.Lock()
 		js, changed, problem := l.js, l.changed, l.problem
-		connected := l.nc.IsConnected()
+		connected := l.nc != nil && l.nc.IsConnected()
 		l.mu.Unlock()
 		if connected {
 			return js, nil
@@ -285,6 +302,9 @@ func (l *Link) awaitChange(ctx context.Context) {
 func (l *Link) State() (connected bool, problem error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.nc == nil {
+		return false, l.problem
+	}
 	if connected = l.nc.IsConnected(); !connected && l.problem == nil {
 		// Some failures of a login reach no handler: a server that asks for an
 		// nkey, say, and a client that has none.
@@ -303,5 +323,7 @@ func (l *Link) Close() {
 	}
 	nc := l.nc
 	l.mu.Unlock()
-	nc.Close()
+	if nc != nil { // else dial closes what it makes
+		nc.Close()
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -214,4 +215,33 @@ func TestALoginThatIsRefusedIsTriedAgain(t *testing.T) {
 	if n := log.count("building a new one"); n != 0 {
 		t.Error("the client gave up")
 	}
+}
+
+// Servers that accept connections and say nothing must not hold up a start.
+func TestSilentServersHoldUpNoStart(t *testing.T) {
+	var urls []string
+	for range 5 { // the client gives each of them two seconds
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		urls = append(urls, "nats://"+l.Addr().String())
+	}
+	server := natstest.Start(t)
+	begin := time.Now()
+	l, err := Connect(NATS{URL: strings.Join(urls, ",")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("Connect took %s", took)
+	}
+	if connected, _ := l.State(); connected {
+		t.Error("connected to nobody")
+	}
+	l.Close()
+
+	// And it goes on where it was: the last one of the list does answer.
+	connect(t, NATS{URL: urls[0] + "," + server.URL()}, nil)
 }

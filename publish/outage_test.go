@@ -89,12 +89,12 @@ acsbridge_published_total{outcome="stored",resource="contoso"} 35
 	}
 }
 
-// shortWindow is a duplicate window that a test can outlast, and of which half
-// is more than a record waits before it is sent, on a busy machine too.
-var shortWindow = publish.StreamConfig{Duplicates: 500 * time.Millisecond}
+// shortWindow is a duplicate window that a test can outlast, and of which a
+// quarter is more than a record waits before it is sent, on a busy machine too.
+var shortWindow = publish.StreamConfig{Duplicates: time.Second}
 
 // afterWindow returns once the stream has forgotten the ids it had.
-func afterWindow() { <-time.After(800 * time.Millisecond) }
+func afterWindow() { <-time.After(1300 * time.Millisecond) }
 
 func TestRecordsInDoubtAreStoredOnceAfterALongOutage(t *testing.T) {
 	server := natstest.Start(t)

@@ -31,11 +31,12 @@ import (
 // is folded, however long an outage lies between. The last quarter of the
 // window is left for the way to the stream and for clocks that differ.
 //
-// Only ids of records that wait in the journal are kept: what others stored
-// meanwhile has no bound, the journal has one.
+// Kept are the ids of the records that wait in the journal when the tail is read
+// first, and for those that come later what was stored within the window before
+// that, and since. What others stored during a long outage has no bound.
 type recall struct {
 	js      jetstream.JetStream
-	backlog func(ctx context.Context, stream string, from uint64) (ids map[messageID]uint64, last uint64, err error)
+	backlog func(ctx context.Context, stream string, from uint64) (map[messageID]uint64, error)
 	logger  *slog.Logger
 	metrics *metrics
 	tails   map[string]*tail // by stream
@@ -46,10 +47,11 @@ type tail struct {
 	since time.Time // when the first message of it was stored, or before
 	read  time.Time // when the reading began that found the last
 	next  uint64    // sequence to go on at, zero before the first reading
-	// ids are those of the backlog up to the record at index last, with their
-	// sequences, or zero for what the stream does not have.
-	ids  map[messageID]uint64
-	last uint64
+	// ids have the sequences of what is kept, or zero for what waits in the
+	// journal and the stream does not have. Of what was stored since recent, all
+	// is kept.
+	ids    map[messageID]uint64
+	recent time.Time
 }
 
 // messageID is what is kept of a message id: enough that two never coincide.
@@ -84,10 +86,10 @@ func (c *recall) knows(ctx context.Context, index uint64, r *record, window time
 		since = time.Time{} // our clock was set back: the time says nothing
 	}
 	t := c.tails[r.stream]
-	if t == nil || index > t.last || t.since.After(since.Add(window/2)) {
-		t = &tail{since: since}
+	if t == nil || t.since.After(since.Add(window/2)) {
+		t = &tail{since: since, recent: time.Now().Add(-window)}
 		var err error
-		if t.ids, t.last, err = c.backlog(ctx, r.stream, index); err != nil {
+		if t.ids, err = c.backlog(ctx, r.stream, index); err != nil {
 			return 0, err
 		}
 		if c.tails == nil {
@@ -121,8 +123,12 @@ func (c *recall) readBack(ctx context.Context, stream string, t *tail) error {
 	if newest > 0 && t.next <= newest {
 		return fmt.Errorf("the replica that answered is behind: it ends before sequence %d", newest)
 	}
+	level := slog.LevelDebug
+	if t.read.IsZero() {
+		level = slog.LevelInfo
+	}
 	t.read = began
-	c.logger.Info("read back what the stream holds, for records older than a quarter of its duplicate window",
+	c.logger.Log(ctx, level, "read back what the stream holds, for records older than a quarter of its duplicate window",
 		"stream", stream, "since", t.since, "messages", messages, "took", time.Since(began))
 	return nil
 }
@@ -180,7 +186,7 @@ func (c *recall) readBatch(ctx context.Context, stream string, t *tail) (n int, 
 			return n, false, err
 		}
 		id := hashID(msg.Header.Get(schemas.HeaderMsgID))
-		if _, waits := t.ids[id]; waits {
+		if _, waits := t.ids[id]; waits || msg.Time.After(t.recent) {
 			t.ids[id] = msg.Sequence
 		}
 		last, t.next = msg.Sequence, msg.Sequence+1

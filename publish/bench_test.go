@@ -1,0 +1,46 @@
+package publish_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// BenchmarkDrain measures how fast a backlog reaches the stream once NATS is
+// back. It has b.N records of a thousand calls, as old as an outage of ten
+// minutes leaves them, so that the stream is read back first.
+func BenchmarkDrain(b *testing.B) {
+	server := natstest.Start(b)
+	w := start(b, server.URL(), publish.Options{Dir: b.TempDir(), Logger: slog.New(slog.DiscardHandler)})
+	server.Await(schemas.Stream, 0)
+	server.Stop()
+	natstest.Until(b, func() bool { return !w.Status().Connected })
+	at := time.Now().Add(-10 * time.Minute)
+	for n := 0; n < b.N; {
+		var events []schemas.Event
+		for range min(100, b.N-n) {
+			e := event(fmt.Sprintf("c%d", n%1000), n)
+			e.Raw = append(e.Raw[:len(e.Raw)-1], fmt.Sprintf(`,"pad":%q}`, make([]byte, 150))...)
+			events = append(events, e)
+			n++
+		}
+		d := delivery()
+		d.ReceivedAt = at
+		if err := w.Publish(context.Background(), claims(b), d, events); err != nil {
+			b.Fatal(err)
+		}
+	}
+	server.Restart()
+	natstest.Until(b, func() bool { return w.Status().Connected })
+	b.ResetTimer()
+	if left := w.Drain(b.Context()); left > 0 {
+		b.Fatalf("%d records are left", left)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+}
