@@ -184,7 +184,7 @@ func TestPowerCutCluster(t *testing.T) {
 	}
 	disks := make(map[*node]*volume)
 	scenario{
-		nodes: 3, rounds: byForm(1, 10), drain: 2 * time.Minute,
+		nodes: 3, load: load{rate: 100}, rounds: 5, drain: 2 * time.Minute, // each event is synced three times
 		prepare: func(w *world) {
 			for _, n := range w.nats.nodes {
 				n.stop(os.Kill)

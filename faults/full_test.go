@@ -11,9 +11,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// smallJournal is full after some 4000 events. A smaller one would be full
-// between two looks at what may be truncated.
-const smallJournal = "--journal-max-bytes=8MiB"
+// smallJournal is full after some seconds. A smaller one would be full between
+// two looks at what may be truncated.
+func smallJournal() string { return byForm("--journal-max-bytes=4MiB", "--journal-max-bytes=8MiB") }
 
 // TestStreamFull lets a stream that discards nothing become full (F7). Answers
 // stay 200 until the journal is full as well, then they are 503, and all goes
@@ -29,7 +29,7 @@ func TestStreamFull(t *testing.T) {
 	for _, limit := range byForm(limits[:1], limits) {
 		t.Run(limit.name, func(t *testing.T) {
 			scenario{
-				args: []string{smallJournal}, rounds: byForm(1, 3),
+				args: []string{smallJournal()}, rounds: byForm(1, 3),
 				prepare: func(w *world) { w.createStream(jetstream.StreamConfig{Discard: jetstream.DiscardNew}) },
 				fault: func(w *world, _ int) {
 					w.hasRoom()
@@ -49,7 +49,7 @@ func TestAccountFull(t *testing.T) {
 	}
 	const narrow, wide = "max_file: 3MB", "max_file: 2GB"
 	scenario{
-		args:    append([]string{smallJournal}, bridgeLogin...),
+		args:    append([]string{smallJournal()}, bridgeLogin...),
 		prepare: func(w *world) { w.accounts(narrow, everything) },
 		fault: func(w *world, _ int) {
 			w.fillsUp()
@@ -62,7 +62,7 @@ func TestAccountFull(t *testing.T) {
 
 // TestJournalFull takes NATS away until the journal is full (F8).
 func TestJournalFull(t *testing.T) {
-	scenario{args: []string{smallJournal}, rounds: byForm(1, 3), fault: func(w *world, round int) {
+	scenario{args: []string{smallJournal()}, rounds: byForm(1, 3), fault: func(w *world, round int) {
 		w.hasRoom()
 		node := w.nats.nodes[0]
 		node.clients.lead("")
@@ -86,7 +86,7 @@ func (w *world) hasRoom() {
 	w.Helper()
 	until(w, time.Minute, "the journal has room", func() bool {
 		bytes, ok := w.bridge.metrics()["acsbridge_journal_bytes"]
-		return ok && bytes < 4<<20
+		return ok && bytes < 2<<20
 	})
 }
 
