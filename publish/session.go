@@ -124,6 +124,9 @@ func (s *session) fly(ctx context.Context, fl flight) error {
 	s.message.Reply = s.inbox + strconv.FormatUint(fl.index, 10)
 	crash.At("before-publish")
 	if err := s.nc.PublishMsg(s.message); err != nil {
+		if errors.Is(err, nats.ErrMaxPayload) && s.link.refresh() {
+			return fmt.Errorf("publish: %w, as far as is known", err)
+		}
 		return s.land(fl, fmt.Errorf("publish: %w", err))
 	}
 	return nil
