@@ -15,7 +15,7 @@ import (
 // two looks at what may be truncated.
 func smallJournal() string { return byForm("--journal-max-bytes=4MiB", "--journal-max-bytes=8MiB") }
 
-// TestStreamFull lets a stream that discards nothing become full (F7). Answers
+// TestStreamFull lets a stream that discards nothing become full. Answers
 // stay 200 until the journal is full as well, then they are 503, and all goes
 // on when somebody makes room.
 func TestStreamFull(t *testing.T) {
@@ -42,7 +42,7 @@ func TestStreamFull(t *testing.T) {
 	}
 }
 
-// TestAccountFull does the same with the room of the account (F7).
+// TestAccountFull does the same with the room of the account.
 func TestAccountFull(t *testing.T) {
 	if *form != "long" {
 		t.Skip("the limit is another one, the bridge's part the same: run with -form=long")
@@ -60,7 +60,7 @@ func TestAccountFull(t *testing.T) {
 	}.run(t)
 }
 
-// TestJournalFull takes NATS away until the journal is full (F8).
+// TestJournalFull takes NATS away until the journal is full.
 func TestJournalFull(t *testing.T) {
 	scenario{args: []string{smallJournal()}, rounds: byForm(1, 3), fault: func(w *world, round int) {
 		w.hasRoom()
@@ -170,7 +170,7 @@ no_auth_user: operator
 }
 
 // TestServerReloaded changes a running server under the bridge, and changes it
-// back (F21).
+// back.
 func TestServerReloaded(t *testing.T) {
 	changes := []struct {
 		name      string
