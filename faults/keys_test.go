@@ -141,7 +141,7 @@ func (w *world) unavailable() float64 {
 
 // TestKeysRotatedUnderJunk rotates the signing key in the middle of the load,
 // while others send tokens of made-up keys, and then withdraws the old key
-//.
+// .
 func TestKeysRotatedUnderJunk(t *testing.T) {
 	scenario{beside: true, load: load{rate: 300}, rounds: byForm(1, 3), fault: func(w *world, _ int) {
 		calm := w.junk()

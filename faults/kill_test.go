@@ -19,7 +19,7 @@ func TestKilledAtAnyInstant(t *testing.T) {
 }
 
 // TestPowerCutAtAnyInstant is the same, and the kill takes along what was
-// written to the journal and not synced (a part of F9).
+// written to the journal and not synced.
 func TestPowerCutAtAnyInstant(t *testing.T) {
 	inParts(t, byForm(15, 300), func(t *testing.T, rounds int) {
 		scenario{volatile: true, rounds: rounds, fault: killBridge}.run(t)
