@@ -28,7 +28,7 @@ const (
 )
 
 // TestBurst sends 50,000 callbacks as fast as 500 connections bring them, with
-// ten seconds for the goal (F18).
+// ten seconds for the goal.
 func TestBurst(t *testing.T) {
 	t.Run("HTTP 1", func(t *testing.T) { burst(t, load{calls: burstConnections, rate: burstRate}) })
 	t.Run("HTTP 2", func(t *testing.T) {

@@ -44,7 +44,7 @@ var crashPoints = []crashPoint{
 }
 
 // TestKilledAtPoint kills the bridge where it has done one thing and not yet
-// the next (F1).
+// the next.
 func TestKilledAtPoint(t *testing.T) {
 	for _, point := range crashPoints {
 		t.Run(point.name, func(t *testing.T) {

@@ -23,7 +23,7 @@ const (
 )
 
 // TestJournalDamaged flips a bit in some of the records that the stream does
-// not have yet, while no bridge runs (F10). Those are set aside and counted,
+// not have yet, while no bridge runs. Those are set aside and counted,
 // and everything else is stored, in order.
 func TestJournalDamaged(t *testing.T) {
 	scenario{rounds: byForm(1, 5), fault: func(w *world, round int) {
@@ -124,7 +124,7 @@ func (w *world) setsAside(damaged int) {
 }
 
 // TestJournalCut cuts the end off a segment of the journal that is full, while
-// no bridge runs (F10). The end has the index of the whole segment, so all that
+// no bridge runs. The end has the index of the whole segment, so all that
 // it held is set aside and counted.
 func TestJournalCut(t *testing.T) {
 	if *form != "long" {

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestDiskFull takes the room for the journal's next segment away (F8).
+// TestDiskFull takes the room for the journal's next segment away.
 func TestDiskFull(t *testing.T) {
 	var disk string
 	scenario{
@@ -35,7 +35,7 @@ func TestDiskFull(t *testing.T) {
 }
 
 // TestDiskFails makes every write to a new place of the disk fail with EIO, at
-// the fsync, as a broken disk would (F8): the disk is an image with holes, on a
+// the fsync, as a broken disk would: the disk is an image with holes, on a
 // file system without room. That is brought once to each disk, since the log
 // that is opened again has no holes. No power cut comes after it: the kernel
 // cannot write its own tables either, and says itself that it loses data then.
@@ -66,7 +66,7 @@ func TestDiskFails(t *testing.T) {
 }
 
 // TestDiskReadOnly makes the kernel find an error in the file system, after
-// which it allows no writes (F8). Only mounting it again mends that.
+// which it allows no writes. Only mounting it again mends that.
 func TestDiskReadOnly(t *testing.T) {
 	var disk *volume
 	scenario{
@@ -120,7 +120,7 @@ func (b *bridge) losePower(disk *volume) {
 }
 
 // TestPowerCut takes the power of the disk under the journal away at any
-// instant, and with it what was not synced (F9). NATS is away, so that nobody
+// instant, and with it what was not synced. NATS is away, so that nobody
 // else has what was answered.
 func TestPowerCut(t *testing.T) {
 	var disk *volume
@@ -142,7 +142,7 @@ func TestPowerCut(t *testing.T) {
 
 // TestPowerCutEmbedded is the same for a bridge that runs NATS itself: the
 // stream loses what it has acknowledged and not synced, and the journal makes
-// up for it (F9). That is hardest when the journal has just forgotten what it
+// up for it. That is hardest when the journal has just forgotten what it
 // may.
 func TestPowerCutEmbedded(t *testing.T) {
 	var disk *volume
@@ -177,14 +177,14 @@ func (w *world) truncates() {
 }
 
 // TestPowerCutCluster takes the power of all three nodes of NATS at once,
-// which sync before they acknowledge (F9).
+// which sync before they acknowledge.
 func TestPowerCutCluster(t *testing.T) {
 	if *form != "long" {
 		t.Skip("takes half a minute: run with -form=long")
 	}
 	disks := make(map[*node]*volume)
 	scenario{
-		nodes: 3, rounds: byForm(1, 10), drain: 2 * time.Minute,
+		nodes: 3, load: load{rate: 100}, rounds: 5, drain: 2 * time.Minute, // each event is synced three times
 		prepare: func(w *world) {
 			for _, n := range w.nats.nodes {
 				n.stop(os.Kill)

@@ -11,11 +11,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// smallJournal is full after some 4000 events. A smaller one would be full
-// between two looks at what may be truncated.
-const smallJournal = "--journal-max-bytes=8MiB"
+// smallJournal is full after some seconds. A smaller one would be full between
+// two looks at what may be truncated.
+func smallJournal() string { return byForm("--journal-max-bytes=4MiB", "--journal-max-bytes=8MiB") }
 
-// TestStreamFull lets a stream that discards nothing become full (F7). Answers
+// TestStreamFull lets a stream that discards nothing become full. Answers
 // stay 200 until the journal is full as well, then they are 503, and all goes
 // on when somebody makes room.
 func TestStreamFull(t *testing.T) {
@@ -29,7 +29,7 @@ func TestStreamFull(t *testing.T) {
 	for _, limit := range byForm(limits[:1], limits) {
 		t.Run(limit.name, func(t *testing.T) {
 			scenario{
-				args: []string{smallJournal}, rounds: byForm(1, 3),
+				args: []string{smallJournal()}, rounds: byForm(1, 3),
 				prepare: func(w *world) { w.createStream(jetstream.StreamConfig{Discard: jetstream.DiscardNew}) },
 				fault: func(w *world, _ int) {
 					w.hasRoom()
@@ -42,14 +42,14 @@ func TestStreamFull(t *testing.T) {
 	}
 }
 
-// TestAccountFull does the same with the room of the account (F7).
+// TestAccountFull does the same with the room of the account.
 func TestAccountFull(t *testing.T) {
 	if *form != "long" {
 		t.Skip("the limit is another one, the bridge's part the same: run with -form=long")
 	}
 	const narrow, wide = "max_file: 3MB", "max_file: 2GB"
 	scenario{
-		args:    append([]string{smallJournal}, bridgeLogin...),
+		args:    append([]string{smallJournal()}, bridgeLogin...),
 		prepare: func(w *world) { w.accounts(narrow, everything) },
 		fault: func(w *world, _ int) {
 			w.fillsUp()
@@ -60,9 +60,9 @@ func TestAccountFull(t *testing.T) {
 	}.run(t)
 }
 
-// TestJournalFull takes NATS away until the journal is full (F8).
+// TestJournalFull takes NATS away until the journal is full.
 func TestJournalFull(t *testing.T) {
-	scenario{args: []string{smallJournal}, rounds: byForm(1, 3), fault: func(w *world, round int) {
+	scenario{args: []string{smallJournal()}, rounds: byForm(1, 3), fault: func(w *world, round int) {
 		w.hasRoom()
 		node := w.nats.nodes[0]
 		node.clients.lead("")
@@ -86,7 +86,7 @@ func (w *world) hasRoom() {
 	w.Helper()
 	until(w, time.Minute, "the journal has room", func() bool {
 		bytes, ok := w.bridge.metrics()["acsbridge_journal_bytes"]
-		return ok && bytes < 4<<20
+		return ok && bytes < 2<<20
 	})
 }
 
@@ -170,7 +170,7 @@ no_auth_user: operator
 }
 
 // TestServerReloaded changes a running server under the bridge, and changes it
-// back (F21).
+// back.
 func TestServerReloaded(t *testing.T) {
 	changes := []struct {
 		name      string

@@ -48,7 +48,7 @@ var serverFaults = []struct {
 }
 
 // TestKeyServer starts a bridge while the key server fails, and lets it fail
-// under a bridge that has keys (F11). That a set is trusted for a day without
+// under a bridge that has keys. That a set is trusted for a day without
 // the server is tested in package verify, where the clock can be moved.
 func TestKeyServer(t *testing.T) {
 	for _, fault := range byForm(serverFaults[:1], serverFaults) {
@@ -141,7 +141,7 @@ func (w *world) unavailable() float64 {
 
 // TestKeysRotatedUnderJunk rotates the signing key in the middle of the load,
 // while others send tokens of made-up keys, and then withdraws the old key
-// (F12).
+// .
 func TestKeysRotatedUnderJunk(t *testing.T) {
 	scenario{beside: true, load: load{rate: 300}, rounds: byForm(1, 3), fault: func(w *world, _ int) {
 		calm := w.junk()
@@ -252,7 +252,7 @@ func (w *world) junk() (stop func()) {
 }
 
 // TestClock sends tokens of issuers whose clocks are wrong by more than the
-// leeway and by less (F13). The bridge's own clock cannot be moved without the
+// leeway and by less. The bridge's own clock cannot be moved without the
 // rights to the machine's.
 func TestClock(t *testing.T) {
 	scenario{fault: func(w *world, _ int) {

@@ -11,7 +11,7 @@ import (
 const killRounds = 50
 
 // TestKilledAtAnyInstant kills the bridge within 50 ms of an answer, or of its
-// start, again and again (F1).
+// start, again and again.
 func TestKilledAtAnyInstant(t *testing.T) {
 	inParts(t, byForm(15, 300), func(t *testing.T, rounds int) {
 		scenario{rounds: rounds, fault: killBridge}.run(t)
@@ -19,7 +19,7 @@ func TestKilledAtAnyInstant(t *testing.T) {
 }
 
 // TestPowerCutAtAnyInstant is the same, and the kill takes along what was
-// written to the journal and not synced (a part of F9).
+// written to the journal and not synced.
 func TestPowerCutAtAnyInstant(t *testing.T) {
 	inParts(t, byForm(15, 300), func(t *testing.T, rounds int) {
 		scenario{volatile: true, rounds: rounds, fault: killBridge}.run(t)

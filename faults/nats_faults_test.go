@@ -8,7 +8,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// TestNodeKilled kills the stream's leader and its followers in turn (F2).
+// TestNodeKilled kills the stream's leader and its followers in turn.
 func TestNodeKilled(t *testing.T) {
 	scenario{beside: true, nodes: 3, rounds: byForm(3, 50), fault: func(w *world, round int) {
 		victim, followers := w.nats.leader()
@@ -24,7 +24,7 @@ func TestNodeKilled(t *testing.T) {
 	}}.run(t)
 }
 
-// TestLeaderFrozen stops the leader where it stands, and lets it go on (F3). A
+// TestLeaderFrozen stops the leader where it stands, and lets it go on. A
 // connection to it is half open meanwhile, and publishing must find a way
 // around it when it lasts.
 func TestLeaderFrozen(t *testing.T) {
@@ -49,7 +49,7 @@ func TestLeaderFrozen(t *testing.T) {
 // dead leader: the client's three pings (15 s), and an election.
 const aroundWithin = 28 * time.Second
 
-// TestPartitioned cuts links in one direction or both (F4).
+// TestPartitioned cuts links in one direction or both.
 func TestPartitioned(t *testing.T) {
 	held := conditions{held: true}
 	for _, way := range []struct {
@@ -145,7 +145,7 @@ func (w *world) isolate(n *node, into, out conditions) {
 	}
 }
 
-// TestBadNetwork makes the way to NATS slow, narrow and unreliable (F5).
+// TestBadNetwork makes the way to NATS slow, narrow and unreliable.
 func TestBadNetwork(t *testing.T) {
 	lasts := byForm(3*time.Second, 30*time.Second)
 	for _, way := range []struct {
@@ -186,7 +186,7 @@ func TestBadNetwork(t *testing.T) {
 }
 
 // TestNodesRestartedInTurn stops and starts every node of the cluster, each
-// when the one before is back (F22).
+// when the one before is back.
 func TestNodesRestartedInTurn(t *testing.T) {
 	scenario{beside: true, nodes: 3, rounds: byForm(1, 3), fault: func(w *world, _ int) {
 		for _, n := range w.nats.nodes {

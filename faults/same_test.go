@@ -19,7 +19,7 @@ import (
 const repeats = 100
 
 // TestRepeated sends the same callbacks a hundred times, each time with a new
-// token, while the bridge is killed and the stream changes its leader (F14).
+// token, while the bridge is killed and the stream changes its leader.
 func TestRepeated(t *testing.T) {
 	scenario{nodes: byForm(1, 3), load: load{rate: 200}, rounds: byForm(1, 3), fault: func(w *world, round int) {
 		calls := w.writes(10, round)
@@ -68,7 +68,7 @@ func (w *world) stepDown() {
 }
 
 // TestTogether lets eight senders at a time send the events of one call, each
-// in the order that it pleases (F16).
+// in the order that it pleases.
 func TestTogether(t *testing.T) {
 	crowd := usual
 	crowd.together = 8
@@ -80,7 +80,7 @@ func TestTogether(t *testing.T) {
 	}}.run(t)
 }
 
-// TestOneIdTwoContents sends events under ids that the stream has already (F15).
+// TestOneIdTwoContents sends events under ids that the stream has already.
 // It keeps the first of each, and the second goes to quarantine.
 func TestOneIdTwoContents(t *testing.T) {
 	for name, between := range map[string]func(w *world, second func()){
@@ -147,7 +147,7 @@ func holds(t *testing.T, stream []*message, events []event) {
 	}
 }
 
-// TestTokenReused sends one token with two bodies (F15): with report both are
+// TestTokenReused sends one token with two bodies: with report both are
 // stored, with refuse the first alone, and both count it.
 func TestTokenReused(t *testing.T) {
 	for policy, want := range map[string]int{"report": http.StatusOK, "refuse": http.StatusUnauthorized} {
@@ -185,7 +185,7 @@ func TestTokenReused(t *testing.T) {
 }
 
 // TestDeadConsumer leaves one consumer without anybody who reads it, and lets
-// another take a message and never acknowledge (F17). What consumers do is
+// another take a message and never acknowledge. What consumers do is
 // between them and the stream.
 func TestDeadConsumer(t *testing.T) {
 	scenario{rounds: byForm(1, 3), fault: func(w *world, round int) {

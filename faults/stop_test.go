@@ -11,7 +11,7 @@ import (
 // default, and what it takes to close.
 const stopsWithin = 25 * time.Second
 
-// TestTerminated stops the bridge under load in every way (F19).
+// TestTerminated stops the bridge under load in every way.
 func TestTerminated(t *testing.T) {
 	t.Run("gently", func(t *testing.T) {
 		scenario{rounds: byForm(3, 20), fault: func(w *world, _ int) {
@@ -55,7 +55,7 @@ func TestTerminated(t *testing.T) {
 }
 
 // TestOldAndNew replaces a bridge by another one: for a while both publish to
-// one stream, each from a journal of its own (F22).
+// one stream, each from a journal of its own.
 func TestOldAndNew(t *testing.T) {
 	scenario{bridges: []string{"old", "new"}, rounds: byForm(2, 10), fault: func(w *world, round int) {
 		leaving, staying := w.all[round%2], w.all[1-round%2]

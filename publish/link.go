@@ -62,6 +62,7 @@ type Link struct {
 	js      jetstream.JetStream
 	problem error         // the last error that NATS reported, nil after a connect
 	changed chan struct{} // closed and replaced at each change of state
+	since   time.Time     // of the present connection, or the last one
 	closed  bool
 	closing chan struct{} // closed by Close
 
@@ -127,7 +128,7 @@ func (l *Link) dial() error {
 		return err
 	}
 	l.mu.Lock()
-	l.nc, l.js = nc, js
+	l.nc, l.js, l.since = nc, js, time.Now()
 	closed := l.closed
 	l.mu.Unlock()
 	if closed { // Close came in between
@@ -214,10 +215,12 @@ func (l *Link) handlers() []nats.Option {
 	return []nats.Option{
 		nats.ConnectHandler(func(nc *nats.Conn) {
 			l.logger.Info("connected to NATS", "server", nc.ConnectedServerName())
+			l.begin()
 			l.announce(nil)
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			l.logger.Info("connected to NATS again", "server", nc.ConnectedServerName())
+			l.begin()
 			l.announce(nil)
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -296,6 +299,30 @@ func (l *Link) awaitChange(ctx context.Context) {
 	case <-l.changes():
 	case <-ctx.Done():
 	}
+}
+
+// begin notes that a connection has begun.
+func (l *Link) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.since = time.Now()
+}
+
+// limitsAge is how long the server's limits are believed. It tells them when a
+// client connects, and not when they change.
+const limitsAge = time.Minute
+
+// refresh connects again, so that the server tells its limits, and reports
+// whether that was needed.
+func (l *Link) refresh() bool {
+	l.mu.Lock()
+	nc, old := l.nc, time.Since(l.since) > limitsAge
+	l.mu.Unlock()
+	if !old {
+		return false
+	}
+	l.logger.Info("connecting again to learn the server's limits")
+	return nc.ForceReconnect() == nil
 }
 
 // State reports whether NATS is connected, and what it said last when not all

@@ -245,3 +245,25 @@ func TestSilentServersHoldUpNoStart(t *testing.T) {
 	// And it goes on where it was: the last one of the list does answer.
 	connect(t, NATS{URL: urls[0] + "," + server.URL()}, nil)
 }
+
+// The server tells its limits when a client connects: a record is above them
+// only by what a new connection says.
+func TestARaisedLimitIsNoticed(t *testing.T) {
+	s := natstest.Start(t, func(o *server.Options) { o.MaxPayload = 4 << 10 })
+	var log logged
+	l := connect(t, NATS{URL: s.URL()}, log.logger())
+	if l.refresh() {
+		t.Error("limits that are new were asked for again")
+	}
+	l.mu.Lock()
+	l.since = time.Now().Add(-limitsAge - time.Second)
+	l.mu.Unlock()
+	if !l.refresh() {
+		t.Error("limits that are old were not asked for again")
+	}
+	natstest.Until(t, func() bool { return log.count("connected to NATS again") == 1 })
+	natstest.Until(t, func() bool { connected, _ := l.State(); return connected })
+	if l.refresh() {
+		t.Error("a new connection was made anew")
+	}
+}

@@ -1,85 +1,95 @@
 package publish
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-func TestARecordWaitsForTheOneOfItsCallBeforeIt(t *testing.T) {
-	of := func(subject string) *record { return &record{stream: schemas.Stream, subject: subject} }
-	quarantined := &record{stream: schemas.QuarantineStream, subject: "acs-quarantine.contoso.not_json"}
-	for _, c := range []struct {
-		name          string
-		first, second *record
-		waits         bool
-	}{
-		{"same call", of("acs.contoso.CallConnected.a"), of("acs.contoso.PlayCompleted.a"), true},
-		{"another call", of("acs.contoso.CallConnected.a"), of("acs.contoso.CallConnected.b"), false},
-		{"no call", of("acs.contoso.CallConnected._"), of("acs.contoso.CallConnected._"), false},
-		{"quarantine", quarantined, quarantined, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				turns := newTurns()
-				acked := uint64(6)
-				if err := turns.await(t.Context(), c.first, 7, func() uint64 { return acked }); err != nil {
-					t.Fatal(err)
-				}
-				var sent bool
-				go func() {
-					sent = turns.await(t.Context(), c.second, 8, func() uint64 { return acked }) == nil
-				}()
-				synctest.Wait()
-				if sent == c.waits {
-					t.Errorf("sent before the first was acknowledged: %v", sent)
-				}
-				acked = 7
-				turns.moved()
-				synctest.Wait()
-				if !sent {
-					t.Error("the acknowledgement did not wake it")
-				}
-			})
-		})
-	}
-}
-
-func TestAWaitForATurnEndsWithTheSession(t *testing.T) {
+func TestOnlyEventsOfACallHaveAnOrder(t *testing.T) {
 	turns := newTurns()
-	r := &record{stream: schemas.Stream, subject: "acs.contoso.CallConnected.a"}
-	none := func() uint64 { return 0 }
-	if err := turns.await(t.Context(), r, 1, none); err != nil {
-		t.Fatal(err)
+	of := func(subject string) uint64 { return turns.call(&record{stream: schemas.Stream, subject: subject}) }
+	if of("acs.contoso.CallConnected.a") != of("acs.contoso.PlayCompleted.a") {
+		t.Error("two events of a call do not wait for each other")
 	}
-	ctx, stop := context.WithCancelCause(t.Context())
-	failed := errors.New("the stream is full")
-	stop(failed)
-	if err := turns.await(ctx, r, 2, none); !errors.Is(err, failed) {
-		t.Errorf("got %v, want %v", err, failed)
+	if of("acs.contoso.CallConnected.a") == of("acs.contoso.CallConnected.b") {
+		t.Error("two calls wait for each other")
 	}
-}
-
-func TestOnlyCallsUnderWayAreRemembered(t *testing.T) {
-	turns := newTurns()
-	var index uint64
-	for index < 10*window {
-		index++
-		r := &record{stream: schemas.Stream, subject: fmt.Sprintf("acs.contoso.CallConnected.c%d", index)}
-		// Half a window is under way.
-		if err := turns.await(t.Context(), r, index, func() uint64 { return max(index, window/2) - window/2 }); err != nil {
-			t.Fatal(err)
+	if of("acs.contoso.CallConnected._") != 0 {
+		t.Error("an event without a call waits")
+	}
+	if turns.call(&record{stream: schemas.QuarantineStream, subject: "acs-quarantine.contoso.not_json"}) != 0 {
+		t.Error("what goes to quarantine waits")
+	}
+	for index := range uint64(3) {
+		if !turns.take(0, index+1) || turns.landed(0, index+1) != 0 {
+			t.Error("a record without a call waits")
 		}
 	}
-	if n := len(turns.sent); n < window/2 || n > 2*window {
-		t.Errorf("%d calls are remembered", n)
+}
+
+func TestRecordsOfACallTakeTurns(t *testing.T) {
+	turns := newTurns()
+	take := func(call, index uint64, want bool) {
+		t.Helper()
+		if turns.take(call, index) != want {
+			t.Errorf("record %d of call %d: taken %v", index, call, !want)
+		}
 	}
-	turns.forget(index - 1)
-	if n := len(turns.sent); n != 1 {
-		t.Errorf("%d calls are remembered when one is under way", n)
+	landed := func(call, index, want uint64) {
+		t.Helper()
+		if next := turns.landed(call, index); next != want {
+			t.Errorf("record %d of call %d: next is %d, want %d", index, call, next, want)
+		}
+	}
+	take(7, 1, true)
+	take(7, 2, false)
+	take(8, 3, true) // another call
+	take(7, 4, false)
+	landed(8, 3, 0)
+	landed(7, 1, 2)
+	take(7, 5, false)
+	landed(7, 2, 4)
+	landed(7, 4, 5)
+	landed(7, 5, 0)
+	take(7, 6, true)
+	landed(7, 6, 0)
+	if len(turns.last)+len(turns.next) > 0 {
+		t.Errorf("calls are remembered of which nothing is under way: %v", turns)
+	}
+}
+
+// However many calls there are, each record has its turn, in the order of its
+// call.
+func TestEveryRecordHasItsTurn(t *testing.T) {
+	turns := newTurns()
+	var flying []uint64 // indexes
+	order := make(map[uint64][]uint64)
+	call := func(index uint64) uint64 { return index%7 + 1 }
+	for index := uint64(1); index <= window; index++ {
+		if turns.take(call(index), index) {
+			flying = append(flying, index)
+		}
+	}
+	for len(flying) > 0 {
+		index := flying[len(flying)-1] // the newest first
+		flying = flying[:len(flying)-1]
+		order[call(index)] = append(order[call(index)], index)
+		if next := turns.landed(call(index), index); next > 0 {
+			flying = append(flying, next)
+		}
+	}
+	total := 0
+	for _, indexes := range order {
+		total += len(indexes)
+		for i := 1; i < len(indexes); i++ {
+			if indexes[i] != indexes[i-1]+7 {
+				t.Fatal(fmt.Sprint("a call's order: ", indexes))
+			}
+		}
+	}
+	if total != window {
+		t.Errorf("%d records landed, want %d", total, window)
 	}
 }

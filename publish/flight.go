@@ -1,0 +1,215 @@
+package publish
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// flight is a record between the journal and the cursor.
+type flight struct {
+	index  uint64
+	record *record
+	call   uint64    // hash of its call, zero for none
+	sent   time.Time // zero when nothing was published
+	landed bool      // it is known how it ended
+	// refused says why the stream can never have it, repeated that the stream
+	// had it before.
+	refused  string
+	repeated bool
+}
+
+// takeTurn makes a flight of a record and reports whether it is its turn.
+func (s *session) takeTurn(index uint64, r *record) (fl flight, mine bool) {
+	s.answers.Lock()
+	defer s.answers.Unlock()
+	fl = flight{index: index, record: r, call: s.turns.call(r)}
+	s.flights[index%window] = fl
+	return fl, s.turns.take(fl.call, index)
+}
+
+// takeDue returns the flights whose turn has come since it was last asked.
+func (s *session) takeDue() []flight {
+	s.answers.Lock()
+	defer s.answers.Unlock()
+	var flights []flight
+	for _, index := range s.due {
+		flights = append(flights, s.flights[index%window])
+	}
+	s.due = s.due[:0]
+	return flights
+}
+
+// takeOff notes that a record is published next, before the stream can answer.
+func (s *session) takeOff(fl *flight) {
+	s.answers.Lock()
+	defer s.answers.Unlock()
+	fl.sent = time.Now()
+	s.flights[fl.index%window] = *fl
+}
+
+// answered takes the stream's answer to one publish.
+func (s *session) answered(m *nats.Msg) {
+	index, err := strconv.ParseUint(m.Subject[len(s.inbox):], 10, 64)
+	if err != nil || index == 0 {
+		return // nobody was asked that: records are counted from 1
+	}
+	s.answers.Lock()
+	defer s.answers.Unlock()
+	fl := s.flights[index%window]
+	if s.ended || fl.index != index || fl.sent.IsZero() || fl.landed {
+		return // too late, too early, or a second answer
+	}
+	ack, err := readAck(m, fl.record.stream)
+	if err == nil {
+		err = fl.record.judge(ack)
+	}
+	if err == nil && ack.duplicate {
+		fl.repeated = true
+		s.answers.Unlock() // the session goes on while this waits for the server
+		err = s.compare(fl.record, ack.sequence)
+		s.answers.Lock()
+		if now := s.flights[index%window]; s.ended || now.index != index || now.landed {
+			return
+		}
+	}
+	switch {
+	case errors.Is(err, errConflict):
+		s.flights[index%window] = flight{index: index, record: s.conflicting(fl.record), call: fl.call}
+		s.call(index)
+	case err != nil:
+		s.failed(fl, err)
+	default:
+		s.settle(fl)
+	}
+}
+
+// conflicting returns what is stored of a record in the place of which the
+// stream has another.
+func (s *session) conflicting(r *record) *record {
+	s.metrics.conflicts.Inc()
+	s.logger.Warn("event has the id of another one and goes to quarantine", "resource", r.resource())
+	return r.quarantined(reasonConflict)
+}
+
+// compareAgain is how long nothing is compared after that has failed: most
+// often the right to it is missing, and each attempt costs compareWithin.
+const compareAgain = time.Minute
+
+// compare returns errConflict when the stream's copy of a record is another
+// event. When the stream does not let us look, nothing is compared for a while.
+func (s *session) compare(r *record, sequence uint64) error {
+	if time.Now().UnixNano() < s.blind.Load() {
+		return nil
+	}
+	err := compare(s.ctx, s.js, r, sequence)
+	if err == nil || errors.Is(err, errConflict) || s.ctx.Err() != nil {
+		return err
+	}
+	s.blind.Store(time.Now().Add(compareAgain).UnixNano())
+	s.logger.Warn("repeated events cannot be compared with those in the stream (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET."+r.stream+")", "error", err)
+	return nil
+}
+
+// land settles a record that was not published: the stream has it, or can never
+// take it because of err. Any other error is returned.
+func (s *session) land(fl flight, err error) error {
+	if fl.refused = permanent(err); err != nil && fl.refused == "" {
+		return err
+	}
+	s.answers.Lock()
+	defer s.answers.Unlock()
+	s.settle(fl)
+	return nil
+}
+
+// failed sets a record aside that can never be stored, or ends the session.
+// The caller holds answers.
+func (s *session) failed(fl flight, err error) {
+	fl.refused = permanent(err)
+	if fl.refused == "" && fl.record.stream == schemas.QuarantineStream && (!transient(err) || s.forbidden(err)) {
+		fl.refused = reasonQuarantine // must not hold up the events behind it
+	}
+	if fl.refused == "" {
+		s.stop(fmt.Errorf("publish: %w", err))
+		return
+	}
+	s.settle(fl)
+}
+
+// call makes a flight due. The caller holds answers.
+func (s *session) call(index uint64) {
+	s.due = append(s.due, index)
+	s.tell()
+}
+
+// tell wakes send.
+func (s *session) tell() {
+	select {
+	case s.moved <- struct{}{}:
+	default:
+	}
+}
+
+// settle notes how a record ended, calls the one that waited for it, and moves
+// the cursor behind all those of which the end is known. The caller holds
+// answers.
+func (s *session) settle(fl flight) {
+	fl.landed = true
+	s.flights[fl.index%window] = fl
+	if next := s.turns.landed(fl.call, fl.index); next > 0 {
+		s.call(next)
+	}
+	for next := s.acked() + 1; ; next++ {
+		fl := &s.flights[next%window]
+		if fl.index != next || !fl.landed {
+			return
+		}
+		if fl.refused != "" {
+			if err := s.refuse(fl.index, fl.record, fl.refused); err != nil {
+				s.stop(err)
+				return
+			}
+		} else {
+			// A repetition of what was sent before may be our own.
+			s.metrics.stored(fl.record, fl.repeated && fl.index > s.doubtful)
+		}
+		fl.record = nil
+		s.advance(fl.index)
+		s.tell()
+	}
+}
+
+// expire fails the oldest record when its answer is overdue. An answer that is
+// here and waits for others to be compared is not.
+func (s *session) expire() {
+	s.answers.Lock()
+	defer s.answers.Unlock()
+	if waiting, _, err := s.replies.Pending(); err == nil && waiting > 0 {
+		return
+	}
+	next := s.acked() + 1
+	fl := s.flights[next%window]
+	if fl.index == next && !fl.landed && !fl.sent.IsZero() && time.Since(fl.sent) > ackTimeout {
+		s.failed(fl, jetstream.ErrAsyncPublishTimeout)
+	}
+}
+
+// end makes answers that are still to come void: the next session has its own
+// inbox, and sends again what was not answered.
+func (s *session) end() {
+	s.answers.Lock()
+	defer s.answers.Unlock()
+	s.ended = true
+	for i := range s.flights {
+		if fl := &s.flights[i]; !fl.sent.IsZero() {
+			s.doubtful = max(s.doubtful, fl.index)
+		}
+	}
+}
