@@ -27,6 +27,8 @@
 // The bridge is built with the tag faults, so that it can be told to die at a
 // named point (package internal/crash).
 //
+// A flood is connections of strangers beside the sender, straight to the bridge.
+//
 // Disks that are full, that fail, or that lose their power are file systems of
 // the test's own, in memory or in an image. To mount them takes Linux and root;
 // elsewhere those tests are skipped.

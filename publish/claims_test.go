@@ -100,7 +100,13 @@ type bridge struct {
 // start opens a publisher on dir and runs it until the test ends.
 func start(t testing.TB, url string, opts publish.Options) *bridge {
 	t.Helper()
-	link, err := publish.Connect(publish.NATS{URL: url}, opts.Logger)
+	return startAs(t, publish.NATS{URL: url}, opts)
+}
+
+// startAs is start with a login.
+func startAs(t testing.TB, config publish.NATS, opts publish.Options) *bridge {
+	t.Helper()
+	link, err := publish.Connect(config, opts.Logger)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -232,6 +232,7 @@ func (l *Link) handlers() []nats.Option {
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.announce(err) }),
 		// Missing rights show up only here: the publish itself times out.
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			err = discreet(err)
 			l.logger.Error("NATS reports an error", "error", err)
 			l.announce(err)
 		}),
@@ -335,7 +336,7 @@ func (l *Link) State() (connected bool, problem error) {
 	if connected = l.nc.IsConnected(); !connected && l.problem == nil {
 		// Some failures of a login reach no handler: a server that asks for an
 		// nkey, say, and a client that has none.
-		return false, l.nc.LastError()
+		return false, discreet(l.nc.LastError())
 	}
 	return connected, l.problem
 }

@@ -96,7 +96,7 @@ func TestPagesNameRealSettings(t *testing.T) {
 		}
 	}
 	pages := []string{
-		"README.md", "CHANGELOG.md", "docs/configuration.md", "docs/deployment.md", "docs/operations.md", "docs/messages.md",
+		"README.md", "CHANGELOG.md", "docs/configuration.md", "docs/deployment.md", "docs/operations.md", "docs/messages.md", "docs/security.md",
 	}
 	for _, page := range pages {
 		text := readDeployment(t, page)
@@ -119,4 +119,5 @@ var foreignFlags = map[string]bool{
 	"--all": true, "--new": true, "--last-for": true, "--jetstream": true, "--force-stdin": true, "--decode": true,
 	"--subjects": true, "--storage": true, "--retention": true, "--discard": true, "--max-age": true, "--max-bytes": true,
 	"--dupe-window": true, "--compression": true, "--allow-direct": true, "--replicas": true, "--defaults": true,
+	"--pull": true, "--filter": true, "--ack": true, "--max-deliver": true, "--now": true, "--signal": true, "--since": true, "--js-domain": true,
 }
