@@ -66,18 +66,27 @@ func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 	return errors.Join(context.Cause(s.ctx), s.replies.Unsubscribe())
 }
 
-// send publishes record after record, those first whose turn has come. It stops
-// at the first error.
+// send publishes record after record. One that has to wait for its turn holds up
+// those behind it, since events are stored in the order in which they became
+// durable. It stops at the first error.
 func (s *session) send(ctx context.Context) error {
+	var waits uint64 // index of the record that has to
 	for next := s.acked() + 1; ctx.Err() == nil; {
 		for _, fl := range s.takeDue() {
+			if fl.index == waits {
+				waits = 0
+			}
 			if err := s.fly(ctx, fl); err != nil {
 				return err
 			}
 		}
-		if _, last := s.journal.Bounds(); next <= last && next <= s.acked()+window {
-			if err := s.launch(ctx, next); err != nil {
+		if _, last := s.journal.Bounds(); waits == 0 && next <= last && next <= s.acked()+window {
+			mine, err := s.launch(ctx, next)
+			if err != nil {
 				return err
+			}
+			if !mine {
+				waits = next
 			}
 			next++
 			continue
@@ -91,17 +100,18 @@ func (s *session) send(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// launch publishes the record at index, or leaves it until the one of its call
-// before it has landed.
-func (s *session) launch(ctx context.Context, index uint64) error {
+// launch publishes the record at index if it is its turn. Otherwise it is due
+// when the one of its call before it has landed.
+func (s *session) launch(ctx context.Context, index uint64) (mine bool, err error) {
 	r, err := s.read(index)
 	if err != nil {
-		return s.land(flight{index: index, record: &record{}}, err)
+		return true, s.land(flight{index: index, record: &record{}}, err)
 	}
-	if fl, mine := s.takeTurn(index, r); mine {
-		return s.fly(ctx, fl)
+	fl, mine := s.takeTurn(index, r)
+	if mine {
+		err = s.fly(ctx, fl)
 	}
-	return nil
+	return mine, err
 }
 
 // fly publishes a record whose turn it is, unless the stream has it already or

@@ -13,8 +13,7 @@ import (
 // is full, its leader is changing) and takes the next would store them the wrong
 // way round once the first is sent again.
 //
-// Calls do not wait for one another. Events without a call, and what goes to
-// quarantine, have no order among themselves to keep.
+// Events without a call, and what goes to quarantine, wait for nobody.
 type turns struct {
 	seed maphash.Seed
 	last map[uint64]uint64 // index of a call's newest record that has not landed
