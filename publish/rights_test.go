@@ -338,4 +338,21 @@ func TestAnswersDoNotReachTheStreams(t *testing.T) {
 			t.Errorf("after %s there are %d messages in quarantine", c.ask, len(got))
 		}
 	}
+	// The same with acknowledgements: what is published is stored, and no more.
+	client := login(t, server, "acsbridge", "bridge_password")
+	for _, subject := range subjects {
+		client.ask("acs.contoso.CallConnected.own", subject, "{}")
+	}
+	server.Await(schemas.Stream, 5+len(subjects))
+	if _, err := client.js.Stream(t.Context(), schemas.Stream); err != nil {
+		t.Error(err)
+	}
+	for _, m := range server.Messages(schemas.Stream)[5:] {
+		if m.Subject != "acs.contoso.CallConnected.own" {
+			t.Errorf("an acknowledgement was stored on %s", m.Subject)
+		}
+	}
+	if got := server.Messages(schemas.QuarantineStream); len(got) != 1 {
+		t.Errorf("%d messages in quarantine", len(got))
+	}
 }
