@@ -82,7 +82,7 @@ func (s *session) answered(m *nats.Msg) {
 	switch {
 	case errors.Is(err, errConflict):
 		s.flights[index%window] = flight{index: index, record: s.conflicting(fl.record), call: fl.call}
-		s.call(index)
+		s.makeDue(index)
 	case err != nil:
 		s.failed(fl, err)
 	default:
@@ -143,8 +143,8 @@ func (s *session) failed(fl flight, err error) {
 	s.settle(fl)
 }
 
-// call makes a flight due. The caller holds answers.
-func (s *session) call(index uint64) {
+// makeDue leaves a flight to send. The caller holds answers.
+func (s *session) makeDue(index uint64) {
 	s.due = append(s.due, index)
 	s.tell()
 }
@@ -157,14 +157,14 @@ func (s *session) tell() {
 	}
 }
 
-// settle notes how a record ended, calls the one that waited for it, and moves
+// settle notes how a record ended, makes the one due that waited for it, and moves
 // the cursor behind all those of which the end is known. The caller holds
 // answers.
 func (s *session) settle(fl flight) {
 	fl.landed = true
 	s.flights[fl.index%window] = fl
 	if next := s.turns.landed(fl.call, fl.index); next > 0 {
-		s.call(next)
+		s.makeDue(next)
 	}
 	for next := s.acked() + 1; ; next++ {
 		fl := &s.flights[next%window]

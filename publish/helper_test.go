@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
 // metric returns the sum of a counter's values.
@@ -48,4 +52,18 @@ func spoil(t *testing.T, dir, text string) {
 		}
 	}
 	t.Fatal("not found in the journal")
+}
+
+// onlyPublishing restarts a server that lets its user bridge publish and do
+// nothing else. It returns the URL for that user; without one, all is allowed.
+func onlyPublishing(server *natstest.Server) string {
+	server.Restrict(func(o *natsserver.Options) {
+		o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
+			Publish:   &natsserver.SubjectPermission{Allow: []string{"acs.>", "acs-quarantine.>"}},
+			Subscribe: &natsserver.SubjectPermission{Allow: []string{"_INBOX.>"}},
+		}}, {Username: "admin", Password: "p"}}
+		o.NoAuthUser = "admin" // the test itself
+	})
+	server.Restart()
+	return strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1)
 }

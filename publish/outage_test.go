@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -218,15 +217,7 @@ func TestTheRightToPublishIsEnough(t *testing.T) {
 	server.Await(schemas.Stream, 0)
 	b.stop()
 
-	server.Restrict(func(o *natsserver.Options) {
-		o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
-			Publish:   &natsserver.SubjectPermission{Allow: []string{"acs.>", "acs-quarantine.>"}},
-			Subscribe: &natsserver.SubjectPermission{Allow: []string{"_INBOX.>"}},
-		}}, {Username: "admin", Password: "p"}}
-		o.NoAuthUser = "admin" // the test itself
-	})
-	server.Restart()
-	b = start(t, strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1), publish.Options{Dir: t.TempDir()})
+	b = start(t, onlyPublishing(server), publish.Options{Dir: t.TempDir()})
 	b.publish("a", 1, 5)
 	b.drained()
 	checkStream(t, server, map[string]int{"a": 5})
