@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 )
@@ -149,6 +151,8 @@ func (p *passage) request(ctx context.Context) (messages []*Message, more bool, 
 	if p.Limit > 0 {
 		size = min(size, p.Limit-p.read)
 	}
+	ctx, broken := context.WithCancelCause(ctx)
+	defer whenBroken(js.Conn(), func() { broken(errBroken) })()
 	answer, err := jetstreamext.GetBatch(ctx, js, p.Stream, size, p.from()...)
 	if err != nil {
 		return nil, false, err
@@ -159,7 +163,7 @@ func (p *passage) request(ctx context.Context) (messages []*Message, more bool, 
 			return nil, false, nil
 		}
 		if err != nil {
-			return messages, false, err
+			return messages, false, cmp.Or(context.Cause(ctx), err)
 		}
 		// Each message names the one before it in the answer (ADR-31): one is
 		// missing when the connection broke in between.
@@ -179,6 +183,18 @@ func (p *passage) request(ctx context.Context) (messages []*Message, more bool, 
 		return nil, false, errNoAnswer
 	}
 	return messages, left > 0, nil // the answer may have ended early, at its time
+}
+
+// whenBroken calls f when the connection breaks before done is called: what was
+// not answered by then never is.
+func whenBroken(nc *nats.Conn, f func()) (done func()) {
+	changes := nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	go func() {
+		if _, changed := <-changes; changed {
+			f()
+		}
+	}()
+	return func() { nc.RemoveStatusListener(changes) }
 }
 
 // from says where the next batch begins.

@@ -24,9 +24,9 @@ const (
 	// away is the pause between two requests in which a stream's limits can have
 	// overtaken a reading.
 	away = time.Second
-	// lookAgain is how often a reading that follows looks whether the stream is
-	// still the same.
-	lookAgain = 10 * time.Second
+	// lookAfter is how many intervals pass until a reading that follows looks
+	// again whether the stream is still the same.
+	lookAfter = 50
 )
 
 // MissedError reports messages that should have been read and that the stream
@@ -68,6 +68,7 @@ var ErrBeganAgain = errors.New("the stream ends before what was read of it: it w
 
 var (
 	errNoAnswer = errors.New("no answer")
+	errBroken   = errors.New("the connection broke")
 	errBehind   = errors.New("the replica that answers is behind the stream")
 )
 
@@ -122,7 +123,7 @@ func (p *passage) overtaken(ctx context.Context) {
 // atEnd decides what it means that the replica that answered has no more.
 func (p *passage) atEnd(ctx context.Context) error {
 	if p.Follow {
-		if time.Since(p.looked) < lookAgain {
+		if time.Since(p.looked) < lookAfter*p.interval() {
 			return nil
 		}
 		p.looked = time.Now()
