@@ -10,7 +10,7 @@ import (
 
 // TestNodeKilled kills the stream's leader and its followers in turn.
 func TestNodeKilled(t *testing.T) {
-	scenario{beside: true, nodes: 3, rounds: byForm(3, 50), fault: func(w *world, round int) {
+	scenario{beside: true, nodes: 3, rounds: byForm(3, 50), drain: 2 * time.Minute, fault: func(w *world, round int) {
 		victim, followers := w.nats.leader()
 		if round%3 > 0 {
 			victim = followers[round%len(followers)]
