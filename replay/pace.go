@@ -18,6 +18,10 @@ type Pace struct {
 	Speed float64 // times as fast as they once came; zero does not look at that
 }
 
+// catchUp is how much of a delay is made up for, so that timers that are late do
+// not slow a rate down. What was held up for longer does not come in a burst.
+const catchUp = 100 * time.Millisecond
+
 // maxPause is the longest pause that is kept between two messages: a night
 // without calls is waited out, a typing error is not.
 const maxPause = 24 * time.Hour
@@ -61,8 +65,11 @@ func (p *pacer) wait(ctx context.Context, m *Message) error {
 	now := time.Now()
 	due := now
 	if p.Rate > 0 {
-		if p.next.Before(now) {
-			p.next = now // what was held up is not made up for in a burst
+		if p.next.IsZero() {
+			p.next = now
+		}
+		if earliest := now.Add(-catchUp); p.next.Before(earliest) {
+			p.next = earliest
 		}
 		due = p.next
 		p.next = p.next.Add(time.Duration(float64(time.Second) / p.Rate))

@@ -41,8 +41,7 @@ const (
 	windowBytes    = 16 << 20
 )
 
-// rejectedInRow is how many messages may be rejected in a row before the target
-// is taken to be out of order.
+// rejectedInRow is how many rejected messages in a row end the sending.
 const rejectedInRow = 10
 
 // Sender sends messages to a target: those of one call one after another, each
@@ -50,6 +49,10 @@ const rejectedInRow = 10
 type Sender struct {
 	Target Target
 	Pace   Pace
+
+	// Patient goes on however many messages are rejected. Otherwise ten in a row
+	// end the sending: the target is taken to be out of order.
+	Patient bool
 
 	// InFlight is how many messages are sent at a time. Zero means 512.
 	InFlight int
@@ -121,7 +124,7 @@ func (s *Sender) Send(ctx context.Context, messages iter.Seq2[*Message, error]) 
 	for s.flying > 0 || s.waiting > 0 && sending.Err() == nil {
 		s.changed.Wait()
 	}
-	if s.row >= rejectedInRow && s.rowFirst.number < s.progress.Before {
+	if s.row >= rejectedInRow && !s.Patient && s.rowFirst.number < s.progress.Before {
 		s.progress.Next, s.progress.Before = s.rowFirst.Sequence, s.rowFirst.number
 	}
 	if s.failed != nil {
@@ -232,7 +235,7 @@ func (s *Sender) settle(ctx context.Context, p *parcel, err error) error {
 	}
 	s.row++
 	s.progress.Rejected++
-	if s.row < rejectedInRow {
+	if s.row < rejectedInRow || s.Patient {
 		return nil
 	}
 	s.failed = fmt.Errorf("%d messages in a row were not taken, the last one: %w", s.row, err)

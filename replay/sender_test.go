@@ -158,10 +158,12 @@ func TestRejectedMessagesAreReported(t *testing.T) {
 		rejected func(uint64) bool
 		want     replay.Progress
 		fails    bool
+		patient  bool
 	}{
-		{"some", func(n uint64) bool { return n%10 == 0 }, replay.Progress{Taken: 90, Rejected: 10, Before: 100, Next: 101}, false},
-		{"nine in a row", func(n uint64) bool { return n > 91 }, replay.Progress{Taken: 91, Rejected: 9, Before: 100, Next: 101}, false},
-		{"all from 51 on", func(n uint64) bool { return n > 50 }, replay.Progress{Taken: 50, Rejected: 10, Before: 50, Next: 51}, true},
+		{"some", func(n uint64) bool { return n%10 == 0 }, replay.Progress{Taken: 90, Rejected: 10, Before: 100, Next: 101}, false, false},
+		{"nine in a row", func(n uint64) bool { return n > 91 }, replay.Progress{Taken: 91, Rejected: 9, Before: 100, Next: 101}, false, false},
+		{"all from 51 on", func(n uint64) bool { return n > 50 }, replay.Progress{Taken: 50, Rejected: 10, Before: 50, Next: 51}, true, false},
+		{"all from 51 on, with patience", func(n uint64) bool { return n > 50 }, replay.Progress{Taken: 50, Rejected: 50, Before: 100, Next: 101}, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := newTarget(func(_ context.Context, m *replay.Message) error {
@@ -171,7 +173,7 @@ func TestRejectedMessagesAreReported(t *testing.T) {
 				return nil
 			})
 			settled := 0
-			s := replay.Sender{Target: g, InFlight: 1, Settled: func(m *replay.Message, err error) {
+			s := replay.Sender{Target: g, InFlight: 1, Patient: test.patient, Settled: func(m *replay.Message, err error) {
 				if (err != nil) != test.rejected(m.Sequence) {
 					t.Errorf("sequence %d: %v", m.Sequence, err)
 				}

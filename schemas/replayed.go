@@ -11,3 +11,7 @@ const (
 	HeaderReplayOf = "acs-replay-of" // "<stream>/<sequence>" of the original
 	HeaderReplayAt = "acs-replay-at" // when it was sent: RFC 3339, UTC, nanoseconds
 )
+
+// HeaderRedrivenFrom is "<stream>/<sequence>" of the quarantined callback that an
+// event was taken out of. Such an event is no copy.
+const HeaderRedrivenFrom = "acs-redriven-from"

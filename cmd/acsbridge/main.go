@@ -39,6 +39,8 @@ type cli struct {
 	Simulate simulateCmd `cmd:"" help:"Play Azure Communication Services against a bridge: calls, key server, chaos."`
 	Trigger  triggerCmd  `cmd:"" help:"Send one signed event of a type to a bridge."`
 	Tail     tailCmd     `cmd:"" help:"Print the events of the stream, past ones and those that come."`
+	Replay   replayCmd   `cmd:"" help:"Send events of the stream again: as copies, to a URL, or to a file."`
+	Listen   listenCmd   `cmd:"" help:"Forward the events that come to a local URL, as ACS would post them."`
 	Health   healthCmd   `cmd:"" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
 	Version  versionCmd  `cmd:"" help:"Print version, Go version and platform."`
 }
