@@ -20,6 +20,7 @@ type stream struct {
 	t      testing.TB
 	server *natstest.Server
 	js     jetstream.JetStream
+	stored int // events of calls
 }
 
 func newStream(t testing.TB, change ...func(*jetstream.StreamConfig)) *stream {

@@ -39,6 +39,8 @@ type cli struct {
 	Simulate   simulateCmd   `cmd:"" help:"Play Azure Communication Services against a bridge: calls, key server, chaos."`
 	Trigger    triggerCmd    `cmd:"" help:"Send one signed event of a type to a bridge."`
 	Tail       tailCmd       `cmd:"" help:"Print the events of the stream, past ones and those that come."`
+	Call       callCmd       `cmd:"" help:"Tell the story of one call: its legs, its events in order, what failed, what is missing."`
+	Calls      callsCmd      `cmd:"" help:"List the calls of the stream: state, duration, events."`
 	Replay     replayCmd     `cmd:"" help:"Send events of the stream again: as copies, to a URL, or to a file."`
 	Listen     listenCmd     `cmd:"" help:"Forward the events that come to a local URL, as ACS would post them."`
 	Quarantine quarantineCmd `cmd:"" help:"Look at what did not come into the stream, publish or remove it."`

@@ -31,7 +31,7 @@ const (
 )
 
 func (i ink) paint(colour, text string) string {
-	if !bool(i) || text == "" {
+	if !bool(i) || text == "" || colour == "" {
 		return text
 	}
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"

@@ -19,6 +19,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"await":    await,
 	"empty":    empty,
 	"holds":    holds,
+	"capture":  capture,
 }
 
 // awaitAtMost bounds await. A start takes a fraction of a second; the rest is
@@ -75,6 +76,21 @@ func holds(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return string(text)
 	})
+}
+
+// capture NAME PATTERN sets the variable to the first group of the pattern's first
+// match in the last standard output.
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture NAME PATTERN")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	match := pattern.FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(match) < 2 {
+		ts.Fatalf("nothing matches %q", args[1])
+	}
+	ts.Setenv(args[0], match[1])
 }
 
 // untilMatch looks again and again at what is to match a pattern.
