@@ -39,12 +39,9 @@ type Copies struct {
 // Retries of one copy.
 const (
 	copyAttempts = 8
-	// unheardAttempts is enough when no stream answers: an election of a leader
-	// takes a second, and no stream at all is the likelier reason.
-	unheardAttempts = 5
-	ackWithin       = 5 * time.Second
-	backoffFirst    = 100 * time.Millisecond
-	backoffLast     = 5 * time.Second
+	ackWithin    = 5 * time.Second
+	backoffFirst = 100 * time.Millisecond
+	backoffLast  = 5 * time.Second
 )
 
 // Codes of JetStream's errors that a message can never get past.
@@ -105,7 +102,7 @@ func (c *Copies) await(ctx context.Context, m *Message, future jetstream.PubAckF
 		if neverTaken(err) {
 			return &RejectedError{m.Sequence, fmt.Errorf("publish: %w", err)}
 		}
-		if attempt == copyAttempts || attempt == unheardAttempts && errors.Is(err, jetstream.ErrNoStreamResponse) {
+		if attempt >= attemptsAfter(err) {
 			return c.explain(m, err)
 		}
 		if pause(ctx, backoff(attempt)) != nil {
@@ -113,6 +110,19 @@ func (c *Copies) await(ctx context.Context, m *Message, future jetstream.PubAckF
 		}
 		future, err = c.publish(ctx, m)
 	}
+}
+
+// attemptsAfter returns how often a copy is published at most. Without any stream
+// that answers, and without an answer within seconds, a fault that stays is the
+// likelier reason: the election of a leader takes a second.
+func attemptsAfter(err error) int {
+	switch {
+	case errors.Is(err, jetstream.ErrNoStreamResponse):
+		return 5
+	case errors.Is(err, jetstream.ErrAsyncPublishTimeout):
+		return 3
+	}
+	return copyAttempts
 }
 
 // acknowledged waits for the answer to a publish, also when the replay ends

@@ -140,7 +140,7 @@ func (q *quarantine) remove(ctx context.Context, i item) error {
 		err = stream.SecureDeleteMsg(ctx, i.number)
 	}
 	if err != nil {
-		return fmt.Errorf("remove it from stream %s: %w", schemas.QuarantineStream, err)
+		return fmt.Errorf("remove it from stream %s: %w; it needs the right to look at that stream and to delete messages", schemas.QuarantineStream, err)
 	}
 	return nil
 }
@@ -242,16 +242,18 @@ func (c *asideChoice) each(ctx context.Context, std stdio, place aside, question
 		if ctx.Err() != nil {
 			return errors.New("stopped before the end; what is left is there still")
 		}
-		var err error
+		so, err := "", error(nil)
 		if act != nil {
-			err = act(ctx, i)
+			if err = act(ctx, i); err == nil {
+				so = " is " + done + ", and"
+			}
 		}
 		if err == nil {
 			err = place.remove(ctx, i)
 		}
 		if err != nil {
 			failed++
-			fmt.Fprintf(std.err, "%d stays: %s\n", i.number, printable(err.Error()))
+			fmt.Fprintf(std.err, "%d%s stays: %s\n", i.number, so, printable(err.Error()))
 			continue
 		}
 		fmt.Fprintf(std.out, "%d %s\n", i.number, done)

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -127,6 +129,30 @@ func TestQuarantineCommands(t *testing.T) {
 	}
 	l.run(false, `^2 dropped\n$`, "drop", "--all", "--yes")
 	l.run(false, `^there is nothing\n$`, "list")
+	l.bridge.stop(syscall.SIGTERM)
+}
+
+// TestRedriveWithoutTheRightToRemove publishes, says that the callback stays, and
+// publishes nothing a second time.
+func TestRedriveWithoutTheRightToRemove(t *testing.T) {
+	ignoreEnvironment(t)
+	l := &asideLoad{restartLoad: newRestartLoad(t)}
+	config := jetstream.StreamConfig{Name: schemas.QuarantineStream, Subjects: []string{schemas.QuarantinePrefix + ".>"}, AllowDirect: true, DenyDelete: true}
+	if _, err := l.nats.JetStream().CreateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	l.bridge = l.start()
+	for _, text := range []string{"first", "second"} {
+		l.post("["+oddEvent("1", text)+"]", 200)
+		l.nats.Await(schemas.Stream, 1)
+	}
+	l.nats.Await(schemas.QuarantineStream, 1)
+	for range 2 {
+		l.run(true, `^1 is published, and stays: remove it from stream ACS_QUARANTINE: `, "redrive", "1", "--beside", "--yes")
+	}
+	if n := len(l.nats.Messages(schemas.Stream)); n != 2 {
+		t.Errorf("%d events in the stream, want 2", n)
+	}
 	l.bridge.stop(syscall.SIGTERM)
 }
 

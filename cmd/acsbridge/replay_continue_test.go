@@ -227,6 +227,25 @@ func TestReplayIsInterruptedAndGoesOn(t *testing.T) {
 	}
 }
 
+// TestReplayOutlastsAnOutage stops NATS in the middle of a replay.
+func TestReplayOutlastsAnOutage(t *testing.T) {
+	ignoreEnvironment(t)
+	l := newReplayLoad(t, replayedEvents)
+	process := exec.CommandContext(t.Context(), "acsbridge", "replay", "--since=all", replayedPace)
+	process.Env = append(os.Environ(), "NATS_URL="+l.nats.URL())
+	var said bytes.Buffer
+	process.Stderr = &said
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Until(t, func() bool { return l.count("subject") >= 2000 })
+	l.nats.Restart()
+	if err := process.Wait(); err != nil {
+		t.Fatalf("%v\n%s", err, said.String())
+	}
+	l.compare("subject")
+}
+
 // TestCommandLine leaves no secret in it, and nothing for the shell.
 func TestCommandLine(t *testing.T) {
 	args := without([]string{"replay", "--since", "1h", "--until=2h", "--append", "--to=file:a b", "--limit", "7", "--nats-password", "hunter2", "--nats-token=hunter2", "--call=it's"},
