@@ -1,6 +1,7 @@
 package replay_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -24,6 +25,7 @@ import (
 type receiver struct {
 	answer func(w http.ResponseWriter, r *http.Request, body string)
 	err    error
+	cut    bool // a request ends with its context
 
 	mu   sync.Mutex
 	got  []*http.Request
@@ -44,6 +46,9 @@ func (h *receiver) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := httptest.NewRecorder()
 	if h.answer != nil {
 		h.answer(w, r, string(body))
+	}
+	if h.cut && r.Context().Err() != nil {
+		return nil, r.Context().Err()
 	}
 	return w.Result(), nil
 }
@@ -187,6 +192,24 @@ func TestPostsKeepTheOrderOfACall(t *testing.T) {
 			}) {
 				t.Errorf("%s: %v", path, got)
 			}
+		}
+	})
+}
+
+// TestAPostUnderWayIsFinished ends the replay while a receiver takes its time:
+// only its answer says whether it has the event.
+func TestAPostUnderWayIsFinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		h := &receiver{answer: func(http.ResponseWriter, *http.Request, string) { time.Sleep(10 * time.Second) }}
+		h.cut = true
+		time.AfterFunc(time.Second, cancel)
+		sender := replay.Sender{Target: h.posts(t, "http://app.test"), InFlight: 1}
+		if err := sender.Send(ctx, inOrder(messages(5, 1))); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+		if p := sender.Progress(); p.Taken != 1 || p.Next != 2 || len(h.got) != 1 {
+			t.Errorf("%+v, %d posts", p, len(h.got))
 		}
 	})
 }

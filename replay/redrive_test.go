@@ -165,7 +165,7 @@ func TestALetterForQuarantine(t *testing.T) {
 // TestRedrivingAgain stores an event once, also when the stream has forgotten
 // its message id.
 func TestRedrivingAgain(t *testing.T) {
-	s := newStream(t, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
+	s := newStream(t, func(c *jetstream.StreamConfig) { c.Duplicates = time.Second })
 	r := redrive(s)
 	publish := func(m *replay.Message) error {
 		t.Helper()
@@ -178,15 +178,27 @@ func TestRedrivingAgain(t *testing.T) {
 	if err := publish(letter()); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Until(t, func() bool { // forgotten
-		ack, err := s.js.Publish(t.Context(), "acs.probe", nil, jetstream.WithMsgID("s#1"))
+	// Another event under the id, in the same place and in another.
+	other, elsewhere := letter(), letter()
+	other.Data = []byte(strings.Replace(oneEvent, `}}`, `,"x":1}}`, 1))
+	elsewhere.Data = []byte(strings.Replace(oneEvent, `c-1`, `c-2`, 1))
+	elsewhere.Subject = "acs.contoso.PlayCompleted.c-2"
+	for _, m := range []*replay.Message{other, elsewhere} {
+		if err := publish(m); !errors.Is(err, replay.ErrOtherEvent) {
+			t.Errorf("%s: error %v", m.Subject, err)
+		}
+	}
+	forgotten := func() bool { // what came before the probe is, when the probe is
+		ack, err := s.js.Publish(t.Context(), "acs.probe", nil, jetstream.WithMsgID("probe"))
 		return err == nil && !ack.Duplicate
-	})
+	}
+	if !forgotten() {
+		t.Fatal("no probe")
+	}
+	natstest.Until(t, forgotten)
 	if err := publish(letter()); err != nil {
 		t.Fatal(err)
 	}
-	other := letter()
-	other.Data = []byte(strings.Replace(oneEvent, `}}`, `,"x":1}}`, 1))
 	if err := publish(other); !errors.Is(err, replay.ErrOtherEvent) {
 		t.Errorf("error %v", err)
 	}

@@ -149,6 +149,36 @@ func TestOneCallDoesNotHoldUpOthers(t *testing.T) {
 	})
 }
 
+// TestReadingAheadIsBounded has a call that hangs, and looks how far the others
+// are read meanwhile: by number, and by size.
+func TestReadingAheadIsBounded(t *testing.T) {
+	for size, want := range map[int]int{10: 2048, 1 << 20: 16} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newTarget(func(_ context.Context, m *replay.Message) error { time.Sleep(time.Hour); return nil })
+			list := messages(5000, 1)
+			read := 0
+			source := func(yield func(*replay.Message, error) bool) {
+				for _, m := range list {
+					m.Data = make([]byte, size)
+					read++
+					if !yield(m, nil) {
+						return
+					}
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- (&replay.Sender{Target: g}).Send(ctx, source) }()
+			synctest.Wait()
+			if read != want+1 {
+				t.Errorf("%d messages of %d bytes are read, want %d and one that waits", read, size, want)
+			}
+			cancel()
+			<-done
+		})
+	}
+}
+
 // TestRejectedMessagesAreReported goes on behind messages that are not taken,
 // and gives up when none is any more.
 func TestRejectedMessagesAreReported(t *testing.T) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -224,6 +225,44 @@ func TestReplayIsInterruptedAndGoesOn(t *testing.T) {
 		if got := len(l.arrived(target)); got != replayedEvents || before == replayedEvents {
 			t.Errorf("%s: %d events, then %d of %d", target, before, got, replayedEvents)
 		}
+	}
+}
+
+// TestACheckpointIsNeverAheadOfTheFile kills a replay that writes little, so that
+// nothing is written before somebody asks for it.
+func TestACheckpointIsNeverAheadOfTheFile(t *testing.T) {
+	ignoreEnvironment(t)
+	l := newReplayLoad(t, 200)
+	path := filepath.Join(t.TempDir(), "checkpoint")
+	process := exec.CommandContext(t.Context(), "acsbridge", "replay", "--since=all", "--pace=50/s", "--to="+l.to("file"), "--checkpoint="+path)
+	process.Env = append(os.Environ(), "NATS_URL="+l.nats.URL())
+	if err := process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var c checkpoint
+	natstest.Until(t, func() bool {
+		text, err := os.ReadFile(path)
+		return err == nil && json.Unmarshal(text, &c) == nil && c.Next > 10
+	})
+	if err := process.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = process.Wait() // killed
+	if n := len(l.arrived("file")); n < c.Before || c.Next != uint64(c.Before)+1 {
+		t.Errorf("%d events are in the file, and the checkpoint says %+v", n, c)
+	}
+}
+
+// TestIntoLiveEnds publishes into the stream that it reads, and must not follow
+// its own copies.
+func TestIntoLiveEnds(t *testing.T) {
+	ignoreEnvironment(t)
+	l := newReplayLoad(t, 3000) // several requests
+	if said, err := l.run("subject", 0, nil, "acsbridge", "replay", "--since=all", "--until=seq:100000", "--into-live", "--yes"); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	if n := len(l.nats.Messages(schemas.Stream)); n != 6000 {
+		t.Errorf("%d events in the stream, want 6000", n)
 	}
 }
 
