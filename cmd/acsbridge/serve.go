@@ -13,7 +13,7 @@ import (
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, std stdio) error {
 	logger := newLogger(&c.settings, std.err)
-	tuneGC()
+	tuneGC(gcPercent)
 	b, err := newBridge(&c.settings, logger)
 	if err != nil {
 		return err
@@ -26,10 +26,11 @@ func (c *serveCmd) Run(ctx context.Context, std stdio) error {
 // 100 the collector takes a twentieth of the CPU. See docs/benchmarks.md.
 const gcPercent = 200
 
-// tuneGC sets gcPercent unless the operator has set GOGC.
-func tuneGC() {
+// tuneGC sets how far the heap grows between collections, unless the operator has
+// set GOGC.
+func tuneGC(percent int) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(percent)
 	}
 }
 
