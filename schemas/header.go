@@ -41,6 +41,11 @@ const (
 	HeaderQuery         = "acs-query"          // query of the callback URL, escaped, without the question mark
 	HeaderTraceparent   = "traceparent"        // W3C trace context of the request, level 1
 
+	// HeaderDeviation says where the event deviates from its JSON Schema, and from
+	// which keyword: "/data/sequenceNumber type". Only a bridge that was told to
+	// look sets it.
+	HeaderDeviation = "acs-deviation"
+
 	// HeaderTruncated names, separated by commas, the headers that were cut at
 	// their bound, and acs-token-claims when it was left out for its size.
 	HeaderTruncated = "acs-truncated"
