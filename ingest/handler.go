@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/acsbridge/acsbridge/internal/quiet"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -73,13 +74,14 @@ type Config struct {
 type Handler struct {
 	config   Config
 	metrics  *metrics
-	quiet    quiet // for errors of ours, which come in floods
 	patience patience
 	sources  sources
 	keys     callbackKeys
 	refusals refusals
 	inFlight atomic.Int64
 	draining atomic.Bool
+
+	failures, panics quiet.Line // of ours, which come in floods
 
 	quarantine  quarantineBuckets
 	connections atomic.Int64

@@ -1,0 +1,43 @@
+package quiet_test
+
+import (
+	"bytes"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/acsbridge/acsbridge/internal/quiet"
+)
+
+func TestALineIsWrittenOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{
+			ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				if a.Key == slog.TimeKey {
+					return slog.Attr{}
+				}
+				return a
+			},
+		}))
+		var line, other quiet.Line
+		for range 3 {
+			line.Log(logger, slog.LevelWarn, "flood", slog.String("resource", "r"))
+		}
+		other.Log(logger, slog.LevelInfo, "other")
+		time.Sleep(time.Second)
+		line.Log(logger, slog.LevelWarn, "flood", slog.String("resource", "r"))
+		time.Sleep(time.Minute)
+		line.Log(logger, slog.LevelWarn, "flood", slog.String("resource", "r"))
+		want := "level=WARN msg=flood resource=r suppressed=0\n" +
+			"level=INFO msg=other suppressed=0\n" +
+			"level=WARN msg=flood resource=r suppressed=2\n" +
+			"level=WARN msg=flood resource=r suppressed=0\n"
+		if diff := cmp.Diff(want, log.String()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
