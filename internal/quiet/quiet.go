@@ -39,3 +39,29 @@ func (l *Line) Log(logger *slog.Logger, level slog.Level, text string, attrs ...
 		logger.LogAttrs(context.Background(), level, text, append(attrs, slog.Int("suppressed", held))...)
 	}
 }
+
+// Handler returns a handler that passes on one record a second: for a log whose
+// lines are of one kind, such as that of net/http.
+func Handler(h slog.Handler) slog.Handler { return handler{h, new(Line)} }
+
+type handler struct {
+	slog.Handler
+	line *Line
+}
+
+func (h handler) Handle(ctx context.Context, r slog.Record) error {
+	ok, held := h.line.Allow(time.Now())
+	if !ok {
+		return nil
+	}
+	r.AddAttrs(slog.Int("suppressed", held))
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return handler{h.Handler.WithAttrs(attrs), h.line}
+}
+
+func (h handler) WithGroup(name string) slog.Handler {
+	return handler{h.Handler.WithGroup(name), h.line}
+}

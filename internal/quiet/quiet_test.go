@@ -3,6 +3,7 @@ package quiet_test
 import (
 	"bytes"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,6 +39,24 @@ func TestALineIsWrittenOnceASecond(t *testing.T) {
 			"level=WARN msg=flood resource=r suppressed=0\n"
 		if diff := cmp.Diff(want, log.String()); diff != "" {
 			t.Error(diff)
+		}
+	})
+}
+
+func TestAHandlerPassesOnOneRecordASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		handler := quiet.Handler(slog.NewTextHandler(&log, nil))
+		logger, group := slog.New(handler).With("of", "net/http"), slog.New(handler).WithGroup("g")
+		for range 5 {
+			logger.Warn("flood")
+			group.Warn("flood")
+		}
+		time.Sleep(time.Second)
+		logger.Warn("flood")
+		got := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if len(got) != 2 || !strings.HasSuffix(got[0], "of=net/http suppressed=0") || !strings.HasSuffix(got[1], "of=net/http suppressed=9") {
+			t.Errorf("got %q", got)
 		}
 	})
 }
