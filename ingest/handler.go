@@ -183,7 +183,7 @@ func (c *callback) handle() error {
 	if err != nil {
 		return err
 	}
-	if c.place = h.places.take(announced, c.received, c.cutOff); c.place == nil {
+	if c.place = h.places.take(announced, time.Now(), c.cutOff); c.place == nil {
 		return errBusy
 	}
 	defer h.places.leave(c.place)
