@@ -65,7 +65,19 @@ func NewCall() *Call {
 		"$agent":        newUser(),
 		"$recordingId":  newRecordingID(c.leg(recorderLeg).connectionID),
 		"$invitationId": uuid.NewString(),
+		"$dialogId":     uuid.NewString(),
+		"$otherCall":    uuid.NewString(),
 	}
+	return c
+}
+
+// NewCallOf is [NewCall] for a call that the application has under this
+// callConnectionId. The recorder reports under its own all the same.
+func NewCallOf(connectionID string) *Call {
+	c := NewCall()
+	l := c.leg(defaultLeg)
+	l.connectionID = connectionID
+	c.legs[defaultLeg] = l
 	return c
 }
 

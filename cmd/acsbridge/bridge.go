@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/ingest/contract"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/embedded"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -133,8 +134,14 @@ func (b *bridge) makeVerifier() (err error) {
 }
 
 func (b *bridge) makeHandler() (err error) {
+	publisher := ingest.Publisher(b.publisher)
+	if b.settings.Validate == "report" {
+		if publisher, err = contract.Report(publisher, b.registry); err != nil {
+			return err
+		}
+	}
 	b.handler, err = ingest.New(ingest.Config{
-		Path: b.settings.CallbackPath, Verifier: b.verifier, Publisher: b.publisher,
+		Path: b.settings.CallbackPath, Verifier: b.verifier, Publisher: publisher,
 		MaxInFlight: b.settings.MaxInFlight.N, MaxConnections: b.settings.MaxConnections.N,
 		CallbackKeys: b.settings.callbackKeys,
 		SourceRanges: b.settings.sourceRanges, TrustedProxies: b.settings.trustedProxies,
