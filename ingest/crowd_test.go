@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -233,8 +234,13 @@ func TestSlowBodiesHoldNobodyUp(t *testing.T) {
 	})
 	good := fmt.Sprintf(head+"Content-Length: %d\r\n\r\n%s", len(defaultBody), defaultBody)
 	natstest.Until(t, func() bool { return l.answer(t, good) == 200 })
-	if status := <-answers; status != 503 {
-		t.Errorf("the body that gave way was answered %d, want 503", status)
+	select {
+	case status := <-answers:
+		if status != 503 {
+			t.Errorf("the body that gave way was answered %d, want 503", status)
+		}
+	case <-time.After(5 * time.Second): // before the server's own limit
+		t.Error("the body that gave way is waited for still")
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 
 // places are for the verified callbacks under way: so many of them, and so many
 // bytes of bodies and records. Whoever has one token could hold all with bodies that never
-// end, so such a body gives way to the next callback.
+// end, so such a body gives way to the next callback (decision 17).
 type places struct {
 	limit, limitBytes int
 
