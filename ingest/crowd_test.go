@@ -18,6 +18,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
@@ -132,11 +133,14 @@ func TestConnectionsThatCannotBeAcceptedAreAnError(t *testing.T) {
 			t.Error("no error")
 		}
 	}
-	close(arriving.queue)
+	if len(log.list) != 1 || log.list[0] != "ERROR connection not accepted" || !strings.Contains(log.all, "too many open files") {
+		t.Errorf("the log has %v: %s", log.list, log.all)
+	}
+	close(arriving.queue) // the bridge stops
 	if _, err := listener.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
-	if len(log.list) != 1 || log.list[0] != "ERROR connection not accepted" {
+	if len(log.list) != 1 {
 		t.Errorf("the log has %v", log.list)
 	}
 }
@@ -167,6 +171,34 @@ func TestRequestsWithoutAVerdictAreBounded(t *testing.T) {
 		synctest.Wait()
 		if w := serve(h, callback(defaultBody)); w.Code != 200 {
 			t.Errorf("after the verdicts: %d, want 200", w.Code)
+		}
+	})
+}
+
+// TestManyEventsTakeMoreRoom posts small bodies of a hundred events, whose records
+// take more than their bodies.
+func TestManyEventsTakeMoreRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		h := handler(t, ingest.Config{Publisher: storing(func(context.Context, *publish.Delivery) error {
+			<-release
+			return nil
+		})})
+		event := strings.TrimSuffix(strings.TrimPrefix(defaultBody, "["), "]")
+		body := "[" + strings.TrimSuffix(strings.Repeat(event+",", ingest.MaxEvents), ",") + "]"
+		answers := make(chan int, ingest.DefaultMaxInFlight)
+		for range cap(answers) {
+			go func() { answers <- serve(h, callback(body)).Code }()
+		}
+		synctest.Wait()
+		if n := cap(answers) - len(answers); n < 16 || n > 64 {
+			t.Errorf("%d callbacks of %d events are under way, want 16 to 64", n, ingest.MaxEvents)
+		}
+		close(release)
+		for range cap(answers) {
+			if status := <-answers; status != 200 && status != 503 {
+				t.Errorf("got %d", status)
+			}
 		}
 	})
 }

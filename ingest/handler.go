@@ -54,7 +54,7 @@ type Config struct {
 	Path      string
 	Verifier  Verifier  // required
 	Publisher Publisher // required
-	// MaxInFlight bounds the verified callbacks under way, and their bodies to
+	// MaxInFlight bounds the verified callbacks under way, and what they hold to
 	// 32 KiB times as much; others get 503. Zero means 512. Eight times as many
 	// may wait for a verdict about their token.
 	MaxInFlight int
@@ -146,6 +146,7 @@ type callback struct {
 	route    string
 	query    string // without the callback key
 	resource string // known once the token is verified
+	place    *place // the same
 	events   int
 	answered bool
 	hangUp   bool // the connection is closed, also one of HTTP/2
@@ -182,13 +183,12 @@ func (c *callback) handle() error {
 	if err != nil {
 		return err
 	}
-	place := h.places.take(announced, c.received, c.cutOff)
-	if place == nil {
+	if c.place = h.places.take(announced, time.Now(), c.cutOff); c.place == nil {
 		return errBusy
 	}
-	defer h.places.leave(place)
+	defer h.places.leave(c.place)
 	body, err := c.readBody()
-	if !h.places.arrived(place, len(body)) {
+	if !h.places.arrived(c.place, len(body)) {
 		return errBusy
 	}
 	if err != nil {
@@ -266,6 +266,9 @@ func (c *callback) publish(claims *verify.Claims, below, contentType string, bod
 		return err
 	}
 	c.events = len(events)
+	if !c.handler.places.grow(c.place, (len(events)-1)*recordBytes) { // one is in the average
+		return errBusy
+	}
 	return c.handler.config.Publisher.Publish(ctx, claims, delivery, events)
 }
 
