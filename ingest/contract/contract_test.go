@@ -73,6 +73,8 @@ func TestDeviations(t *testing.T) {
 	around := func(eventType, data string) string {
 		return `{"id":"1","source":"s","specversion":"1.0","type":"Microsoft.Communication.` + eventType + `","data":` + data + `}`
 	}
+	s := &store{}
+	r, _ := report(t, s)
 	for _, test := range []struct{ eventType, raw, want string }{
 		{"PlayFailed", around("PlayFailed", `{"new":1,"resultInformation":{"new":1}}`), ""},
 		{"PlayFailed", around("PlayFailed", `{"failedPlaySourceIndex":"0"}`), "/data/failedPlaySourceIndex type"},
@@ -91,8 +93,7 @@ func TestDeviations(t *testing.T) {
 		{"NeverHeardOf", `{"id":"1","topic":"t","eventType":"Microsoft.Communication.NeverHeardOf"}`, ""},
 		{"PlayFailed", `{`, "/ json"},
 	} {
-		s := &store{}
-		r, _ := report(t, s)
+		s.events = nil
 		if err := r.Publish(t.Context(), nil, nil, []schemas.Event{event("CallConnected", around("CallConnected", "{}")), event(test.eventType, test.raw)}); err != nil {
 			t.Fatal(err)
 		}
