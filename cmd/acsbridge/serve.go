@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 
 	"golang.org/x/term"
 )
@@ -13,25 +12,12 @@ import (
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, std stdio) error {
 	logger := newLogger(&c.settings, std.err)
-	tuneGC(gcPercent)
+	tuneGC()
 	b, err := newBridge(&c.settings, logger)
 	if err != nil {
 		return err
 	}
 	return b.run(ctx)
-}
-
-// gcPercent lets the heap grow further between collections than Go's 100. A
-// callback leaves 15 KiB of garbage behind on a live heap of a few MiB, so at
-// 100 the collector takes a twentieth of the CPU. See docs/benchmarks.md.
-const gcPercent = 200
-
-// tuneGC sets how far the heap grows between collections, unless the operator has
-// set GOGC.
-func tuneGC(percent int) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
-	}
 }
 
 // newLogger returns the process's log: lines for a person on a terminal, JSON

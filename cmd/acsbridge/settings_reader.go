@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -96,7 +97,9 @@ func (r *readerSettings) AfterApply() error {
 // reader connects to NATS and returns a reader of the stream. What a reading
 // goes on in spite of is written to std.err.
 func (r *readerSettings) reader(ctx context.Context, std stdio) (*replay.Reader, *publish.Link, error) {
-	tuneGC(readerGCPercent)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(readerGCPercent)
+	}
 	link, err := publish.Connect(r.connection(), slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelError})))
 	if err != nil {
 		return nil, nil, err
