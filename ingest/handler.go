@@ -16,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/acsbridge/acsbridge/internal/quiet"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -24,10 +25,14 @@ import (
 // Defaults of [Config].
 const (
 	DefaultPath        = "/callbacks"
-	DefaultMaxInFlight = 512 // × MaxBody = 128 MiB at most
+	DefaultMaxInFlight = 512 // × placeBytes = 16 MiB of bodies at most
 	// DefaultMaxConnections is ample for what ACS does and takes some 60 MiB
 	// with TLS when all are used.
 	DefaultMaxConnections = 2048
+	// unverifiedFactor times MaxInFlight requests wait for a verdict: at some 40
+	// µs of a core each, 4096 are done in a sixth of a second of it. More of them
+	// would cost memory, and make all wait longer than ACS may.
+	unverifiedFactor = 8
 )
 
 // Verifier judges tokens. [verify.Verifier] is one.
@@ -49,8 +54,9 @@ type Config struct {
 	Path      string
 	Verifier  Verifier  // required
 	Publisher Publisher // required
-	// MaxInFlight bounds the verified callbacks under way; others get 503.
-	// Zero means 512. Each holds at most MaxBody bytes.
+	// MaxInFlight bounds the verified callbacks under way, and what they hold to
+	// 32 KiB times as much; others get 503. Zero means 512. Eight times as many
+	// may wait for a verdict about their token.
 	MaxInFlight int
 	// MaxConnections bounds the connections of [Handler.Bound]. Zero means 2048.
 	MaxConnections int
@@ -73,16 +79,19 @@ type Config struct {
 type Handler struct {
 	config   Config
 	metrics  *metrics
-	quiet    quiet // for errors of ours, which come in floods
 	patience patience
 	sources  sources
 	keys     callbackKeys
 	refusals refusals
-	inFlight atomic.Int64
+	places   *places
 	draining atomic.Bool
 
+	unverified atomic.Int64 // requests that wait for a verdict
+
+	failures, panics, accepts quiet.Line // of ours, which come in floods
+
 	quarantine  quarantineBuckets
-	connections atomic.Int64
+	connections connections
 }
 
 // New returns a handler.
@@ -110,7 +119,7 @@ func New(config Config) (*Handler, error) {
 		return nil, err
 	}
 	h := &Handler{
-		config: config, metrics: newMetrics(), keys: keys,
+		config: config, metrics: newMetrics(), keys: keys, places: newPlaces(config.MaxInFlight),
 		sources: sources{ranges: config.SourceRanges, proxies: config.TrustedProxies},
 	}
 	h.metrics.register(config.Registerer, h)
@@ -137,6 +146,7 @@ type callback struct {
 	route    string
 	query    string // without the callback key
 	resource string // known once the token is verified
+	place    *place // the same
 	events   int
 	answered bool
 	hangUp   bool // the connection is closed, also one of HTTP/2
@@ -165,16 +175,22 @@ func (c *callback) handle() error {
 	}
 	c.resource = claims.Resource()
 
-	if h.inFlight.Add(1) > int64(h.config.MaxInFlight) {
-		h.inFlight.Add(-1)
-		return errBusy
-	}
-	defer h.inFlight.Add(-1)
 	contentType, err := mediaType(r.Header)
 	if err != nil {
 		return err
 	}
+	announced, err := c.announced()
+	if err != nil {
+		return err
+	}
+	if c.place = h.places.take(announced, time.Now(), c.cutOff); c.place == nil {
+		return errBusy
+	}
+	defer h.places.leave(c.place)
 	body, err := c.readBody()
+	if !h.places.arrived(c.place, len(body)) {
+		return errBusy
+	}
 	if err != nil {
 		return err
 	}
@@ -201,6 +217,11 @@ func (c *callback) authenticate() (*verify.Claims, error) {
 	if key != "" {
 		h.metrics.callbackKeys.WithLabelValues(key).Inc()
 	}
+	if h.unverified.Add(1) > int64(unverifiedFactor*h.config.MaxInFlight) {
+		h.unverified.Add(-1)
+		return nil, errBusy
+	}
+	defer h.unverified.Add(-1)
 	claims, err := h.config.Verifier.VerifyBearer(c.r.Context(), c.r.Header["Authorization"])
 	if err != nil && chargeable(err) {
 		h.refusals.charge(h.sources.client(c.r), c.received)
@@ -245,6 +266,9 @@ func (c *callback) publish(claims *verify.Claims, below, contentType string, bod
 		return err
 	}
 	c.events = len(events)
+	if !c.handler.places.grow(c.place, (len(events)-1)*recordBytes) { // one is in the average
+		return errBusy
+	}
 	return c.handler.config.Publisher.Publish(ctx, claims, delivery, events)
 }
 
@@ -307,12 +331,26 @@ func mediaType(h http.Header) (string, error) {
 	return "", errMediaType
 }
 
-// readBody reads the body within its bound. A length that is announced too
-// large is refused before anything is read.
-func (c *callback) readBody() ([]byte, error) {
-	if c.r.ContentLength > MaxBody {
-		return nil, errTooLarge
+// announced returns how many bytes the body may have. A length that is too large
+// is refused before anything is read.
+func (c *callback) announced() (int, error) {
+	switch n := c.r.ContentLength; {
+	case n > MaxBody:
+		return 0, errTooLarge
+	case n >= 0:
+		return int(n), nil
 	}
+	return MaxBody, nil
+}
+
+// cutOff ends the reading of the body.
+func (c *callback) cutOff() {
+	// It fails where there is no connection, in a test.
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Unix(1, 0))
+}
+
+// readBody reads the body within its bound.
+func (c *callback) readBody() ([]byte, error) {
 	var body []byte
 	var err error
 	if n := c.r.ContentLength; n >= 0 {

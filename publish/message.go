@@ -29,7 +29,7 @@ type Delivery struct {
 }
 
 // maxHeaders is how many headers a message can have, for sizing.
-const maxHeaders = 24
+const maxHeaders = 25
 
 // headers collects the headers of a message within their bounds.
 type headers struct {
@@ -123,6 +123,7 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.E
 		h.text(schemas.HeaderEventSource, e.Source)
 		h.text(schemas.HeaderEventType, e.Type)
 		h.text(schemas.HeaderEventTime, e.Time)
+		h.text(schemas.HeaderDeviation, e.Deviation)
 		h.add(schemas.HeaderDeliveryIndex, strconv.Itoa(i)+"/"+strconv.Itoa(len(events)))
 		records[i] = &record{
 			receivedAt: d.ReceivedAt.Round(0), // by the clock, as others know it

@@ -34,6 +34,10 @@ type Event struct {
 	// call. Empty when the event has none or it is no string.
 	CallConnectionID string
 
+	// Deviation says where the event deviates from its JSON Schema, as in
+	// "/data/sequenceNumber type". Empty when it does not, or nobody has looked.
+	Deviation string
+
 	// Raw is the event's exact JSON. It is never re-encoded.
 	Raw []byte
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/ingest/contract"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/embedded"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -127,8 +128,14 @@ func (b *bridge) makeVerifier() (err error) {
 }
 
 func (b *bridge) makeHandler() (err error) {
+	publisher := ingest.Publisher(b.publisher)
+	if b.settings.Validate == "report" {
+		if publisher, err = contract.Report(publisher, b.registry); err != nil {
+			return err
+		}
+	}
 	b.handler, err = ingest.New(ingest.Config{
-		Path: b.settings.CallbackPath, Verifier: b.verifier, Publisher: b.publisher,
+		Path: b.settings.CallbackPath, Verifier: b.verifier, Publisher: publisher,
 		MaxInFlight: b.settings.MaxInFlight.N, MaxConnections: b.settings.MaxConnections.N,
 		CallbackKeys: b.settings.callbackKeys,
 		SourceRanges: b.settings.sourceRanges, TrustedProxies: b.settings.trustedProxies,
@@ -155,7 +162,7 @@ func (b *bridge) run(ctx context.Context) (err error) {
 	if b.certificate != nil {
 		tlsConfig = b.certificate.TLS()
 	}
-	server := ingest.NewServer(b.handler, tlsConfig, b.logger)
+	server := b.handler.Server(tlsConfig)
 	admin := b.adminServer()
 
 	// The rooms outlive ctx: what has been accepted is still finished.

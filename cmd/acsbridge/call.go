@@ -29,12 +29,12 @@ func (callCmd) Help() string {
 func (c *callCmd) Run(ctx context.Context, std stdio) error {
 	reader, link, err := c.reader(ctx, std)
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	defer link.Close()
 	story, err := reader.Story(ctx, c.ID, time.Now())
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	if len(story.Steps) == 0 {
 		return fmt.Errorf("stream %s holds nothing of call %s; acsbridge calls --since all lists what there is", c.Stream, printable(c.ID))
@@ -48,7 +48,7 @@ func (c *callCmd) Run(ctx context.Context, std stdio) error {
 		p := printer{ink: inkFor(std.out), personal: c.ShowPII, now: time.Now()}
 		out.WriteString(p.story(story))
 	}
-	return quiet(out.Flush())
+	return unlessEnded(out.Flush())
 }
 
 // story is a call's story as text.

@@ -32,12 +32,12 @@ func (c *callsCmd) Validate() (err error) {
 func (c *callsCmd) Run(ctx context.Context, std stdio) error {
 	reader, link, err := c.reader(ctx, std)
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	defer link.Close()
 	calls, err := reader.Calls(ctx, replay.Selection{Resource: c.Resource, Since: c.since})
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	out := bufio.NewWriterSize(std.out, outputBuffer)
 	p := printer{ink: inkFor(std.out), now: time.Now()}
@@ -48,13 +48,13 @@ func (c *callsCmd) Run(ctx context.Context, std stdio) error {
 			_, err = out.WriteString(p.call(call))
 		}
 		if err != nil {
-			return quiet(err)
+			return unlessEnded(err)
 		}
 	}
 	if len(calls) == 0 && c.Output == "pretty" {
 		fmt.Fprintf(std.err, "acsbridge: no calls since %s; --since all looks at everything that the stream holds\n", c.Since)
 	}
-	return quiet(out.Flush())
+	return unlessEnded(out.Flush())
 }
 
 // callLine is a call for machines.

@@ -98,7 +98,8 @@ func TestPagesNameRealSettings(t *testing.T) {
 		}
 	}
 	pages := []string{
-		"README.md", "CHANGELOG.md", "docs/configuration.md", "docs/deployment.md", "docs/operations.md", "docs/messages.md", "docs/replay.md", "docs/security.md",
+		"README.md", "CHANGELOG.md", "docs/configuration.md", "docs/deployment.md", "docs/operations.md", "docs/messages.md", "docs/security.md",
+		"docs/consuming.md", "docs/replay.md",
 	}
 	for _, page := range pages {
 		text := readDeployment(t, page)

@@ -17,7 +17,12 @@ type listenCmd struct {
 
 	signFlags `group:"Tokens of a simulator, for a URL that asks for one:"`
 	readerSettings
+
+	target plan
 }
+
+// Validate reads the URL; kong calls it.
+func (c *listenCmd) Validate() error { return c.target.setURL("--forward", c.Forward) }
 
 const (
 	// listenPosts is how many events are forwarded at a time; those of one call
@@ -46,17 +51,13 @@ type listening struct {
 
 // Run forwards until Ctrl-C or q.
 func (c *listenCmd) Run(ctx context.Context, std stdio) error {
-	var p plan
-	if err := p.setURL("--forward", c.Forward); err != nil {
-		return err
-	}
 	l := &listening{std: std, printer: printer{ink: inkFor(std.out), now: time.Now()}}
 	token, stop, err := c.signer(std.err)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	l.posts = &replay.Posts{URL: p.url, Attempts: 1, Token: token, Answered: l.answered, Transport: newTransport(listenPosts)}
+	l.posts = &replay.Posts{URL: c.target.url, Attempts: 1, Token: token, Answered: l.answered, Transport: newTransport(listenPosts)}
 
 	keys, err := openKeys(&l.std)
 	if err != nil {
@@ -65,7 +66,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 	defer keys.close()
 	reader, link, err := c.reader(ctx, l.std)
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	defer link.Close()
 	selection := replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Follow: true}
@@ -73,7 +74,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 	if info, err := reader.Look(ctx); err == nil { // the clocks need not agree
 		selection.Since = replay.Position{Sequence: info.State.LastSeq + 1}
 	}
-	fmt.Fprintf(l.std.err, "events go to %s as they come; %s\n", p.target, keys.hint())
+	fmt.Fprintf(l.std.err, "events go to %s as they come; %s\n", c.target.target, keys.hint())
 
 	ctx, end := context.WithCancel(ctx)
 	defer end()

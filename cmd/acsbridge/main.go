@@ -44,6 +44,7 @@ type cli struct {
 	Replay     replayCmd     `cmd:"" help:"Send events of the stream again: as copies, to a URL, or to a file."`
 	Listen     listenCmd     `cmd:"" help:"Forward the events that come to a local URL, as ACS would post them."`
 	Quarantine quarantineCmd `cmd:"" help:"Look at what did not come into the stream, publish or remove it."`
+	Events     eventsCmd     `cmd:"" help:"Show the types of events: when they come, what is in them, an example."`
 	Health     healthCmd     `cmd:"" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
 	Version    versionCmd    `cmd:"" help:"Print version, Go version and platform."`
 }

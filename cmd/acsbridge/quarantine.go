@@ -37,6 +37,20 @@ type asideChoice struct {
 	Yes    bool     `help:"Do not ask."`
 }
 
+// Validate refuses a choice of everything by mistake; kong calls it.
+func (c *asideChoice) Validate() error {
+	ways := 0
+	for _, given := range []bool{len(c.Number) > 0, c.All, c.Reason != ""} {
+		if given {
+			ways++
+		}
+	}
+	if ways != 1 {
+		return errors.New("say which: numbers that list shows, --reason=REASON, or --all")
+	}
+	return nil
+}
+
 type quarantineListCmd struct{ asideSettings }
 
 type quarantineShowCmd struct {
@@ -154,12 +168,12 @@ func (q *quarantine) close() error {
 func (c *quarantineListCmd) Run(ctx context.Context, std stdio) (err error) {
 	place, err := c.open(ctx, std, false)
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	defer func() { err = errors.Join(err, place.close()) }()
 	list, err := place.items(ctx)
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	p := printer{ink: inkFor(std.out), now: time.Now()}
 	for _, i := range list {
@@ -181,12 +195,12 @@ func (c *quarantineListCmd) Run(ctx context.Context, std stdio) (err error) {
 func (c *quarantineShowCmd) Run(ctx context.Context, std stdio) (err error) {
 	place, err := c.open(ctx, std, false)
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	defer func() { err = errors.Join(err, place.close()) }()
 	list, err := place.items(ctx)
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	for _, i := range list {
 		if i.number != c.Number {
@@ -206,7 +220,7 @@ func (c *quarantineShowCmd) Run(ctx context.Context, std stdio) (err error) {
 func (c *quarantineRedriveCmd) Run(ctx context.Context, std stdio) error {
 	place, err := c.open(ctx, std, c.Beside)
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	return c.each(ctx, std, place, "This publishes %s into stream "+c.Stream+", where every consumer gets the events.", "published", place.publish)
 }
@@ -215,7 +229,7 @@ func (c *quarantineRedriveCmd) Run(ctx context.Context, std stdio) error {
 func (c *quarantineDropCmd) Run(ctx context.Context, std stdio) error {
 	place, err := c.open(ctx, std, false)
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	return c.each(ctx, std, place, "This removes %s for good.", "dropped", nil)
 }
@@ -226,12 +240,12 @@ func (c *asideChoice) each(ctx context.Context, std stdio, place aside, question
 	defer func() { err = errors.Join(err, place.close()) }()
 	chosen, err := c.choose(ctx, place)
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	if !c.Yes {
 		what := fmt.Sprintf("%d of what is set aside", len(chosen))
 		if err := confirm(ctx, std, fmt.Sprintf(question, what)); err != nil {
-			return quiet(err)
+			return unlessEnded(err)
 		}
 	}
 	if err := place.take(); err != nil {
@@ -266,15 +280,6 @@ func (c *asideChoice) each(ctx context.Context, std stdio, place aside, question
 
 // choose returns the items that are meant.
 func (c *asideChoice) choose(ctx context.Context, place aside) ([]item, error) {
-	ways := 0
-	for _, given := range []bool{len(c.Number) > 0, c.All, c.Reason != ""} {
-		if given {
-			ways++
-		}
-	}
-	if ways != 1 {
-		return nil, errors.New("say which: numbers that list shows, --reason REASON, or --all")
-	}
 	list, err := place.items(ctx)
 	if err != nil {
 		return nil, err

@@ -36,6 +36,8 @@ type replayCmd struct {
 
 	signFlags `group:"Tokens of a simulator, for a URL that asks for one:"`
 	readerSettings
+
+	plan plan
 }
 
 // Help is the text between the summary and the flags of replay --help.
@@ -43,6 +45,12 @@ func (replayCmd) Help() string {
 	return `Events of one call are sent one after another, in their order; those of different calls side by side. ` +
 		`A replay that ends early says how to go on. Reads without a consumer; the nats-* settings are those of serve, ` +
 		`also in its variables and its file.`
+}
+
+// Validate reads the flags; kong calls it.
+func (c *replayCmd) Validate() (err error) {
+	c.plan, err = c.examine(time.Now())
+	return err
 }
 
 // replaying is one run of the command.
@@ -68,12 +76,8 @@ type source struct {
 }
 
 // Run sends what is selected, and fails unless all of it was taken.
-func (c *replayCmd) Run(ctx context.Context, command *kong.Context, std stdio) error {
-	plan, err := c.examine(time.Now())
-	if err != nil {
-		return err
-	}
-	r := &replaying{replayCmd: c, plan: plan, std: std, args: command.Args}
+func (c *replayCmd) Run(ctx context.Context, command *kong.Context, std stdio) (err error) {
+	r := &replaying{replayCmd: c, plan: c.plan, std: std, args: command.Args}
 	if c.ReplayID == "" {
 		r.ReplayID = uuid.Must(uuid.NewV7()).String()
 	}
@@ -81,18 +85,18 @@ func (c *replayCmd) Run(ctx context.Context, command *kong.Context, std stdio) e
 		return err
 	}
 	var link *publish.Link
-	if c.From == "" || plan.prefix != "" {
+	if c.From == "" || r.prefix != "" {
 		if r.reader, link, err = c.reader(ctx, std); err != nil {
-			return quiet(err)
+			return unlessEnded(err)
 		}
 		defer link.Close()
 	}
 	if err := r.open(ctx); err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	defer r.source.close()
 	if c.DryRun {
-		return quiet(r.rehearse(ctx))
+		return unlessEnded(r.rehearse(ctx))
 	}
 	return r.send(ctx)
 }
@@ -184,7 +188,7 @@ func (r *replaying) rehearse(ctx context.Context) error {
 func (r *replaying) send(ctx context.Context) error {
 	target, closeTarget, err := r.openTarget(ctx)
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	r.sender = &replay.Sender{Target: target, Pace: r.pace}
 	if r.url != nil {

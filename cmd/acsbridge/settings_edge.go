@@ -27,6 +27,7 @@ func (x *examination) callbacks() {
 	}
 	x.keyPair("tls-cert", x.TLSCert, "tls-key", x.TLSKey)
 	x.amount("max-connections", x.MaxConnections, 1, maxConnections)
+	x.oneOf("validate", x.Validate, "off", "report")
 	x.keysOfCallbacks()
 	x.trustedProxies = x.networks("trusted-proxy", x.TrustedProxy)
 	x.origins()

@@ -66,7 +66,7 @@ func (c *tailCmd) Validate() (err error) {
 func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 	reader, link, err := c.reader(ctx, std)
 	if err != nil {
-		return quiet(err)
+		return unlessEnded(err)
 	}
 	defer link.Close()
 	out := bufio.NewWriterSize(std.out, outputBuffer)
@@ -76,23 +76,23 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 	var text []byte
 	for m, err := range reader.Read(ctx, selection) {
 		if err != nil {
-			return quiet(errors.Join(out.Flush(), goOn(err)))
+			return unlessEnded(errors.Join(out.Flush(), goOn(err)))
 		}
 		text = line(text[:0], m)
 		if _, err := out.Write(text); err != nil {
-			return quiet(err)
+			return unlessEnded(err)
 		}
 		printed++
 		if c.Follow { // somebody waits for each
 			if err := out.Flush(); err != nil {
-				return quiet(err)
+				return unlessEnded(err)
 			}
 		}
 	}
 	if printed == 0 && c.Output == "pretty" {
 		fmt.Fprintf(std.err, "acsbridge: no such events since %s; --since all looks at everything that the stream holds\n", c.Since)
 	}
-	return quiet(out.Flush())
+	return unlessEnded(out.Flush())
 }
 
 // outputBuffer is how much is written at a time.
@@ -110,9 +110,9 @@ func (c *tailCmd) line(out io.Writer) func([]byte, *replay.Message) []byte {
 	return p.appendMessage
 }
 
-// quiet is nil for the ways in which a person ends a command that prints:
+// unlessEnded is nil for the ways in which a person ends a command that prints:
 // Ctrl-C, and a pipe that nobody reads any more.
-func quiet(err error) error {
+func unlessEnded(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, syscall.EPIPE) {
 		return nil
 	}

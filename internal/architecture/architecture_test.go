@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"acstest":  {"schemas"},
 	"internal": {},
 	"faults":   {},
+	"examples": {"schemas"},
 	"cmd":      {"schemas", "verify", "publish", "ingest", "replay", "acstest"},
 }
 
