@@ -25,7 +25,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
-	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -293,42 +292,5 @@ func TestCommandLine(t *testing.T) {
 	want := `acsbridge replay '--to=file:a b' --nats-password '********' '--nats-token=********' '--call=it'\''s'`
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
-	}
-}
-
-// BenchmarkReplay sends 100,000 events as the command does, from a server in
-// this process.
-func BenchmarkReplay(b *testing.B) {
-	const events = 100_000
-	l := newReplayLoad(b, events)
-	js := l.nats.JetStream()
-	jetStream := func(context.Context) (jetstream.JetStream, error) { return js, nil }
-	reader := replay.Reader{JetStream: jetStream, Stream: schemas.Stream, Prefix: schemas.SubjectPrefix}
-	for name, target := range map[string]func(n int) replay.Target{
-		"subject": func(n int) replay.Target {
-			return &replay.Copies{JetStream: jetStream, ID: strconv.Itoa(n), Prefix: schemas.ReplayPrefix, Source: schemas.Stream}
-		},
-		"ndjson": func(int) replay.Target {
-			file, err := os.Create(l.file)
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.Cleanup(func() { file.Close() })
-			return replay.NewCapture(file)
-		},
-	} {
-		b.Run(name, func(b *testing.B) {
-			n := 0
-			for b.Loop() {
-				n++
-				target := target(n)
-				sender := replay.Sender{Target: target}
-				err := sender.Send(b.Context(), reader.Read(b.Context(), replay.Selection{}))
-				if err = errors.Join(err, target.Flush()); err != nil || sender.Progress().Taken != events {
-					b.Fatalf("%v, %+v", err, sender.Progress())
-				}
-			}
-			b.ReportMetric(float64(n*events)/b.Elapsed().Seconds(), "events/s")
-		})
 	}
 }
