@@ -76,7 +76,7 @@ type Handler struct {
 	quiet    quiet // for errors of ours, which come in floods
 	patience patience
 	sources  sources
-	keys     callbackKeys
+	keys     verify.SharedKeys // of callbacks
 	refusals refusals
 	inFlight atomic.Int64
 	draining atomic.Bool
@@ -105,7 +105,7 @@ func New(config Config) (*Handler, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	keys, err := newCallbackKeys(config.CallbackKeys)
+	keys, err := verify.NewSharedKeys(config.CallbackKeys)
 	if err != nil {
 		return nil, err
 	}
@@ -194,11 +194,11 @@ func (c *callback) authenticate() (*verify.Claims, error) {
 	}
 	var values []string
 	c.query, values = splitKeys(c.r.URL.RawQuery)
-	key, ok := h.keys.find(values)
-	if !ok {
-		return nil, errCallbackKey
-	}
-	if key != "" {
+	if h.keys.Asked() {
+		key, ok := h.keys.Find(values)
+		if !ok {
+			return nil, errCallbackKey
+		}
 		h.metrics.callbackKeys.WithLabelValues(key).Inc()
 	}
 	claims, err := h.config.Verifier.VerifyBearer(c.r.Context(), c.r.Header["Authorization"])
