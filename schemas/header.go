@@ -41,6 +41,17 @@ const (
 	HeaderQuery         = "acs-query"          // without the question mark
 	HeaderTraceparent   = "traceparent"        // W3C Trace Context, level 1
 
+	HeaderGridSubscription    = "acs-eventgrid-subscription"     // name of the subscription
+	HeaderGridDeliveryCount   = "acs-eventgrid-delivery-count"   // 0 for the first attempt
+	HeaderGridDataVersion     = "acs-eventgrid-data-version"     // of the event's data
+	HeaderGridMetadataVersion = "acs-eventgrid-metadata-version" // of Event Grid's schema
+
+	// HeaderExpiresAt says until when an event is of use: RFC 3339, UTC.
+	// HeaderTTL has the stream remove it then; only streams that allow it get it
+	// (ADR-43: per-message TTL).
+	HeaderExpiresAt = "acs-expires-at"
+	HeaderTTL       = "Nats-TTL"
+
 	// HeaderTruncated names, separated by commas, the headers that were cut at
 	// their bound, and acs-token-claims when it was left out for its size.
 	HeaderTruncated = "acs-truncated"
@@ -55,6 +66,7 @@ const (
 	MaxHeaderValue  = 512
 	MaxHeaderQuery  = 1024
 	MaxHeaderClaims = 2048
+	MaxHeaderGrid   = 128 // a subscription's name has 64 at most
 )
 
 const upperHex = "0123456789ABCDEF"

@@ -1,6 +1,7 @@
 package verify_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -168,7 +169,9 @@ func TestE7ProfilesDoNotMix(t *testing.T) {
 func TestE8TheCallerPicksTheResource(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
-		v := start(t, entraConfig(issuer))
+		c := entraConfig(issuer)
+		c.TokenReuse = verify.ReuseRefuse // which would refuse all but the first event
+		v := start(t, c)
 		claims, err := v.Verify(t.Context(), signEntra(t, issuer, nil))
 		if err != nil || claims.Resource() != "" {
 			t.Fatalf("%v, resource %q", err, claims.Resource())
@@ -184,6 +187,9 @@ func TestE8TheCallerPicksTheResource(t *testing.T) {
 		want := []string{"contoso", application, issuer.Name(), kidOf(t, issuer), string(claims.JSON()), ""}
 		if diff := cmp.Diff(want, got); diff != "" || !picked.HasToken() {
 			t.Error(diff)
+		}
+		if err := errors.Join(v.CheckReuse(picked, []byte("one")), v.CheckReuse(picked, []byte("another"))); err != nil {
+			t.Error(err)
 		}
 		if _, err := picked.ForResource("fabrikam"); err == nil {
 			t.Error("a resource was picked twice")

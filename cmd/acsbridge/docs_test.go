@@ -120,4 +120,5 @@ var foreignFlags = map[string]bool{
 	"--subjects": true, "--storage": true, "--retention": true, "--discard": true, "--max-age": true, "--max-bytes": true,
 	"--dupe-window": true, "--compression": true, "--allow-direct": true, "--replicas": true, "--defaults": true,
 	"--pull": true, "--filter": true, "--ack": true, "--max-deliver": true, "--now": true, "--signal": true, "--since": true, "--js-domain": true,
+	"--allow-msg-ttl": true,
 }
