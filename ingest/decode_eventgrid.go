@@ -23,8 +23,8 @@ const maxGridCode = 512
 // Grid's own schema.
 type gridEvents struct {
 	cloudEvents bool   // the media type says that all are CloudEvents
-	code        string // of the handshake that is among them
-	handshakes  int
+	handshake   bool   // one of them is a handshake's
+	code        string // of the last such
 }
 
 // decodeGrid reads the body of a delivery, within the bounds of a callback's. In
@@ -40,9 +40,9 @@ func decodeGrid(contentType string, handshake bool, body []byte) (events []schem
 		return nil, "", &malformedError{NotEventGrid, bad.detail}
 	case err != nil:
 		return nil, "", err
-	case handshake && (len(events) != 1 || g.handshakes != 1 || g.code == "" || len(g.code) > maxGridCode):
+	case handshake && (len(events) != 1 || g.code == "" || len(g.code) > maxGridCode):
 		return nil, "", malformed(NotEventGrid, "the header says handshake, the body does not")
-	case !handshake && g.handshakes > 0:
+	case !handshake && g.handshake:
 		return nil, "", malformed(NotEventGrid, "the body says handshake, the header does not")
 	}
 	return events, g.code, nil
@@ -92,8 +92,7 @@ func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Event) 
 		return malformed(NotEventGrid, "id, topic or eventType is missing, and specversion as well")
 	}
 	if eventType == gridValidationType {
-		g.handshakes++
-		g.code = code
+		g.handshake, g.code = true, code
 	}
 	return nil
 }
