@@ -65,6 +65,8 @@ func NewCall() *Call {
 		"$agent":        newUser(),
 		"$recordingId":  newRecordingID(c.leg(recorderLeg).connectionID),
 		"$invitationId": uuid.NewString(),
+		"$dialogId":     uuid.NewString(),
+		"$otherCall":    uuid.NewString(),
 	}
 	return c
 }

@@ -16,10 +16,10 @@ import (
 )
 
 const (
-	// recordingEvent is the only type that the recorder reports, under a
-	// connection and a source of its own.
-	recordingEvent = "RecordingStateChanged"
-	recorderLeg    = "recorder"
+	// recordingEvents end the types that the recorder reports, under a connection
+	// and a source of its own.
+	recordingEvents = "RecordingStateChanged"
+	recorderLeg     = "recorder"
 )
 
 // Event is one CloudEvent as ACS posts it; the fields stand in the order of
@@ -88,7 +88,7 @@ func (c *Call) event(eventType, legName string, changes yaml.Node, at time.Time)
 		return Event{}, &UnknownTypeError{Type: eventType, Known: byLikeness(short, Types())}
 	}
 	source := "calling/callConnections/" + c.leg(legName).connectionID
-	if short == recordingEvent {
+	if strings.HasSuffix(short, recordingEvents) {
 		legName = recorderLeg
 		source = fmt.Sprintf("calling/recordings/%s/%s/%s", c.serverCallID, c.values["$recordingId"], short)
 	}

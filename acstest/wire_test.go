@@ -248,7 +248,7 @@ func checkEvent(t *testing.T, body []byte) {
 	}
 	e := decode(t, body)[0]
 	wantSource := "calling/callConnections/" + e.Data.CallConnectionID
-	if strings.HasSuffix(e.Type, ".RecordingStateChanged") {
+	if strings.HasSuffix(e.Type, "RecordingStateChanged") {
 		wantSource = "calling/recordings/" + e.Data.ServerCallID + "/"
 		if !timeForm.MatchString(e.Data.StartDateTime) {
 			t.Errorf("startDateTime %q", e.Data.StartDateTime)

@@ -10,7 +10,7 @@ import (
 
 // TestNodeKilled kills the stream's leader and its followers in turn.
 func TestNodeKilled(t *testing.T) {
-	scenario{beside: true, nodes: 3, rounds: byForm(3, 50), fault: func(w *world, round int) {
+	scenario{beside: true, nodes: 3, rounds: byForm(3, 50), drain: 2 * time.Minute, fault: func(w *world, round int) {
 		victim, followers := w.nats.leader()
 		if round%3 > 0 {
 			victim = followers[round%len(followers)]
@@ -110,10 +110,8 @@ func TestOutageBeyondWindow(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			once := usual
-			once.twice = 0 // beyond its window a stream takes repeated events for new ones
 			scenario{
-				beside: true, load: load{mix: once}, rounds: byForm(1, 5), volatile: true,
+				beside: true, rounds: byForm(1, 5), volatile: true,
 				prepare: func(w *world) { w.createStream(jetstream.StreamConfig{Duplicates: shortWindow}) },
 				fault: func(w *world, _ int) {
 					node := w.nats.nodes[0]

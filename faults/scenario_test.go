@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -76,6 +77,7 @@ func (s scenario) run(t *testing.T) {
 		t.Parallel()
 	}
 	w := s.arrange(t)
+	defer w.explain()
 	w.sender.run()
 	w.answers(warmUp, recoversWithin)
 	for round := range max(s.rounds, 1) {
@@ -219,6 +221,29 @@ func (w *world) settle(s scenario) {
 	}
 	if w.Failed() {
 		w.Logf("again with: go test ./faults -v -form=%s -seed %d -run '^%s$'", *form, *seed, w.Name())
+	}
+}
+
+// explain says what everyone was at when the scenario failed.
+func (w *world) explain() {
+	w.Helper()
+	if !w.Failed() {
+		return
+	}
+	for _, b := range w.all {
+		ready, _ := b.ask("/readyz")
+		w.Logf("%s says it is: %s", b.name, ready)
+		for name, value := range b.metrics() {
+			if strings.HasPrefix(name, "acsbridge_forwarder_") || strings.HasPrefix(name, "acsbridge_journal_") {
+				w.Logf("%s %v", name, value)
+			}
+		}
+		w.Logf("the end of its log:\n%s", b.process.tail())
+	}
+	for _, n := range w.nats.nodes {
+		if n.process != nil {
+			w.Logf("the end of the log of %s:\n%s", n.name, n.process.tail())
+		}
 	}
 }
 

@@ -61,6 +61,7 @@ type Link struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	problem error         // the last error that NATS reported, nil after a connect
+	told    time.Time     // when it reported that
 	changed chan struct{} // closed and replaced at each change of state
 	since   time.Time     // of the present connection, or the last one
 	closed  bool
@@ -261,7 +262,7 @@ func (l *Link) rebuild() {
 func (l *Link) announce(problem error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.problem = problem
+	l.problem, l.told = problem, time.Now()
 	l.connected.Store(l.nc != nil && l.nc.IsConnected())
 	close(l.changed)
 	l.changed = make(chan struct{})
@@ -325,6 +326,10 @@ func (l *Link) refresh() bool {
 	return nc.ForceReconnect() == nil
 }
 
+// problemLasts is how long what NATS said counts while it is connected: a right
+// that is missing is missed again at the next attempt.
+const problemLasts = time.Minute
+
 // State reports whether NATS is connected, and what it said last when not all
 // is well.
 func (l *Link) State() (connected bool, problem error) {
@@ -338,7 +343,20 @@ func (l *Link) State() (connected bool, problem error) {
 		// nkey, say, and a client that has none.
 		return false, discreet(l.nc.LastError())
 	}
+	if connected && time.Since(l.told) > problemLasts {
+		return true, nil
+	}
 	return connected, l.problem
+}
+
+// problemSince returns what NATS said last, when that was after a time.
+func (l *Link) problemSince(t time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.told.Before(t) {
+		return nil
+	}
+	return l.problem
 }
 
 // Close ends the connection for good. Nothing is drained: a drain would take

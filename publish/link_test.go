@@ -267,3 +267,19 @@ func TestARaisedLimitIsNoticed(t *testing.T) {
 		t.Error("a new connection was made anew")
 	}
 }
+
+// Where a right was missing that is there now, or is not asked for again,
+// readiness does not speak of it for ever.
+func TestWhatNATSSaidIsForgotten(t *testing.T) {
+	l := connect(t, NATS{URL: natstest.Start(t).URL()}, nil)
+	l.announce(nats.ErrPermissionViolation)
+	if connected, problem := l.State(); !connected || !errors.Is(problem, nats.ErrPermissionViolation) {
+		t.Errorf("just told: %v, %v", connected, problem)
+	}
+	l.mu.Lock()
+	l.told = time.Now().Add(-problemLasts - time.Second)
+	l.mu.Unlock()
+	if connected, problem := l.State(); !connected || problem != nil {
+		t.Errorf("told a minute ago: %v, %v", connected, problem)
+	}
+}

@@ -49,9 +49,9 @@ func permanent(err error) (reason string) {
 
 // forbidden reports whether a publish was probably not answered because the
 // right to it is missing: the server says that apart from the publish.
-func (s *session) forbidden(err error) bool {
-	_, problem := s.link.State()
-	return errors.Is(err, jetstream.ErrAsyncPublishTimeout) && errors.Is(problem, nats.ErrPermissionViolation)
+func (s *session) forbidden(fl flight, err error) bool {
+	return errors.Is(err, jetstream.ErrAsyncPublishTimeout) &&
+		errors.Is(s.link.problemSince(fl.sent), nats.ErrPermissionViolation)
 }
 
 // transient reports whether an error comes from the connection, so that the

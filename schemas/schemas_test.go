@@ -131,17 +131,29 @@ func canonical(t *testing.T, document []byte) string {
 	return string(b)
 }
 
+// TestBriefHoldsNothingPersonal: of data with everything in it, only what is
+// nobody's is told.
 func TestBriefHoldsNothingPersonal(t *testing.T) {
-	const event = `{"id":"1","type":"Microsoft.Communication.RecognizeCompleted","data":{
-		"callConnectionId":"c-1","resultInformation":{"code":200,"subCode":8533,"message":"8:acs:someone pressed"},
+	const data = `{"callConnectionId":"c-1","resultInformation":{"code":200,"subCode":8533,"message":"8:acs:someone pressed"},
 		"operationContext":"+15550100","recognitionType":"dtmf","dtmfResult":{"tones":["one","two"]},
-		"participants":[{"identifier":{"rawId":"4:+15550100"}}],"sequenceNumber":3,"state":"active"}}`
-	var e schemas.Envelope
-	if err := json.Unmarshal([]byte(event), &e); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := e.Brief(), "200/8533 active dtmf 1 participants #3"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+		"participants":[{"identifier":{"rawId":"4:+15550100"}}],"sequenceNumber":3,"state":"active"}`
+	for eventType, want := range map[string]string{
+		"CallConnected":                        "200/8533",
+		"NeverHeardOf":                         "200/8533",
+		"RecognizeCompleted":                   "200/8533 dtmf",
+		"ParticipantsUpdated":                  "200/8533 1 participants #3",
+		"RecordingStateChanged":                "200/8533 active",
+		"TeamsRecordingStateChanged":           "200/8533 active",
+		"TeamsComplianceRecordingStateChanged": "200/8533 active",
+		"IncomingCall":                         "",
+	} {
+		parsed, err := schemas.ParseData(eventType, []byte(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (&schemas.Envelope{Data: parsed}).Brief(); got != want {
+			t.Errorf("%s: got %q, want %q", eventType, got, want)
+		}
 	}
 	if got := (&schemas.Envelope{}).Brief(); got != "" {
 		t.Errorf("got %q", got)

@@ -1,0 +1,104 @@
+package schemas
+
+// CallConnected comes when a call is answered, or when the application joins
+// one. Two legs of a call that both belong to the application have one each.
+type CallConnected struct{ Operation }
+
+// CallDisconnected comes when a leg has ended, however; also that of a call
+// which was never connected.
+type CallDisconnected struct{ Operation }
+
+// CreateCallFailed comes when an outgoing call could not be made.
+type CreateCallFailed struct{ Operation }
+
+// AnswerFailed comes when an incoming call could not be answered. Azure Monitor
+// calls it AnswerCallFailed.
+type AnswerFailed struct{ Operation }
+
+// ConnectFailed comes when the application could not join a call that is going on.
+type ConnectFailed struct{ Operation }
+
+// CallTransferAccepted comes when the call was transferred.
+type CallTransferAccepted struct {
+	// Who the call goes to now (API version 2024-04-15).
+	TransferTarget *Identifier `json:"transferTarget"`
+	// Who was transferred (API version 2024-04-15).
+	Transferee *Identifier `json:"transferee"`
+	Operation
+}
+
+// CallTransferFailed comes when the call could not be transferred.
+type CallTransferFailed struct{ Operation }
+
+// ParticipantsUpdated comes when somebody has joined, left, or was muted or put
+// on hold. Order its rosters by sequenceNumber, not by arrival.
+type ParticipantsUpdated struct {
+	// Everybody in the call at that moment.
+	Participants []Participant `json:"participants"`
+	// Counts the rosters of a callConnectionId, from 0 or 1, with gaps.
+	SequenceNumber *int `json:"sequenceNumber"`
+	Outcome
+}
+
+// Participant is somebody in the roster of a call.
+type Participant struct {
+	// Who it is.
+	Identifier *Identifier `json:"identifier"`
+	// Is muted.
+	IsMuted bool `json:"isMuted"`
+	// Is on hold (API version 2024-11-15-preview).
+	IsOnHold bool `json:"isOnHold"`
+	Rest     Rest `json:"-"`
+}
+
+// AddParticipantSucceeded comes when somebody was invited and has accepted.
+type AddParticipantSucceeded struct{ ParticipantOperation }
+
+// AddParticipantFailed comes when somebody was invited and did not come.
+type AddParticipantFailed struct{ ParticipantOperation }
+
+// RemoveParticipantSucceeded comes when somebody was removed from the call.
+type RemoveParticipantSucceeded struct{ ParticipantOperation }
+
+// RemoveParticipantFailed comes when somebody could not be removed from the call.
+type RemoveParticipantFailed struct{ ParticipantOperation }
+
+// MoveParticipantSucceeded comes when somebody was moved here from another call.
+type MoveParticipantSucceeded struct{ MoveOperation }
+
+// MoveParticipantFailed comes when somebody could not be moved here from another call.
+type MoveParticipantFailed struct{ MoveOperation }
+
+// CancelAddParticipantSucceeded comes when an invitation was withdrawn. Its
+// result can be an error's all the same, such as 487/5234: the invitation ended.
+type CancelAddParticipantSucceeded struct{ InvitationOperation }
+
+// CancelAddParticipantFailed comes when an invitation could not be withdrawn.
+type CancelAddParticipantFailed struct{ InvitationOperation }
+
+// HoldFailed comes when a participant could not be put on hold, or the music
+// for it could not be played.
+type HoldFailed struct{ Operation }
+
+// ParticipantOperation is an [Operation] on one participant.
+type ParticipantOperation struct {
+	// Whom the operation was about.
+	Participant *Identifier `json:"participant"`
+	Operation
+}
+
+// MoveOperation is an [Operation] that moves a participant between calls.
+type MoveOperation struct {
+	// Whom the operation was about.
+	Participant *Identifier `json:"participant"`
+	// The callConnectionId of the call that the participant was in.
+	FromCall string `json:"fromCall"`
+	Operation
+}
+
+// InvitationOperation is an [Operation] on an invitation that has no answer yet.
+type InvitationOperation struct {
+	// The invitation, as the request that made it returned it.
+	InvitationID string `json:"invitationId"`
+	Operation
+}

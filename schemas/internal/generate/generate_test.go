@@ -1,0 +1,39 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestGenerated holds what was generated against what would be now.
+func TestGenerated(t *testing.T) {
+	const schemas = "../.."
+	files, err := generate(schemas)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range files {
+		got, err := os.ReadFile(filepath.Join(schemas, name))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if diff := cmp.Diff(string(want), string(got)); diff != "" {
+			t.Errorf("%s is not what the Go types say; run go generate ./schemas (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// TestCommentsAreRequired: a field without a comment would have no description.
+func TestCommentsAreRequired(t *testing.T) {
+	s := &source{comments: map[string]string{"A": "x"}}
+	if _, err := s.comment("A"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.comment("A.B"); err == nil {
+		t.Error("no error of a field without a comment")
+	}
+}

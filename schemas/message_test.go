@@ -1,0 +1,215 @@
+package schemas_test
+
+import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// headers of a message as the bridge writes it.
+var headers = map[string][]string{
+	"Nats-Msg-Id":        {"calling/callConnections/c-42#7"},
+	"ce-type":            {"Microsoft.Communication.PlayFailed"},
+	"acs-token-iss":      {"https://issuer.example"},
+	"acs-token-aud":      {"c3b7d7e8-4a3c-4a0b-9c55-0123456789ab"},
+	"acs-token-kid":      {"k 1%25"},
+	"acs-token-exp":      {"1772443800"},
+	"acs-token-sub":      {"gr%C3%BC%C3%9Fe"},
+	"acs-token-claims":   {`{"iss":"https://issuer.example"}`},
+	"acs-resource":       {"contoso"},
+	"acs-received-at":    {"2026-03-02T09:25:00.123456789Z"},
+	"acs-delivery-id":    {"019cae3f-0000-7000-8000-0123456789ab"},
+	"acs-delivery-index": {"1/3"},
+	"acs-path":           {"a%2Bb"},
+	"acs-query":          {"callerId=%2B14255550123"},
+	"traceparent":        {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+	"acs-truncated":      {"acs-path,acs-query"},
+}
+
+const playFailed = `{"id":"7","source":"calling/callConnections/c-42","type":"Microsoft.Communication.PlayFailed",
+	"data":{"failedPlaySourceIndex":0,"callConnectionId":"c-42","newMember":{"a":[1]},"resultInformation":{"code":400,"subCode":"8535"}},
+	"specversion":"1.0","acscallid":"c-42"}`
+
+func TestParse(t *testing.T) {
+	m, err := schemas.Parse(headers, []byte(playFailed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := 0
+	want := &schemas.Message{
+		Event: schemas.Envelope{
+			ID: "7", Source: "calling/callConnections/c-42", Type: "Microsoft.Communication.PlayFailed", SpecVersion: "1.0",
+			Data: &schemas.PlayFailed{
+				FailedPlaySourceIndex: &first,
+				Operation: schemas.Operation{Outcome: schemas.Outcome{
+					Call:              schemas.Call{CallConnectionID: "c-42"},
+					ResultInformation: &schemas.ResultInformation{Code: 400, Rest: rest("subCode", `"8535"`)},
+					Rest:              rest("newMember", `{"a":[1]}`),
+				}},
+			},
+			Rest: rest("acscallid", `"c-42"`),
+		},
+		Claims: schemas.Claims{
+			Issuer: "https://issuer.example", Audience: "c3b7d7e8-4a3c-4a0b-9c55-0123456789ab", KeyID: "k 1%", Subject: "grüße",
+			ExpiresAt: time.Date(2026, 3, 2, 9, 30, 0, 0, time.UTC), All: json.RawMessage(`{"iss":"https://issuer.example"}`),
+		},
+		Delivery: schemas.Delivery{
+			MsgID: "calling/callConnections/c-42#7", Resource: "contoso", ReceivedAt: time.Date(2026, 3, 2, 9, 25, 0, 123456789, time.UTC),
+			ID: "019cae3f-0000-7000-8000-0123456789ab", Index: 1, Count: 3, Path: "a%2Bb", Query: "callerId=%2B14255550123",
+			Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Truncated: []string{"acs-path", "acs-query"},
+		},
+	}
+	if diff := cmp.Diff(want, m); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := m.Event.Data.IDs(); got.CallConnectionID != "c-42" {
+		t.Errorf("ids %+v", got)
+	}
+}
+
+func rest(name, value string) schemas.Rest {
+	return schemas.Rest{name: json.RawMessage(value)}
+}
+
+// TestParseTakesWhatMayCome: neither an unknown type nor data that is not as its
+// type has it is an error.
+func TestParseTakesWhatMayCome(t *testing.T) {
+	for name, test := range map[string]struct {
+		payload string
+		want    schemas.Envelope
+	}{
+		"unknown type": {
+			`{"type":"Microsoft.Communication.CallMoved","data":{"callConnectionId":"c-42","to":"x"}}`,
+			schemas.Envelope{Type: "Microsoft.Communication.CallMoved", Data: &schemas.Unknown{Operation: schemas.Operation{
+				Outcome: schemas.Outcome{Call: schemas.Call{CallConnectionID: "c-42"}, Rest: rest("to", `"x"`)},
+			}}},
+		},
+		"no data":          {`{"type":"CallConnected"}`, schemas.Envelope{Type: "CallConnected"}},
+		"null data":        {`{"type":"CallConnected","data":null}`, schemas.Envelope{Type: "CallConnected", Rest: rest("data", "null")}},
+		"data is a string": {`{"type":"CallConnected","data":"x"}`, schemas.Envelope{Type: "CallConnected", Rest: rest("data", `"x"`)}},
+		"type by header alone": {
+			`{"eventType":"Microsoft.Communication.PlayFailed","data":{}}`,
+			schemas.Envelope{Data: &schemas.PlayFailed{}, Rest: rest("eventType", `"Microsoft.Communication.PlayFailed"`)},
+		},
+		"other case": {`{"ID":"7"}`, schemas.Envelope{Rest: rest("ID", `"7"`)}},
+	} {
+		m, err := schemas.Parse(map[string][]string{"ce-type": {"Microsoft.Communication.PlayFailed"}}, []byte(test.payload))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff(test.want, m.Event); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for _, payload := range []string{"", "null", "[]", `"x"`, `{"id":`, "{}{}"} {
+		if _, err := schemas.Parse(nil, []byte(payload)); err == nil || !strings.Contains(err.Error(), "no JSON object in the message's payload") {
+			t.Errorf("payload %q: error %v", payload, err)
+		}
+	}
+	for name, value := range map[string]string{
+		"acs-token-exp": "soon", "acs-token-iat": "1.5", "acs-token-nbf": "0x10", "acs-token-claims": "{", "acs-received-at": "yesterday",
+		"acs-delivery-index": "1", "acs-token-kid": "%zz",
+	} {
+		changed := maps.Clone(headers)
+		changed[name] = []string{value}
+		_, err := schemas.Parse(changed, []byte(playFailed))
+		if err == nil || !strings.HasPrefix(err.Error(), "schemas: header "+name+": ") {
+			t.Errorf("%s %q: error %v", name, value, err)
+		}
+	}
+}
+
+// TestChangesAreEncoded: a field that was changed wins over what was read.
+func TestChangesAreEncoded(t *testing.T) {
+	const document = `{"callConnectionId":"","operationContext":"a","sequenceNumber":0,"serverCallId":7,"new":1}`
+	var d schemas.PlayCompleted
+	if err := json.Unmarshal([]byte(document), &d); err != nil {
+		t.Fatal(err)
+	}
+	d.CallConnectionID, d.OperationContext, d.ServerCallID = "c-1", "", "s-1"
+	got, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"callConnectionId":"c-1","serverCallId":"s-1","new":1,"sequenceNumber":0}`; string(got) != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if err := json.Unmarshal([]byte(`{"correlationId":"k"}`), &d); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(schemas.Call{CorrelationID: "k"}, d.IDs()); diff != "" || d.Rest != nil {
+		t.Errorf("what was there before stayed: %+v", d)
+	}
+}
+
+// TestParseKeepsNothingOfThePayload: the caller may use its memory again.
+func TestParseKeepsNothingOfThePayload(t *testing.T) {
+	payload := []byte(playFailed)
+	m, err := schemas.Parse(nil, payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := encoded(t, &m.Event)
+	clear(payload)
+	if got := encoded(t, &m.Event); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestRepeatedNames: the last one counts, as in encoding/json.
+func TestRepeatedNames(t *testing.T) {
+	for document, want := range map[string]string{
+		`{"code":"x","code":1}`:      `{"code":1}`,
+		`{"code":1,"code":"x"}`:      `{"code":"x"}`,
+		`{"code":1,"code":0}`:        `{"code":0}`,
+		`{"new":1,"new":2,"code":3}`: `{"code":3,"new":2}`,
+	} {
+		var r schemas.ResultInformation
+		if err := json.Unmarshal([]byte(document), &r); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := json.Marshal(r); err != nil || string(got) != want {
+			t.Errorf("%s: got %s, want %s, error %v", document, got, want, err)
+		}
+		if r.Code != 0 && r.Rest["code"] != nil {
+			t.Errorf("%s: the rest has the value that does not count", document)
+		}
+	}
+}
+
+func TestTimestamp(t *testing.T) {
+	for _, s := range []schemas.Timestamp{"2026-03-02T09:30:00.1234567+00:00", "2026-03-02T09:30:00.1234567Z"} {
+		got, err := s.Time()
+		if want := time.Date(2026, 3, 2, 9, 30, 0, 123456700, time.UTC); err != nil || !got.Equal(want) {
+			t.Errorf("%s: got %v, error %v", s, got, err)
+		}
+	}
+	if _, err := schemas.Timestamp("").Time(); err == nil {
+		t.Error("no error of an empty timestamp")
+	}
+}
+
+// TestEmptyData: data that was made by hand and is empty is an object
+// still, and JSON that is cut off is said to be.
+func TestEmptyData(t *testing.T) {
+	got, err := json.Marshal(schemas.Envelope{ID: "1", Data: &schemas.CallConnected{}})
+	if err != nil || string(got) != `{"id":"1","data":{}}` {
+		t.Errorf("got %s, error %v", got, err)
+	}
+	var d schemas.CallConnected
+	var syntax *json.SyntaxError
+	if err := json.Unmarshal([]byte("{"), &d); !errors.As(err, &syntax) {
+		t.Errorf("error %v", err)
+	}
+}

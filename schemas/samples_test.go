@@ -1,0 +1,116 @@
+package schemas_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// samplesVariable names a folder of recorded bodies, one a *.json file. They are
+// third-party data and no part of this repository.
+const samplesVariable = "ACS_SAMPLES"
+
+// unnamed are the members that recorded bodies have and no Go type names, with
+// the reason.
+var unnamed = map[string]string{
+	"type":            "in data of 2022 and of SDK tests: repeats the event's type",
+	"time":            "of an SDK test that has attributes of the event in its data",
+	"specversion":     "as time",
+	"subject":         "as time",
+	"datacontenttype": "as time",
+}
+
+// TestSamples reads each recorded event: it is of a known type, validates, has
+// no member without a name but those above, and is encoded as it was. What is in
+// Event Grid's own schema is no CloudEvent; there the data is held to the same.
+// Only names are printed: the bodies hold phone numbers.
+func TestSamples(t *testing.T) {
+	folder := os.Getenv(samplesVariable)
+	if folder == "" {
+		t.Skipf("%s names no folder with recorded bodies", samplesVariable)
+	}
+	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s=%s holds no *.json: %v", samplesVariable, folder, err)
+	}
+	types := make(map[string]bool)
+	events, others := 0, 0
+	for _, file := range files {
+		body, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, event := range elements(t, filepath.Base(file), body) {
+			if name := checkSample(t, filepath.Base(file), event); name == "" {
+				others++
+			} else {
+				events++
+				types[name] = true
+			}
+		}
+	}
+	t.Logf("%d files: %d events of %d types, %d of no type in the catalogue", len(files), events, len(types), others)
+}
+
+// elements returns the events of a body, an array or one object.
+func elements(t *testing.T, file string, body []byte) []json.RawMessage {
+	t.Helper()
+	if body = bytes.TrimSpace(body); bytes.HasPrefix(body, []byte("{")) {
+		return []json.RawMessage{body}
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(body, &list) != nil || len(list) == 0 {
+		t.Fatalf("%s is neither a JSON array of events nor an object", file)
+	}
+	return list
+}
+
+// checkSample returns the name of the event's type, if the catalogue has it.
+func checkSample(t *testing.T, file string, document []byte) (name string) {
+	t.Helper()
+	var grid struct {
+		EventType string `json:"eventType"` // Event Grid's own schema
+	}
+	if err := json.Unmarshal(document, &grid); err != nil {
+		t.Fatalf("%s: no event", file)
+	}
+	m, err := schemas.Parse(map[string][]string{schemas.HeaderEventType: {grid.EventType}}, document)
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	if canonical(t, document) != encoded(t, &m.Event) {
+		t.Errorf("%s was encoded as something else", file)
+	}
+	event, known := schemas.LookupType(m.Event.Type + grid.EventType)
+	if !known {
+		return ""
+	}
+	if reflect.TypeOf(m.Event.Data) != reflect.TypeOf(event.NewData()) {
+		t.Errorf("%s was read as %T", file, m.Event.Data)
+	}
+	for _, member := range unnamedMembers(reflect.ValueOf(m.Event.Data)) {
+		if unnamed[member] == "" {
+			t.Errorf("%s: %T does not name %s", file, m.Event.Data, member)
+		}
+	}
+	schema, part := schemas.SchemaID(event.Name), document
+	if grid.EventType != "" {
+		schema += "#/properties/data"
+		if part, err = json.Marshal(m.Event.Data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	compiled, err := compiler(t).Compile(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if compiled.Validate(parseJSON(t, part)) != nil { // its text can quote the body
+		t.Errorf("%s does not validate", file)
+	}
+	return event.Name
+}
