@@ -104,9 +104,12 @@ func (c *Caller) post(ctx context.Context, request *http.Request, a *Attempt) {
 
 // request makes the POST of a delivery, with a token of its own.
 func (c *Caller) request(d *Delivery) (*http.Request, error) {
-	body, err := Body(d.Events...)
-	if err != nil {
-		return nil, err
+	body := d.body
+	if body == nil {
+		var err error
+		if body, err = Body(d.Events...); err != nil {
+			return nil, err
+		}
 	}
 	target := c.target.JoinPath(d.Path)
 	if target.RawQuery != "" && d.Query != "" {

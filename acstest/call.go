@@ -71,6 +71,16 @@ func NewCall() *Call {
 	return c
 }
 
+// NewCallOf is [NewCall] for a call that the application has under this
+// callConnectionId. The recorder reports under its own all the same.
+func NewCallOf(connectionID string) *Call {
+	c := NewCall()
+	l := c.leg(defaultLeg)
+	l.connectionID = connectionID
+	c.legs[defaultLeg] = l
+	return c
+}
+
 // leg returns the named side of the call, made on first use. Its callback URL
 // follows Microsoft's quickstarts: a GUID in the path, the caller in the query.
 func (c *Call) leg(name string) leg {

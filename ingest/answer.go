@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/acsbridge/acsbridge/publish"
@@ -132,7 +131,7 @@ func (c *callback) log(err error, code int, reason string, took time.Duration) {
 	if ours {
 		level = slog.LevelError
 		var ok bool
-		if ok, held = c.handler.quiet.allow(time.Now()); !ok {
+		if ok, held = c.handler.failures.Allow(time.Now()); !ok {
 			return
 		}
 	}
@@ -161,30 +160,10 @@ func (c *callback) recoverPanic() {
 		return
 	}
 	c.handler.metrics.panics.Inc()
-	c.handler.config.Logger.Error("panic in a handler", "stack", string(debug.Stack()))
+	c.handler.panics.Log(c.handler.config.Logger, slog.LevelError, "panic in a handler", slog.String("stack", string(debug.Stack())))
 	if c.answered {
 		panic(http.ErrAbortHandler)
 	}
 	c.write(http.StatusInternalServerError)
 	c.handler.metrics.answer(c.route, http.StatusInternalServerError, time.Since(c.received))
-}
-
-// quiet lets one line a second through, so that an outage does not fill the
-// disk with log lines.
-type quiet struct {
-	mu   sync.Mutex
-	next time.Time
-	held int
-}
-
-func (q *quiet) allow(now time.Time) (ok bool, held int) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if now.Before(q.next) {
-		q.held++
-		return false, 0
-	}
-	q.next = now.Add(time.Second)
-	held, q.held = q.held, 0
-	return true, held
 }

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -54,7 +55,8 @@ func TestTraceparentIsWellFormedOrAbsent(t *testing.T) {
 }
 
 func TestEveryWaitOfTheServerIsBounded(t *testing.T) {
-	s := NewServer(http.NotFoundHandler(), nil, nil)
+	h := &Handler{config: Config{Logger: slog.New(slog.DiscardHandler)}}
+	s := h.Server(nil)
 	for name, d := range map[string]time.Duration{
 		"read header": s.ReadHeaderTimeout, "read": s.ReadTimeout, "write": s.WriteTimeout, "idle": s.IdleTimeout,
 		"ping": s.HTTP2.PingTimeout, "send ping": s.HTTP2.SendPingTimeout, "write byte": s.HTTP2.WriteByteTimeout,
@@ -63,8 +65,12 @@ func TestEveryWaitOfTheServerIsBounded(t *testing.T) {
 			t.Errorf("%s: %s", name, d)
 		}
 	}
-	if s.ReadHeaderTimeout > 5*time.Second || s.WriteTimeout <= answerWithin || s.MaxHeaderBytes != 16<<10 || s.HTTP2.MaxConcurrentStreams != 250 {
+	if s.ReadHeaderTimeout > 5*time.Second || s.WriteTimeout <= answerWithin || s.MaxHeaderBytes != 16<<10 {
 		t.Errorf("got %+v", s)
+	}
+	if h2 := s.HTTP2; h2.MaxConcurrentStreams != 100 || h2.MaxReadFrameSize != 16<<10 ||
+		h2.MaxReceiveBufferPerConnection != 1<<20 || h2.MaxReceiveBufferPerStream != 64<<10 {
+		t.Errorf("HTTP/2: got %+v", h2)
 	}
 	if !s.Protocols.HTTP1() || !s.Protocols.HTTP2() || s.Protocols.UnencryptedHTTP2() {
 		t.Errorf("protocols: %v", s.Protocols)

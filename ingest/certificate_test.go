@@ -208,7 +208,7 @@ func TestTLSVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := ingest.NewServer(handler(t, ingest.Config{}), c.TLS(), nil)
+	server := handler(t, ingest.Config{}).Server(c.TLS())
 	served := make(chan error, 1)
 	go func() { served <- server.ServeTLS(listener, "", "") }()
 	defer func() {

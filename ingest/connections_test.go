@@ -99,7 +99,7 @@ func TestWhoIsTurnedAwayIsDisconnected(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			server := ingest.NewServer(handler(t, test.config), certificate.TLS(), nil)
+			server := handler(t, test.config).Server(certificate.TLS())
 			var opened, closed atomic.Int64
 			server.ConnState = func(_ net.Conn, state http.ConnState) {
 				switch state {

@@ -127,11 +127,10 @@ func (c *callback) handleGrid() error {
 	if asks {
 		return c.allowOrigin(origin)
 	}
-	if !h.enter() {
-		return errBusy
+	contentType, body, place, err := c.read()
+	if place != nil {
+		defer h.places.leave(place)
 	}
-	defer h.leave()
-	contentType, body, err := c.read()
 	if err != nil {
 		return err
 	}
@@ -155,10 +154,7 @@ func (c *callback) authenticateGrid() (sender *verify.Claims, err error) {
 		sender, _ = g.keys.Verify(values)
 	}
 	if g.verifier != nil {
-		if sender, err = g.verifier.VerifyBearer(c.r.Context(), c.r.Header["Authorization"]); err != nil {
-			c.charge(err)
-			return nil, err
-		}
+		return c.verifyToken(g.verifier)
 	}
 	return sender, nil
 }

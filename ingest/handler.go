@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/acsbridge/acsbridge/internal/quiet"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -21,10 +22,14 @@ import (
 // Defaults of [Config].
 const (
 	DefaultPath        = "/callbacks"
-	DefaultMaxInFlight = 512 // × MaxBody = 128 MiB at most
+	DefaultMaxInFlight = 512 // × placeBytes = 16 MiB of bodies at most
 	// DefaultMaxConnections is ample for what ACS does and takes some 60 MiB
 	// with TLS when all are used.
 	DefaultMaxConnections = 2048
+	// unverifiedFactor times MaxInFlight requests wait for a verdict: at some 40
+	// µs of a core each, 4096 are done in a sixth of a second of it. More of them
+	// would cost memory, and make all wait longer than ACS may.
+	unverifiedFactor = 8
 )
 
 // Verifier judges tokens. [verify.Verifier] is one.
@@ -46,8 +51,9 @@ type Config struct {
 	Path      string
 	Verifier  Verifier  // required
 	Publisher Publisher // required
-	// MaxInFlight bounds the verified callbacks under way; others get 503.
-	// Zero means 512. Each holds at most MaxBody bytes.
+	// MaxInFlight bounds the verified callbacks under way, and their bodies to
+	// 32 KiB times as much; others get 503. Zero means 512. Eight times as many
+	// may wait for a verdict about their token.
 	MaxInFlight int
 	// MaxConnections bounds the connections of [Handler.Bound]. Zero means 2048.
 	MaxConnections int
@@ -73,17 +79,20 @@ type Config struct {
 type Handler struct {
 	config   Config
 	metrics  *metrics
-	quiet    quiet // for errors of ours, which come in floods
 	patience patience
 	sources  sources
 	keys     verify.SharedKeys // of callbacks
 	grid     *gridRoute        // nil without Event Grid
 	refusals refusals
-	inFlight atomic.Int64
+	places   *places
 	draining atomic.Bool
 
+	unverified atomic.Int64 // requests that wait for a verdict
+
+	failures, panics, accepts quiet.Line // of ours, which come in floods
+
 	quarantine  quarantineBuckets
-	connections atomic.Int64
+	connections connections
 }
 
 // New returns a handler.
@@ -115,7 +124,7 @@ func New(config Config) (*Handler, error) {
 		return nil, err
 	}
 	h := &Handler{
-		config: config, metrics: newMetrics(), keys: keys, grid: grid,
+		config: config, metrics: newMetrics(), keys: keys, grid: grid, places: newPlaces(config.MaxInFlight),
 		sources: sources{ranges: config.SourceRanges, proxies: config.TrustedProxies},
 	}
 	h.metrics.register(config.Registerer, h)
@@ -174,11 +183,10 @@ func (c *callback) handle() error {
 	}
 	c.resource = claims.Resource()
 
-	if !h.enter() {
-		return errBusy
+	contentType, body, place, err := c.read()
+	if place != nil {
+		defer h.places.leave(place)
 	}
-	defer h.leave()
-	contentType, body, err := c.read()
 	if err != nil {
 		return err
 	}
@@ -188,24 +196,25 @@ func (c *callback) handle() error {
 	return c.publish(claims, below, contentType, body)
 }
 
-// enter takes one of the places for verified requests, which leave gives back.
-func (h *Handler) enter() bool {
-	if h.inFlight.Add(1) > int64(h.config.MaxInFlight) {
-		h.leave()
-		return false
-	}
-	return true
-}
-
-func (h *Handler) leave() { h.inFlight.Add(-1) }
-
-// read returns the media type and the body, when both can be taken.
-func (c *callback) read() (contentType string, body []byte, err error) {
+// read returns the media type and the body, when both can be taken, and the place
+// that the request has. Whoever gets one gives it back, also beside an error.
+func (c *callback) read() (contentType string, body []byte, place *place, err error) {
 	if contentType, err = mediaType(c.r.Header); err != nil {
-		return "", nil, err
+		return "", nil, nil, err
+	}
+	announced, err := c.announced()
+	if err != nil {
+		return "", nil, nil, err
+	}
+	places := c.handler.places
+	if place = places.take(announced, c.received, c.cutOff); place == nil {
+		return "", nil, nil, errBusy
 	}
 	body, err = c.readBody()
-	return contentType, body, err
+	if !places.arrived(place, len(body)) {
+		err = errBusy
+	}
+	return contentType, body, place, err
 }
 
 // authenticate returns the claims of the request's token. A client of whose
@@ -225,9 +234,21 @@ func (c *callback) authenticate() (*verify.Claims, error) {
 		}
 		h.metrics.callbackKeys.WithLabelValues(key).Inc()
 	}
-	claims, err := h.config.Verifier.VerifyBearer(c.r.Context(), c.r.Header["Authorization"])
-	if err != nil {
-		c.charge(err)
+	return c.verifyToken(h.config.Verifier)
+}
+
+// verifyToken has the request's token judged. So many requests wait for that at a
+// time, and no more.
+func (c *callback) verifyToken(v BearerVerifier) (*verify.Claims, error) {
+	h := c.handler
+	if h.unverified.Add(1) > int64(unverifiedFactor*h.config.MaxInFlight) {
+		h.unverified.Add(-1)
+		return nil, errBusy
+	}
+	defer h.unverified.Add(-1)
+	claims, err := v.VerifyBearer(c.r.Context(), c.r.Header["Authorization"])
+	if err != nil && chargeable(err) {
+		h.refusals.charge(h.sources.client(c.r), c.received)
 	}
 	return claims, err
 }
@@ -236,13 +257,6 @@ func (c *callback) authenticate() (*verify.Claims, error) {
 func (c *callback) exhausted() bool {
 	h := c.handler
 	return h.refusals.held.Load() > 0 && h.refusals.exhausted(h.sources.client(c.r), c.received)
-}
-
-// charge counts a refused token to its client.
-func (c *callback) charge(err error) {
-	if chargeable(err) {
-		c.handler.refusals.charge(c.handler.sources.client(c.r), c.received)
-	}
 }
 
 // away has the connection closed as well. Behind a trusted proxy it may be one

@@ -186,6 +186,19 @@ type deadWriter struct{ *httptest.ResponseRecorder }
 
 func (deadWriter) WriteHeader(int) { panic("gone") }
 
+func TestPanicsDoNotFloodTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &lines{}
+		h := handler(t, ingest.Config{Logger: slog.New(log), Publisher: storing(func(context.Context, *publish.Delivery) error { panic("a bug") })})
+		for range 100 {
+			serve(h, callback(defaultBody))
+		}
+		if diff := cmp.Diff([]string{"ERROR panic in a handler"}, log.list); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestAPanicAfterTheAnswerAbortsTheConnection(t *testing.T) {
 	defer func() {
 		if got := recover(); got != http.ErrAbortHandler {

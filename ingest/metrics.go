@@ -37,6 +37,8 @@ type metrics struct {
 	duration  *prometheus.HistogramVec // code
 	malformed *prometheus.CounterVec   // reason
 	panics    prometheus.Counter
+	surplus   prometheus.Counter // connections
+	broken    prometheus.Counter // HTTP/2
 
 	turnedAway   *prometheus.CounterVec // reason
 	callbackKeys *prometheus.CounterVec // key
@@ -61,6 +63,14 @@ func newMetrics() *metrics {
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_panics_total",
 			Help: "Faults of the bridge itself, answered 500.",
+		}),
+		surplus: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_surplus_connections_total",
+			Help: "Connections closed at once because their client held a quarter of all that there may be.",
+		}),
+		broken: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_http2_errors_total",
+			Help: "HTTP/2 connections and streams that were broken off because their client kept no rule.",
 		}),
 		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_turned_away_total",
@@ -95,15 +105,15 @@ func (m *metrics) register(reg prometheus.Registerer, h *Handler) {
 			m.gridKeys.WithLabelValues(key.Name)
 		}
 	}
-	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics, m.turnedAway, m.callbackKeys, m.gridKeys,
+	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics, m.surplus, m.broken, m.turnedAway, m.callbackKeys, m.gridKeys,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "acsbridge_connections",
 			Help: "Connections for callbacks that are open.",
-		}, func() float64 { return float64(h.connections.Load()) }),
+		}, func() float64 { return float64(h.connections.all.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "acsbridge_inflight",
 			Help: "Verified callbacks under way.",
-		}, func() float64 { return float64(h.inFlight.Load()) }))
+		}, func() float64 { return float64(h.places.underWay()) }))
 }
 
 func (m *metrics) answer(route string, code int, took time.Duration) {

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -78,12 +79,26 @@ func mediaType(h http.Header) (string, error) {
 	return "", errMediaType
 }
 
-// readBody reads the body within its bound. A length that is announced too
-// large is refused before anything is read.
-func (c *callback) readBody() ([]byte, error) {
-	if c.r.ContentLength > MaxBody {
-		return nil, errTooLarge
+// announced returns how many bytes the body may have. A length that is too large
+// is refused before anything is read.
+func (c *callback) announced() (int, error) {
+	switch n := c.r.ContentLength; {
+	case n > MaxBody:
+		return 0, errTooLarge
+	case n >= 0:
+		return int(n), nil
 	}
+	return MaxBody, nil
+}
+
+// cutOff ends the reading of the body.
+func (c *callback) cutOff() {
+	// It fails where there is no connection, in a test.
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Unix(1, 0))
+}
+
+// readBody reads the body within its bound.
+func (c *callback) readBody() ([]byte, error) {
 	var body []byte
 	var err error
 	if n := c.r.ContentLength; n >= 0 {

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"net/http"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/quiet"
 )
 
 // Bounds of a connection. A callback is small and its sender is a data centre:
@@ -16,7 +18,9 @@ const (
 	idleTimeout       = 60 * time.Second
 	maxHeaderBytes    = 16 << 10 // a token has at most 8 KiB
 
-	maxStreams           = 250 // of one HTTP/2 connection
+	// maxStreams of one HTTP/2 connection is the least that RFC 9113, section
+	// 6.5.2 recommends. A proxy that needs more opens another connection.
+	maxStreams           = 100
 	maxReadFrame         = 16 << 10
 	maxReceiveConnection = 1 << 20
 	maxReceiveStream     = 64 << 10
@@ -25,13 +29,9 @@ const (
 	writeByteTimeout     = 10 * time.Second
 )
 
-// NewServer returns the server for callbacks: HTTP/1.1 and, over TLS, HTTP/2,
-// with every wait and size bounded. tlsConfig is nil for plain HTTP behind a
-// proxy.
-func NewServer(h http.Handler, tlsConfig *tls.Config, logger *slog.Logger) *http.Server {
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
+// Server returns the server for callbacks: HTTP/1.1 and, over TLS, HTTP/2, with
+// every wait and size bounded. tlsConfig is nil for plain HTTP behind a proxy.
+func (h *Handler) Server(tlsConfig *tls.Config) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true) // over TLS; never h2c
@@ -52,8 +52,9 @@ func NewServer(h http.Handler, tlsConfig *tls.Config, logger *slog.Logger) *http
 			SendPingTimeout:               pingAfter,
 			PingTimeout:                   pingTimeout,
 			WriteByteTimeout:              writeByteTimeout,
+			CountError:                    func(string) { h.metrics.broken.Inc() },
 		},
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(quiet.Handler(h.config.Logger.Handler()), slog.LevelDebug),
 		// "OPTIONS *" too is the handler's to refuse; net/http would answer 200.
 		DisableGeneralOptionsHandler: true,
 	}

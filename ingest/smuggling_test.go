@@ -43,12 +43,13 @@ func listen(t *testing.T, config ingest.Config) *listening {
 		t.Fatal(err)
 	}
 	l.address = listener.Addr().String()
-	server := ingest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := h.Server(nil)
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l.mu.Lock()
 		l.seen = append(l.seen, r.URL.Path)
 		l.mu.Unlock()
 		h.ServeHTTP(w, r)
-	}), nil, nil)
+	})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(h.Bound(listener)) }()
 	t.Cleanup(func() {

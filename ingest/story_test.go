@@ -143,13 +143,13 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 }
 
 // serve runs the parts until the test ends.
-func (s *story) serve(handler http.Handler, keys func(context.Context), link *publish.Link) {
+func (s *story) serve(handler *ingest.Handler, keys func(context.Context), link *publish.Link) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.address = listener.Addr().String()
-	server := ingest.NewServer(handler, nil, nil)
+	server := handler.Server(nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(listener) })

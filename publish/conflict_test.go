@@ -4,11 +4,16 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
@@ -141,3 +146,56 @@ func TestRepetitionsAreFoldedWithoutTheRightToCompare(t *testing.T) {
 	b.drained()
 	checkStream(t, server, map[string]int{"a": 4})
 }
+
+// Whoever has a token can post under an id as often as they like.
+func TestConflictsDoNotFloodTheLog(t *testing.T) {
+	server := natstest.Start(t)
+	var lines levels
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Logger: slog.New(&lines)})
+	server.Await(schemas.QuarantineStream, 0)
+	begin := time.Now()
+	b.publish("a", 1, 1)
+	for range 50 {
+		b.forge("a", 1)
+	}
+	b.drained()
+	most := 1 + int64(time.Since(begin)/time.Second)
+	if n := lines.warnings.Load(); n == 0 || n > most {
+		t.Errorf("%d lines for 50 conflicts, want 1 to %d", n, most)
+	}
+}
+
+// Nor may a quarantine that takes nothing fill the log.
+func TestDeadLettersDoNotFloodTheLog(t *testing.T) {
+	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
+	var lines levels
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Logger: slog.New(&lines)})
+	server.Await(schemas.QuarantineStream, 0)
+	begin := time.Now()
+	for i := range 20 {
+		b.quarantine(strings.Repeat("x", 4<<10) + strconv.Itoa(i))
+	}
+	b.drained()
+	most := 1 + int64(time.Since(begin)/time.Second)
+	if n := lines.errors.Load(); n == 0 || n > most {
+		t.Errorf("%d lines for 20 dead letters, want 1 to %d", n, most)
+	}
+}
+
+// levels counts the lines of a log.
+type levels struct{ warnings, errors atomic.Int64 }
+
+func (l *levels) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l *levels) Handle(_ context.Context, r slog.Record) error {
+	switch r.Level {
+	case slog.LevelWarn:
+		l.warnings.Add(1)
+	case slog.LevelError:
+		l.errors.Add(1)
+	}
+	return nil
+}
+
+func (l *levels) WithAttrs([]slog.Attr) slog.Handler { return l }
+func (l *levels) WithGroup(string) slog.Handler      { return l }

@@ -3,6 +3,7 @@ package publish
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -94,7 +95,7 @@ func (s *session) answered(m *nats.Msg) {
 // stream has another.
 func (s *session) conflicting(r *record) *record {
 	s.metrics.conflicts.Inc()
-	s.logger.Warn("event has the id of another one and goes to quarantine", "resource", r.resource())
+	s.conflicts.Log(s.logger, slog.LevelWarn, "event has the id of another one and goes to quarantine", slog.String("resource", r.resource()))
 	return r.quarantined(reasonConflict)
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/crash"
+	"github.com/acsbridge/acsbridge/internal/quiet"
 	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
@@ -40,6 +41,8 @@ type forwarder struct {
 	expiry  expiry
 	logger  *slog.Logger
 	metrics *metrics
+
+	conflicts, letters quiet.Line // whoever has a token can cause them at will
 
 	mu       sync.Mutex
 	position uint64             // index of the last record that the stream has
@@ -345,6 +348,7 @@ func (f *forwarder) refuse(index uint64, r *record, reason string) error {
 	}
 	f.metrics.deadLetters.WithLabelValues(reason).Inc()
 	f.metrics.published.WithLabelValues(r.resource(), "dead_letter").Inc()
-	f.logger.Error("record can never be stored and went to the dead-letter file", "index", index, "reason", reason, "file", f.dead.path)
+	f.letters.Log(f.logger, slog.LevelError, "record can never be stored and went to the dead-letter file",
+		slog.Uint64("index", index), slog.String("reason", reason), slog.String("file", f.dead.path))
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/natscontext"
+
+	"github.com/acsbridge/acsbridge/internal/quiet"
 )
 
 // NATS says how to reach the server. The zero value connects to
@@ -56,6 +58,7 @@ const (
 type Link struct {
 	config NATS
 	logger *slog.Logger
+	errors quiet.Line // without a right there is one for each publish
 
 	mu      sync.Mutex
 	nc      *nats.Conn
@@ -234,7 +237,7 @@ func (l *Link) handlers() []nats.Option {
 		// Missing rights show up only here: the publish itself times out.
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			err = discreet(err)
-			l.logger.Error("NATS reports an error", "error", err)
+			l.errors.Log(l.logger, slog.LevelError, "NATS reports an error", slog.Any("error", err))
 			l.announce(err)
 		}),
 		nats.ClosedHandler(func(*nats.Conn) { l.rebuild() }),

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-//go:generate go run ./internal/generate
+//go:generate go run ./internal/generate schemas
+//go:generate go run ./internal/generate pages
 
 // schemaBase is what the ids of all schemas begin with. They refer to each other
 // by file name, relative to it.

@@ -14,49 +14,46 @@ import (
 // There is deliberately no ce-specversion: the CloudEvents Go SDK takes it as
 // the sign of binary mode and would read the whole event as its data.
 const (
-	HeaderContentType    = "content-type"
-	HeaderMsgID          = "Nats-Msg-Id"
-	HeaderExpectedStream = "Nats-Expected-Stream"
+	HeaderContentType    = "content-type"         // media type of the payload
+	HeaderMsgID          = "Nats-Msg-Id"          // identity of the event: JetStream folds repetitions by it
+	HeaderExpectedStream = "Nats-Expected-Stream" // name of the stream
 
-	HeaderEventID     = "ce-id"
-	HeaderEventSource = "ce-source"
-	HeaderEventType   = "ce-type"
-	HeaderEventTime   = "ce-time"
+	HeaderEventID     = "ce-id"     // attribute of the event
+	HeaderEventSource = "ce-source" // attribute of the event
+	HeaderEventType   = "ce-type"   // attribute of the event
+	HeaderEventTime   = "ce-time"   // attribute of the event, when present
 
-	HeaderTokenIssuer    = "acs-token-iss"
-	HeaderTokenAudience  = "acs-token-aud"
-	HeaderTokenKeyID     = "acs-token-kid"
-	HeaderTokenExpires   = "acs-token-exp" // seconds since 1970
-	HeaderTokenIssuedAt  = "acs-token-iat" // seconds since 1970, when present
-	HeaderTokenNotBefore = "acs-token-nbf" // seconds since 1970, when present
-	HeaderTokenSubject   = "acs-token-sub" // when present
-	HeaderTokenID        = "acs-token-jti" // when present
-	HeaderTokenClaims    = "acs-token-claims"
+	HeaderTokenIssuer    = "acs-token-iss"    // who issued the token
+	HeaderTokenAudience  = "acs-token-aud"    // whom it is for: the one that picked the resource
+	HeaderTokenKeyID     = "acs-token-kid"    // the key that signed it
+	HeaderTokenExpires   = "acs-token-exp"    // when it expires, in seconds since 1970
+	HeaderTokenIssuedAt  = "acs-token-iat"    // when it was issued, in seconds since 1970, when present
+	HeaderTokenNotBefore = "acs-token-nbf"    // from when it is valid, in seconds since 1970, when present
+	HeaderTokenSubject   = "acs-token-sub"    // subject of the token, when present
+	HeaderTokenID        = "acs-token-jti"    // id of the token, when present
+	HeaderTokenClaims    = "acs-token-claims" // all claims, a JSON object on one line
 
-	HeaderResource      = "acs-resource"
-	HeaderReceivedAt    = "acs-received-at"    // RFC 3339, UTC, nanoseconds
-	HeaderDeliveryID    = "acs-delivery-id"    // UUIDv7, one a callback
-	HeaderDeliveryIndex = "acs-delivery-index" // "0/3": first of three events
-	HeaderPath          = "acs-path"           // below the callback path
-	HeaderQuery         = "acs-query"          // without the question mark
-	HeaderTraceparent   = "traceparent"        // W3C Trace Context, level 1
+	HeaderResource      = "acs-resource"       // the resource, as in the subject
+	HeaderReceivedAt    = "acs-received-at"    // when the callback arrived: RFC 3339, UTC, nanoseconds
+	HeaderDeliveryID    = "acs-delivery-id"    // UUIDv7 of the callback, which its events share
+	HeaderDeliveryIndex = "acs-delivery-index" // place of the event in its callback, 0/3: first of three
+	HeaderPath          = "acs-path"           // path of the callback URL below the callback path, escaped
+	HeaderQuery         = "acs-query"          // query of the callback URL, escaped, without the question mark
+	HeaderTraceparent   = "traceparent"        // W3C trace context of the request, level 1
 
-	HeaderGridSubscription    = "acs-eventgrid-subscription"     // name of the subscription
-	HeaderGridDeliveryCount   = "acs-eventgrid-delivery-count"   // 0 for the first attempt
-	HeaderGridDataVersion     = "acs-eventgrid-data-version"     // of the event's data
-	HeaderGridMetadataVersion = "acs-eventgrid-metadata-version" // of Event Grid's schema
+	HeaderGridSubscription    = "acs-eventgrid-subscription"     // of Event Grid: name of the subscription
+	HeaderGridDeliveryCount   = "acs-eventgrid-delivery-count"   // of Event Grid: number of the attempt, as it counts
+	HeaderGridDataVersion     = "acs-eventgrid-data-version"     // of Event Grid: version of the event's data
+	HeaderGridMetadataVersion = "acs-eventgrid-metadata-version" // of Event Grid: version of its own schema
 
-	// HeaderExpiresAt says until when an event is of use: RFC 3339, UTC.
-	// HeaderTTL has the stream remove it then; only streams that allow it get it
-	// (ADR-43: per-message TTL).
-	HeaderExpiresAt = "acs-expires-at"
-	HeaderTTL       = "Nats-TTL"
+	HeaderExpiresAt = "acs-expires-at" // until when the event is of use: RFC 3339, UTC, of an incoming call
+	HeaderTTL       = "Nats-TTL"       // seconds until the stream removes the message, where it allows that (ADR-43)
 
 	// HeaderTruncated names, separated by commas, the headers that were cut at
 	// their bound, and acs-token-claims when it was left out for its size.
 	HeaderTruncated = "acs-truncated"
 
-	// HeaderQuarantineReason says why a callback is in quarantine.
+	// HeaderQuarantineReason says why a message is in quarantine.
 	HeaderQuarantineReason = "acs-quarantine-reason"
 )
 

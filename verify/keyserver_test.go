@@ -2,6 +2,9 @@ package verify_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,6 +116,42 @@ func TestK8KeysComeFromThePinnedOriginAlone(t *testing.T) {
 			keepsKeys(t, fault)
 		})
 	}
+}
+
+// TestK8KeysAreAskedForWithoutALogin has the document name one that would be sent
+// along.
+func TestK8KeysAreAskedForWithoutALogin(t *testing.T) {
+	issuer := newIssuer(t)
+	synctest.Test(t, func(t *testing.T) {
+		c := config(issuer)
+		c.Transport = rewriting{issuer.Transport(), `"jwks_uri":"http://`, `"jwks_uri":"http://user:password@`}
+		v := start(t, c)
+		synctest.Wait()
+		if s := v.Keys(); s.Held != 0 || s.LastError == nil || !strings.Contains(s.LastError.Error(), "jwks_uri") {
+			t.Errorf("got %+v, want an error about jwks_uri", s)
+		}
+	})
+}
+
+// rewriting changes what a key server answers.
+type rewriting struct {
+	http.RoundTripper
+	from, to string
+}
+
+func (w rewriting) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := w.RoundTripper.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	response.Body.Close()
+	response.Body = io.NopCloser(strings.NewReader(strings.ReplaceAll(string(body), w.from, w.to)))
+	response.ContentLength = -1
+	return response, nil
 }
 
 func TestK14KeySetIsFoundByDiscovery(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/quiet"
 )
 
 // maxBindings bounds the memory of reuse to some 20 MiB. A token is remembered
@@ -30,6 +32,7 @@ type reuse struct {
 	leeway time.Duration
 	now    func() time.Time
 	logger *slog.Logger
+	report quiet.Line // whoever has a token can repeat it at will
 
 	mu        sync.Mutex
 	buckets   map[int64]map[digest]digest // body by token, by exp / bucketSpan
@@ -60,8 +63,9 @@ func (v *Verifier) CheckReuse(c *Claims, body []byte) error {
 	if v.reuse.policy == ReuseOff || v.reuse.bind(c, body) {
 		return nil
 	}
-	v.reuse.logger.Warn("token came again with another body", "resource", c.resource,
-		"policy", string(v.reuse.policy), "token", hex.EncodeToString(c.signing[:4]))
+	v.reuse.report.Log(v.reuse.logger, slog.LevelWarn, "token came again with another body",
+		slog.String("resource", c.resource), slog.String("policy", string(v.reuse.policy)),
+		slog.String("token", hex.EncodeToString(c.signing[:4])))
 	if v.reuse.policy == ReuseRefuse {
 		return refuse(TokenReused, "the token came with another body before")
 	}

@@ -1,7 +1,10 @@
 package verify_test
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -110,6 +113,29 @@ func TestCheckReuseHasOneWinner(t *testing.T) {
 }
 
 // A token is remembered for as long as it is good, and not for much longer.
+// TestReuseDoesNotFloodTheLog has one token come with a thousand bodies.
+func TestReuseDoesNotFloodTheLog(t *testing.T) {
+	issuer := newIssuer(t)
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		c := config(issuer)
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		v := start(t, c)
+		token := claimsOf(t, v, sign(t, issuer, acstest.TokenSpec{}))
+		for i := range 1001 {
+			if i == 1000 {
+				time.Sleep(time.Second)
+			}
+			if err := v.CheckReuse(token, fmt.Append(nil, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := strings.Count(log.String(), "token came again"); n != 2 || !strings.Contains(log.String(), "suppressed=998") {
+			t.Errorf("%d lines, want 2, the last with suppressed=998:\n%.999s", n, log.String())
+		}
+	})
+}
+
 func TestCheckReuseForgetsExpiredTokens(t *testing.T) {
 	inReuse(t, verify.ReuseRefuse, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier, registry *prometheus.Registry) {
 		time.Sleep(50 * time.Second) // so that it expires late in a minute

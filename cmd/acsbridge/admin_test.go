@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // adminOf returns the admin handler of a bridge with the settings.
@@ -142,6 +145,54 @@ func TestAdminServerIsBounded(t *testing.T) {
 	s := (&bridge{settings: &settings{}, logger: slog.New(slog.DiscardHandler)}).adminServer()
 	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 || s.MaxHeaderBytes != 16<<10 || !s.DisableGeneralOptionsHandler {
 		t.Errorf("got %+v", s)
+	}
+}
+
+// TestAdminConnectionsAreBounded holds as many as there may be. One more is
+// answered when one of them is closed.
+func TestAdminConnectionsAreBounded(t *testing.T) {
+	ignoreEnvironment(t)
+	settings, out, err := parseServe(t, "--resource=contoso="+testGUID,
+		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--data-dir="+t.TempDir())
+	if err != nil {
+		t.Fatal(err, out)
+	}
+	b, err := newBridge(settings, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	stopped := make(chan error, 1)
+	go func() { stopped <- b.run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	})
+	var held []net.Conn
+	for range maxAdminConnections {
+		conn, err := net.Dial("tcp", b.admin.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		held = append(held, conn)
+	}
+	ask := func(timeout time.Duration) error {
+		client := http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true}}
+		response, err := client.Get("http://" + b.admin.Addr().String() + "/livez")
+		if err != nil {
+			return err
+		}
+		return response.Body.Close()
+	}
+	if ask(200*time.Millisecond) == nil {
+		t.Error("one connection more than may be was answered")
+	}
+	held[0].Close()
+	if err := ask(time.Minute); err != nil {
+		t.Errorf("after one was closed: %v", err)
 	}
 }
 

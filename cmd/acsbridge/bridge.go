@@ -181,7 +181,7 @@ func (b *bridge) run(ctx context.Context) (err error) {
 	if b.certificate != nil {
 		tlsConfig = b.certificate.TLS()
 	}
-	server := ingest.NewServer(b.handler, tlsConfig, b.logger)
+	server := b.handler.Server(tlsConfig)
 	admin := b.adminServer()
 
 	// The rooms outlive ctx: what has been accepted is still finished.

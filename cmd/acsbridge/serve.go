@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime/debug"
 
 	"golang.org/x/term"
 )
@@ -19,18 +18,6 @@ func (c *serveCmd) Run(ctx context.Context, std stdio) error {
 		return err
 	}
 	return b.run(ctx)
-}
-
-// gcPercent lets the heap grow further between collections than Go's 100. A
-// callback leaves 15 KiB of garbage behind on a live heap of a few MiB, so at
-// 100 the collector takes a twentieth of the CPU. See docs/benchmarks.md.
-const gcPercent = 200
-
-// tuneGC sets gcPercent unless the operator has set GOGC.
-func tuneGC() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 }
 
 // newLogger returns the process's log: lines for a person on a terminal, JSON

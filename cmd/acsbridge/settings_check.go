@@ -31,7 +31,7 @@ const (
 	minStore = 1 << 20
 	// maxAckWait leaves a second of the five within which ACS gets an answer.
 	maxAckWait = 4 * time.Second
-	// maxInFlight callbacks of 256 KiB are 16 GiB of memory.
+	// maxInFlight callbacks are 2 GiB of bodies.
 	maxInFlight = 1 << 16
 	// maxShutdownDelay is ample for a load balancer to look at /readyz.
 	maxShutdownDelay = 5 * time.Minute

@@ -65,6 +65,28 @@ func TestUnitFitsTheBridge(t *testing.T) {
 	}
 }
 
+// TestUnitTakesEveryRight holds the unit to each restriction by itself: what
+// systemd-analyze finds open in the end would leave room for losing one of them.
+func TestUnitTakesEveryRight(t *testing.T) {
+	keys := unit(t)
+	for key, want := range map[string]string{
+		"DynamicUser": "yes", "StateDirectoryMode": "0700", "UMask": "0077", "LimitCORE": "0",
+		"NoNewPrivileges": "yes", "CapabilityBoundingSet": "", "AmbientCapabilities": "",
+		"PrivateUsers": "yes", "PrivateDevices": "yes", "PrivateTmp": "yes", "PrivateMounts": "yes",
+		"ProtectSystem": "strict", "ProtectHome": "yes", "ProtectProc": "invisible", "ProtectClock": "yes",
+		"ProtectHostname": "yes", "ProtectKernelLogs": "yes", "ProtectKernelModules": "yes",
+		"ProtectKernelTunables": "yes", "ProtectControlGroups": "yes", "RemoveIPC": "yes",
+		"LockPersonality": "yes", "MemoryDenyWriteExecute": "yes", "RestrictNamespaces": "yes",
+		"RestrictRealtime": "yes", "RestrictSUIDSGID": "yes",
+		"RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX", "SystemCallArchitectures": "native",
+		"SystemCallFilter": "@system-service ~@privileged @resources", "Restart": "always",
+	} {
+		if got, there := keys[key]; !there || strings.Join(got, " ") != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+}
+
 // TestUnitIsHardened asks systemd-analyze how much of the system the service is
 // exposed to. It does not start the service.
 func TestUnitIsHardened(t *testing.T) {

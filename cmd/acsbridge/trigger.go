@@ -3,63 +3,76 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // triggerCmd sends one signed event. The bridge must trust the key, which a
 // running simulate or demo shares as a file.
 type triggerCmd struct {
-	Type string `arg:"" help:"Event type, such as CallConnected. An unknown one lists them." placeholder:"TYPE"`
+	Type string `arg:"" optional:"" help:"Event type, such as CallConnected." placeholder:"TYPE"`
+
+	List bool     `help:"List the types that can be sent, and send nothing."`
+	Set  []string `help:"Change a member of the event, as in data.resultInformation.code=486. Repeatable." placeholder:"PATH=VALUE" sep:"none"`
+	Call string   `help:"callConnectionId of the event. None means that of a new call." placeholder:"ID"`
+	File string   `help:"Send the events of this file, an array or one, instead of a made one." placeholder:"FILE"`
 
 	Target          string `help:"Callback URL of the bridge." default:"http://127.0.0.1:8080/callbacks" placeholder:"URL"`
 	CallbackKeyFile string `help:"File with the callback key that the bridge asks for." placeholder:"FILE"`
-	Key             string `help:"File of the key to sign with, which demo and simulate --key name." required:"" placeholder:"FILE"`
+	Key             string `help:"File of the key to sign with, which demo and simulate --key name." placeholder:"FILE"`
 	Issuer          string `help:"Issuer of the token, as the bridge knows it." default:"http://127.0.0.1:8081" placeholder:"URL"`
 	Audience        string `help:"Audience of the token. None means the demo resource's." placeholder:"GUID"`
 }
 
-// Run sends the event of a new call, once, prints what came of it, and fails
-// unless the answer was 200.
+// Validate is called by kong, so that what does not go together is a mistake of
+// the command line.
+func (c *triggerCmd) Validate() error {
+	switch {
+	case c.List:
+		return nil
+	case c.Type == "" && c.File == "":
+		return errors.New("name an event type (--list shows them), or a --file with events")
+	case c.File != "" && (c.Type != "" || c.Call != ""):
+		return errors.New("--file has events of its own: no type and no --call with it, --set changes them")
+	case c.Key == "":
+		return errors.New("missing flags: --key=FILE")
+	}
+	return nil
+}
+
+// Run sends the event, once, prints what came of it, and fails unless the answer
+// was 200.
 func (c *triggerCmd) Run(ctx context.Context, std stdio) error {
-	call := acstest.NewCall()
-	event, err := call.NewEvent(c.Type)
+	if c.List {
+		_, err := fmt.Fprintln(std.out, strings.Join(acstest.Types(), "\n"))
+		return err
+	}
+	delivery, err := c.delivery()
 	if err != nil {
 		return err
 	}
-	key, err := acstest.LoadKey(c.Key)
-	if err != nil {
-		return fmt.Errorf("%w (demo prints the path of its key, simulate takes one with --key)", err)
-	}
-	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{Issuer: c.Issuer, Key: key})
-	if err != nil {
-		return err
-	}
-	target, err := withCallbackKey(c.Target, c.CallbackKeyFile)
-	if err != nil {
-		return err
-	}
-	caller, err := acstest.NewCaller(acstest.CallerOptions{
-		Target:   target,
-		Signer:   issuer,
-		Audience: cmp.Or(c.Audience, acstest.DemoAudience),
-		Attempts: 1,
-	})
+	caller, err := c.caller()
 	if err != nil {
 		return err
 	}
 	defer caller.Close()
 
-	answer := caller.Send(ctx, call.Deliver(event))
+	answer := caller.Send(ctx, delivery)
 	if answer.Err != nil {
 		return fmt.Errorf("no answer: %w; is the bridge running there?", answer.Err)
 	}
-	fmt.Fprintf(std.out, "%d in %v: %s %s of %s\n",
-		answer.Status, answer.Latency.Round(10*time.Microsecond), answer.Type, event.ID, event.Source)
+	for _, event := range delivery.Events {
+		fmt.Fprintf(std.out, "%d in %v: %s %s of %s\n", answer.Status, answer.Latency.Round(10*time.Microsecond),
+			schemas.ShortType(event.Type), event.ID, event.Source)
+	}
 	switch answer.Status {
 	case http.StatusOK:
 		return nil
@@ -68,4 +81,71 @@ func (c *triggerCmd) Run(ctx context.Context, std stdio) error {
 	default:
 		return fmt.Errorf("the bridge answered %d %s", answer.Status, http.StatusText(answer.Status))
 	}
+}
+
+// delivery is the callback to send.
+func (c *triggerCmd) delivery() (acstest.Delivery, error) {
+	call := acstest.NewCall()
+	if c.Call != "" {
+		call = acstest.NewCallOf(c.Call)
+	}
+	events, err := c.events(call)
+	if err != nil {
+		return acstest.Delivery{}, err
+	}
+	for _, change := range c.Set {
+		path, value, ok := strings.Cut(change, "=")
+		if !ok {
+			return acstest.Delivery{}, fmt.Errorf("--set %s: write PATH=VALUE, such as data.operationContext=menu", change)
+		}
+		for i := range events {
+			if events[i], err = acstest.Set(events[i], path, value); err != nil {
+				return acstest.Delivery{}, fmt.Errorf("--%w", err)
+			}
+		}
+	}
+	return call.DeliverAs(events)
+}
+
+// events are those of the file, or one that is made.
+func (c *triggerCmd) events(call *acstest.Call) ([]json.RawMessage, error) {
+	if c.File != "" {
+		body, err := os.ReadFile(c.File)
+		if err != nil {
+			return nil, err
+		}
+		events, err := acstest.ParseBody(body)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.File, err)
+		}
+		return events, nil
+	}
+	event, err := call.NewEvent(c.Type)
+	if err != nil {
+		return nil, err
+	}
+	document, err := json.Marshal(event)
+	return []json.RawMessage{document}, err
+}
+
+// caller signs and sends as the flags say.
+func (c *triggerCmd) caller() (*acstest.Caller, error) {
+	key, err := acstest.LoadKey(c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("%w (demo prints the path of its key, simulate takes one with --key)", err)
+	}
+	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{Issuer: c.Issuer, Key: key})
+	if err != nil {
+		return nil, err
+	}
+	target, err := withCallbackKey(c.Target, c.CallbackKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	return acstest.NewCaller(acstest.CallerOptions{
+		Target:   target,
+		Signer:   issuer,
+		Audience: cmp.Or(c.Audience, acstest.DemoAudience),
+		Attempts: 1,
+	})
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -74,5 +76,59 @@ func TestTrigger(t *testing.T) {
 		if requests > 1 {
 			t.Errorf("%v: sent %d times, want once", test.args, requests)
 		}
+	}
+}
+
+// TestTriggerEdits reads what is sent of an event that is changed, of one on a
+// given call, and of those in a file.
+func TestTriggerEdits(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "key.pem")
+	if _, err := acstest.LoadOrCreateKey(key); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "events.json")
+	const two = `[{"id":"1","source":"s","type":"Own.CallConnected","x":[1.0]},{"id":"2","source":"s","type":"Own.CallConnected"}]`
+	if err := os.WriteFile(file, []byte(two), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var body []byte
+	bridge := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ = io.ReadAll(r.Body)
+	}))
+	defer bridge.Close()
+	trigger := func(args ...string) string {
+		var out bytes.Buffer
+		args = append(args, "--key="+key, "--target="+bridge.URL)
+		if err := runCommand(t, t.Context(), &triggerCmd{}, stdio{out: &out, err: io.Discard}, args...); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+
+	trigger("CallConnected", "--call=c-42", "--set=data.resultInformation.code=486", "--set=data.operationContext=a, b=c", "--set=data.new={\"x\":[]}")
+	var events []struct {
+		Source string
+		Data   struct {
+			CallConnectionID, OperationContext string
+			ResultInformation                  struct{ Code int }
+			New                                json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(body, &events); err != nil || len(events) != 1 {
+		t.Fatalf("%d events, error %v in %s", len(events), err, body)
+	}
+	e := events[0]
+	if e.Source != "calling/callConnections/c-42" || e.Data.CallConnectionID != "c-42" || e.Data.ResultInformation.Code != 486 ||
+		e.Data.OperationContext != "a, b=c" || string(e.Data.New) != `{"x":[]}` {
+		t.Errorf("sent %s", body)
+	}
+
+	if out := trigger("--file=" + file); string(body) != two || strings.Count(out, "\n") != 2 {
+		t.Errorf("sent %s\nprinted %s", body, out)
+	}
+	trigger("--file="+file, "--set=id=7")
+	if want := strings.ReplaceAll(strings.ReplaceAll(two, `"1"`, `"7"`), `"2"`, `"7"`); string(body) != want {
+		t.Errorf("sent %s, want %s", body, want)
 	}
 }

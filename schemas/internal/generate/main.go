@@ -1,13 +1,17 @@
 // Command generate writes what can be derived from the Go types of package
-// schemas, so that they are the one source of the contract: the methods that
-// decode and encode them, and their JSON Schemas. The comments of types and
-// fields are the descriptions; each schema gets the example of its type in
-// schemas/examples, which is written by hand.
+// schemas, so that they are the one source of the contract. The comments of
+// types, fields and headers are the descriptions; each schema gets the example of
+// its type in schemas/examples, which is written by hand.
 //
-// It runs by go generate ./schemas, in that directory.
+// It runs by go generate ./schemas, in that directory and in two steps, since the
+// pages are made of the schemas that the package embeds:
+//
+//	schemas  the methods that decode and encode the types, and their JSON Schemas
+//	pages    asyncapi.yaml, and docs/events.md for people
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -16,15 +20,18 @@ import (
 )
 
 func main() {
-	if err := run("."); err != nil {
+	if err := run(os.Args[1:], "."); err != nil {
 		fmt.Fprintln(os.Stderr, "generate:", err)
 		os.Exit(1)
 	}
 }
 
-// run writes the files that belong to the package in a directory.
-func run(directory string) error {
-	files, err := generate(directory)
+// run writes the files of one step that belong to the package in a directory.
+func run(args []string, directory string) error {
+	if len(args) != 1 || steps[args[0]] == nil {
+		return errors.New("usage: generate schemas|pages")
+	}
+	files, err := generate(args[0], directory)
 	if err != nil {
 		return err
 	}
@@ -36,19 +43,18 @@ func run(directory string) error {
 	return nil
 }
 
-// generate returns the files that belong to the package in a directory, by
-// their path from there.
-func generate(directory string) (map[string][]byte, error) {
+// steps add files by their path from the package's directory.
+var steps = map[string]func(files map[string][]byte, s *source, directory string) error{
+	"schemas": addSchemas,
+	"pages":   addPages,
+}
+
+// generate returns the files of one step.
+func generate(step, directory string) (map[string][]byte, error) {
 	source, err := readSource(directory)
 	if err != nil {
 		return nil, err
 	}
 	files := make(map[string][]byte)
-	if files["codec.go"], err = codec(); err != nil {
-		return nil, err
-	}
-	if err := addSchemas(files, source, filepath.Join(directory, "examples")); err != nil {
-		return nil, err
-	}
-	return files, nil
+	return files, steps[step](files, source, directory)
 }

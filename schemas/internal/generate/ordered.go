@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 )
 
 // object is a JSON object whose members keep their order.
@@ -60,4 +61,50 @@ func (o object) document() ([]byte, error) {
 	e.SetIndent("", "  ")
 	err := e.Encode(o)
 	return b.Bytes(), err
+}
+
+// parse returns a JSON document as objects, lists, texts and literals.
+func parse(document []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(document))
+	d.UseNumber()
+	return parseValue(d)
+}
+
+func parseValue(d *json.Decoder) (any, error) {
+	token, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	switch token {
+	case json.Delim('['):
+		list := []any{}
+		for d.More() {
+			value, err := parseValue(d)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, value)
+		}
+		_, err = d.Token()
+		return list, err
+	case json.Delim('{'):
+		o := object{}
+		for d.More() {
+			name, err := d.Token()
+			if err != nil {
+				return nil, err
+			}
+			value, err := parseValue(d)
+			if err != nil {
+				return nil, err
+			}
+			o = append(o, member{name.(string), value})
+		}
+		_, err = d.Token()
+		return o, err
+	}
+	if _, stray := token.(json.Delim); stray {
+		return nil, errors.New("a bracket closes nothing")
+	}
+	return token, nil
 }

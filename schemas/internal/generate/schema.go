@@ -14,9 +14,14 @@ import (
 
 const dialect = "https://json-schema.org/draft/2020-12/schema"
 
-// addSchemas adds the schema of each type in the catalogue, that of the
-// envelope, and the one that holds what they share.
-func addSchemas(files map[string][]byte, s *source, examples string) error {
+// addSchemas adds the codec, the schema of each type in the catalogue, that of
+// the envelope, and the one that holds what they share.
+func addSchemas(files map[string][]byte, s *source, directory string) error {
+	examples := filepath.Join(directory, "examples")
+	var err error
+	if files["codec.go"], err = codec(); err != nil {
+		return err
+	}
 	add := func(name string, build func() (object, error)) error {
 		schema, err := build()
 		if err != nil {

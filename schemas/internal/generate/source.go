@@ -78,8 +78,9 @@ func (s *source) addConstant(spec *ast.ValueSpec) {
 	}
 	if of, ok := spec.Type.(*ast.Ident); ok {
 		s.values[of.Name] = append(s.values[of.Name], value)
-	} else if strings.HasPrefix(spec.Names[0].Name, "Header") {
-		s.headers = append(s.headers, header{value, text(spec.Comment)})
+	} else if name := spec.Names[0].Name; strings.HasPrefix(name, "Header") {
+		comment := strings.TrimSpace(text(spec.Doc) + " " + text(spec.Comment))
+		s.headers = append(s.headers, header{value, strings.TrimPrefix(comment, name+" ")})
 	}
 }
 

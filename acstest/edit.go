@@ -1,0 +1,123 @@
+package acstest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Set returns an event with one value changed, its other members as they were.
+// The path names a member, data.resultInformation.code, or an element of a list,
+// data.participants.0.isMuted. A member that is not there is added at the end of
+// its object, which may be new itself. In data a value is JSON, or else a text;
+// the attributes around it are texts always, such as specversion=1.0.
+func Set(event json.RawMessage, path, value string) (json.RawMessage, error) {
+	if attribute, _, _ := strings.Cut(path, "."); attribute != "data" || !json.Valid([]byte(value)) {
+		quoted, err := json.Marshal(value)
+		if err != nil {
+			return nil, err
+		}
+		value = string(quoted)
+	}
+	changed, err := setValue(event, strings.Split(path, "."), json.RawMessage(value))
+	if err != nil {
+		return nil, fmt.Errorf("set %s: %w", path, err)
+	}
+	return changed, nil
+}
+
+func setValue(old json.RawMessage, path []string, value json.RawMessage) (json.RawMessage, error) {
+	if len(path) == 0 {
+		return value, nil
+	}
+	var list []json.RawMessage
+	if bytes.HasPrefix(old, []byte("[")) && json.Unmarshal(old, &list) == nil {
+		return setElement(list, path, value)
+	}
+	if path[0] == "" {
+		return nil, errors.New("a name is empty; write data.operationContext=menu")
+	}
+	members, err := readMembers(old)
+	if err != nil {
+		return nil, fmt.Errorf("%s would be a member of something that has none", path[0])
+	}
+	at := slices.IndexFunc(members, func(m member) bool { return m.name == path[0] })
+	if at < 0 {
+		at = len(members)
+		members = append(members, member{path[0], json.RawMessage("{}")})
+	}
+	changed, err := setValue(members[at].value.(json.RawMessage), path[1:], value)
+	if err != nil {
+		return nil, err
+	}
+	members[at].value = changed
+	var w dataWriter
+	w.members(nil, members)
+	return w.buf.Bytes(), w.err
+}
+
+func setElement(list []json.RawMessage, path []string, value json.RawMessage) (json.RawMessage, error) {
+	at, err := strconv.Atoi(path[0])
+	if err != nil || at < 0 || at >= len(list) {
+		return nil, fmt.Errorf("a list of %d has no element %s, the first is 0", len(list), path[0])
+	}
+	if list[at], err = setValue(list[at], path[1:], value); err != nil {
+		return nil, err
+	}
+	return json.Marshal(list)
+}
+
+// readMembers returns the members of a JSON object in their order.
+func readMembers(object json.RawMessage) (members []member, err error) {
+	d := json.NewDecoder(bytes.NewReader(object))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return nil, errors.New("no JSON object")
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, err
+		}
+		members = append(members, member{name.(string), value})
+	}
+	return members, nil
+}
+
+// DeliverAs is [Call.Deliver] of events that were made elsewhere or edited: each
+// is a JSON object, which is sent as it is.
+func (c *Call) DeliverAs(events []json.RawMessage) (Delivery, error) {
+	d := c.Deliver()
+	for i, raw := range events {
+		var e Event
+		if err := json.Unmarshal(raw, &e); err != nil {
+			return Delivery{}, fmt.Errorf("event %d of %d is none: id, source and type must be texts in a JSON object", i+1, len(events))
+		}
+		d.Events = append(d.Events, e)
+	}
+	if len(events) == 0 {
+		return Delivery{}, errors.New("no events to send")
+	}
+	body, err := json.Marshal(events)
+	d.body = body
+	return d, err
+}
+
+// ParseBody returns the events in the body of a callback: an array of JSON
+// objects, or one.
+func ParseBody(body []byte) (events []json.RawMessage, err error) {
+	if body = bytes.TrimSpace(body); bytes.HasPrefix(body, []byte("{")) {
+		body = slices.Concat([]byte("["), body, []byte("]"))
+	}
+	if err := json.Unmarshal(body, &events); err != nil {
+		return nil, errors.New("neither a JSON array of events nor one event")
+	}
+	return events, nil
+}

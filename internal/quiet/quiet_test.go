@@ -1,0 +1,62 @@
+package quiet_test
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/acsbridge/acsbridge/internal/quiet"
+)
+
+func TestALineIsWrittenOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{
+			ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				if a.Key == slog.TimeKey {
+					return slog.Attr{}
+				}
+				return a
+			},
+		}))
+		var line, other quiet.Line
+		for range 3 {
+			line.Log(logger, slog.LevelWarn, "flood", slog.String("resource", "r"))
+		}
+		other.Log(logger, slog.LevelInfo, "other")
+		time.Sleep(time.Second)
+		line.Log(logger, slog.LevelWarn, "flood", slog.String("resource", "r"))
+		time.Sleep(time.Minute)
+		line.Log(logger, slog.LevelWarn, "flood", slog.String("resource", "r"))
+		want := "level=WARN msg=flood resource=r suppressed=0\n" +
+			"level=INFO msg=other suppressed=0\n" +
+			"level=WARN msg=flood resource=r suppressed=2\n" +
+			"level=WARN msg=flood resource=r suppressed=0\n"
+		if diff := cmp.Diff(want, log.String()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestAHandlerPassesOnOneRecordASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		handler := quiet.Handler(slog.NewTextHandler(&log, nil))
+		logger, group := slog.New(handler).With("of", "net/http"), slog.New(handler).WithGroup("g")
+		for range 5 {
+			logger.Warn("flood")
+			group.Warn("flood")
+		}
+		time.Sleep(time.Second)
+		logger.Warn("flood")
+		got := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if len(got) != 2 || !strings.HasSuffix(got[0], "of=net/http suppressed=0") || !strings.HasSuffix(got[1], "of=net/http suppressed=9") {
+			t.Errorf("got %q", got)
+		}
+	})
+}
