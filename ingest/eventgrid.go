@@ -91,7 +91,9 @@ func (g *gridRoute) takes(r *http.Request) bool {
 }
 
 // resource returns whose events these are. A delivery is of one subscription,
-// and so of one topic.
+// and so of one topic. One that is not configured is final, as the audience of a
+// resource that is missing is for a callback; but here the sender is proven, so
+// that the delivery is kept, and can be published once it is.
 func (g *gridRoute) resource(events []schemas.Event) (name string, err error) {
 	for i := range events {
 		of := g.sources[strings.ToLower(events[i].Source)]

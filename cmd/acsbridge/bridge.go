@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -272,6 +273,11 @@ func (b *bridge) callbackURL() string {
 		scheme = "https"
 	}
 	return scheme + "://" + b.callbacks.Addr().String() + b.settings.CallbackPath
+}
+
+// gridURL is where deliveries of Event Grid go.
+func (b *bridge) gridURL() string {
+	return strings.TrimSuffix(b.callbackURL(), b.settings.CallbackPath) + b.settings.GridPath
 }
 
 // natsURL names the server without the credentials that a URL can hold.
