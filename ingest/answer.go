@@ -117,7 +117,7 @@ func (c *callback) write(code int) {
 	if code == http.StatusOK && c.reply != nil {
 		header.Set("Content-Type", "application/json")
 		c.w.WriteHeader(code)
-		_, _ = c.w.Write(c.reply) // who hangs up asks again
+		_, _ = c.reply.WriteTo(c.w) // who hangs up asks again
 		return
 	}
 	c.w.WriteHeader(code)

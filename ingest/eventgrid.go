@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -189,7 +190,7 @@ func (c *callback) answerCode(code string) error {
 	if err != nil {
 		return fmt.Errorf("answer a handshake: %w", err)
 	}
-	c.reply = reply
+	c.reply = bytes.NewBuffer(reply)
 	c.handler.config.Logger.Info("event grid asked for leave to send and got it", "handshake", "code")
 	return nil
 }

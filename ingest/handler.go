@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -152,7 +153,7 @@ type callback struct {
 	query    string // without the callback key
 	resource string // known once the token is verified
 	events   int
-	reply    []byte // body of an answer 200: that to a handshake
+	reply    *bytes.Buffer // body of an answer 200: that to a handshake
 	answered bool
 	hangUp   bool // the connection is closed, also one of HTTP/2
 }
