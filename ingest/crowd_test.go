@@ -12,12 +12,14 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
@@ -132,11 +134,14 @@ func TestConnectionsThatCannotBeAcceptedAreAnError(t *testing.T) {
 			t.Error("no error")
 		}
 	}
-	close(arriving.queue)
+	if len(log.list) != 1 || log.list[0] != "ERROR connection not accepted" || !strings.Contains(log.all, "too many open files") {
+		t.Errorf("the log has %v: %s", log.list, log.all)
+	}
+	close(arriving.queue) // the bridge stops
 	if _, err := listener.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
-	if len(log.list) != 1 || log.list[0] != "ERROR connection not accepted" {
+	if len(log.list) != 1 {
 		t.Errorf("the log has %v", log.list)
 	}
 }
@@ -171,6 +176,34 @@ func TestRequestsWithoutAVerdictAreBounded(t *testing.T) {
 	})
 }
 
+// TestManyEventsTakeMoreRoom posts small bodies of a hundred events, whose records
+// take more than their bodies.
+func TestManyEventsTakeMoreRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		h := handler(t, ingest.Config{Publisher: storing(func(context.Context, *publish.Delivery) error {
+			<-release
+			return nil
+		})})
+		event := strings.TrimSuffix(strings.TrimPrefix(defaultBody, "["), "]")
+		body := "[" + strings.TrimSuffix(strings.Repeat(event+",", ingest.MaxEvents), ",") + "]"
+		answers := make(chan int, ingest.DefaultMaxInFlight)
+		for range cap(answers) {
+			go func() { answers <- serve(h, callback(body)).Code }()
+		}
+		synctest.Wait()
+		if n := cap(answers) - len(answers); n < 16 || n > 64 {
+			t.Errorf("%d callbacks of %d events are under way, want 16 to 64", n, ingest.MaxEvents)
+		}
+		close(release)
+		for range cap(answers) {
+			if status := <-answers; status != 200 && status != 503 {
+				t.Errorf("got %d", status)
+			}
+		}
+	})
+}
+
 // TestSlowBodiesHoldNobodyUp takes every place with a body that does not end, as
 // whoever has seen one token can.
 func TestSlowBodiesHoldNobodyUp(t *testing.T) {
@@ -201,8 +234,13 @@ func TestSlowBodiesHoldNobodyUp(t *testing.T) {
 	})
 	good := fmt.Sprintf(head+"Content-Length: %d\r\n\r\n%s", len(defaultBody), defaultBody)
 	natstest.Until(t, func() bool { return l.answer(t, good) == 200 })
-	if status := <-answers; status != 503 {
-		t.Errorf("the body that gave way was answered %d, want 503", status)
+	select {
+	case status := <-answers:
+		if status != 503 {
+			t.Errorf("the body that gave way was answered %d, want 503", status)
+		}
+	case <-time.After(5 * time.Second): // before the server's own limit
+		t.Error("the body that gave way is waited for still")
 	}
 }
 

@@ -130,9 +130,9 @@ func (c *callback) handleGrid() error {
 	if asks {
 		return c.allowOrigin(origin)
 	}
-	contentType, body, place, err := c.read()
-	if place != nil {
-		defer h.places.leave(place)
+	contentType, body, err := c.read()
+	if c.place != nil {
+		defer h.places.leave(c.place)
 	}
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ type Config struct {
 	Path      string
 	Verifier  Verifier  // required
 	Publisher Publisher // required
-	// MaxInFlight bounds the verified callbacks under way, and their bodies to
+	// MaxInFlight bounds the verified callbacks under way, and what they hold to
 	// 32 KiB times as much; others get 503. Zero means 512. Eight times as many
 	// may wait for a verdict about their token.
 	MaxInFlight int
@@ -152,6 +152,7 @@ type callback struct {
 	route    string
 	query    string // without the callback key
 	resource string // known once the token is verified
+	place    *place // the same
 	events   int
 	reply    *bytes.Buffer // body of an answer 200: that to a handshake
 	answered bool
@@ -184,9 +185,9 @@ func (c *callback) handle() error {
 	}
 	c.resource = claims.Resource()
 
-	contentType, body, place, err := c.read()
-	if place != nil {
-		defer h.places.leave(place)
+	contentType, body, err := c.read()
+	if c.place != nil {
+		defer h.places.leave(c.place)
 	}
 	if err != nil {
 		return err
@@ -197,25 +198,25 @@ func (c *callback) handle() error {
 	return c.publish(claims, below, contentType, body)
 }
 
-// read returns the media type and the body, when both can be taken, and the place
-// that the request has. Whoever gets one gives it back, also beside an error.
-func (c *callback) read() (contentType string, body []byte, place *place, err error) {
+// read returns the media type and the body, when both can be taken. From then on
+// the request has a place, also beside an error; its holder gives it back.
+func (c *callback) read() (contentType string, body []byte, err error) {
 	if contentType, err = mediaType(c.r.Header); err != nil {
-		return "", nil, nil, err
+		return "", nil, err
 	}
 	announced, err := c.announced()
 	if err != nil {
-		return "", nil, nil, err
+		return "", nil, err
 	}
 	places := c.handler.places
-	if place = places.take(announced, c.received, c.cutOff); place == nil {
-		return "", nil, nil, errBusy
+	if c.place = places.take(announced, time.Now(), c.cutOff); c.place == nil {
+		return "", nil, errBusy
 	}
 	body, err = c.readBody()
-	if !places.arrived(place, len(body)) {
+	if !places.arrived(c.place, len(body)) {
 		err = errBusy
 	}
-	return contentType, body, place, err
+	return contentType, body, err
 }
 
 // authenticate returns the claims of the request's token. A client of whose
@@ -308,5 +309,8 @@ func (c *callback) store(claims *verify.Claims, delivery *publish.Delivery, cont
 		return err
 	}
 	c.events = len(events)
+	if !c.handler.places.grow(c.place, (len(events)-1)*recordBytes) { // one is in the average
+		return errBusy
+	}
 	return c.handler.config.Publisher.Publish(ctx, claims, delivery, events)
 }

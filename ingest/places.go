@@ -12,14 +12,17 @@ const (
 	// 1 KiB as a rule and 256 KiB at most, and becomes some four times as much
 	// on its way to the disk.
 	placeBytes = 32 << 10
+	// recordBytes of headers go with each event besides its body: up to 8 KiB,
+	// and half of that where the application has a long URL.
+	recordBytes = 4 << 10
 	// bodyPatience is how long a body that has not come whole keeps a place that
 	// another callback needs. What ACS sends comes together with its header.
 	bodyPatience = 200 * time.Millisecond
 )
 
 // places are for the verified callbacks under way: so many of them, and so many
-// bytes of body. Whoever has one token could hold all with bodies that never
-// end, so such a body gives way to the next callback.
+// bytes of bodies and records. Whoever has one token could hold all with bodies that never
+// end, so such a body gives way to the next callback (decision 17).
 type places struct {
 	limit, limitBytes int
 
@@ -30,7 +33,7 @@ type places struct {
 }
 
 func newPlaces(limit int) *places {
-	return &places{limit: limit, limitBytes: max(limit*placeBytes, MaxBody)}
+	return &places{limit: limit, limitBytes: max(limit*placeBytes, MaxBody+MaxEvents*recordBytes)}
 }
 
 // place is what one callback has.
@@ -82,6 +85,18 @@ func (p *places) arrived(c *place, bytes int) bool {
 	c.element = nil
 	p.bytes += bytes - c.bytes
 	c.bytes = bytes
+	return true
+}
+
+// grow makes a place larger and reports whether there is room for that.
+func (p *places) grow(c *place, bytes int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bytes+bytes > p.limitBytes {
+		return false
+	}
+	c.bytes += bytes
+	p.bytes += bytes
 	return true
 }
 

@@ -18,7 +18,7 @@ func TestPlacesAreBoundedInNumberAndBytes(t *testing.T) {
 	} {
 		p := newPlaces(test.limit)
 		var held []*place
-		for c := p.take(test.bytes, now, nil); c != nil; c = p.take(test.bytes, now, nil) {
+		for c := p.take(test.bytes, now, nil); c != nil && len(held) < 100; c = p.take(test.bytes, now, nil) {
 			if !p.arrived(c, test.bytes) {
 				t.Fatalf("%s: a place was lost that nobody waited for", name)
 			}
@@ -42,14 +42,29 @@ func TestPlacesAreBoundedInNumberAndBytes(t *testing.T) {
 // A body of unknown length counts as what it turns out to be.
 func TestAPlaceIsAsLargeAsItsBody(t *testing.T) {
 	now := time.Now()
-	p := newPlaces(1 << 3) // for 256 KiB
-	c := p.take(MaxBody, now, nil)
-	if p.take(1, now, nil) != nil {
-		t.Error("there was room beside the largest body that may be")
+	p := newPlaces(64)
+	var c *place
+	for range 64 * placeBytes / MaxBody {
+		c = p.take(MaxBody, now, nil)
+	}
+	if c == nil || p.take(1, now, nil) != nil {
+		t.Fatal("there is other room than for eight of the largest bodies")
 	}
 	p.arrived(c, 1<<10)
-	if p.take(MaxBody-1<<10, now, nil) == nil {
-		t.Error("there was no room beside 1 KiB")
+	if p.grow(c, MaxBody) || !p.grow(c, 1<<10) {
+		t.Error("a place grew beyond the room there was, or not within it")
+	}
+	if p.take(MaxBody-1<<10, now, nil) != nil || p.take(MaxBody-2<<10, now, nil) == nil {
+		t.Error("there is other room than beside 2 KiB")
+	}
+}
+
+// The settings may leave one place only.
+func TestTheLargestCallbackHasAPlace(t *testing.T) {
+	p := newPlaces(1)
+	c := p.take(MaxBody, time.Now(), nil)
+	if c == nil || !p.arrived(c, MaxBody) || !p.grow(c, (MaxEvents-1)*recordBytes) {
+		t.Error("there is none")
 	}
 }
 

@@ -131,6 +131,7 @@ func TestNoRequestIsSmuggled(t *testing.T) {
 		"last chunk, bare LF":    {head + fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\n\n", len(defaultBody), defaultBody) + hidden, 503},
 		"chunk too long":         {head + fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(defaultBody)-1, defaultBody) + hidden, 503},
 		"trailer":                {head + fmt.Sprintf("Transfer-Encoding: chunked\r\nTrailer: Content-Length\r\n\r\n%x\r\n%s\r\n0\r\nContent-Length: 9\r\n\r\n", len(defaultBody), defaultBody) + hidden, 400},
+		"token in the trailer":   {fmt.Sprintf("POST /callbacks/first HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\nTrailer: Authorization\r\n\r\n%x\r\n%s\r\n0\r\nAuthorization: Bearer x\r\n\r\n", len(defaultBody), defaultBody) + hidden, 401},
 		"header, bare LF and TE": {head + "X: y\nTransfer-Encoding: chunked\nContent-Length: 4\r\n\r\n" + chunked + hidden, 200},
 		"header, bare CR":        {head + "X: y\rTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n" + chunked + hidden, 400},
 		"HTTP/1.0 and TE":        {strings.Replace(head, "1.1", "1.0", 1) + "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n" + chunked + hidden, 400},

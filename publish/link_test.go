@@ -90,6 +90,20 @@ func TestTheClientIsToldNeverToGiveUp(t *testing.T) {
 	}
 }
 
+// Without a right there is an error for each publish.
+func TestErrorsOfNATSDoNotFloodTheLog(t *testing.T) {
+	var log logged
+	l := connect(t, NATS{URL: natstest.Start(t).URL()}, log.logger())
+	begin := time.Now()
+	for range 1000 {
+		l.nc.Opts.AsyncErrorCB(l.nc, nil, nats.ErrPermissionViolation)
+	}
+	most := 1 + int(time.Since(begin)/time.Second)
+	if n := log.count("NATS reports an error"); n == 0 || n > most {
+		t.Errorf("%d lines for 1000 errors, want 1 to %d", n, most)
+	}
+}
+
 // The server closes the connection on a subject above its limit of 4 KiB, and
 // the client does not connect again.
 func TestAConnectionThatTheClientGaveUpIsBuiltAnew(t *testing.T) {

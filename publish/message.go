@@ -42,7 +42,7 @@ type GridDelivery struct {
 }
 
 // maxHeaders is how many headers a callback's message can have, for sizing.
-const maxHeaders = 24
+const maxHeaders = 25
 
 // headers collects the headers of a message within their bounds.
 type headers struct {
@@ -147,6 +147,7 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.E
 		h.text(schemas.HeaderEventSource, e.Source)
 		h.text(schemas.HeaderEventType, e.Type)
 		h.text(schemas.HeaderEventTime, e.Time)
+		h.text(schemas.HeaderDeviation, e.Deviation)
 		h.add(schemas.HeaderDeliveryIndex, strconv.Itoa(i)+"/"+strconv.Itoa(len(events)))
 		if at, ends := e.Expires(d.ReceivedAt); ends {
 			h.add(schemas.HeaderExpiresAt, at.UTC().Format(time.RFC3339Nano))

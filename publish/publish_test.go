@@ -201,7 +201,7 @@ func TestARecordThatNeverFitsIsSetAsideAndHoldsNothingUp(t *testing.T) {
 
 func TestADifferingStreamIsReportedAndChangedOnlyOnDemand(t *testing.T) {
 	server := natstest.Start(t)
-	other := jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, MaxAge: time.Hour, Description: "ours", MaxMsgsPerSubject: 7}
+	other := jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, MaxAge: time.Hour, Description: "ours", MaxMsgsPerSubject: 7, Compression: jetstream.S2Compression}
 	if _, err := server.JetStream().CreateStream(context.Background(), other); err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -135,6 +136,24 @@ var forbidden = []string{
 	"$JS.API.CONSUMER.DELETE.ACS.hangups", "$JS.API.CONSUMER.PAUSE.ACS.hangups", "$JS.API.CONSUMER.MSG.NEXT.ACS.evil",
 	"$JS.API.CONSUMER.CREATE.ACS_QUARANTINE.evil", "$JS.API.INFO", "$SYS.REQ.SERVER.PING", "elsewhere",
 	"_INBOX.victim.1",
+}
+
+// TestNobodyElseHasALogin holds the file to its list of users: whoever logs in
+// beside the streams may do everything with them.
+func TestNobodyElseHasALogin(t *testing.T) {
+	restricted(t)
+	configured, err := natsserver.ProcessConfigFile(rightsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, user := range configured.Users {
+		got[user.Username] = user.Account.Name
+	}
+	want := map[string]string{"operator": "STREAMS", "acsbridge": "BRIDGE", "hangups": "READERS"}
+	if diff := cmp.Diff(want, got); diff != "" || len(configured.Nkeys) > 0 || configured.NoAuthUser != "" {
+		t.Errorf("%s, %d nkeys, and without a login %q", diff, len(configured.Nkeys), configured.NoAuthUser)
+	}
 }
 
 // TestRightsOfTheBridge runs a bridge with the rights it has, and tries what it

@@ -51,15 +51,6 @@ func (c StreamConfig) withDefaults() StreamConfig {
 	return c
 }
 
-// compression is S2 for a single replica, and none for several: a replica of a
-// compressed stream may not come back when its server was killed (decision 13).
-func (c StreamConfig) compression() jetstream.StoreCompression {
-	if c.Replicas > 1 {
-		return jetstream.NoCompression
-	}
-	return jetstream.S2Compression
-}
-
 // events returns the configuration of the event stream: a log with limits
 // that any number of consumers can replay, never a work queue.
 func (c StreamConfig) events() jetstream.StreamConfig {
@@ -70,7 +61,7 @@ func (c StreamConfig) events() jetstream.StreamConfig {
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardOld,
 		Storage:     jetstream.FileStorage,
-		Compression: c.compression(),
+		Compression: jetstream.NoCompression, // decision 13
 		Replicas:    c.Replicas,
 		MaxAge:      max(c.MaxAge, 0),
 		MaxBytes:    cmp.Or(c.MaxBytes, -1),
@@ -164,10 +155,8 @@ func differences(have, want jetstream.StreamConfig) []string {
 	differ("max age", have.MaxAge, want.MaxAge)
 	differ("max bytes", have.MaxBytes, want.MaxBytes)
 	differ("duplicate window", have.Duplicates, want.Duplicates)
-	if have.Compression != jetstream.NoCompression && want.Compression == jetstream.NoCompression {
-		list = append(list, fmt.Sprintf("compression: has %v, configured %v; a replica of a compressed stream may not come back after its server was killed", have.Compression, want.Compression))
-	} else {
-		differ("compression", have.Compression, want.Compression)
+	if have.Compression != jetstream.NoCompression {
+		list = append(list, fmt.Sprintf("compression: has %v, configured %v; a compressed stream may not come back when its server was killed or lost its power", have.Compression, want.Compression))
 	}
 	if !have.AllowDirect {
 		list = append(list, "direct get: has false; after an outage of more than a quarter of the duplicate window, forwarding waits until it is allowed")

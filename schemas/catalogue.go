@@ -16,7 +16,7 @@ const (
 	Recordings   Family = "recordings"
 	Streams      Family = "streams"
 	Dialogs      Family = "dialogs"
-	Grid         Family = "event grid"
+	Grid         Family = "Event Grid"
 )
 
 // Status says how far Microsoft stands by a type.

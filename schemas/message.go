@@ -45,6 +45,9 @@ type Delivery struct {
 	Path, Query string
 	Traceparent string   // W3C trace context
 	Truncated   []string // headers that were cut or left out at their bound
+	// Deviation says where the event deviates from its JSON Schema. Empty when it
+	// does not, or the bridge was not told to look.
+	Deviation string
 }
 
 // Parse reads a message of the stream: its headers, as NATS has them, and its
@@ -134,6 +137,7 @@ func (r *headerReader) delivery() Delivery {
 		Path:        r.raw(HeaderPath),
 		Query:       r.raw(HeaderQuery),
 		Traceparent: r.raw(HeaderTraceparent),
+		Deviation:   r.text(HeaderDeviation),
 	}
 	if at := r.raw(HeaderReceivedAt); at != "" {
 		var err error

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/ingest/contract"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/embedded"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -145,17 +146,29 @@ func (b *bridge) profile(name string) prometheus.Registerer {
 	return prometheus.WrapRegistererWith(prometheus.Labels{"profile": name}, b.registry)
 }
 
+// gridRoute is the route for Event Grid, nil when there is none.
+func (b *bridge) gridRoute() *ingest.EventGrid {
+	s := b.settings
+	if !s.gridSettings.on() {
+		return nil
+	}
+	route := &ingest.EventGrid{Path: s.GridPath, Keys: s.grid.keys, Sources: s.grid.sources}
+	if b.gridVerifier != nil {
+		route.Verifier = b.gridVerifier
+	}
+	return route
+}
+
 func (b *bridge) makeHandler() (err error) {
-	var route *ingest.EventGrid
-	if s := b.settings; s.gridSettings.on() {
-		route = &ingest.EventGrid{Path: s.GridPath, Keys: s.grid.keys, Sources: s.grid.sources}
-		if b.gridVerifier != nil {
-			route.Verifier = b.gridVerifier
+	publisher := ingest.Publisher(b.publisher)
+	if b.settings.Validate == "report" {
+		if publisher, err = contract.Report(publisher, b.registry); err != nil {
+			return err
 		}
 	}
 	b.handler, err = ingest.New(ingest.Config{
-		EventGrid: route,
-		Path:      b.settings.CallbackPath, Verifier: b.verifier, Publisher: b.publisher,
+		Path: b.settings.CallbackPath, Verifier: b.verifier, Publisher: publisher,
+		EventGrid:   b.gridRoute(),
 		MaxInFlight: b.settings.MaxInFlight.N, MaxConnections: b.settings.MaxConnections.N,
 		CallbackKeys: b.settings.callbackKeys,
 		SourceRanges: b.settings.sourceRanges, TrustedProxies: b.settings.trustedProxies,

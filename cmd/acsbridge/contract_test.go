@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -141,8 +143,9 @@ func (a *asyncAPI) headers() []string {
 }
 
 // TestMessagesAreAsDescribed has a bridge store one event of every type that
-// comes by callback, and a callback that is none, and holds each message against
-// the document: subject, headers and payload. Each must be read by Parse.
+// comes by callback, one that deviates from its schema, and a callback that is
+// none. It holds each message against the document: subject, headers and payload.
+// Each must be read by Parse.
 func TestMessagesAreAsDescribed(t *testing.T) {
 	server := natstest.Start(t)
 	sendEveryType(t, server)
@@ -176,7 +179,8 @@ func TestMessagesAreAsDescribed(t *testing.T) {
 		}
 		return found
 	}
-	for _, m := range server.Await(schemas.Stream, len(acstest.Types())) {
+	deviations := []string{}
+	for _, m := range server.Await(schemas.Stream, len(acstest.Types())+1) {
 		found := check("events", m)
 		read, err := schemas.Parse(m.Header, m.Data)
 		if err != nil {
@@ -193,17 +197,23 @@ func TestMessagesAreAsDescribed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := schema.Validate(parsed(t, m.Data)); err != nil {
-			t.Errorf("%s: %v", name, err)
+		if err := schema.Validate(parsed(t, m.Data)); (err == nil) != (read.Delivery.Deviation == "") {
+			t.Errorf("%s is marked %q: %v", name, read.Delivery.Deviation, err)
 		}
+		if read.Delivery.Deviation != "" {
+			deviations = append(deviations, name+read.Delivery.Deviation)
+		}
+	}
+	if diff := cmp.Diff([]string{"ParticipantsUpdated/data/sequenceNumber type"}, deviations); diff != "" {
+		t.Errorf("deviations (-want +got):\n%s", diff)
 	}
 	if found := check("quarantine", server.Await(schemas.QuarantineStream, 1)[0]); found["reason"] != "not_cloudevents" {
 		t.Errorf("quarantine: %v", found)
 	}
 }
 
-// sendEveryType sends one event of each type to a bridge, and one that lacks its
-// id.
+// sendEveryType sends one event of each type to a bridge that looks at them, one
+// that deviates, and one that lacks its id.
 func sendEveryType(t *testing.T, server *natstest.Server) {
 	t.Helper()
 	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
@@ -215,28 +225,40 @@ func sendEveryType(t *testing.T, server *natstest.Server) {
 	}
 	t.Cleanup(func() { issuer.Close() })
 	target := startBridge(t, "--resource="+acstest.DemoResource+"="+acstest.DemoAudience,
-		"--issuer="+issuer.Name(), "--oidc-config-url="+issuer.MetadataURL(), "--nats-url="+server.URL())
+		"--issuer="+issuer.Name(), "--oidc-config-url="+issuer.MetadataURL(), "--nats-url="+server.URL(), "--validate=report")
 	caller, err := acstest.NewCaller(acstest.CallerOptions{Target: target.String(), Signer: issuer})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(caller.Close)
-	send := func(event acstest.Event, want int) {
-		if answer := caller.Send(t.Context(), acstest.NewCall().Deliver(event)); answer.Status != want {
-			t.Fatalf("%s was answered %d, %v", event.Type, answer.Status, answer.Err)
-		}
-	}
-	for _, name := range acstest.Types() {
-		event, err := acstest.NewCall().NewEvent(name)
+	send := func(name string, want int, changes ...string) {
+		call := acstest.NewCall()
+		event, err := call.NewEvent(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		send(event, 200)
+		document, err := json.Marshal(event)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw := json.RawMessage(document)
+		for _, change := range changes {
+			path, value, _ := strings.Cut(change, "=")
+			if raw, err = acstest.Set(raw, path, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		delivery, err := call.DeliverAs([]json.RawMessage{raw})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer := caller.Send(t.Context(), delivery); answer.Status != want {
+			t.Fatalf("%s was answered %d, %v", name, answer.Status, answer.Err)
+		}
 	}
-	broken, err := acstest.NewCall().NewEvent("CallConnected")
-	if err != nil {
-		t.Fatal(err)
+	for _, name := range acstest.Types() {
+		send(name, 200)
 	}
-	broken.ID = ""
-	send(broken, 400)
+	send("ParticipantsUpdated", 200, "data.sequenceNumber=next")
+	send("CallConnected", 400, "id=")
 }

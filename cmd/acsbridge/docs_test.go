@@ -97,6 +97,7 @@ func TestPagesNameRealSettings(t *testing.T) {
 	}
 	pages := []string{
 		"README.md", "CHANGELOG.md", "docs/configuration.md", "docs/deployment.md", "docs/operations.md", "docs/messages.md", "docs/security.md",
+		"docs/consuming.md",
 	}
 	for _, page := range pages {
 		text := readDeployment(t, page)

@@ -32,7 +32,7 @@ func registeredMetrics(t *testing.T) []string {
 	t.Helper()
 	ignoreEnvironment(t)
 	cert, key := writePair(t)
-	settings, out, err := parseServe(t, "--tls-cert="+cert, "--tls-key="+key, "--resource=contoso=c3b7d7e8-4a3c-4a0b-9c55-0123456789ab",
+	settings, out, err := parseServe(t, "--tls-cert="+cert, "--tls-key="+key, "--validate=report", "--resource=contoso=c3b7d7e8-4a3c-4a0b-9c55-0123456789ab",
 		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--data-dir="+t.TempDir())
 	if err != nil {
 		t.Fatal(err, out)

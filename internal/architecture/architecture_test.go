@@ -38,6 +38,7 @@ var arrows = map[string][]string{
 	"acstest":  {"schemas"},
 	"internal": {},
 	"faults":   {},
+	"examples": {"schemas"},
 	"cmd":      {"schemas", "verify", "publish", "ingest", "acstest"},
 }
 

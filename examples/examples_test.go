@@ -1,0 +1,253 @@
+// Package examples_test runs the examples against the demo, as their readers do.
+package examples_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+const (
+	// enoughCalls that have ended are a proof.
+	enoughCalls = 5
+	// programAtMost bounds the life of a program, and installAtMost that of npm.
+	programAtMost = 2 * time.Minute
+	installAtMost = time.Minute
+)
+
+// program is one that runs until it is told to stop.
+type program struct {
+	t   *testing.T
+	cmd *exec.Cmd
+
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// start runs a program until the test ends.
+func start(t *testing.T, dir string, env []string, name string, args ...string) *program {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), programAtMost)
+	p := &program{t: t, cmd: exec.CommandContext(ctx, name, args...)}
+	p.cmd.Dir, p.cmd.Env = dir, append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		if p.cmd.ProcessState == nil {
+			_ = p.cmd.Wait()
+		}
+	})
+	return p
+}
+
+func (p *program) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.Write(b)
+}
+
+func (p *program) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
+
+// await waits until the program has said n things that match, and returns them.
+func (p *program) await(pattern *regexp.Regexp, n int) (found [][]string) {
+	p.t.Helper()
+	defer func() {
+		if p.t.Failed() {
+			p.t.Log(p.said())
+		}
+	}()
+	natstest.Until(p.t, func() bool {
+		found = pattern.FindAllStringSubmatch(p.said(), -1)
+		return len(found) >= n
+	})
+	return found
+}
+
+// stop tells the program to stop, which it must do well.
+func (p *program) stop() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.cmd.Wait(); err != nil {
+		p.t.Errorf("%v\n%s", err, p.said())
+	}
+}
+
+var natsAddress = regexp.MustCompile(`NATS at (nats://\S+),`)
+
+// startDemo runs the demo and returns the address of its NATS.
+func startDemo(t *testing.T) string {
+	t.Helper()
+	acsbridge := build(t, "../cmd/acsbridge")
+	const any = "127.0.0.1:0"
+	demo := start(t, "", nil, acsbridge, "demo", "--quiet", "--rate=20", "--speed=50",
+		"--listen="+any, "--admin-listen="+any, "--nats-listen="+any, "--issuer-listen="+any)
+	return demo.await(natsAddress, 1)[0][1]
+}
+
+func build(t *testing.T, directory string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "program")
+	if out, err := exec.Command("go", "build", "-o", binary, directory).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return binary
+}
+
+func TestGo(t *testing.T) {
+	t.Parallel()
+	check(t, "call-state-go", func(t *testing.T, url string) *program {
+		return start(t, "", []string{"NATS_URL=" + url}, build(t, "./go"))
+	})
+}
+
+func TestNode(t *testing.T) {
+	t.Parallel()
+	dir := installNode(t)
+	if out, err := command(t, dir, "npm", "test").CombinedOutput(); err != nil {
+		t.Errorf("npm test: %v\n%s", err, out)
+	}
+	check(t, "call-state-node", func(t *testing.T, url string) *program {
+		return start(t, dir, []string{"NATS_URL=" + url}, "node", "index.js")
+	})
+}
+
+// installNode returns a copy of the example with its packages. Without npm, or
+// where npm reaches no registry, there are none.
+func installNode(t *testing.T) (dir string) {
+	t.Helper()
+	for _, name := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skipf("the example in node needs %s, which is not here", name)
+		}
+	}
+	dir = t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("node")); err != nil {
+		t.Fatal(err)
+	}
+	out, err := command(t, dir, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0").CombinedOutput()
+	if err != nil && noNetwork.Match(out) {
+		t.Skipf("npm reaches no registry:\n%s", out)
+	}
+	if err != nil {
+		t.Fatalf("npm ci: %v\n%s", err, out)
+	}
+	return dir
+}
+
+// noNetwork matches what npm says then.
+var noNetwork = regexp.MustCompile(`EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ENOTCACHED|network`)
+
+func command(t *testing.T, dir, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), installAtMost)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	return cmd
+}
+
+var ended = regexp.MustCompile(`(?m)^(\S+) ended (\S+)$`)
+
+// check runs a service beside the demo, stops it, runs it again, and holds what
+// it said against the stream: every call that it says has ended has, as it says,
+// and is told once. The second run goes on where the first one was.
+func check(t *testing.T, consumer string, service func(t *testing.T, url string) *program) {
+	url := startDemo(t)
+	first := service(t, url)
+	first.await(ended, enoughCalls)
+	first.stop()
+	second := service(t, url)
+	second.await(ended, enoughCalls)
+	second.stop()
+
+	ends := readEnds(t, url)
+	told := make(map[string]bool)
+	for _, line := range ended.FindAllStringSubmatch(first.said()+second.said(), -1) {
+		if told[line[1]] {
+			t.Errorf("%s was told twice", line[1])
+		}
+		told[line[1]] = true
+		if ends[line[1]] != line[2] {
+			t.Errorf("%s ended %s, the service says %s", line[1], ends[line[1]], line[2])
+		}
+	}
+	for _, s := range []*program{first, second} {
+		for line := range strings.Lines(s.said()) {
+			if !ended.MatchString(line) {
+				t.Errorf("said %q", line)
+			}
+		}
+	}
+	nc, js := connect(t, url)
+	defer nc.Close()
+	c, err := js.Consumer(t.Context(), schemas.Stream, consumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done := c.CachedInfo().AckFloor.Consumer; done < 2*enoughCalls {
+		t.Errorf("only the first %d events were acknowledged", done)
+	}
+}
+
+func connect(t *testing.T, url string) (*nats.Conn, jetstream.JetStream) {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nc, js
+}
+
+// readEnds returns how each call in the stream has ended by now.
+func readEnds(t *testing.T, url string) map[string]string {
+	t.Helper()
+	nc, js := connect(t, url)
+	defer nc.Close()
+	stream, err := js.Stream(t.Context(), schemas.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := make(map[string]string)
+	for sequence := uint64(1); ; sequence++ {
+		m, err := stream.GetMsg(t.Context(), sequence, jetstream.WithGetMsgSubject("acs.*.CallDisconnected.*"))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return ends
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		sequence = m.Sequence
+		read, err := schemas.Parse(m.Header, m.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends[read.Event.Data.IDs().CallConnectionID] = read.Event.Brief()
+	}
+}
