@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"strings"
@@ -176,7 +177,7 @@ func (c *callback) allowOrigin(origin []string) error {
 	header.Set("Allow", http.MethodPost)
 	header.Set("Webhook-Allowed-Origin", origin[0])
 	header.Set("Webhook-Allowed-Rate", "*")
-	c.handler.config.Logger.Info("event grid asked for leave to send and got it", "handshake", "options")
+	c.tellOfHandshake("options")
 	return nil
 }
 
@@ -191,8 +192,14 @@ func (c *callback) answerCode(code string) error {
 		return fmt.Errorf("answer a handshake: %w", err)
 	}
 	c.reply = bytes.NewBuffer(reply)
-	c.handler.config.Logger.Info("event grid asked for leave to send and got it", "handshake", "code")
+	c.tellOfHandshake("code")
 	return nil
+}
+
+// tellOfHandshake logs that somebody has made or changed a subscription.
+func (c *callback) tellOfHandshake(kind string) {
+	h := c.handler
+	h.handshakes.Log(h.config.Logger, slog.LevelInfo, "event grid asked for leave to send and got it", slog.String("handshake", kind))
 }
 
 // publishGrid decodes a delivery and makes its events durable, answers its

@@ -5,10 +5,13 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -230,4 +233,30 @@ func TestSourcesAreNotChanged(t *testing.T) {
 	if w := serve(h, fromGrid(incomingCall)); w.Code != 200 {
 		t.Errorf("got %d", w.Code)
 	}
+}
+
+// TestHandshakesAreTold in one line a second: whoever has the proof can shake hands
+// all day.
+func TestHandshakesAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &lines{}
+		h := handler(t, ingest.Config{Logger: slog.New(log), EventGrid: grid()})
+		shake := func(n int) {
+			for range n {
+				r := fromGrid("")
+				r.Method = http.MethodOptions
+				r.Header.Set("WebHook-Request-Origin", "eventgrid.azure.net")
+				if w := serve(h, r); w.Code != 200 {
+					t.Errorf("got %d", w.Code)
+				}
+			}
+		}
+		shake(3)
+		time.Sleep(time.Second)
+		shake(1)
+		told := slices.DeleteFunc(slices.Clone(log.list), func(line string) bool { return line == "DEBUG callback" })
+		if diff := cmp.Diff(slices.Repeat([]string{"INFO event grid asked for leave to send and got it"}, 2), told); diff != "" || !strings.Contains(log.all, "suppressed=2") {
+			t.Error(diff, log.all)
+		}
+	})
 }

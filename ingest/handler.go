@@ -91,6 +91,7 @@ type Handler struct {
 	unverified atomic.Int64 // requests that wait for a verdict
 
 	failures, panics, accepts quiet.Line // of ours, which come in floods
+	handshakes                quiet.Line // of Event Grid
 
 	quarantine  quarantineBuckets
 	connections connections
