@@ -26,8 +26,8 @@ const (
 	MaxTokens = 50_000
 )
 
-// Reason says why a body is no callback. The set is closed: it is a metric
-// label and the last token of a quarantine subject.
+// Reason says why a body is no callback, or no delivery of Event Grid. The set
+// is closed: it is a metric label and the last token of a quarantine subject.
 type Reason string
 
 // Reasons for quarantine.
@@ -40,11 +40,13 @@ const (
 	TooManyEvents   Reason = "too_many_events"  // more than MaxEvents
 	NoEvents        Reason = "no_events"        // an empty array
 	NotCloudEvents  Reason = "not_cloudevents"  // id, source or type missing, or another specversion
+	NotEventGrid    Reason = "not_event_grid"   // the same of a delivery of Event Grid, or half a handshake
+	UnknownSource   Reason = "unknown_source"   // a topic of Event Grid that the configuration does not name
 )
 
 // Reasons lists the closed set.
 func Reasons() []Reason {
-	return []Reason{NotJSON, NotUTF8, DuplicateMember, TooDeep, TooManyTokens, TooManyEvents, NoEvents, NotCloudEvents}
+	return []Reason{NotJSON, NotUTF8, DuplicateMember, TooDeep, TooManyTokens, TooManyEvents, NoEvents, NotCloudEvents, NotEventGrid, UnknownSource}
 }
 
 // malformedError reports a body that is no callback. The text never quotes it.
@@ -62,16 +64,29 @@ func malformed(reason Reason, format string, args ...any) error {
 // decoders keeps the decoders' own memory for the next body.
 var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 
-// Decode reads a body as that of a callback is read: within the same bounds, and
-// with the same idea of what an event is. The text of its errors begins with a
-// [Reason] and does not quote the body.
-func Decode(body []byte) ([]schemas.Event, error) { return decode(body) }
+// Decode reads a body as that of a callback is read, or as that of a delivery of
+// Event Grid is that is no handshake: within the same bounds, and with the same
+// idea of what an event is. The text of its errors begins with a [Reason] and does
+// not quote the body.
+func Decode(grid bool, contentType string, body []byte) ([]schemas.Event, error) {
+	if !grid {
+		return decode(body)
+	}
+	events, _, err := decodeGrid(contentType, false, body)
+	return events, err
+}
 
 // decode reads a callback's body: an array of CloudEvents in the JSON format,
 // or a single one. Each event keeps its exact bytes, which share body's
 // memory. Types are an open set, and nothing in data is required. All errors
 // are malformedErrors.
-func decode(body []byte) ([]schemas.Event, error) {
+func decode(body []byte) ([]schemas.Event, error) { return decodeAll(body, decodeEvent) }
+
+// eventDecoder reads one event of a body.
+type eventDecoder func(d *jsontext.Decoder, body []byte, e *schemas.Event) error
+
+// decodeAll reads the events of a body, each with one.
+func decodeAll(body []byte, one eventDecoder) ([]schemas.Event, error) {
 	if err := scan(body); err != nil {
 		return nil, err
 	}
@@ -81,10 +96,10 @@ func decode(body []byte) ([]schemas.Event, error) {
 	var events []schemas.Event
 	var err error
 	if d.PeekKind() == '[' {
-		events, err = decodeArray(d, body)
+		events, err = decodeArray(d, body, one)
 	} else {
 		events = make([]schemas.Event, 1)
-		err = decodeEvent(d, body, &events[0])
+		err = one(d, body, &events[0])
 	}
 	if err == nil {
 		err = decodeEnd(d)
@@ -134,7 +149,7 @@ func scan(body []byte) error {
 	return nil
 }
 
-func decodeArray(d *jsontext.Decoder, body []byte) ([]schemas.Event, error) {
+func decodeArray(d *jsontext.Decoder, body []byte, one eventDecoder) ([]schemas.Event, error) {
 	if _, err := d.ReadToken(); err != nil {
 		return nil, err
 	}
@@ -143,11 +158,10 @@ func decodeArray(d *jsontext.Decoder, body []byte) ([]schemas.Event, error) {
 		if len(events) == MaxEvents {
 			return nil, malformed(TooManyEvents, "more than %d events", MaxEvents)
 		}
-		var e schemas.Event
-		if err := decodeEvent(d, body, &e); err != nil {
+		events = append(events, schemas.Event{})
+		if err := one(d, body, &events[len(events)-1]); err != nil {
 			return nil, err
 		}
-		events = append(events, e)
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return nil, err
@@ -172,11 +186,8 @@ func decodeEnd(d *jsontext.Decoder) error {
 
 // decodeEvent reads one event: its attributes, and of its data the call id.
 func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Event) error {
-	if k := d.PeekKind(); k != '{' {
-		if _, err := d.ReadToken(); err != nil {
-			return err
-		}
-		return malformed(NotCloudEvents, "an event is no object")
+	if err := wantObject(d); err != nil {
+		return err
 	}
 	var version string
 	start, end, err := readObject(d, func(name string) error {
@@ -201,6 +212,17 @@ func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Event) error {
 	}
 	e.Raw = body[start:end:end]
 	return checkEvent(e, version)
+}
+
+// wantObject makes sure that an event is an object.
+func wantObject(d *jsontext.Decoder) error {
+	if d.PeekKind() == '{' {
+		return nil
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	return malformed(NotCloudEvents, "an event is no object")
 }
 
 // checkEvent holds an event against the attributes that CloudEvents 1.0
@@ -273,6 +295,16 @@ func known(quoted jsontext.Value) string {
 		return "data"
 	case `"callConnectionId"`:
 		return "callConnectionId"
+	case `"topic"`:
+		return "topic"
+	case `"eventType"`:
+		return "eventType"
+	case `"eventTime"`:
+		return "eventTime"
+	case `"correlationId"`:
+		return "correlationId"
+	case `"validationCode"`:
+		return "validationCode"
 	}
 	if bytes.IndexByte(quoted, '\\') < 0 {
 		return ""

@@ -30,10 +30,10 @@ type Redactor struct{ key []byte }
 // it can try telephone numbers until one fits, and nobody else can.
 func NewRedactor(key []byte) *Redactor { return &Redactor{key} }
 
-// Members of an event whose text is kept: words of the service's own, and dates.
+// Members of an event whose text is kept: words of the service's own.
 var keptMembers = words(`type specversion time datacontenttype dataschema publicEventType version
 	kind cloud state recordingKind recognitionType contentType mediaStreamingStatus mediaStreamingStatusDetails
-	transcriptionStatus transcriptionStatusDetails startDateTime dialogInputType`)
+	transcriptionStatus transcriptionStatusDetails dialogInputType eventType dataVersion metadataVersion`)
 
 // Headers whose value is kept. Of the others, those in pseudonymHeaders get one,
 // and the rest is left out.
@@ -42,6 +42,7 @@ var (
 		schemas.HeaderContentType, schemas.HeaderEventType, schemas.HeaderEventTime, schemas.HeaderTokenIssuer,
 		schemas.HeaderTokenExpires, schemas.HeaderTokenIssuedAt, schemas.HeaderTokenNotBefore,
 		schemas.HeaderResource, schemas.HeaderReceivedAt, schemas.HeaderDeliveryIndex, schemas.HeaderQuarantineReason,
+		schemas.HeaderExpiresAt, schemas.HeaderGridDeliveryCount, schemas.HeaderGridDataVersion, schemas.HeaderGridMetadataVersion,
 	}, " "))
 	pseudonymHeaders = words(strings.Join([]string{
 		schemas.HeaderEventID, schemas.HeaderEventSource, schemas.HeaderDeliveryID, schemas.HeaderTokenAudience,
@@ -165,6 +166,7 @@ func number(text string) string {
 
 var (
 	guid    = regexp.MustCompile(`^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$`)
+	date    = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$`)
 	phone   = regexp.MustCompile(`^\+?[0-9]{5,}$`)
 	rawID   = regexp.MustCompile(`^([0-9]{1,2}:(?:(?:acs|dod-acs|gcch-acs|orgid|dod|gcch|teamsvisitor):)?)(.+)$`) // 4:+49…, 8:acs:…
 	sources = regexp.MustCompile(`^/?calling/(?:callConnections|recordings)/.`)                                   // of calls, recordings
@@ -173,8 +175,8 @@ var (
 // text returns the pseudonym of a text.
 func (r *Redactor) text(s string) string {
 	switch {
-	case s == "":
-		return ""
+	case s == "" || date.MatchString(s):
+		return s
 	case guid.MatchString(s):
 		h := r.hash(strings.ToLower(s))
 		h[6], h[8] = h[6]&0x0f|0x80, h[8]&0x3f|0x80 // version 8 of RFC 9562: made by a rule of one's own

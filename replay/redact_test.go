@@ -27,7 +27,7 @@ const storyOfACaller = `{"id":"b3c5b1e0-0000-4000-8000-0123456789ab","source":"c
 "recognitionType":"dtmf","dtmfResult":{"tones":["one","two","three"]},"choiceResult":{"label":"secret","confidence":0.75},
 "participants":[{"identifier":{"kind":"phoneNumber","rawId":"4:+15550100123","phoneNumber":{"value":"+15550100123"}},"isMuted":false},
 {"identifier":{"kind":"communicationUser","rawId":"` + userID + `","communicationUser":{"id":"` + userID + `"}}}],
-"customContext":{"voipHeaders":{"x-secret-15550100123":"secret","loyal":null,"gold":true}}}}`
+"startDateTime":"2026-03-01T12:00:01.5+00:00","customContext":{"voipHeaders":{"x-secret-15550100123":"secret","loyal":null,"gold":true}}}}`
 
 func personalMessage() *replay.Message {
 	return &replay.Message{
@@ -58,7 +58,7 @@ func TestRedactedHoldsNothingPersonal(t *testing.T) {
 	for _, kept := range []string{
 		`"sequenceNumber":7`, `"code":200`, `"subCode":8533`, `"recognitionType":"dtmf"`, `"confidence":0.75`, `"kind":"phoneNumber"`,
 		`"loyal":null,"gold":true`, `"isMuted":false`, `"time":"2026-03-01T12:00:00.1234567+00:00"`, `"rawId":"4:+999`, `"value":"+999`, `"id":"8:acs:`,
-		`"tones":["zero","zero","zero"]`, `"customer":0`, `"acs-resource":"contoso"`,
+		`"tones":["zero","zero","zero"]`, `"customer":0`, `"startDateTime":"2026-03-01T12:00:01.5+00:00"`, `"acs-resource":"contoso"`,
 	} {
 		if !strings.Contains(line, kept) {
 			t.Errorf("%s is missing in\n%s", kept, line)

@@ -29,8 +29,9 @@ type Redrive struct {
 	// JetStream returns the way to NATS; see [Reader].
 	Reader *Reader // of the event stream
 
-	// Decode reads a callback's body as the bridge does.
-	Decode func(body []byte) ([]schemas.Event, error)
+	// Decode reads a body as the bridge does: that of a callback, or that of a
+	// delivery of Event Grid.
+	Decode func(grid bool, contentType string, body []byte) ([]schemas.Event, error)
 
 	// Beside stores an event beside another one that has its id, under a message
 	// id of its own. Otherwise such an event is refused.
@@ -39,6 +40,11 @@ type Redrive struct {
 
 // ErrOtherEvent reports an event whose id another event in the stream has.
 var ErrOtherEvent = errors.New("the stream has another event under this id")
+
+// tokenHeaders are what the bridge keeps of every token.
+var tokenHeaders = []string{
+	schemas.HeaderTokenIssuer, schemas.HeaderTokenAudience, schemas.HeaderTokenKeyID, schemas.HeaderTokenExpires,
+}
 
 // tokenGrace is how long after its token's end a callback can have arrived: the
 // most leeway that the bridge gives.
@@ -55,7 +61,7 @@ func (r *Redrive) Messages(m *Message) ([]*nats.Msg, error) {
 	if err := verified(m.Header, tokens[1]); err != nil {
 		return nil, err
 	}
-	events, err := r.Decode(m.Data)
+	events, err := r.decode(m)
 	if err != nil {
 		return nil, err
 	}
@@ -70,10 +76,10 @@ func (r *Redrive) Messages(m *Message) ([]*nats.Msg, error) {
 			}
 		}
 		for name, value := range map[string]string{
-			schemas.HeaderContentType: schemas.ContentTypeEvent, schemas.HeaderMsgID: e.MsgID(), schemas.HeaderExpectedStream: r.Reader.Stream,
+			schemas.HeaderContentType: e.ContentType(), schemas.HeaderMsgID: e.MsgID(), schemas.HeaderExpectedStream: r.Reader.Stream,
 			schemas.HeaderDeliveryIndex: strconv.Itoa(i) + "/" + strconv.Itoa(len(events)),
 			schemas.HeaderEventID:       attribute(e.ID), schemas.HeaderEventSource: attribute(e.Source),
-			schemas.HeaderEventType: attribute(e.Type), schemas.HeaderEventTime: attribute(e.Time),
+			schemas.HeaderEventType: attribute(e.Type), schemas.HeaderEventTime: attribute(e.Time), schemas.HeaderExpiresAt: expiry(e, m),
 			schemas.HeaderRedrivenFrom: m.Stream + "/" + strconv.FormatUint(m.Sequence, 10),
 		} {
 			if value != "" {
@@ -108,7 +114,7 @@ func (r *Redrive) Letter(m *Message) (*nats.Msg, error) {
 		}
 		return out, nil
 	}
-	events, err := r.Decode(m.Data)
+	events, err := r.decode(m)
 	if err != nil {
 		return nil, err
 	}
@@ -124,16 +130,35 @@ func (r *Redrive) Letter(m *Message) (*nats.Msg, error) {
 	return out, nil
 }
 
-// verified holds headers against those that the bridge gives to a callback whose
-// token it has verified for a resource.
+func (r *Redrive) decode(m *Message) ([]schemas.Event, error) {
+	return r.Decode(fromGrid(m.Header), m.Header.Get(schemas.HeaderContentType), m.Data)
+}
+
+// fromGrid reports whether Event Grid has delivered it, which says so.
+func fromGrid(h nats.Header) bool {
+	return h.Get(schemas.HeaderGridSubscription) != "" || h.Get(schemas.HeaderGridDeliveryCount) != ""
+}
+
+// verified holds headers against those that the bridge gives to a callback that it
+// has verified for a resource. Only a delivery of Event Grid can have come with a
+// key in the place of a token.
 func verified(h nats.Header, resource string) error {
-	for _, name := range []string{schemas.HeaderTokenIssuer, schemas.HeaderTokenAudience, schemas.HeaderTokenKeyID, schemas.HeaderDeliveryID} {
+	for _, name := range []string{schemas.HeaderDeliveryID, schemas.HeaderReceivedAt} {
 		if h.Get(name) == "" {
 			return fmt.Errorf("header %s is missing, which every verified callback has", name)
 		}
 	}
 	if h.Get(schemas.HeaderResource) != resource {
 		return fmt.Errorf("header %s is not the resource of its subject", schemas.HeaderResource)
+	}
+	tokenless := !slices.ContainsFunc(tokenHeaders, func(name string) bool { return h.Get(name) != "" })
+	if tokenless && fromGrid(h) {
+		return nil
+	}
+	for _, name := range tokenHeaders {
+		if h.Get(name) == "" {
+			return fmt.Errorf("header %s is missing, which every verified callback has", name)
+		}
 	}
 	exp, err := strconv.ParseInt(h.Get(schemas.HeaderTokenExpires), 10, 64)
 	if err != nil {
@@ -154,6 +179,15 @@ func verified(h nats.Header, resource string) error {
 func ofItsOwn(name string) bool {
 	return strings.HasPrefix(name, serverHeaders) || strings.HasPrefix(name, "ce-") ||
 		slices.Contains([]string{schemas.HeaderContentType, schemas.HeaderDeliveryIndex, schemas.HeaderQuarantineReason}, name)
+}
+
+// expiry is until when an event is of use, for those that have such an end.
+func expiry(e *schemas.Event, m *Message) string {
+	received, err := time.Parse(time.RFC3339Nano, m.Header.Get(schemas.HeaderReceivedAt))
+	if at, ends := e.Expires(received); err == nil && ends {
+		return at.UTC().Format(time.RFC3339Nano)
+	}
+	return ""
 }
 
 func attribute(value string) string {

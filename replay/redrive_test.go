@@ -105,8 +105,8 @@ func TestWhatIsNotRedriven(t *testing.T) {
 		{"without a key", set(schemas.HeaderTokenKeyID, ""), "header acs-token-kid is missing"},
 		{"without an id", set(schemas.HeaderDeliveryID, ""), "header acs-delivery-id is missing"},
 		{"of another resource", set(schemas.HeaderResource, "fabrikam"), "header acs-resource is not the resource"},
-		{"without an end", set(schemas.HeaderTokenExpires, "soon"), "header acs-token-exp is no date"},
-		{"without a time", set(schemas.HeaderReceivedAt, ""), "header acs-received-at is no time"},
+		{"without an end of its token", set(schemas.HeaderTokenExpires, "soon"), "header acs-token-exp is no date"},
+		{"without a time", set(schemas.HeaderReceivedAt, "noon"), "header acs-received-at is no time"},
 		{"late", set(schemas.HeaderReceivedAt, "2026-03-01T12:10:01Z"), "it came after its token had expired"},
 		{"no JSON", data("hello"), "not_json"},
 		{"twice the same member", data(strings.Replace(oneEvent, `"id":"1"`, `"id":"1","id":"2"`, 1)), "duplicate_member"},
@@ -145,6 +145,35 @@ func TestWhatIsNotRedriven(t *testing.T) {
 		if _, err := redrive(nil).Letter(m); err == nil || !strings.HasPrefix(err.Error(), test.want) {
 			t.Errorf("a letter %s: error %v, want %s", test.name, err, test.want)
 		}
+	}
+}
+
+// TestADeliveryOfEventGrid can have come with a key in the place of a token, and
+// is read as what it is.
+func TestADeliveryOfEventGrid(t *testing.T) {
+	m := quarantined()
+	m.Data = []byte(`[{"id":"1","topic":"t","subject":"s","eventType":"Microsoft.Communication.IncomingCall","eventTime":"2026-03-01T12:00:00Z","data":{"correlationId":"r-1"},"dataVersion":"1.0","metadataVersion":"1"}]`)
+	if _, err := redrive(nil).Messages(m); err == nil {
+		t.Error("it passes for a callback")
+	}
+	for _, name := range []string{schemas.HeaderTokenIssuer, schemas.HeaderTokenAudience, schemas.HeaderTokenKeyID, schemas.HeaderTokenExpires} {
+		m.Header.Del(name)
+	}
+	if _, err := redrive(nil).Messages(m); err == nil {
+		t.Error("a callback without a token passes")
+	}
+	m.Header.Set(schemas.HeaderGridSubscription, "calls")
+	got, err := redrive(nil).Messages(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := got[0].Header; got[0].Subject != "acs.contoso.IncomingCall.r-1" || h.Get(schemas.HeaderContentType) != "application/json" ||
+		h.Get(schemas.HeaderExpiresAt) != "2026-03-01T12:00:30Z" || h.Get(schemas.HeaderMsgID) != "t#1" {
+		t.Errorf("%s %v", got[0].Subject, h)
+	}
+	m.Header.Set(schemas.HeaderTokenIssuer, "iss")
+	if _, err := redrive(nil).Messages(m); err == nil {
+		t.Error("half a token passes")
 	}
 }
 

@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -19,8 +21,8 @@ import (
 	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
-// terminal is a process at a terminal of a test's own.
-type terminal struct {
+// terminalProcess is a process at a terminal of a test's own.
+type terminalProcess struct {
 	t       *testing.T
 	process *exec.Cmd
 	tty     *os.File    // the process's end
@@ -33,14 +35,14 @@ type terminal struct {
 }
 
 // atTerminal starts the built binary with the NATS server of a load.
-func (l *replayLoad) atTerminal(t *testing.T, args ...string) *terminal {
+func (l *replayLoad) atTerminal(t *testing.T, args ...string) *terminalProcess {
 	t.Helper()
 	screen, tty, err := pty.Open()
 	if err != nil {
 		t.Skipf("no terminals here: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), processAtMost)
-	x := &terminal{t: t, process: exec.CommandContext(ctx, "acsbridge", args...), tty: tty, screen: screen, drained: make(chan struct{})}
+	x := &terminalProcess{t: t, process: exec.CommandContext(ctx, "acsbridge", args...), tty: tty, screen: screen, drained: make(chan struct{})}
 	t.Cleanup(func() {
 		cancel()
 		tty.Close()
@@ -60,7 +62,7 @@ func (l *replayLoad) atTerminal(t *testing.T, args ...string) *terminal {
 	return x
 }
 
-func (x *terminal) drain() {
+func (x *terminalProcess) drain() {
 	defer close(x.drained)
 	chunk := make([]byte, 4096)
 	for {
@@ -74,14 +76,14 @@ func (x *terminal) drain() {
 	}
 }
 
-func (x *terminal) text() string {
+func (x *terminalProcess) text() string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.said.String()
 }
 
 // shows waits until the screen has what matches a pattern.
-func (x *terminal) shows(pattern string) {
+func (x *terminalProcess) shows(pattern string) {
 	x.t.Helper()
 	re := regexp.MustCompile(pattern)
 	defer func() {
@@ -92,7 +94,7 @@ func (x *terminal) shows(pattern string) {
 	natstest.Until(x.t, func() bool { return re.MatchString(x.text()) })
 }
 
-func (x *terminal) press(keys string) {
+func (x *terminalProcess) press(keys string) {
 	x.t.Helper()
 	if _, err := x.screen.WriteString(keys); err != nil {
 		x.t.Fatal(err)
@@ -100,7 +102,7 @@ func (x *terminal) press(keys string) {
 }
 
 // ends waits for the process, and checks that it leaves the terminal as it was.
-func (x *terminal) ends() error {
+func (x *terminalProcess) ends() error {
 	x.t.Helper()
 	err := x.process.Wait()
 	after, stateErr := term.GetState(int(x.tty.Fd()))
@@ -145,11 +147,11 @@ func TestIntoLiveAsks(t *testing.T) {
 // and ends by each of its ways with the terminal as it was.
 func TestListen(t *testing.T) {
 	ignoreEnvironment(t)
-	for name, end := range map[string]func(*terminal){
-		"q":       func(x *terminal) { x.press("q") },
-		"Ctrl-C":  func(x *terminal) { x.press("\x03") },
-		"Ctrl-D":  func(x *terminal) { x.press("\x04") },
-		"SIGTERM": func(x *terminal) { _ = x.process.Process.Signal(syscall.SIGTERM) },
+	for name, end := range map[string]func(*terminalProcess){
+		"q":       func(x *terminalProcess) { x.press("q") },
+		"Ctrl-C":  func(x *terminalProcess) { x.press("\x03") },
+		"Ctrl-D":  func(x *terminalProcess) { x.press("\x04") },
+		"SIGTERM": func(x *terminalProcess) { _ = x.process.Process.Signal(syscall.SIGTERM) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newReplayLoad(t, 3) // from before: nobody wants them
