@@ -198,9 +198,29 @@ func TestReplayIsKilledAndGoesOn(t *testing.T) {
 			t.Fatalf("%s: %v\n%s", target, err, said)
 		}
 		l.compare(target)
+		if n := len(l.arrived(target)); target == "file" && n != replayedEvents {
+			t.Errorf("%d events are in the file, want each of %d once", n, replayedEvents)
+		}
 		if said, err := l.run(target, 0, nil, command...); err == nil || !strings.Contains(said, "this replay is complete") {
 			t.Errorf("%s: %v\n%s", target, err, said)
 		}
+	}
+}
+
+// TestAFileIsSentAgain kills a replay of a file, and lets it go on.
+func TestAFileIsSentAgain(t *testing.T) {
+	ignoreEnvironment(t)
+	l := newReplayLoad(t, replayedEvents)
+	if said, err := l.run("file", 0, nil, "acsbridge", "replay", "--since=all", "--to="+l.to("file")); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	for _, target := range []string{"subject", "url"} {
+		command := []string{"acsbridge", "replay", "--from=" + l.to("file"), "--to=" + l.to(target), "--checkpoint=" + filepath.Join(t.TempDir(), "checkpoint")}
+		l.run(target, 3500, syscall.SIGKILL, append(command, replayedPace)...)
+		if said, err := l.run(target, 0, nil, command...); err != nil || !strings.Contains(said, "goes on at seq:") {
+			t.Fatalf("%s: %v\n%s", target, err, said)
+		}
+		l.compare(target)
 	}
 }
 

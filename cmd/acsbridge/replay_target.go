@@ -2,12 +2,9 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"strings"
@@ -24,9 +21,12 @@ func (r *replaying) openTarget(ctx context.Context) (replay.Target, func() error
 	case r.stdout:
 		return replay.NewCapture(r.std.out), nothing, nil
 	case r.path != "":
-		file, err := openForCapture(r.path, r.Append)
+		file, last, err := openForCapture(r.path, r.Append)
 		if err != nil {
 			return nil, nil, err
+		}
+		if r.Checkpoint != "" {
+			r.source.messages = behind(last, r.source.messages)
 		}
 		return replay.NewCapture(file), file.Close, nil
 	case r.url != nil:
@@ -110,83 +110,6 @@ func overlap(one, other string) bool {
 		}
 	}
 	return len(a) == len(b)
-}
-
-// openForCapture opens a file to write events to, which are personal data: for
-// its owner alone. One that is there is added to only when that is asked for,
-// behind its last whole line.
-func openForCapture(path string, add bool) (*os.File, error) {
-	if !add {
-		file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("%s is there already; --append adds to it", path)
-		}
-		return file, err
-	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	end, err := lastLine(file)
-	if err == nil {
-		err = file.Truncate(end)
-	}
-	if err == nil {
-		_, err = file.Seek(end, io.SeekStart)
-	}
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
-	}
-	return file, nil
-}
-
-// lastLine returns where the last line of a file ends that a killed process has
-// written whole.
-func lastLine(file *os.File) (int64, error) {
-	end, err := file.Seek(0, io.SeekEnd)
-	chunk := make([]byte, 64<<10)
-	for err == nil && end > 0 {
-		begin := max(end-int64(len(chunk)), 0)
-		part := chunk[:end-begin]
-		if _, err = file.ReadAt(part, begin); err != nil {
-			break
-		}
-		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
-			return begin + int64(i) + 1, nil
-		}
-		end = begin
-	}
-	return 0, err
-}
-
-// openCapture opens a file of events to send.
-func openCapture(path string, selection replay.Selection) (source, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return source{}, fmt.Errorf("--from: %w", err)
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return source{}, errors.Join(fmt.Errorf("--from: %w", err), file.Close())
-	}
-	messages := func(yield func(*replay.Message, error) bool) {
-		for m, err := range replay.ReadCapture(file, selection) {
-			if err != nil {
-				err = fmt.Errorf("%s: %w", path, err)
-			}
-			if !yield(m, err) {
-				return
-			}
-		}
-	}
-	done := func(uint64) float64 {
-		at, err := file.Seek(0, io.SeekCurrent)
-		if err != nil || info.Size() == 0 {
-			return -1
-		}
-		return float64(at) / float64(info.Size())
-	}
-	return source{messages: messages, done: done, close: file.Close}, nil
 }
 
 // signFlags say how posts are signed.
