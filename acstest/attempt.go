@@ -59,12 +59,12 @@ func (c *Caller) send(ctx context.Context, call int, d Delivery) Attempt {
 			Call: call, Kind: d.Kind(), Type: d.eventType(), Events: len(d.Events),
 			Number: number, Sent: time.Now(),
 		}
-		request, err := c.request(&d)
+		request, err := c.request(&d, number)
 		if a.Err = err; err == nil {
 			c.post(ctx, request, &a)
 		}
 		a.Expected = a.Status != 0 && d.Bearer.accepts(a.Status)
-		a.Final = err != nil || a.Expected || !retryable(a.Status) || number >= c.attempts
+		a.Final = err != nil || a.Expected || !d.retryable(a.Status) || number >= c.attempts
 		if !a.Final && ctx.Err() != nil {
 			a.Final, a.Abandoned = true, true
 		}
@@ -89,10 +89,7 @@ func (c *Caller) post(ctx context.Context, request *http.Request, a *Attempt) {
 	response, err := c.client.Do(request.WithContext(ctx))
 	a.Latency = time.Since(a.Sent)
 	if err != nil {
-		if outer, ok := errors.AsType[*url.Error](err); ok {
-			err = outer.Err // without the URL, whose query has a phone number
-		}
-		a.Err = err
+		a.Err = withoutURL(err)
 		return
 	}
 	defer response.Body.Close()
@@ -102,8 +99,24 @@ func (c *Caller) post(ctx context.Context, request *http.Request, a *Attempt) {
 	_, _ = io.CopyN(io.Discard, response.Body, maxAnswerBody)
 }
 
-// request makes the POST of a delivery, with a token of its own.
-func (c *Caller) request(d *Delivery) (*http.Request, error) {
+// withoutURL returns an error of the client without the URL, whose query may have
+// a phone number or a key.
+func withoutURL(err error) error {
+	if outer, ok := errors.AsType[*url.Error](err); ok {
+		return outer.Err
+	}
+	return err
+}
+
+// request makes the POST of a delivery for the attempt of that number, with a token
+// of its own.
+func (c *Caller) request(d *Delivery, number int) (*http.Request, error) {
+	if d.Grid {
+		if c.grid == nil {
+			return nil, errors.New("an event of event grid, which the caller does not play")
+		}
+		return c.grid.request(d, number-1)
+	}
 	body := d.body
 	if body == nil {
 		var err error
@@ -131,9 +144,13 @@ func (c *Caller) request(d *Delivery) (*http.Request, error) {
 	return request, nil
 }
 
-// retryable reports whether the same callback may fare better later: no
-// answer, overload, or the bridge's own trouble.
-func retryable(status int) bool {
+// retryable reports whether the same delivery may fare better later: no answer,
+// overload, or the bridge's own trouble; and for Event Grid whatever its own rules
+// say.
+func (d *Delivery) retryable(status int) bool {
+	if d.Grid {
+		return gridRetryable(status)
+	}
 	return status == 0 || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
 }
 

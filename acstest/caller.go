@@ -41,6 +41,9 @@ type CallerOptions struct {
 	// Observe is told of every POST, from several goroutines at a time. Nil
 	// means nobody.
 	Observe func(Attempt)
+	// EventGrid makes the caller play Event Grid as well. Nil means that it cannot
+	// send events that come that way.
+	EventGrid *EventGridOptions
 	// KeepIDs makes the report list the ids of the events that must be stored.
 	// They take 150 bytes or so each, so it suits runs with an end.
 	KeepIDs bool
@@ -52,6 +55,7 @@ type Caller struct {
 	target    *url.URL
 	signer    Signer
 	audience  string
+	grid      *eventGrid // nil without Event Grid
 	timeout   time.Duration
 	attempts  int
 	client    *http.Client
@@ -62,20 +66,22 @@ type Caller struct {
 
 // NewCaller checks the options and returns a caller. Close it after use.
 func NewCaller(o CallerOptions) (*Caller, error) {
-	target, err := url.Parse(o.Target)
+	target, err := parseTarget(o.Target)
 	if err != nil {
-		return nil, fmt.Errorf("target: %w", err)
-	}
-	if target.Scheme != "http" && target.Scheme != "https" || target.Host == "" {
-		return nil, fmt.Errorf("target %q is no http URL, such as http://127.0.0.1:8080/callbacks", o.Target)
+		return nil, err
 	}
 	if o.Signer == nil {
 		return nil, errors.New("the caller has no signer")
+	}
+	grid, err := newEventGrid(o.EventGrid, o.Signer)
+	if err != nil {
+		return nil, err
 	}
 	c := &Caller{
 		target:    target,
 		signer:    o.Signer,
 		audience:  o.Audience,
+		grid:      grid,
 		timeout:   o.Timeout,
 		attempts:  o.Attempts,
 		observe:   o.Observe,
@@ -111,6 +117,17 @@ func NewCaller(o CallerOptions) (*Caller, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return c, nil
+}
+
+func parseTarget(text string) (*url.URL, error) {
+	target, err := url.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("target: %w", err)
+	}
+	if target.Scheme != "http" && target.Scheme != "https" || target.Host == "" {
+		return nil, fmt.Errorf("target %q is no http URL, such as http://127.0.0.1:8080/callbacks", text)
+	}
+	return target, nil
 }
 
 // Close closes the connections that the caller kept open.

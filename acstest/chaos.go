@@ -82,7 +82,7 @@ func (c Chaos) batch(hit func(float64) bool, script []Delivery) []Delivery {
 	var out []Delivery
 	for _, next := range script {
 		last := len(out) - 1
-		if last >= 0 && out[last].plain() && next.plain() && out[last].Path == next.Path && hit(c.Batch) {
+		if last >= 0 && out[last].plain() && next.plain() && out[last].Path == next.Path && out[last].Grid == next.Grid && hit(c.Batch) {
 			next.After += out[last].After
 			next.Events = slices.Concat(out[last].Events, next.Events)
 			out[last] = next

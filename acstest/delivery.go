@@ -21,6 +21,10 @@ type Delivery struct {
 	Events []Event       // at least one
 	Bearer Bearer
 
+	// Grid marks a delivery of Event Grid, which goes to the target of
+	// [CallerOptions.EventGrid]. Path and Query are not for it.
+	Grid bool
+
 	// Duplicate marks a second delivery of events that were sent before.
 	Duplicate bool
 
@@ -28,12 +32,16 @@ type Delivery struct {
 }
 
 // Deliver returns a good callback with events of the call, to the URL that the
-// application gave for it.
+// application gave for it; or a delivery of Event Grid when that is the way of the
+// first of them.
 func (c *Call) Deliver(events ...Event) Delivery {
 	return c.delivery(defaultLeg, BearerGood, events...)
 }
 
 func (c *Call) delivery(legName string, bearer Bearer, events ...Event) Delivery {
+	if len(events) > 0 && byGrid(events[0].Type) {
+		return Delivery{Events: events, Bearer: bearer, Grid: true}
+	}
 	l := c.leg(legName)
 	return Delivery{Path: l.path, Query: l.query, Events: events, Bearer: bearer}
 }

@@ -8,6 +8,8 @@
 //	Issuer   the key server: OIDC document, key set, signed tokens, faults
 //	Caller   the webhook sender: calls, one callback after another
 //
+// A Caller also plays Event Grid, by which calls begin: see [EventGridOptions].
+//
 // A call is told as data. events.yaml says what stands in the data of each
 // event type, and each file in flows is the story of one kind of call: which
 // events come, in which order and pace, from which leg. A new flow is a new

@@ -100,12 +100,17 @@ func (c *Call) DeliverAs(events []json.RawMessage) (Delivery, error) {
 		if err := json.Unmarshal(raw, &e); err != nil {
 			return Delivery{}, fmt.Errorf("event %d of %d is none: id, source and type must be texts in a JSON object", i+1, len(events))
 		}
-		d.Events = append(d.Events, e)
+		if d.Events = append(d.Events, e); byGrid(e.Type) != byGrid(d.Events[0].Type) {
+			return Delivery{}, fmt.Errorf("event %d of %d comes another way than the first: by Event Grid, or by callback", i+1, len(events))
+		}
 	}
 	if len(events) == 0 {
 		return Delivery{}, errors.New("no events to send")
 	}
 	body, err := json.Marshal(events)
+	if byGrid(d.Events[0].Type) {
+		d = Delivery{Events: d.Events, Grid: true}
+	}
 	d.body = body
 	return d, err
 }

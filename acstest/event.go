@@ -51,7 +51,8 @@ func Body(events ...Event) ([]byte, error) {
 	return body, nil
 }
 
-// Types returns the short names of the event types that can be made, sorted.
+// Types returns the short names of the event types that come by callback, sorted.
+// [GridTypes] are the others that can be made.
 func Types() []string {
 	types := make([]string, 0, len(templates))
 	for name := range templates {
@@ -84,8 +85,13 @@ func (c *Call) NewEvent(eventType string) (Event, error) {
 func (c *Call) event(eventType, legName string, changes yaml.Node, at time.Time) (Event, error) {
 	short := strings.TrimPrefix(eventType, schemas.TypePrefix)
 	template, ok := templates[short]
-	if !ok {
-		return Event{}, &UnknownTypeError{Type: eventType, Known: byLikeness(short, Types())}
+	switch {
+	case !ok && byGrid(short) && !changes.IsZero():
+		return Event{}, fmt.Errorf("%s: its data is that of the contract's example and cannot be changed", short)
+	case !ok && byGrid(short):
+		return c.gridEvent(short, at)
+	case !ok:
+		return Event{}, &UnknownTypeError{Type: eventType, Known: byLikeness(short, append(Types(), GridTypes()...))}
 	}
 	source := "calling/callConnections/" + c.leg(legName).connectionID
 	if strings.HasSuffix(short, recordingEvents) {

@@ -132,7 +132,7 @@ func (f *Flow) check() error {
 			return fmt.Errorf("step %d: %w", i+1, err)
 		}
 	}
-	_, err := f.script(NewCall(), time.Now(), 1)
+	_, err := f.script(NewCall(), time.Now(), 1, true)
 	return err
 }
 
@@ -142,11 +142,18 @@ func (f *Flow) Hostile() bool {
 }
 
 // script returns what one call of this flow sends. Events are stamped with the
-// moment they are due; speed shortens every pause.
-func (f *Flow) script(call *Call, start time.Time, speed float64) ([]Delivery, error) {
+// moment they are due; speed shortens every pause. Without grid, steps of Event Grid
+// are left out, and what comes next does not wait for them.
+func (f *Flow) script(call *Call, start time.Time, speed float64, grid bool) ([]Delivery, error) {
 	deliveries := make([]Delivery, 0, len(f.steps))
-	at := start
+	at, left := start, false
 	for i, s := range f.steps {
+		if left {
+			s.After, left = 0, false
+		}
+		if left = !grid && byGrid(s.Event); left {
+			continue
+		}
 		if s.Leg == "" {
 			s.Leg = defaultLeg
 		}

@@ -30,6 +30,9 @@ type Load struct {
 	// Speed divides every pause of a flow. Zero means 1, the pace of ACS; +Inf
 	// leaves no pause.
 	Speed float64
+	// EventGrid has calls begin with what Event Grid says of them, for which the
+	// caller must play it. Without it, those steps of a flow are left out.
+	EventGrid bool
 	// Chaos is added to every call.
 	Chaos Chaos
 	// Seed makes the chaos: one seed, one course of things, whatever the
@@ -75,7 +78,7 @@ func (l Load) withDefaults() (Load, error) {
 // own, so the chaos does not depend on which call is quicker.
 func (l Load) script(i int, start time.Time) ([]Delivery, error) {
 	flow := l.Flows[i%len(l.Flows)]
-	script, err := flow.script(NewCall(), start, l.Speed)
+	script, err := flow.script(NewCall(), start, l.Speed, l.EventGrid)
 	if err != nil {
 		return nil, fmt.Errorf("flow %s: %w", flow.Name, err)
 	}

@@ -333,7 +333,7 @@ func TestUnknownType(t *testing.T) {
 	if !ok {
 		t.Fatalf("error %v, want *UnknownTypeError", err)
 	}
-	if unknown.Known[0] != "CallConnected" || len(unknown.Known) != len(acstest.Types()) {
+	if unknown.Known[0] != "CallConnected" || len(unknown.Known) != len(acstest.Types())+len(acstest.GridTypes()) {
 		t.Errorf("known types %v, want all, CallConnected first", unknown.Known)
 	}
 	if got, want := err.Error(), `unknown event type "callconected", did you mean CallConnected? known types: CallConnected, `; !strings.HasPrefix(got, want) {

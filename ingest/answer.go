@@ -24,6 +24,7 @@ var (
 
 	errSource         = errors.New("the sender's address is in no source range")
 	errCallbackKey    = errors.New("the callback URL has no good key")
+	errGridKey        = errors.New("the URL of event grid's delivery has no good key")
 	errRefusedClient  = errors.New("too many tokens of this client were refused")
 	errQuarantineRate = errors.New("too many malformed callbacks of this resource")
 )
@@ -54,6 +55,8 @@ func statusOf(err error) (code int, reason string) {
 		return http.StatusForbidden, reasonSource
 	case errors.Is(err, errCallbackKey):
 		return http.StatusUnauthorized, reasonCallbackKey
+	case errors.Is(err, errGridKey):
+		return http.StatusUnauthorized, reasonGridKey
 	case errors.Is(err, errRefusedClient):
 		return http.StatusServiceUnavailable, reasonRefusedClient
 	case errors.Is(err, errQuarantineRate):
@@ -100,6 +103,9 @@ func (c *callback) write(code int) {
 		header.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 	case http.StatusMethodNotAllowed:
 		header.Set("Allow", http.MethodPost)
+		if c.route == routeEventGrid {
+			header.Set("Allow", http.MethodOptions+", "+http.MethodPost)
+		}
 	case http.StatusServiceUnavailable:
 		header.Set("Retry-After", retryAfter)
 	}
@@ -107,6 +113,12 @@ func (c *callback) write(code int) {
 	// be something that a proxy took for its body. HTTP/2 has no such doubt.
 	if c.r.ProtoMajor == 1 && (code != http.StatusOK || len(c.r.TransferEncoding) > 0) || c.hangUp {
 		header.Set("Connection", "close") // over HTTP/2: GOAWAY
+	}
+	if code == http.StatusOK && c.reply != nil {
+		header.Set("Content-Type", "application/json")
+		c.w.WriteHeader(code)
+		_, _ = c.reply.WriteTo(c.w) // who hangs up asks again
+		return
 	}
 	c.w.WriteHeader(code)
 }

@@ -26,8 +26,8 @@ const (
 	MaxTokens = 50_000
 )
 
-// Reason says why a body is no callback. The set is closed: it is a metric
-// label and the last token of a quarantine subject.
+// Reason says why a body is no callback, or no delivery of Event Grid. The set
+// is closed: it is a metric label and the last token of a quarantine subject.
 type Reason string
 
 // Reasons for quarantine.
@@ -40,11 +40,13 @@ const (
 	TooManyEvents   Reason = "too_many_events"  // more than MaxEvents
 	NoEvents        Reason = "no_events"        // an empty array
 	NotCloudEvents  Reason = "not_cloudevents"  // id, source or type missing, or another specversion
+	NotEventGrid    Reason = "not_event_grid"   // the same of a delivery of Event Grid, or half a handshake
+	UnknownSource   Reason = "unknown_source"   // a topic of Event Grid that the configuration does not name
 )
 
 // Reasons lists the closed set.
 func Reasons() []Reason {
-	return []Reason{NotJSON, NotUTF8, DuplicateMember, TooDeep, TooManyTokens, TooManyEvents, NoEvents, NotCloudEvents}
+	return []Reason{NotJSON, NotUTF8, DuplicateMember, TooDeep, TooManyTokens, TooManyEvents, NoEvents, NotCloudEvents, NotEventGrid, UnknownSource}
 }
 
 // malformedError reports a body that is no callback. The text never quotes it.
@@ -66,7 +68,13 @@ var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 // or a single one. Each event keeps its exact bytes, which share body's
 // memory. Types are an open set, and nothing in data is required. All errors
 // are malformedErrors.
-func decode(body []byte) ([]schemas.Event, error) {
+func decode(body []byte) ([]schemas.Event, error) { return decodeAll(body, decodeEvent) }
+
+// eventDecoder reads one event of a body.
+type eventDecoder func(d *jsontext.Decoder, body []byte, e *schemas.Event) error
+
+// decodeAll reads the events of a body, each with one.
+func decodeAll(body []byte, one eventDecoder) ([]schemas.Event, error) {
 	if err := scan(body); err != nil {
 		return nil, err
 	}
@@ -76,10 +84,10 @@ func decode(body []byte) ([]schemas.Event, error) {
 	var events []schemas.Event
 	var err error
 	if d.PeekKind() == '[' {
-		events, err = decodeArray(d, body)
+		events, err = decodeArray(d, body, one)
 	} else {
 		events = make([]schemas.Event, 1)
-		err = decodeEvent(d, body, &events[0])
+		err = one(d, body, &events[0])
 	}
 	if err == nil {
 		err = decodeEnd(d)
@@ -129,7 +137,7 @@ func scan(body []byte) error {
 	return nil
 }
 
-func decodeArray(d *jsontext.Decoder, body []byte) ([]schemas.Event, error) {
+func decodeArray(d *jsontext.Decoder, body []byte, one eventDecoder) ([]schemas.Event, error) {
 	if _, err := d.ReadToken(); err != nil {
 		return nil, err
 	}
@@ -138,11 +146,10 @@ func decodeArray(d *jsontext.Decoder, body []byte) ([]schemas.Event, error) {
 		if len(events) == MaxEvents {
 			return nil, malformed(TooManyEvents, "more than %d events", MaxEvents)
 		}
-		var e schemas.Event
-		if err := decodeEvent(d, body, &e); err != nil {
+		events = append(events, schemas.Event{})
+		if err := one(d, body, &events[len(events)-1]); err != nil {
 			return nil, err
 		}
-		events = append(events, e)
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return nil, err
@@ -167,11 +174,8 @@ func decodeEnd(d *jsontext.Decoder) error {
 
 // decodeEvent reads one event: its attributes, and of its data the call id.
 func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Event) error {
-	if k := d.PeekKind(); k != '{' {
-		if _, err := d.ReadToken(); err != nil {
-			return err
-		}
-		return malformed(NotCloudEvents, "an event is no object")
+	if err := wantObject(d); err != nil {
+		return err
 	}
 	var version string
 	start, end, err := readObject(d, func(name string) error {
@@ -196,6 +200,17 @@ func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Event) error {
 	}
 	e.Raw = body[start:end:end]
 	return checkEvent(e, version)
+}
+
+// wantObject makes sure that an event is an object.
+func wantObject(d *jsontext.Decoder) error {
+	if d.PeekKind() == '{' {
+		return nil
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return err
+	}
+	return malformed(NotCloudEvents, "an event is no object")
 }
 
 // checkEvent holds an event against the attributes that CloudEvents 1.0
@@ -268,6 +283,16 @@ func known(quoted jsontext.Value) string {
 		return "data"
 	case `"callConnectionId"`:
 		return "callConnectionId"
+	case `"topic"`:
+		return "topic"
+	case `"eventType"`:
+		return "eventType"
+	case `"eventTime"`:
+		return "eventTime"
+	case `"correlationId"`:
+		return "correlationId"
+	case `"validationCode"`:
+		return "validationCode"
 	}
 	if bytes.IndexByte(quoted, '\\') < 0 {
 		return ""

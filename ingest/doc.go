@@ -1,5 +1,6 @@
 // Package ingest is the HTTP edge: it takes callbacks, has their token
-// verified, decodes them and answers when their events are durable.
+// verified, decodes them and answers when their events are durable. On a route
+// of its own it takes the deliveries of Event Grid, in the same way.
 //
 // The order of the steps is the promise that nobody without a good token gets
 // a body read or a byte of detail:
@@ -11,7 +12,7 @@
 //
 //	durable, or a duplicate                   200
 //	not JSON, no CloudEvents                  400, and the callback is quarantined
-//	no good token, no callback key            401
+//	no good token, no key                     401
 //	outside the source ranges                 403
 //	path, method                              404, 405
 //	body too large                            413
@@ -23,6 +24,24 @@
 //
 // 401 and 400 are final for the sender, so they are given only when no other
 // try could succeed. Everything that is our fault is 503, never 429, on which
-// ACS may drop the event. Refusals close an HTTP/1 connection, because what
+// ACS may drop the event; and nothing that a later try could mend is answered
+// 400, 401, 403 or 413, after which Event Grid never comes again. Refusals close an HTTP/1 connection, because what
 // follows on it may be a request that a proxy in front has not seen.
+//
+// # Event Grid
+//
+// The route for Event Grid ([EventGrid]) has one path and nothing below it, and
+// senders of its own. What opens it, a token of Entra ID or a key, does not open
+// that of callbacks, nor the other way round. The steps are the same but for
+// these: source ranges, which are those of callbacks, are not asked for; tokens
+// are not bound to a body, because Event Grid uses one for a day; and the
+// resource is picked by the topic of the events, since the token names none.
+//
+// A subscription is validated before it delivers. That is decided by what a
+// request is, and nothing in a body is searched for:
+//
+//	OPTIONS with WebHook-Request-Origin        200 with WebHook-Allowed-Origin
+//	POST with aeg-event-type
+//	SubscriptionValidation, of that one event  200 with its code
+//	one of the two without the other           400, quarantined
 package ingest

@@ -1,15 +1,13 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"mime"
 	"net/http"
 	"net/netip"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -65,11 +63,14 @@ type Config struct {
 	// its query, as [KeyParameter]. None means that none is asked for.
 	CallbackKeys []CallbackKey
 	// SourceRanges are the networks that callbacks may come from. None means
-	// all.
+	// all. Event Grid comes from others, and is not held to them.
 	SourceRanges []netip.Prefix
 	// TrustedProxies are the networks of proxies whose X-Forwarded-For is
 	// believed. None means that the peer is the client.
 	TrustedProxies []netip.Prefix
+
+	// EventGrid is the route for Event Grid. Nil means that there is none.
+	EventGrid *EventGrid
 
 	Logger     *slog.Logger          // nil means silence
 	Registerer prometheus.Registerer // nil means no metrics
@@ -81,7 +82,8 @@ type Handler struct {
 	metrics  *metrics
 	patience patience
 	sources  sources
-	keys     callbackKeys
+	keys     verify.SharedKeys // of callbacks
+	grid     *gridRoute        // nil without Event Grid
 	refusals refusals
 	places   *places
 	draining atomic.Bool
@@ -89,6 +91,7 @@ type Handler struct {
 	unverified atomic.Int64 // requests that wait for a verdict
 
 	failures, panics, accepts quiet.Line // of ours, which come in floods
+	handshakes                quiet.Line // of Event Grid
 
 	quarantine  quarantineBuckets
 	connections connections
@@ -99,8 +102,8 @@ func New(config Config) (*Handler, error) {
 	if config.Path == "" {
 		config.Path = DefaultPath
 	}
-	if !strings.HasPrefix(config.Path, "/") || strings.HasSuffix(config.Path, "/") || !plainPath(config.Path) {
-		return nil, fmt.Errorf("callback path %q: must start with a slash, not end with one, and need no escapes", config.Path)
+	if err := checkPath("callback path", config.Path); err != nil {
+		return nil, err
 	}
 	if config.Verifier == nil || config.Publisher == nil {
 		return nil, errors.New("ingest: a verifier and a publisher are required")
@@ -114,12 +117,16 @@ func New(config Config) (*Handler, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	keys, err := newCallbackKeys(config.CallbackKeys)
+	keys, err := verify.NewSharedKeys(config.CallbackKeys)
+	if err != nil {
+		return nil, err
+	}
+	grid, err := newGridRoute(config.EventGrid, config.Path)
 	if err != nil {
 		return nil, err
 	}
 	h := &Handler{
-		config: config, metrics: newMetrics(), keys: keys, places: newPlaces(config.MaxInFlight),
+		config: config, metrics: newMetrics(), keys: keys, grid: grid, places: newPlaces(config.MaxInFlight),
 		sources: sources{ranges: config.SourceRanges, proxies: config.TrustedProxies},
 	}
 	h.metrics.register(config.Registerer, h)
@@ -148,6 +155,7 @@ type callback struct {
 	resource string // known once the token is verified
 	place    *place // the same
 	events   int
+	reply    *bytes.Buffer // body of an answer 200: that to a handshake
 	answered bool
 	hangUp   bool // the connection is closed, also one of HTTP/2
 }
@@ -155,6 +163,9 @@ type callback struct {
 // handle takes the steps of the package comment. Its error decides the answer.
 func (c *callback) handle() error {
 	h, r := c.handler, c.r
+	if h.grid.takes(r) {
+		return c.handleGrid()
+	}
 	if !h.sources.allow(r) {
 		return c.away(errSource)
 	}
@@ -175,21 +186,9 @@ func (c *callback) handle() error {
 	}
 	c.resource = claims.Resource()
 
-	contentType, err := mediaType(r.Header)
-	if err != nil {
-		return err
-	}
-	announced, err := c.announced()
-	if err != nil {
-		return err
-	}
-	if c.place = h.places.take(announced, time.Now(), c.cutOff); c.place == nil {
-		return errBusy
-	}
-	defer h.places.leave(c.place)
-	body, err := c.readBody()
-	if !h.places.arrived(c.place, len(body)) {
-		return errBusy
+	contentType, body, err := c.read()
+	if c.place != nil {
+		defer h.places.leave(c.place)
 	}
 	if err != nil {
 		return err
@@ -200,33 +199,67 @@ func (c *callback) handle() error {
 	return c.publish(claims, below, contentType, body)
 }
 
+// read returns the media type and the body, when both can be taken. From then on
+// the request has a place, also beside an error; its holder gives it back.
+func (c *callback) read() (contentType string, body []byte, err error) {
+	if contentType, err = mediaType(c.r.Header); err != nil {
+		return "", nil, err
+	}
+	announced, err := c.announced()
+	if err != nil {
+		return "", nil, err
+	}
+	places := c.handler.places
+	if c.place = places.take(announced, time.Now(), c.cutOff); c.place == nil {
+		return "", nil, errBusy
+	}
+	body, err = c.readBody()
+	if !places.arrived(c.place, len(body)) {
+		err = errBusy
+	}
+	return contentType, body, err
+}
+
 // authenticate returns the claims of the request's token. A client of whose
 // tokens too many were refused is not listened to, and nobody without the key of
 // the callback URL is.
 func (c *callback) authenticate() (*verify.Claims, error) {
 	h := c.handler
-	if h.refusals.held.Load() > 0 && h.refusals.exhausted(h.sources.client(c.r), c.received) {
+	if c.exhausted() {
 		return nil, c.away(errRefusedClient)
 	}
 	var values []string
 	c.query, values = splitKeys(c.r.URL.RawQuery)
-	key, ok := h.keys.find(values)
-	if !ok {
-		return nil, errCallbackKey
-	}
-	if key != "" {
+	if h.keys.Asked() {
+		key, ok := h.keys.Find(values)
+		if !ok {
+			return nil, errCallbackKey
+		}
 		h.metrics.callbackKeys.WithLabelValues(key).Inc()
 	}
+	return c.verifyToken(h.config.Verifier)
+}
+
+// verifyToken has the request's token judged. So many requests wait for that at a
+// time, and no more.
+func (c *callback) verifyToken(v BearerVerifier) (*verify.Claims, error) {
+	h := c.handler
 	if h.unverified.Add(1) > int64(unverifiedFactor*h.config.MaxInFlight) {
 		h.unverified.Add(-1)
 		return nil, errBusy
 	}
 	defer h.unverified.Add(-1)
-	claims, err := h.config.Verifier.VerifyBearer(c.r.Context(), c.r.Header["Authorization"])
+	claims, err := v.VerifyBearer(c.r.Context(), c.r.Header["Authorization"])
 	if err != nil && chargeable(err) {
 		h.refusals.charge(h.sources.client(c.r), c.received)
 	}
 	return claims, err
+}
+
+// exhausted reports whether too many tokens of the client were refused.
+func (c *callback) exhausted() bool {
+	h := c.handler
+	return h.refusals.held.Load() > 0 && h.refusals.exhausted(h.sources.client(c.r), c.received)
 }
 
 // away has the connection closed as well. Behind a trusted proxy it may be one
@@ -239,17 +272,28 @@ func (c *callback) away(err error) error {
 // publish decodes the body and makes its events durable, or keeps the whole
 // callback in quarantine.
 func (c *callback) publish(claims *verify.Claims, below, contentType string, body []byte) error {
-	ctx := c.handler.patience.from(c.received)
+	delivery, err := c.delivery()
+	if err != nil {
+		return err
+	}
+	delivery.Path, delivery.Query = below, c.query
+	events, err := decodeRequest(c.r.Header, contentType, body)
+	return c.store(claims, delivery, contentType, body, events, err)
+}
+
+// delivery says what is known of the request.
+func (c *callback) delivery() (*publish.Delivery, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return fmt.Errorf("make delivery id: %w", err)
+		return nil, fmt.Errorf("make delivery id: %w", err)
 	}
-	delivery := &publish.Delivery{
-		ID: id, ReceivedAt: c.received,
-		Path: below, Query: c.query,
-		Traceparent: traceparent(c.r.Header),
-	}
-	events, err := decodeRequest(c.r.Header, contentType, body)
+	return &publish.Delivery{ID: id, ReceivedAt: c.received, Traceparent: traceparent(c.r.Header)}, nil
+}
+
+// store makes the events of a body durable, or the body itself when it could
+// not be decoded because of err.
+func (c *callback) store(claims *verify.Claims, delivery *publish.Delivery, contentType string, body []byte, events []schemas.Event, err error) error {
+	ctx := c.handler.patience.from(c.received)
 	var bad *malformedError
 	if errors.As(err, &bad) {
 		c.handler.metrics.malformed.WithLabelValues(string(bad.reason)).Inc()
@@ -270,119 +314,4 @@ func (c *callback) publish(claims *verify.Claims, below, contentType string, bod
 		return errBusy
 	}
 	return c.handler.config.Publisher.Publish(ctx, claims, delivery, events)
-}
-
-// route returns what the path has below the callback path, still escaped.
-func (h *Handler) route(r *http.Request) (below string, err error) {
-	path := r.URL.EscapedPath()
-	below, ok := strings.CutPrefix(path, h.config.Path)
-	if !ok || (below != "" && below[0] != '/') || !plainPath(path) {
-		return "", errNotFound
-	}
-	return strings.TrimPrefix(below, "/"), nil
-}
-
-// plainPath reports whether a path means the same to every proxy: no encoded
-// slash, backslash or NUL, and no step up.
-func plainPath(path string) bool {
-	lower := strings.ToLower(path)
-	for _, bad := range []string{"%2f", "%5c", "%00", "%2e", "\\"} {
-		if strings.Contains(lower, bad) {
-			return false
-		}
-	}
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == ".." || segment == "." {
-			return false
-		}
-	}
-	return true
-}
-
-// usualType needs no parsing.
-const usualType = "application/json; charset=utf-8"
-
-// mediaType returns the media type of the body, empty when the request names
-// none. Only JSON in its CloudEvents forms is taken, in UTF-8, uncompressed.
-func mediaType(h http.Header) (string, error) {
-	for _, encoding := range h["Content-Encoding"] {
-		if encoding != "" && !strings.EqualFold(encoding, "identity") {
-			return "", errMediaType
-		}
-	}
-	values := h["Content-Type"]
-	if len(values) == 0 || (len(values) == 1 && values[0] == "") {
-		return "", nil
-	}
-	if values[0] == usualType && len(values) == 1 {
-		return "application/json", nil
-	}
-	name, params, err := mime.ParseMediaType(values[0])
-	if err != nil || len(values) > 1 {
-		return "", errMediaType
-	}
-	if charset := params["charset"]; charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return "", errMediaType
-	}
-	switch name {
-	case "application/json", schemas.ContentTypeEvent, "application/cloudevents-batch+json":
-		return name, nil
-	}
-	return "", errMediaType
-}
-
-// announced returns how many bytes the body may have. A length that is too large
-// is refused before anything is read.
-func (c *callback) announced() (int, error) {
-	switch n := c.r.ContentLength; {
-	case n > MaxBody:
-		return 0, errTooLarge
-	case n >= 0:
-		return int(n), nil
-	}
-	return MaxBody, nil
-}
-
-// cutOff ends the reading of the body.
-func (c *callback) cutOff() {
-	// It fails where there is no connection, in a test.
-	_ = http.NewResponseController(c.w).SetReadDeadline(time.Unix(1, 0))
-}
-
-// readBody reads the body within its bound.
-func (c *callback) readBody() ([]byte, error) {
-	var body []byte
-	var err error
-	if n := c.r.ContentLength; n >= 0 {
-		body = make([]byte, n) // net/http reads no more than was announced
-		_, err = io.ReadFull(c.r.Body, body)
-	} else {
-		body, err = io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, MaxBody))
-	}
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, errTooLarge
-	case err != nil:
-		return nil, errIncomplete
-	}
-	return body, nil
-}
-
-// traceparent returns the request's trace context when it is well formed (W3C
-// Trace Context level 1, section 3.2.2).
-func traceparent(h http.Header) string {
-	v := h.Get("Traceparent")
-	if len(v) != 55 || v[2] != '-' || v[35] != '-' || v[52] != '-' {
-		return ""
-	}
-	for i := range len(v) {
-		if c := v[i]; c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return ""
-		}
-	}
-	if strings.Count(v, "-") != 3 || v[:2] == "ff" {
-		return ""
-	}
-	return v
 }

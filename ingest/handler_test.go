@@ -100,7 +100,7 @@ func TestEveryAnswerIsCounted(t *testing.T) {
 		serve(h, r)
 	}
 	want := `
-# HELP acsbridge_requests_total Requests answered, by route (callbacks, other) and status code.
+# HELP acsbridge_requests_total Requests answered, by route (callbacks, eventgrid, other) and status code.
 # TYPE acsbridge_requests_total counter
 acsbridge_requests_total{code="200",route="callbacks"} 2
 acsbridge_requests_total{code="400",route="callbacks"} 1
@@ -117,7 +117,7 @@ acsbridge_requests_total{code="405",route="callbacks"} 1
 		}
 		want += `acsbridge_malformed_total{reason="` + string(reason) + `"} ` + count + "\n"
 	}
-	want = "# HELP acsbridge_malformed_total Verified callbacks that were no CloudEvents, by reason.\n# TYPE acsbridge_malformed_total counter\n" +
+	want = "# HELP acsbridge_malformed_total Verified callbacks and deliveries of Event Grid that were not what is taken there, by reason.\n# TYPE acsbridge_malformed_total counter\n" +
 		want[strings.Index(want, "acsbridge_malformed"):]
 	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "acsbridge_malformed_total"); err != nil {
 		t.Error(err)
@@ -169,7 +169,7 @@ func TestAPanicIsAnswered500AndSaysNothing(t *testing.T) {
 # HELP acsbridge_panics_total Faults of the bridge itself, answered 500.
 # TYPE acsbridge_panics_total counter
 acsbridge_panics_total 1
-# HELP acsbridge_requests_total Requests answered, by route (callbacks, other) and status code.
+# HELP acsbridge_requests_total Requests answered, by route (callbacks, eventgrid, other) and status code.
 # TYPE acsbridge_requests_total counter
 acsbridge_requests_total{code="500",route="callbacks"} 1
 `

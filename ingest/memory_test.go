@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"testing"
 	"time"
+
+	"github.com/acsbridge/acsbridge/verify"
 )
 
 // TestRefusedClientsAreBoundedAndForgotten fills the memory from a whole /40 of
@@ -66,7 +68,7 @@ func TestGoodCallbacksDoNotWaitForTheMemory(t *testing.T) {
 // BenchmarkEdge is what the edge costs a good callback with two callback keys
 // and refusals of other clients beside it.
 func BenchmarkEdge(b *testing.B) {
-	keys, err := newCallbackKeys([]CallbackKey{{"a", "0123456789abcdef0123456789abcdef"}, {"b", "fedcba9876543210fedcba9876543210"}})
+	keys, err := verify.NewSharedKeys([]CallbackKey{{Name: "a", Secret: "0123456789abcdef0123456789abcdef"}, {Name: "b", Secret: "fedcba9876543210fedcba9876543210"}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -81,7 +83,7 @@ func BenchmarkEdge(b *testing.B) {
 			b.Fatal("exhausted")
 		}
 		_, values := splitKeys(query)
-		if _, ok := keys.find(values); !ok {
+		if _, ok := keys.Find(values); !ok {
 			b.Fatal("no key")
 		}
 	}

@@ -11,6 +11,7 @@ import (
 // Routes: a closed set, used as a metric label.
 const (
 	routeCallbacks = "callbacks"
+	routeEventGrid = "eventgrid"
 	routeOther     = "other"
 )
 
@@ -18,12 +19,13 @@ const (
 const (
 	reasonSource         = "source_range"
 	reasonCallbackKey    = "callback_key"
+	reasonGridKey        = "eventgrid_key"
 	reasonRefusedClient  = "refused_client"
 	reasonBusy           = "busy"
 	reasonQuarantineRate = "quarantine_rate"
 )
 
-var turnAwayReasons = []string{reasonSource, reasonCallbackKey, reasonRefusedClient, reasonBusy, reasonQuarantineRate}
+var turnAwayReasons = []string{reasonSource, reasonCallbackKey, reasonGridKey, reasonRefusedClient, reasonBusy, reasonQuarantineRate}
 
 // turnsAway reports whether a reason is a limit of the edge and no verdict about
 // token, body or storage.
@@ -40,13 +42,14 @@ type metrics struct {
 
 	turnedAway   *prometheus.CounterVec // reason
 	callbackKeys *prometheus.CounterVec // key
+	gridKeys     *prometheus.CounterVec // key
 }
 
 func newMetrics() *metrics {
 	return &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_requests_total",
-			Help: "Requests answered, by route (callbacks, other) and status code.",
+			Help: "Requests answered, by route (callbacks, eventgrid, other) and status code.",
 		}, []string{"route", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "acsbridge_request_duration_seconds",
@@ -55,7 +58,7 @@ func newMetrics() *metrics {
 		}, []string{"code"}),
 		malformed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_malformed_total",
-			Help: "Verified callbacks that were no CloudEvents, by reason.",
+			Help: "Verified callbacks and deliveries of Event Grid that were not what is taken there, by reason.",
 		}, []string{"reason"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_panics_total",
@@ -77,6 +80,10 @@ func newMetrics() *metrics {
 			Name: "acsbridge_callback_key_total",
 			Help: "Requests that came with a good callback key, by its name.",
 		}, []string{"key"}),
+		gridKeys: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "acsbridge_eventgrid_key_total",
+			Help: "Deliveries of Event Grid that came with a good key, by its name.",
+		}, []string{"key"}),
 	}
 }
 
@@ -93,7 +100,12 @@ func (m *metrics) register(reg prometheus.Registerer, h *Handler) {
 	for _, key := range h.config.CallbackKeys {
 		m.callbackKeys.WithLabelValues(key.Name)
 	}
-	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics, m.surplus, m.broken, m.turnedAway, m.callbackKeys,
+	if h.config.EventGrid != nil {
+		for _, key := range h.config.EventGrid.Keys {
+			m.gridKeys.WithLabelValues(key.Name)
+		}
+	}
+	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics, m.surplus, m.broken, m.turnedAway, m.callbackKeys, m.gridKeys,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "acsbridge_connections",
 			Help: "Connections for callbacks that are open.",

@@ -38,7 +38,7 @@ func (l *reasonLog) Handle(_ context.Context, r slog.Record) error {
 		fmt.Fprint(&line, " ", a)
 		return true
 	})
-	for _, secret := range []string{"eyJ", "c-42", "callerId", "15550100", "0123456789abcdef"} {
+	for _, secret := range []string{"eyJ", "c-42", "callerId", "15550100", "0123456789abcdef", "k-42", "CONTEXT", "512d38b6"} {
 		if strings.Contains(line.String(), secret) {
 			reason = "the log line holds " + secret
 		}
@@ -71,7 +71,7 @@ func TestEveryReasonHasAStory(t *testing.T) {
 		}
 	}
 	want := []string{"ok", "not_found", "method", "too_large", "media_type", "keys_unavailable", "not_durable", "busy", "draining", "incomplete",
-		"source_range", "callback_key", "refused_client", "quarantine_rate"}
+		"source_range", "callback_key", "eventgrid_key", "refused_client", "quarantine_rate"}
 	for _, r := range verify.Reasons() {
 		if r != verify.UnknownKey { // certain only 10 s after a fetch: see package verify
 			want = append(want, string(r))

@@ -19,7 +19,7 @@ func TestStatusIsFinalOnlyWhenNoRetryHelps(t *testing.T) {
 	answers := []answer{
 		{nil, 200},
 		{errNotFound, 404}, {errMethod, 405}, {errTooLarge, 413}, {errMediaType, 415},
-		{errSource, 403}, {errCallbackKey, 401}, {errRefusedClient, 503}, {errQuarantineRate, 503},
+		{errSource, 403}, {errCallbackKey, 401}, {errGridKey, 401}, {errRefusedClient, 503}, {errQuarantineRate, 503},
 		{errBusy, 503}, {errDraining, 503}, {errIncomplete, 503},
 		{verify.ErrNoKeys, 503},
 		{publish.ErrUnavailable, 503}, {publish.ErrUnverified, 503},

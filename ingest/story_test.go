@@ -120,6 +120,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if secret := settings["callback-key"]; secret != "" {
 		config.CallbackKeys = []ingest.CallbackKey{{Name: "story", Secret: secret}}
 	}
+	gridKeys := s.eventGrid(&config, settings["eventgrid"], settings["eventgrid-role"])
 	handler, err := ingest.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -129,11 +130,14 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	}
 	s.serve(handler, func(ctx context.Context) {
 		if settings["keys"] != "away" {
-			_ = verifier.Run(ctx)
+			var wg sync.WaitGroup
+			wg.Go(func() { _ = verifier.Run(ctx) })
+			wg.Go(func() { _ = gridKeys.Run(ctx) })
+			wg.Wait()
 		}
 	}, link)
 	if settings["keys"] != "away" {
-		natstest.Until(t, func() bool { return verifier.Keys().Held > 0 })
+		natstest.Until(t, func() bool { return verifier.Keys().Held > 0 && gridKeys.Keys().Held > 0 })
 	}
 	return s
 }
@@ -164,7 +168,7 @@ func (s *story) serve(handler *ingest.Handler, keys func(context.Context), link 
 
 // settings reads the story's "settings" section: lines of "name value".
 func settings(t *testing.T, archive *txtar.Archive) map[string]string {
-	known := []string{"nats", "journal", "keys", "max-in-flight", "draining", "token-reuse", "hang-up", "source-range", "trusted-proxy", "callback-key"}
+	known := []string{"nats", "journal", "keys", "max-in-flight", "draining", "token-reuse", "hang-up", "source-range", "trusted-proxy", "callback-key", "eventgrid", "eventgrid-role"}
 	m := make(map[string]string)
 	for _, f := range archive.Files {
 		if f.Name != "settings" {
@@ -240,6 +244,7 @@ func (s *story) exchange(want string) {
 		s.t.Fatal(err)
 	}
 	defer got.Body.Close()
+	want, reply, _ := strings.Cut(want, "\n\n")
 	status, headers, _ := strings.Cut(want, "\n")
 	if text := fmt.Sprint(got.StatusCode); text != strings.TrimSpace(status) {
 		s.t.Errorf("status: got %s, want %s (reason %s)", text, status, s.reasons.last())
@@ -254,7 +259,7 @@ func (s *story) exchange(want string) {
 			s.t.Error(name, diff)
 		}
 	}
-	s.checkEveryAnswer(got)
+	s.checkEveryAnswer(got, strings.TrimSuffix(reply, "\n"))
 }
 
 // again sends the request so many times more.
@@ -274,10 +279,11 @@ func (s *story) again(times string) {
 	}
 }
 
-// checkEveryAnswer holds what is true of all answers.
-func (s *story) checkEveryAnswer(r *http.Response) {
-	if body, err := io.ReadAll(r.Body); err != nil || len(body) != 0 {
-		s.t.Errorf("the answer has a body: %q, %v", body, err)
+// checkEveryAnswer holds what is true of all answers. Only that to a handshake
+// has a body.
+func (s *story) checkEveryAnswer(r *http.Response, reply string) {
+	if body, err := io.ReadAll(r.Body); err != nil || string(body) != reply {
+		s.t.Errorf("the answer's body is %q, want %q; %v", body, reply, err)
 	}
 	if refused := r.StatusCode != http.StatusOK; refused && !r.Close {
 		s.t.Error("a refusal left the connection open")

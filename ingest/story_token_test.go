@@ -9,7 +9,8 @@ import (
 
 // token makes the token that a directive describes: "token", then options like
 // aud=other, lifetime=-10m, iss=…, forge=signature|key|unknown-kid|none|hmac,
-// claim.NAME=VALUE, header.NAME=VALUE.
+// claim.NAME=VALUE, list.NAME=VALUE, header.NAME=VALUE. With "eventgrid" as the
+// first option it is one of Entra ID's.
 func (s *story) token(directive string) string {
 	if t, ok := s.tokens[directive]; ok {
 		return t
@@ -19,6 +20,12 @@ func (s *story) token(directive string) string {
 		name, value, _ := strings.Cut(option, "=")
 		switch {
 		case name == "n": // only tells two good tokens apart
+		case name == "eventgrid":
+			s.likeEventGrid(&spec)
+		case strings.HasPrefix(name, "claim."):
+			spec.Claims[strings.TrimPrefix(name, "claim.")] = value
+		case strings.HasPrefix(name, "list."):
+			spec.Claims[strings.TrimPrefix(name, "list.")] = []string{value}
 		case name == "aud":
 			spec.Audience = value
 		case name == "iss":

@@ -24,6 +24,7 @@ func (p *Publisher) prepareDirect(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			p.opts.Logger.Warn("streams could not be prepared, publishing is tried all the same", "error", err)
 		}
+		p.expiry.look(state)
 		for _, d := range state.differences {
 			p.opts.Logger.Warn("stream is not as configured (--stream-update changes it)", "stream", p.opts.Stream.Name, "difference", d)
 		}
@@ -69,7 +70,9 @@ func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, re
 	}
 	for i, r := range records {
 		var err error
-		if acks[i], err = js.PublishMsgAsync(r.message(), noRetries); err != nil {
+		m := r.message()
+		p.expiry.set(m, r, time.Now())
+		if acks[i], err = js.PublishMsgAsync(m, noRetries); err != nil {
 			return fmt.Errorf("publish: %w", err)
 		}
 	}
@@ -88,6 +91,7 @@ func (p *Publisher) settleDirect(ctx context.Context, js jetstream.JetStream, r 
 		p.metrics.stored(r, a.Duplicate)
 		return nil
 	case err := <-future.Err():
+		p.expiry.refused(err)
 		return fmt.Errorf("publish: %w", err)
 	case <-ctx.Done():
 		return fmt.Errorf("no acknowledgement: %w", ctx.Err())

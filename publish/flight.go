@@ -133,6 +133,7 @@ func (s *session) land(fl flight, err error) error {
 // failed sets a record aside that can never be stored, or ends the session.
 // The caller holds answers.
 func (s *session) failed(fl flight, err error) {
+	s.expiry.refused(err)
 	fl.refused = permanent(err)
 	if fl.refused == "" && fl.record.stream == schemas.QuarantineStream && (!transient(err) || s.forbidden(fl, err)) {
 		fl.refused = reasonQuarantine // must not hold up the events behind it

@@ -38,6 +38,7 @@ type forwarder struct {
 	// the stream itself may lose it in a power cut.
 	keep    time.Duration
 	created func() // called once the stream exists; nil afterwards
+	expiry  expiry
 	logger  *slog.Logger
 	metrics *metrics
 
@@ -126,6 +127,7 @@ func (f *forwarder) prepare(ctx context.Context, js jetstream.JetStream) {
 		f.logger.Warn("streams could not be prepared, publishing is tried all the same", "error", err)
 	}
 	f.mu.Lock()
+	f.expiry.look(state)
 	known := len(f.state.differences)
 	if !state.exists {
 		state = f.state // what was seen before is better than what is configured

@@ -15,7 +15,8 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// Delivery is what the bridge knows of a callback besides token and body.
+// Delivery is what the bridge knows of a callback, or of a delivery of Event
+// Grid, besides token and body.
 type Delivery struct {
 	ID         uuid.UUID // version 7, one a callback
 	ReceivedAt time.Time
@@ -26,9 +27,21 @@ type Delivery struct {
 	// Traceparent is the request's W3C trace context. Empty when it had none
 	// or it was malformed.
 	Traceparent string
+	// Grid is what Event Grid says of its delivery; nil for a callback.
+	Grid *GridDelivery
 }
 
-// maxHeaders is how many headers a message can have, for sizing.
+// GridDelivery is what Event Grid says of a delivery in the request's headers,
+// all of it optional.
+// https://learn.microsoft.com/azure/event-grid/delivery-properties
+type GridDelivery struct {
+	Subscription    string // aeg-subscription-name
+	Count           string // aeg-delivery-count
+	DataVersion     string // aeg-data-version
+	MetadataVersion string // aeg-metadata-version
+}
+
+// maxHeaders is how many headers a callback's message can have, for sizing.
 const maxHeaders = 25
 
 // headers collects the headers of a message within their bounds.
@@ -67,6 +80,9 @@ func (h *headers) date(name string, at time.Time, present bool) {
 
 // claims adds what the token said, for consumers that check or audit.
 func (h *headers) claims(c *verify.Claims) {
+	if !c.HasToken() {
+		return
+	}
 	h.text(schemas.HeaderTokenIssuer, c.Issuer())
 	h.text(schemas.HeaderTokenAudience, c.Audience())
 	h.text(schemas.HeaderTokenKeyID, c.KeyID())
@@ -92,6 +108,14 @@ func (h *headers) delivery(c *verify.Claims, d *Delivery) {
 	h.bounded(schemas.HeaderPath, d.Path, schemas.MaxHeaderValue, schemas.HeaderURL)
 	h.bounded(schemas.HeaderQuery, d.Query, schemas.MaxHeaderQuery, schemas.HeaderURL)
 	h.text(schemas.HeaderTraceparent, d.Traceparent)
+	if g := d.Grid; g != nil {
+		for _, said := range []header{
+			{schemas.HeaderGridSubscription, g.Subscription}, {schemas.HeaderGridDeliveryCount, g.Count},
+			{schemas.HeaderGridDataVersion, g.DataVersion}, {schemas.HeaderGridMetadataVersion, g.MetadataVersion},
+		} {
+			h.bounded(said.name, said.value, schemas.MaxHeaderGrid, schemas.HeaderValue)
+		}
+	}
 }
 
 // finish returns the headers, with the names of those that were cut.
@@ -116,7 +140,7 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.E
 		if i < len(events)-1 { // the last one needs no copy, and mostly it is the only one
 			h = headers{list: append(make([]header, 0, maxHeaders), common.list...), truncated: slices.Clone(common.truncated)}
 		}
-		h.add(schemas.HeaderContentType, schemas.ContentTypeEvent)
+		h.add(schemas.HeaderContentType, e.ContentType())
 		h.add(schemas.HeaderMsgID, e.MsgID())
 		h.add(schemas.HeaderExpectedStream, o.Stream.Name)
 		h.text(schemas.HeaderEventID, e.ID)
@@ -125,6 +149,9 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.E
 		h.text(schemas.HeaderEventTime, e.Time)
 		h.text(schemas.HeaderDeviation, e.Deviation)
 		h.add(schemas.HeaderDeliveryIndex, strconv.Itoa(i)+"/"+strconv.Itoa(len(events)))
+		if at, ends := e.Expires(d.ReceivedAt); ends {
+			h.add(schemas.HeaderExpiresAt, at.UTC().Format(time.RFC3339Nano))
+		}
 		records[i] = &record{
 			receivedAt: d.ReceivedAt.Round(0), // by the clock, as others know it
 			stream:     o.Stream.Name,
@@ -175,7 +202,7 @@ func (r *record) quarantined(reason string) *record {
 	for _, h := range r.headers {
 		switch h.name {
 		case schemas.HeaderMsgID:
-			h.value = quarantineID(r.resource(), schemas.ContentTypeEvent, r.payload)
+			h.value = quarantineID(r.resource(), r.contentType(), r.payload)
 		case schemas.HeaderExpectedStream:
 			h.value = schemas.QuarantineStream
 		}

@@ -66,7 +66,8 @@ type Publisher struct {
 	forwarder *forwarder       // nil without a journal
 	dead      *deadLetters
 	metrics   *metrics
-	order     order // of direct publishes, without a journal
+	order     order  // of direct publishes, without a journal
+	expiry    expiry // of direct publishes
 }
 
 // Open opens the journal. Events reach the stream while [Publisher.Run] runs.

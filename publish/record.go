@@ -48,6 +48,16 @@ func (r *record) msgID() string {
 	return ""
 }
 
+// contentType returns the media type of the payload.
+func (r *record) contentType() string {
+	for _, h := range r.headers {
+		if h.name == schemas.HeaderContentType {
+			return h.value
+		}
+	}
+	return ""
+}
+
 // fill makes m the message that NATS publishes for the record. Its header map
 // is used again, entry by entry, since most records have the same names: with
 // two dozen of them a new map is the largest thing that a record needs.

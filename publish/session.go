@@ -131,6 +131,7 @@ func (s *session) fly(ctx context.Context, fl flight) error {
 	}
 	s.takeOff(&fl)
 	fl.record.fill(s.message)
+	s.expiry.set(s.message, fl.record, time.Now())
 	s.message.Reply = s.inbox + strconv.FormatUint(fl.index, 10)
 	crash.At("before-publish")
 	if err := s.nc.PublishMsg(s.message); err != nil {

@@ -83,6 +83,8 @@ func (c StreamConfig) quarantine() jetstream.StreamConfig {
 type streamState struct {
 	exists bool          // as far as we may look
 	window time.Duration // its duplicate window
+	// allowsTTL says that a message may end before the stream's own age.
+	allowsTTL bool
 	// differences are the settings in which an existing stream is not as
 	// configured, each as "name: has X, configured Y".
 	differences []string
@@ -98,7 +100,7 @@ func (c StreamConfig) prepare(ctx context.Context, js jetstream.JetStream) (stre
 	if err != nil {
 		return state, fmt.Errorf("look at stream %s: %w", want.Name, err)
 	}
-	state = streamState{window: have.Duplicates, differences: differences(have, want), exists: true}
+	state = streamState{window: have.Duplicates, allowsTTL: have.AllowMsgTTL, differences: differences(have, want), exists: true}
 	if _, err := c.ensure(ctx, js, c.quarantine()); err != nil {
 		return state, fmt.Errorf("look at stream %s: %w", schemas.QuarantineStream, err)
 	}

@@ -22,8 +22,9 @@ const ContentTypeEvent = "application/cloudevents+json"
 // server keeps every id of the duplicate window in memory, so it stays short.
 const maxMsgID = 256
 
-// Event is one CloudEvent of a callback: the attributes the bridge routes by,
-// and the sender's own bytes. Only ID, Source and Type are sure to be there.
+// Event is one event of a callback or of Event Grid: the attributes the bridge
+// routes by, and the sender's own bytes. Only ID, Source and Type are sure to be
+// there.
 type Event struct {
 	ID     string
 	Source string
@@ -33,6 +34,9 @@ type Event struct {
 	// CallConnectionID is data.callConnectionId, the stable id of one leg of a
 	// call. Empty when the event has none or it is no string.
 	CallConnectionID string
+
+	// Grid is what an event has of Event Grid, nil for one of a callback.
+	Grid *GridEvent
 
 	// Deviation says where the event deviates from its JSON Schema, as in
 	// "/data/sequenceNumber type". Empty when it does not, or nobody has looked.

@@ -41,6 +41,14 @@ const (
 	HeaderQuery         = "acs-query"          // query of the callback URL, escaped, without the question mark
 	HeaderTraceparent   = "traceparent"        // W3C trace context of the request, level 1
 
+	HeaderGridSubscription    = "acs-eventgrid-subscription"     // of Event Grid: name of the subscription
+	HeaderGridDeliveryCount   = "acs-eventgrid-delivery-count"   // of Event Grid: number of the attempt, as it counts
+	HeaderGridDataVersion     = "acs-eventgrid-data-version"     // of Event Grid: version of the event's data
+	HeaderGridMetadataVersion = "acs-eventgrid-metadata-version" // of Event Grid: version of its own schema
+
+	HeaderExpiresAt = "acs-expires-at" // until when the event is of use: RFC 3339, UTC, of an incoming call
+	HeaderTTL       = "Nats-TTL"       // seconds until the stream removes the message, where it allows that (ADR-43)
+
 	// HeaderDeviation says where the event deviates from its JSON Schema, and from
 	// which keyword: "/data/sequenceNumber type". Only a bridge that was told to
 	// look sets it.
@@ -60,6 +68,7 @@ const (
 	MaxHeaderValue  = 512
 	MaxHeaderQuery  = 1024
 	MaxHeaderClaims = 2048
+	MaxHeaderGrid   = 128 // a subscription's name has 64 at most
 )
 
 const upperHex = "0123456789ABCDEF"

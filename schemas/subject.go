@@ -21,6 +21,10 @@ const (
 // NoCall is the last token of the subject of an event without a call id.
 const NoCall = "_"
 
+// NoResource is the resource in the subject of a delivery of Event Grid that is
+// in quarantine and of which nobody knows whose it is.
+const NoResource = "_"
+
 const (
 	maxToken   = 64 // longest subject token in bytes that is used as it stands
 	hashedSize = 16 // bytes of SHA-256 in a hashed token, 32 hex digits
@@ -55,13 +59,17 @@ func ValidToken(s string) bool {
 }
 
 // Subject returns the subject of an event:
-// prefix.<resource>.<EventType>.<callConnectionId>. The prefix and the
-// resource are configuration and must be valid tokens already; type and call
-// id come from outside and are escaped by [Token].
+// prefix.<resource>.<EventType>.<callConnectionId>. An event of Event Grid, where
+// a call has no connection yet, has its correlationId in the last place. The
+// prefix and the resource are configuration and must be valid tokens already;
+// type and ids come from outside and are escaped by [Token].
 func Subject(prefix, resource string, e *Event) string {
 	call := NoCall
-	if e.CallConnectionID != "" {
+	switch {
+	case e.CallConnectionID != "":
 		call = Token(e.CallConnectionID)
+	case e.Grid != nil && e.Grid.CorrelationID != "":
+		call = Token(e.Grid.CorrelationID)
 	}
 	return strings.Join([]string{prefix, resource, Token(ShortType(e.Type)), call}, ".")
 }

@@ -3,6 +3,8 @@ package verify
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
+	"fmt"
 	"strconv"
 	"time"
 
@@ -10,12 +12,13 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Claims are what a verified token says. Only [Verifier.Verify] makes them:
-// whoever holds Claims with a [Claims.Resource] holds the proof of a good
-// token. They never change.
+// Claims are what is known of a sender for certain. Only [Verifier.Verify] and
+// [SharedKeys.Verify] make them: whoever holds Claims with a [Claims.Resource]
+// holds the proof of a good token or key. They never change.
 type Claims struct {
 	payload  payload
 	resource string
+	sender   bool // proven is who sends, and not for which resource
 	audience string
 	kid      string
 	signing  [sha256.Size]byte // of the signing input: the token's identity
@@ -30,17 +33,41 @@ func (c *Claims) Resource() string {
 	return c.resource
 }
 
+// ForResource returns claims that prove who sends, and not for which resource,
+// as those of a resource. Which one is the caller's to decide, by its
+// configuration and what the sender says. Claims of a token whose aud has picked
+// a resource stay with that: for them, and for those that nobody verified, it is
+// an error.
+func (c *Claims) ForResource(name string) (*Claims, error) {
+	if c == nil || !c.sender {
+		return nil, errors.New("verify: these claims are not a sender's that speaks for several resources")
+	}
+	if !resourceName.MatchString(name) {
+		return nil, fmt.Errorf("verify: %q is no name of a resource", name)
+	}
+	picked := *c
+	picked.resource, picked.sender = name, false
+	return &picked, nil
+}
+
+// HasToken reports whether a token was verified. Without one, its sender had a
+// key, and there is nothing that the methods below could return.
+func (c *Claims) HasToken() bool { return c.payload.raw != nil }
+
 // Issuer returns iss.
 func (c *Claims) Issuer() string { return c.payload.issuer }
 
-// Audience returns the audience of the resource, also when aud is a list.
+// Audience returns the audience that was looked for, also when aud is a list.
 func (c *Claims) Audience() string { return c.audience }
 
 // KeyID returns the kid of the key that the signature was checked with.
 func (c *Claims) KeyID() string { return c.kid }
 
 // ExpiresAt returns exp. Like all dates of a token it has whole seconds.
-func (c *Claims) ExpiresAt() time.Time { return c.payload.expires.Time }
+func (c *Claims) ExpiresAt() time.Time {
+	at, _ := date(c.payload.expires)
+	return at
+}
 
 // IssuedAt returns iat, which a token may leave out.
 func (c *Claims) IssuedAt() (time.Time, bool) { return date(c.payload.issuedAt) }
@@ -79,6 +106,7 @@ type payload struct {
 	expires   *jwt.NumericDate
 	issuedAt  *jwt.NumericDate
 	notBefore *jwt.NumericDate
+	entra     *entraClaims // nil when there are none
 }
 
 var _ jwt.Claims = (*payload)(nil)
@@ -115,6 +143,8 @@ func (p *payload) read(segment string) error {
 			_ = readString(value, &p.subject)
 		case "jti":
 			_ = readString(value, &p.id)
+		case "appid", "azp", "roles":
+			p.readEntra(name, value)
 		}
 		return nil
 	})

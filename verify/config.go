@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -69,6 +70,12 @@ type Config struct {
 	// Resources are the resources that tokens may name; at least one.
 	Resources []Resource
 
+	// Entra makes this the configuration for tokens of Microsoft Entra ID in
+	// the place of those of callbacks. Then Issuer and Resources stay empty, and
+	// an empty MetadataURL means that of the tenant. Nothing is remembered for
+	// TokenReuse: Event Grid sends a token with many events.
+	Entra *Entra
+
 	// Leeway forgives clock skew on every date. Zero means one minute; five
 	// are the most.
 	Leeway time.Duration
@@ -99,15 +106,16 @@ type Config struct {
 
 // complete checks a configuration whole and fills in what is left out.
 func (c Config) complete() (Config, error) {
-	err := errors.Join(c.checkIssuer(), c.checkResources(), c.checkRest())
-	if err != nil {
+	var err error
+	if c.Entra != nil {
+		err = c.completeEntra()
+	} else {
+		err = errors.Join(c.checkIssuer(), c.checkResources())
+		c.Issuer = cmp.Or(c.Issuer, DefaultIssuer)
+		c.MetadataURL = cmp.Or(c.MetadataURL, DefaultMetadataURL)
+	}
+	if err := errors.Join(err, c.checkMetadataURL(), c.checkRest()); err != nil {
 		return Config{}, err
-	}
-	if c.Issuer == "" {
-		c.Issuer = DefaultIssuer
-	}
-	if c.MetadataURL == "" {
-		c.MetadataURL = DefaultMetadataURL
 	}
 	if c.Leeway == 0 {
 		c.Leeway = defaultLeeway
@@ -130,29 +138,42 @@ func (c Config) complete() (Config, error) {
 	return c, nil
 }
 
+// completeEntra is complete for what the profile of Entra ID has of its own.
+func (c *Config) completeEntra() (err error) {
+	if c.Issuer != "" || c.Resources != nil {
+		err = errors.New("entra: has issuers and audiences of its own, and picks no resource")
+	}
+	var invalid error
+	c.Entra, invalid = c.Entra.complete()
+	c.MetadataURL = cmp.Or(c.MetadataURL, c.Entra.metadataURL())
+	c.TokenReuse = ReuseOff
+	return errors.Join(err, invalid)
+}
+
 func (c Config) checkIssuer() error {
 	var problems []error
 	if c.Issuer != strings.TrimSpace(c.Issuer) {
 		problems = append(problems, fmt.Errorf("issuer: %q has blanks around it: it is compared exactly", c.Issuer))
 	}
-	if c.MetadataURL == "" {
-		if c.Issuer != "" && c.Issuer != DefaultIssuer {
-			problems = append(problems, fmt.Errorf("oidc-config-url: needed when the issuer is %q: "+
-				"the default belongs to %s", c.Issuer, DefaultIssuer))
-		}
-		return errors.Join(problems...)
+	if c.MetadataURL == "" && c.Issuer != "" && c.Issuer != DefaultIssuer {
+		problems = append(problems, fmt.Errorf("oidc-config-url: needed when the issuer is %q: "+
+			"the default belongs to %s", c.Issuer, DefaultIssuer))
 	}
+	return errors.Join(problems...)
+}
+
+func (c Config) checkMetadataURL() error {
 	u, err := url.Parse(c.MetadataURL)
 	switch {
 	case err != nil:
-		problems = append(problems, errors.New("oidc-config-url: not a URL"))
+		return errors.New("oidc-config-url: not a URL")
 	case u.User != nil || u.Fragment != "":
-		problems = append(problems, errors.New("oidc-config-url: must have no user and no fragment"))
+		return errors.New("oidc-config-url: must have no user and no fragment")
 	case !trustworthy(u):
-		problems = append(problems, fmt.Errorf("oidc-config-url: %q must be https: "+
-			"keys read over plain http can be replaced on the way (http is for loopback hosts)", c.MetadataURL))
+		return fmt.Errorf("oidc-config-url: %q must be https: "+
+			"keys read over plain http can be replaced on the way (http is for loopback hosts)", c.MetadataURL)
 	}
-	return errors.Join(problems...)
+	return nil
 }
 
 func (c Config) checkResources() error {

@@ -1,6 +1,7 @@
 // Package verify decides whether a bearer token comes from Azure Communication
-// Services and is meant for one of our resources. It knows no HTTP status, no
-// event and no NATS.
+// Services and is meant for one of our resources; or, by another profile, from
+// Azure Event Grid and for our application. It knows no HTTP status, no event
+// and no NATS.
 //
 // # A verdict
 //
@@ -31,8 +32,27 @@
 //	unknown kid, and a cache answered          ErrNoKeys
 //	the issuer lists the kid with a bad key    ErrNoKeys
 //
-// Only Verify makes [Claims] with a resource, so whoever holds them need not
-// ask where they come from.
+// Only this package makes [Claims] with a resource, so whoever holds them need
+// not ask where they come from.
+//
+// # Profiles
+//
+// A [Verifier] takes tokens of one profile, and each profile refuses the good
+// tokens of the other. All goes through the same steps; what differs is told by
+// [Config.Entra]:
+//
+//	               callbacks                 Entra ID, for Event Grid
+//	iss            one                       the two of one tenant
+//	aud            picks the resource        names our application
+//	appid, azp     not looked at             pinned
+//	roles          not looked at             one, when configured
+//	lifetime       10 minutes                25 hours
+//	keys           all of the set            not those of other issuers
+//	reuse          noticed                   usual
+//
+// Claims of Event Grid's prove a sender that speaks for several resources. They
+// have none until the caller picks one, once, with [Claims.ForResource]. Where
+// there is no Entra ID, [SharedKeys] makes such claims from a key in the URL.
 //
 // # The keys
 //

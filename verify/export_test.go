@@ -10,7 +10,7 @@ import (
 // CheckSignature goes the way of Verify but for the claims: pre-check, key
 // filter, key, signature. Test vectors for signatures sign no claims.
 func CheckSignature(keySet []byte, token string) error {
-	set, err := readKeySet(keySet)
+	set, err := readKeySet(keySet, nil)
 	if err != nil {
 		return err
 	}

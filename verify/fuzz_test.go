@@ -7,17 +7,23 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
 // FuzzVerify looks for a token that is accepted and is not one of the vectors:
 // a second spelling of one, or a hole. Every other token must get a verdict of
 // the closed set.
-func FuzzVerify(f *testing.F) {
+func FuzzVerify(f *testing.F) { fuzzVerify(f, "tokens", vectorConfig) }
+
+// FuzzVerifyEntra is FuzzVerify for the other profile.
+func FuzzVerifyEntra(f *testing.F) { fuzzVerify(f, "entra", entraVectorConfig) }
+
+func fuzzVerify(f *testing.F, vectors string, config func(*acstest.Issuer) verify.Config) {
 	issuer := vectorIssuer(f)
-	v := start(f, vectorConfig(issuer))
+	v := start(f, config(issuer))
 	accepted := map[string]bool{}
-	for _, vector := range loadVectors(f) {
+	for _, vector := range loadVectors(f, vectors) {
 		f.Add(vector.token)
 		if vector.expect == vectorAccepted {
 			accepted[vector.token] = true
@@ -32,8 +38,8 @@ func FuzzVerify(f *testing.F) {
 		if (err == nil) != accepted[token] {
 			t.Errorf("verdict %v on %q", err, token)
 		}
-		if (err == nil) != (claims.Resource() != "") {
-			t.Errorf("verdict %v with claims of %q", err, claims.Resource())
+		if _, pickErr := claims.ForResource(resource); (err == nil) != (claims.Resource() != "" || pickErr == nil) {
+			t.Errorf("verdict %v with claims of %q, %v", err, claims.Resource(), pickErr)
 		}
 		if !slices.Contains(verdicts, verify.Reason(verdict(err))) {
 			t.Errorf("verdict %v is of no kind", err)
@@ -44,7 +50,7 @@ func FuzzVerify(f *testing.F) {
 // FuzzReadObject holds the strict reader of headers and claims against the
 // standard library's: what it takes, the other takes, and reads alike.
 func FuzzReadObject(f *testing.F) {
-	for _, vector := range loadVectors(f) {
+	for _, vector := range loadVectors(f, "tokens") {
 		for _, segment := range strings.Split(vector.token, ".")[:2] {
 			f.Add(decode(segment))
 		}

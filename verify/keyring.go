@@ -230,7 +230,7 @@ func (k *keyring) report(set *keySet, err error) {
 	before := k.status()
 	switch {
 	case err != nil && before.Held == 0:
-		k.logger.Error("keys not fetched, trying again; until then no callback is taken", "error", err)
+		k.logger.Error("keys not fetched, trying again; until then no token is good", "error", err)
 	case err != nil:
 		k.logger.Warn("keys not fetched, trying again", "error", err, "held", before.Held)
 	case len(set.causes) > 0:

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -29,10 +30,11 @@ const (
 type keyServer struct {
 	client   *http.Client
 	metadata *url.URL
-	issuer   string
+	issuers  []string // of which the document must name one
+	entra    *Entra   // nil: keys of callback tokens
 }
 
-func newKeyServer(c Config) (*keyServer, error) {
+func newKeyServer(c Config, issuers []string) (*keyServer, error) {
 	metadata, err := url.Parse(c.MetadataURL)
 	if err != nil {
 		return nil, fmt.Errorf("oidc-config-url: %w", err)
@@ -45,7 +47,8 @@ func newKeyServer(c Config) (*keyServer, error) {
 			},
 		},
 		metadata: metadata,
-		issuer:   c.Issuer,
+		issuers:  issuers,
+		entra:    c.Entra,
 	}, nil
 }
 
@@ -79,7 +82,7 @@ func (s *keyServer) fetch(ctx context.Context) (*keySet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetch the key set: %w", err)
 	}
-	set, err := readKeySet(keys.body)
+	set, err := readKeySet(keys.body, s.entra)
 	if err != nil {
 		return nil, fmt.Errorf("read the key set: %w", err)
 	}
@@ -96,8 +99,8 @@ func (s *keyServer) keysURL(document []byte) (*url.URL, error) {
 	if err := json.Unmarshal(document, &d); err != nil {
 		return nil, errors.New("it is not one JSON object")
 	}
-	if d.Issuer != s.issuer {
-		return nil, fmt.Errorf("its issuer is %.100q, not %q", d.Issuer, s.issuer)
+	if !slices.Contains(s.issuers, d.Issuer) {
+		return nil, fmt.Errorf("its issuer is %.100q, not %q", d.Issuer, s.issuers[0])
 	}
 	u, err := url.Parse(d.JWKSURI)
 	if err != nil || u.User != nil || origin(u) != origin(s.metadata) {

@@ -45,13 +45,18 @@ type member struct {
 	KeyID      string   `json:"kid"`
 	N          string   `json:"n"`
 	E          string   `json:"e"`
+
+	// Issuer is a member that Entra ID adds (RFC 7517, section 4, lets it). Of
+	// other servers it may be of any type.
+	Issuer any `json:"issuer"`
 }
 
 // readKeySet reads a JWK set member by member, so that a strange one costs
 // itself and not the others. A set without a usable key is an error: from an
 // honest server it would mean that no token is good any more, which is less
-// likely than a fault on the way.
-func readKeySet(document []byte) (*keySet, error) {
+// likely than a fault on the way. Of a key set of Entra ID, which has keys of
+// other issuers, those are of no use.
+func readKeySet(document []byte, entra *Entra) (*keySet, error) {
 	var list struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
@@ -61,7 +66,7 @@ func readKeySet(document []byte) (*keySet, error) {
 	set := &keySet{keys: map[string]any{}, listed: map[string]bool{}}
 	storage := jwkset.NewMemoryStorage()
 	for _, raw := range list.Keys {
-		key, err := set.readMember(raw)
+		key, err := set.readMember(raw, entra)
 		if err != nil {
 			set.causes = append(set.causes, err.Error())
 			continue
@@ -94,7 +99,7 @@ func (s *keySet) pick(storage jwkset.Storage) error {
 
 // readMember reads one key. The kid of one that is of no use is kept: its
 // tokens are the issuer's, so they cannot be called surely bad.
-func (s *keySet) readMember(raw json.RawMessage) (jwkset.JWK, error) {
+func (s *keySet) readMember(raw json.RawMessage, entra *Entra) (jwkset.JWK, error) {
 	var m member
 	err := json.Unmarshal(raw, &m)
 	if !validKeyID(m.KeyID) {
@@ -106,6 +111,9 @@ func (s *keySet) readMember(raw json.RawMessage) (jwkset.JWK, error) {
 	s.listed[m.KeyID] = true
 	if err != nil {
 		return jwkset.JWK{}, errors.New("not a JWK")
+	}
+	if entra != nil && entra.foreignKey(m.Issuer) {
+		return jwkset.JWK{}, errors.New("a key of another issuer")
 	}
 	if len(s.keys) == maxKeys {
 		return jwkset.JWK{}, errors.New("too many keys")

@@ -19,10 +19,12 @@ const (
 	BadSignature      Reason = "bad_signature"      // the signature is not the key's
 	Expired           Reason = "expired"            // exp is past
 	NotYetValid       Reason = "not_yet_valid"      // nbf or iat is ahead
-	LifetimeTooLong   Reason = "lifetime_too_long"  // no callback token lives that long
-	WrongIssuer       Reason = "wrong_issuer"       // iss is not the configured issuer
-	WrongAudience     Reason = "wrong_audience"     // aud is not that of exactly one resource
+	LifetimeTooLong   Reason = "lifetime_too_long"  // no token of this kind lives that long
+	WrongIssuer       Reason = "wrong_issuer"       // iss is no configured issuer
+	WrongAudience     Reason = "wrong_audience"     // aud is not that of exactly one resource, or of our application
 	TokenReused       Reason = "token_reused"       // seen before with another body
+	WrongApplication  Reason = "wrong_application"  // of Entra ID: issued to an application that may not send
+	MissingRole       Reason = "missing_role"       // of Entra ID: roles lacks the configured one
 )
 
 // KeysUnavailable is the label of verdicts that were not possible: see
@@ -32,6 +34,7 @@ const KeysUnavailable = "keys_unavailable"
 var reasons = []Reason{
 	MissingToken, MalformedToken, UnsupportedHeader, BadAlgorithm, UnknownKey, BadSignature,
 	Expired, NotYetValid, LifetimeTooLong, WrongIssuer, WrongAudience, TokenReused,
+	WrongApplication, MissingRole,
 }
 
 // Reasons returns every reason there is.

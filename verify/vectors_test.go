@@ -24,7 +24,7 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-var update = flag.Bool("update", false, "sign the vectors in testdata/tokens that have changed")
+var update = flag.Bool("update", false, "sign the vectors in testdata that have changed")
 
 // The world of the vectors: testdata/README.md.
 const (
@@ -36,14 +36,14 @@ const (
 
 var vectorTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// vector is one file of testdata/tokens.
+// vector is one file of testdata/tokens or testdata/entra.
 type vector struct {
 	name, token, expect string
 }
 
-func loadVectors(t testing.TB) []vector {
+func loadVectors(t testing.TB, folder string) []vector {
 	t.Helper()
-	files, err := filepath.Glob("testdata/tokens/*.txtar")
+	files, err := filepath.Glob("testdata/" + folder + "/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no vectors: %v", err)
 	}
@@ -201,40 +201,56 @@ func vectorConfig(issuer *acstest.Issuer) verify.Config {
 	return c
 }
 
-// TestVectors judges every token of testdata/tokens. No vector may make the
-// verifier ask for anything but the two documents of the issuer, and no error
-// may repeat a word of its token.
+// TestVectors judges every token of testdata. No vector may make the verifier
+// ask for anything but the two documents of the issuer, and no error may repeat
+// a word of its token.
 func TestVectors(t *testing.T) {
 	seen := map[verify.Reason]bool{}
-	for _, vector := range loadVectors(t) {
-		t.Run(vector.name, func(t *testing.T) {
-			issuer := vectorIssuer(t)
-			synctest.Test(t, func(t *testing.T) {
-				v := start(t, vectorConfig(issuer))
-				pastCooldown()
-				claims, err := v.Verify(t.Context(), vector.token)
-				if got := verdict(err); got != vector.expect {
-					t.Errorf("got %s (%v), want %s", got, err, vector.expect)
-				}
-				if (err == nil) != (claims.Resource() == resource) {
-					t.Errorf("error %v with claims of %q", err, claims.Resource())
-				}
-				checkQuiet(t, err, vector.token)
-			})
-			if issuer.Lured() != 0 {
-				t.Errorf("%d requests went where a token led them", issuer.Lured())
+	for _, vector := range loadVectors(t, "tokens") {
+		judge(t, vector, vectorConfig, func(t *testing.T, claims *verify.Claims, err error) {
+			if (err == nil) != (claims.Resource() == resource) {
+				t.Errorf("error %v with claims of %q", err, claims.Resource())
 			}
 		})
 		seen[verify.Reason(vector.expect)] = true
 	}
-	// These two need more than a token: see TestVerifyMissingToken and
-	// TestCheckReuse.
-	seen[verify.MissingToken], seen[verify.TokenReused] = true, true
+	for _, vector := range loadVectors(t, "entra") {
+		judge(t, vector, entraVectorConfig, func(t *testing.T, claims *verify.Claims, err error) {
+			picked, pickErr := claims.ForResource(resource)
+			if claims.Resource() != "" || (err == nil) != (pickErr == nil && picked.Resource() == resource) {
+				t.Errorf("error %v with claims of %q that become %q's, %v", err, claims.Resource(), picked.Resource(), pickErr)
+			}
+		})
+		seen[verify.Reason(vector.expect)] = true
+	}
+	// These need more than a token: see TestVerifyMissingToken, TestCheckReuse
+	// and TestE4RoleIsAskedForWhenConfigured.
+	seen[verify.MissingToken], seen[verify.TokenReused], seen[verify.MissingRole] = true, true, true
 	for _, reason := range verify.Reasons() {
 		if !seen[reason] {
 			t.Errorf("no vector is refused as %s", reason)
 		}
 	}
+}
+
+// judge verifies the token of a vector and compares the verdict.
+func judge(t *testing.T, vector vector, config func(*acstest.Issuer) verify.Config, check func(*testing.T, *verify.Claims, error)) {
+	t.Run(vector.name, func(t *testing.T) {
+		issuer := vectorIssuer(t)
+		synctest.Test(t, func(t *testing.T) {
+			v := start(t, config(issuer))
+			pastCooldown()
+			claims, err := v.Verify(t.Context(), vector.token)
+			if got := verdict(err); got != vector.expect {
+				t.Errorf("got %s (%v), want %s", got, err, vector.expect)
+			}
+			check(t, claims, err)
+			checkQuiet(t, err, vector.token)
+		})
+		if issuer.Lured() != 0 {
+			t.Errorf("%d requests went where a token led them", issuer.Lured())
+		}
+	})
 }
 
 // pastCooldown lets the verifier of a synctest bubble fetch its keys, and the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -16,11 +17,13 @@ import (
 // https://learn.microsoft.com/azure/communication-services/how-tos/call-automation/secure-webhook-endpoint
 const maxLifetime = 10 * time.Minute
 
-// Verifier decides about bearer tokens. Its methods are safe for concurrent
-// use.
+// Verifier decides about bearer tokens of one profile. Its methods are safe for
+// concurrent use.
 type Verifier struct {
-	issuer    string
+	issuers   []string
 	resources map[string]string // name by audience
+	entra     *Entra            // nil: callback tokens
+	lifetime  time.Duration
 	types     []string
 	leeway    time.Duration
 	now       func() time.Time
@@ -41,8 +44,10 @@ func New(config Config) (*Verifier, error) {
 		return nil, err
 	}
 	v := &Verifier{
-		issuer:    c.Issuer,
+		issuers:   []string{c.Issuer},
 		resources: make(map[string]string, len(c.Resources)),
+		entra:     c.Entra,
+		lifetime:  maxLifetime,
 		types:     c.Types,
 		leeway:    c.Leeway,
 		now:       c.Now,
@@ -52,7 +57,10 @@ func New(config Config) (*Verifier, error) {
 	for _, r := range c.Resources {
 		v.resources[r.Audience] = r.Name
 	}
-	server, err := newKeyServer(c)
+	if v.entra != nil {
+		v.issuers, v.lifetime = v.entra.Issuers, maxEntraLifetime
+	}
+	server, err := newKeyServer(c, v.issuers)
 	if err != nil {
 		return nil, err
 	}
@@ -138,13 +146,19 @@ func (p *parts) checkSignature(key any) error {
 
 // admit checks the claims and picks the resource.
 func (v *Verifier) admit(c *Claims) error {
-	if c.payload.issuer != v.issuer {
-		return refuse(WrongIssuer, "iss is not the configured issuer")
+	if !slices.Contains(v.issuers, c.payload.issuer) {
+		return refuse(WrongIssuer, "iss is no configured issuer")
 	}
-	if err := v.pickResource(c); err != nil {
+	var err error
+	if v.entra != nil {
+		err = v.entra.admit(c)
+	} else {
+		err = v.pickResource(c)
+	}
+	if err != nil {
 		return err
 	}
-	err := v.dates.Validate(&c.payload)
+	err = v.dates.Validate(&c.payload)
 	switch {
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		return refuse(MalformedToken, "no exp")
@@ -176,17 +190,17 @@ func (v *Verifier) pickResource(c *Claims) error {
 	return nil
 }
 
-// checkLifetime refuses tokens that live longer than a callback's can. What is
-// left of the life is known from exp alone; iat and nbf also give it away when
-// most of it is over.
+// checkLifetime refuses tokens that live longer than those of the profile can.
+// What is left of the life is known from exp alone; iat and nbf also give it
+// away when most of it is over.
 func (v *Verifier) checkLifetime(p *payload) error {
 	expires := p.expires.Time
-	tooLong := expires.Sub(v.now()) > maxLifetime+v.leeway
+	tooLong := expires.Sub(v.now()) > v.lifetime+v.leeway
 	for _, start := range []*jwt.NumericDate{p.issuedAt, p.notBefore} {
-		tooLong = tooLong || start != nil && expires.Sub(start.Time) > maxLifetime
+		tooLong = tooLong || start != nil && expires.Sub(start.Time) > v.lifetime
 	}
 	if tooLong {
-		return refuse(LifetimeTooLong, "a life of more than ten minutes")
+		return refuse(LifetimeTooLong, "a longer life than tokens of this kind have")
 	}
 	return nil
 }

@@ -27,8 +27,10 @@ func (b *bridge) readyz(w http.ResponseWriter, details bool) {
 		}
 		fmt.Fprintln(&text, strings.TrimRight(fmt.Sprintf("%-8s %-8s %s", name, mark, state), " "))
 	}
-	if name, state := b.stateOfNATS(); state != "" && details {
-		fmt.Fprintf(&text, "%-8s %-8s %s\n", name, "note", state)
+	for _, note := range []func() (name, state string){b.stateOfNATS, b.stateOfEventGrid} {
+		if name, state := note(); state != "" && details {
+			fmt.Fprintf(&text, "%-8s %-8s %s\n", name, "note", state)
+		}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if !ready {
@@ -88,6 +90,21 @@ func (b *bridge) stateOfNATS() (name, state string) {
 		return "nats", "connected, but publishing fails: " + said(s.Problem)
 	case len(s.Differences) > 0:
 		return "stream", "not as configured: " + strings.Join(s.Differences, "; ")
+	}
+	return "", ""
+}
+
+// stateOfEventGrid says why nothing of Event Grid can be verified. That turns no
+// callback away, and Event Grid tries for a day.
+func (b *bridge) stateOfEventGrid() (name, state string) {
+	if b.gridVerifier == nil {
+		return "", ""
+	}
+	switch keys := b.gridVerifier.Keys(); {
+	case keys.Held == 0 && keys.LastError != nil:
+		return "eventgrid", "no keys: " + keys.LastError.Error()
+	case keys.Held == 0:
+		return "eventgrid", "no keys yet"
 	}
 	return "", ""
 }

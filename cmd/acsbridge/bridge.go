@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,7 @@ type bridge struct {
 	link             *publish.Link
 	publisher        *publish.Publisher
 	verifier         *verify.Verifier
+	gridVerifier     *verify.Verifier // nil when Event Grid needs no token
 	handler          *ingest.Handler
 	certificate      *ingest.Certificate // nil for plain HTTP
 	registry         *prometheus.Registry
@@ -121,10 +123,34 @@ func (b *bridge) makeVerifier() (err error) {
 		// A nanosecond for none: zero means a minute to verify.
 		Leeway: cmp.Or(s.Leeway.Duration, 1), TokenReuse: verify.ReusePolicy(s.TokenReuse),
 		Resources: s.resources(),
-		Logger:    b.logger, Registerer: b.registry,
+		Logger:    b.logger, Registerer: b.profile("callbacks"),
 	}
-	b.verifier, err = verify.New(config)
+	if b.verifier, err = verify.New(config); err != nil || s.grid.entra == nil {
+		return err
+	}
+	b.gridVerifier, err = verify.New(verify.Config{
+		Entra: s.grid.entra, MetadataURL: s.GridOIDC, Leeway: config.Leeway,
+		Logger: b.logger.With("profile", "eventgrid"), Registerer: b.profile("eventgrid"),
+	})
 	return err
+}
+
+// profile takes the metrics of one of the verifiers.
+func (b *bridge) profile(name string) prometheus.Registerer {
+	return prometheus.WrapRegistererWith(prometheus.Labels{"profile": name}, b.registry)
+}
+
+// gridRoute is the route for Event Grid, nil when there is none.
+func (b *bridge) gridRoute() *ingest.EventGrid {
+	s := b.settings
+	if !s.gridSettings.on() {
+		return nil
+	}
+	route := &ingest.EventGrid{Path: s.GridPath, Keys: s.grid.keys, Sources: s.grid.sources}
+	if b.gridVerifier != nil {
+		route.Verifier = b.gridVerifier
+	}
+	return route
 }
 
 func (b *bridge) makeHandler() (err error) {
@@ -136,6 +162,7 @@ func (b *bridge) makeHandler() (err error) {
 	}
 	b.handler, err = ingest.New(ingest.Config{
 		Path: b.settings.CallbackPath, Verifier: b.verifier, Publisher: publisher,
+		EventGrid:   b.gridRoute(),
 		MaxInFlight: b.settings.MaxInFlight.N, MaxConnections: b.settings.MaxConnections.N,
 		CallbackKeys: b.settings.callbackKeys,
 		SourceRanges: b.settings.sourceRanges, TrustedProxies: b.settings.trustedProxies,
@@ -169,6 +196,9 @@ func (b *bridge) run(ctx context.Context) (err error) {
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	var rooms sync.WaitGroup
 	rooms.Go(func() { _ = b.verifier.Run(work) })
+	if b.gridVerifier != nil {
+		rooms.Go(func() { _ = b.gridVerifier.Run(work) })
+	}
 	rooms.Go(func() { b.publisher.Run(work) })
 	failed := make(chan error, 2)
 	go func() { failed <- serve(server, b.handler.Bound(b.callbacks), tlsConfig != nil) }()
@@ -250,6 +280,11 @@ func (b *bridge) callbackURL() string {
 		scheme = "https"
 	}
 	return scheme + "://" + b.callbacks.Addr().String() + b.settings.CallbackPath
+}
+
+// gridURL is where deliveries of Event Grid go.
+func (b *bridge) gridURL() string {
+	return strings.TrimSuffix(b.callbackURL(), b.settings.CallbackPath) + b.settings.GridPath
 }
 
 // natsURL names the server without the credentials that a URL can hold.

@@ -71,6 +71,7 @@ acsbridge_callback_key_total{key="new"} 1
 # TYPE acsbridge_turned_away_total counter
 acsbridge_turned_away_total{reason="busy"} 0
 acsbridge_turned_away_total{reason="callback_key"} 1
+acsbridge_turned_away_total{reason="eventgrid_key"} 0
 acsbridge_turned_away_total{reason="quarantine_rate"} 0
 acsbridge_turned_away_total{reason="refused_client"} 0
 acsbridge_turned_away_total{reason="source_range"} 1

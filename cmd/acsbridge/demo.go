@@ -42,7 +42,8 @@ type demoCmd struct {
 
 // Help is the text between the summary and the flags of demo --help.
 func (demoCmd) Help() string {
-	return `Everything is real but the sender: callbacks are signed and come over HTTP, keys are fetched ` +
+	return `Everything is real but the sender: callbacks are signed and come over HTTP, as do incoming calls by ` +
+		`a simulated Event Grid, keys are fetched ` +
 		`from a key server, events are journaled and stored in JetStream. Some calls are hostile: their ` +
 		`expired, forged and misdirected callbacks are refused, and repeated ones are stored once. ` +
 		`The exit status is 0 only when every number is what it must be. ` +
@@ -134,6 +135,10 @@ func (d *demo) build() error {
 		"--resource=" + acstest.DemoResource + "=" + acstest.DemoAudience,
 		"--issuer=" + d.issuer.Name(), "--oidc-config-url=" + d.issuer.MetadataURL(),
 		"--data-dir=" + d.dir, "--log-level=warn",
+		// One key server plays both: what keeps the routes apart is in the tokens.
+		"--eventgrid-issuer=" + d.issuer.Name(), "--eventgrid-oidc-config-url=" + d.issuer.MetadataURL(),
+		"--eventgrid-tenant=" + acstest.DemoTenant, "--eventgrid-audience=" + acstest.DemoApplication,
+		"--eventgrid-source=" + acstest.DemoResource + "=" + acstest.DemoTopic,
 	}
 	if d.CallbackKeyFile != "" {
 		args = append(args, "--callback-key=demo="+d.CallbackKeyFile)
@@ -181,12 +186,16 @@ func (d *demo) play(ctx context.Context) error {
 	}
 	caller, err := acstest.NewCaller(acstest.CallerOptions{
 		Target: target, Signer: d.issuer, KeepIDs: d.Calls > 0,
-		Observe: d.observe,
+		EventGrid: &acstest.EventGridOptions{Target: d.bridge.gridURL()},
+		Observe:   d.observe,
 	})
 	if err != nil {
 		return err
 	}
 	defer caller.Close()
+	if err := caller.Subscribe(ctx); err != nil {
+		return err
+	}
 	load, err := d.load()
 	if err != nil {
 		return err
@@ -215,7 +224,7 @@ func (d *demo) load() (acstest.Load, error) {
 			flows = append(flows, hostile...)
 		}
 	}
-	return acstest.Load{Flows: flows, Calls: d.Calls, Rate: d.Rate, Speed: d.Speed}, nil
+	return acstest.Load{Flows: flows, Calls: d.Calls, Rate: d.Rate, Speed: d.Speed, EventGrid: true}, nil
 }
 
 // awaitReady waits for keys and stream, as a load balancer would.
@@ -225,8 +234,8 @@ func (d *demo) awaitReady(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		keys, storage := d.bridge.verifier.Keys(), d.bridge.publisher.Status()
-		if keys.Held > 0 && storage.Sending {
+		keys, grid, storage := d.bridge.verifier.Keys(), d.bridge.gridVerifier.Keys(), d.bridge.publisher.Status()
+		if keys.Held > 0 && grid.Held > 0 && storage.Sending {
 			return nil
 		}
 		select {
@@ -239,17 +248,19 @@ func (d *demo) awaitReady(ctx context.Context) error {
 
 // announce says what runs where and what to try next.
 func (d *demo) announce() {
-	nats := d.bridge.nats.ClientURL()
+	nats, callbacks, admin := d.bridge.nats.ClientURL(), d.bridge.callbackURL(), d.bridge.admin.Addr()
+	signed := fmt.Sprintf("--issuer %s --key %s", d.issuer.Name(), d.key)
 	fmt.Fprintf(d.std.out, `acsbridge demo: a simulated ACS calls %s
 keys at %s, NATS at %s, metrics at http://%s/metrics
 
 Try in another terminal:
   nats --server %s stream view ACS
-  %s trigger CallConnected --target %s --issuer %s --key %s%s
+`, callbacks, d.issuer.Name(), nats, admin, nats)
+	fmt.Fprintf(d.std.out, `  %s trigger CallConnected --target %s %s%s
+  %s trigger IncomingCall --eventgrid-target %s %s
   curl -s http://%s/readyz
 
-`, d.bridge.callbackURL(), d.issuer.Name(), nats, d.bridge.admin.Addr(), nats,
-		thisCommand(), d.bridge.callbackURL(), d.issuer.Name(), d.key, callbackKeyFlag(d.CallbackKeyFile), d.bridge.admin.Addr())
+`, thisCommand(), callbacks, signed, callbackKeyFlag(d.CallbackKeyFile), thisCommand(), d.bridge.gridURL(), signed, admin)
 }
 
 // thisCommand is how the person who started the demo calls acsbridge.

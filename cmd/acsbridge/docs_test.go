@@ -121,4 +121,8 @@ var foreignFlags = map[string]bool{
 	"--subjects": true, "--storage": true, "--retention": true, "--discard": true, "--max-age": true, "--max-bytes": true,
 	"--dupe-window": true, "--compression": true, "--allow-direct": true, "--replicas": true, "--defaults": true,
 	"--pull": true, "--filter": true, "--ack": true, "--max-deliver": true, "--now": true, "--signal": true, "--since": true, "--js-domain": true,
+	"--allow-msg-ttl": true, "--display-name": true, "--sign-in-audience": true, "--id": true, "--source-resource-id": true,
+	"--included-event-types": true, "--endpoint": true, "--event-delivery-schema": true, "--max-delivery-attempts": true, "--event-ttl": true,
+	"--azure-active-directory-tenant-id": true, "--azure-active-directory-application-id-or-uri": true, "--deadletter-endpoint": true,
+	"--max-events-per-batch": true, "--preferred-batch-size-in-kilobytes": true,
 }

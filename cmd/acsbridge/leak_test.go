@@ -45,6 +45,8 @@ var private = map[string]string{
 	"a claim":                              "words-of-a-claim",
 	"a key's name":                         "kid-of-a-stranger",
 	"a header":                             "words-of-a-header",
+	"a key of Event Grid":                  "eventgrid0key0that0nobody0else0has",
+	"the context of an incoming call":      "words-of-a-context",
 }
 
 // hostileRun is a bridge with everything that it says written down.
@@ -81,6 +83,7 @@ func TestNothingLeaks(t *testing.T) {
 			h.withoutRights()
 			h.strangers()
 			h.insiders()
+			h.eventGrid()
 			h.withoutNATS()
 			h.panics()
 			h.ofOperators()
@@ -102,12 +105,12 @@ func newHostileRun(t *testing.T, format string) *hostileRun {
 	}
 	t.Cleanup(func() { h.issuer.Close() })
 	h.issuer.SetFault(acstest.FaultError)
-	settings, out, err := parseServe(t, "--resource=contoso="+testGUID, "--issuer="+h.issuer.Name(), "--oidc-config-url="+h.issuer.MetadataURL(),
+	settings, out, err := parseServe(t, append(h.gridSettings(), "--resource=contoso="+testGUID, "--issuer="+h.issuer.Name(), "--oidc-config-url="+h.issuer.MetadataURL(),
 		"--callback-key=new="+writeFile(t, "callback-key", private["a callback key"]),
 		"--admin-token-file="+writeFile(t, "admin-token", private["the admin token"]),
 		"--nats-url="+h.nats.URL(), "--nats-user=bridge", "--nats-password-file="+writeFile(t, "password", private["the password of NATS"]),
 		"--log-level=debug", "--log-format="+format, "--shutdown-timeout=1s", "--ack-wait=10ms",
-		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--data-dir="+t.TempDir())
+		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--data-dir="+t.TempDir())...)
 	if err != nil {
 		t.Fatal(err, out)
 	}
@@ -403,7 +406,7 @@ func (h *hostileRun) check() {
 	said := h.text()
 	for _, sign := range []string{
 		"missing_token", "malformed_token", "unsupported_header", "bad_algorithm", "bad_signature", "expired", "not_yet_valid",
-		"lifetime_too_long", "wrong_issuer", "wrong_audience", "keys_unavailable", "callback_key", "not_found", "method",
+		"lifetime_too_long", "wrong_issuer", "wrong_audience", "keys_unavailable", "callback_key", "eventgrid_key", "wrong_application", "unknown_source", "not_event_grid", "not_found", "method",
 		"media_type", "too_large", "incomplete", "not_json", "panic in a handler", "token came again with another body",
 		"event has the id of another one", "permissions violation", "disconnected from NATS", "acsbridge_requests_total{", "DEBUG",
 	} {

@@ -40,6 +40,7 @@ type settings struct {
 	callbackSettings `group:"Callbacks (HTTP):"`
 	adminSettings    `group:"Operators (HTTP):"`
 	tokenSettings    `group:"Tokens (JWT):"`
+	gridSettings     `group:"Event Grid (HTTP):"`
 	natsSettings     `group:"NATS connection:"`
 	embeddedSettings `group:"NATS connection:"`
 	streamSettings   `group:"Stream (JetStream):"`
@@ -55,6 +56,7 @@ type settings struct {
 	sourceRanges   []netip.Prefix       // SourceRange, parsed
 	trustedProxies []netip.Prefix       // TrustedProxy, parsed
 	adminToken     string               // content of AdminTokenFile
+	grid           grid                 // gridSettings, read
 }
 
 // callbackSettings is where and how callbacks reach the bridge.
@@ -151,6 +153,9 @@ func defaults() kong.Vars {
 		"natsListen": defaultNatsListen,
 		"stream":     schemas.Stream,
 		"prefix":     schemas.SubjectPrefix,
+
+		"eventgrid":    ingest.DefaultGridPath,
+		"eventgridApp": verify.EventGridApplication,
 	}
 }
 

@@ -84,6 +84,7 @@ func (s *settings) problems() []problem {
 	x.callbacks()
 	x.admin()
 	x.tokens()
+	x.eventGrid()
 	x.nats()
 	x.natsLogin()
 	x.stream()
@@ -123,7 +124,7 @@ func (x *examination) resource() {
 	names, audiences := map[string]bool{}, map[string]bool{}
 	for i, entry := range x.Resource {
 		name, audience, found := strings.Cut(strings.TrimSpace(entry), "=")
-		if !found || !schemas.ValidToken(name) {
+		if !found || !schemas.ValidToken(name) || name == schemas.NoResource {
 			x.reject("resource", "number %d has no usable name; write NAME=GUID, where NAME is 1 to 64 letters, digits, _ or -", i+1)
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/schemas"
+	"github.com/acsbridge/acsbridge/verify"
 )
 
 const (
@@ -21,16 +22,18 @@ const (
 // callbacks examines [callbackSettings].
 func (x *examination) callbacks() {
 	x.address("listen", x.Listen)
-	p := x.CallbackPath
-	if !strings.HasPrefix(p, "/") || p == "/" || path.Clean(p) != p || strings.ContainsFunc(p, notInPath) {
-		x.reject("callback-path", "%q is no path of plain segments; write it like /callbacks", p)
-	}
+	x.routePath("callback-path", x.CallbackPath)
 	x.keyPair("tls-cert", x.TLSCert, "tls-key", x.TLSKey)
 	x.amount("max-connections", x.MaxConnections, 1, maxConnections)
 	x.oneOf("validate", x.Validate, "off", "report")
-	x.keysOfCallbacks()
+	x.callbackKeys = x.sharedKeys("callback-key", x.CallbackKey)
 	x.trustedProxies = x.networks("trusted-proxy", x.TrustedProxy)
 	x.origins()
+}
+
+// plainRoute reports whether a path can be that of a route.
+func plainRoute(p string) bool {
+	return strings.HasPrefix(p, "/") && p != "/" && path.Clean(p) == p && !strings.ContainsFunc(p, notInPath)
 }
 
 // notInPath reports whether r would need escaping in a URL path or means
@@ -39,12 +42,11 @@ func notInPath(r rune) bool {
 	return !strings.ContainsRune("/.~", r) && !schemas.ValidToken(string(r))
 }
 
-// keysOfCallbacks reads the keys of callback URLs. The faults do not repeat
-// what stands after the equals sign: people put the secret there.
-func (x *examination) keysOfCallbacks() {
-	const setting = "callback-key"
+// sharedKeys reads the keys that a URL may have. The faults do not repeat what
+// stands after the equals sign: people put the secret there.
+func (x *examination) sharedKeys(setting string, entries []string) (keys []verify.SharedKey) {
 	seen := map[string]bool{}
-	for i, entry := range x.CallbackKey {
+	for i, entry := range entries {
 		name, file, found := strings.Cut(strings.TrimSpace(entry), "=")
 		if !found || !schemas.ValidToken(name) {
 			x.reject(setting, "number %d has no usable name; write NAME=FILE, where NAME is 1 to 64 letters, digits, _ or -", i+1)
@@ -55,7 +57,7 @@ func (x *examination) keysOfCallbacks() {
 			x.reject(setting, "%s: the part after = is no file that can be read; put the secret into a file and name that", name)
 			continue
 		}
-		key := ingest.CallbackKey{Name: name, Secret: secret}
+		key := verify.SharedKey{Name: name, Secret: secret}
 		switch err := key.Check(); {
 		case !x.secretFile(setting, file):
 		case err != nil:
@@ -64,9 +66,10 @@ func (x *examination) keysOfCallbacks() {
 			x.reject(setting, "%s: name or secret given twice; each key needs its own of both", name)
 		default:
 			seen["name "+name], seen["secret "+secret] = true, true
-			x.callbackKeys = append(x.callbackKeys, key)
+			keys = append(keys, key)
 		}
 	}
+	return keys
 }
 
 // origins examines source-range. All callbacks would be refused if they came

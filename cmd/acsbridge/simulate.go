@@ -26,6 +26,7 @@ const (
 type simulateCmd struct {
 	Target          string `help:"Callback URL of the bridge." default:"http://127.0.0.1:8080/callbacks" placeholder:"URL"`
 	CallbackKeyFile string `help:"File with the callback key that the bridge asks for." placeholder:"FILE"`
+	EventGridTarget string `name:"eventgrid-target" help:"URL of the bridge's route for Event Grid, with its key if it asks for one. None means that calls begin without Event Grid." placeholder:"URL"`
 	Audience        string `help:"Audience of the tokens: the immutable resource ID of the resource to play. None means the demo resource's." placeholder:"GUID"`
 
 	IssuerListen string `help:"Address of the simulated key server." default:"127.0.0.1:8081" placeholder:"ADDR"`
@@ -64,9 +65,11 @@ func (c *simulateCmd) Run(ctx context.Context, std stdio) error {
 		return err
 	}
 	defer issuer.Close()
-	caller, err := acstest.NewCaller(acstest.CallerOptions{
-		Target: target, Signer: issuer, Audience: c.audience(),
-	})
+	options := acstest.CallerOptions{Target: target, Signer: issuer, Audience: c.audience()}
+	if c.EventGridTarget != "" {
+		options.EventGrid = &acstest.EventGridOptions{Target: c.EventGridTarget}
+	}
+	caller, err := acstest.NewCaller(options)
 	if err != nil {
 		return err
 	}
@@ -105,6 +108,7 @@ func (c *simulateCmd) load() (acstest.Load, error) {
 		Rate:        c.Rate,
 		Concurrency: c.Concurrency,
 		Speed:       c.Speed,
+		EventGrid:   c.EventGridTarget != "",
 		Chaos:       chaos,
 		Seed:        cmp.Or(c.Seed, rand.Uint64()),
 	}, nil
@@ -140,6 +144,10 @@ func (c *simulateCmd) announce(w io.Writer, issuer *acstest.Issuer, seed uint64)
 	fmt.Fprintf(w, "playing Azure Communication Services towards %s, seed %d\n", c.Target, seed)
 	fmt.Fprintf(w, "a bridge trusts it when started with\n  --resource %s=%s --issuer %s --oidc-config-url %s\n",
 		acstest.DemoResource, c.audience(), issuer.Name(), issuer.MetadataURL())
+	if c.EventGridTarget != "" {
+		fmt.Fprintf(w, "  --eventgrid-tenant %s --eventgrid-audience %s --eventgrid-source %s=%s\n  --eventgrid-issuer %s --eventgrid-oidc-config-url %s\n",
+			acstest.DemoTenant, acstest.DemoApplication, acstest.DemoResource, acstest.DemoTopic, issuer.Name(), issuer.MetadataURL())
+	}
 	if c.Key != "" {
 		fmt.Fprintf(w, "one event more is sent with\n  acsbridge trigger CallConnected --target %s --key %s --issuer %s --audience %s%s\n",
 			c.Target, c.Key, issuer.Name(), c.audience(), callbackKeyFlag(c.CallbackKeyFile))

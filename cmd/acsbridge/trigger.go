@@ -26,10 +26,11 @@ type triggerCmd struct {
 	File string   `help:"Send the events of this file, an array or one, instead of a made one." placeholder:"FILE"`
 
 	Target          string `help:"Callback URL of the bridge." default:"http://127.0.0.1:8080/callbacks" placeholder:"URL"`
+	EventGridTarget string `name:"eventgrid-target" help:"URL of the bridge's route for Event Grid, for the types that come that way." default:"http://127.0.0.1:8080/eventgrid" placeholder:"URL"`
 	CallbackKeyFile string `help:"File with the callback key that the bridge asks for." placeholder:"FILE"`
 	Key             string `help:"File of the key to sign with, which demo and simulate --key name." placeholder:"FILE"`
 	Issuer          string `help:"Issuer of the token, as the bridge knows it." default:"http://127.0.0.1:8081" placeholder:"URL"`
-	Audience        string `help:"Audience of the token. None means the demo resource's." placeholder:"GUID"`
+	Audience        string `help:"Audience of the token. None means the demo resource's, or for Event Grid the demo application's." placeholder:"GUID"`
 }
 
 // Validate is called by kong, so that what does not go together is a mistake of
@@ -52,7 +53,7 @@ func (c *triggerCmd) Validate() error {
 // was 200.
 func (c *triggerCmd) Run(ctx context.Context, std stdio) error {
 	if c.List {
-		_, err := fmt.Fprintln(std.out, strings.Join(acstest.Types(), "\n"))
+		_, err := fmt.Fprintln(std.out, strings.Join(append(acstest.Types(), acstest.GridTypes()...), "\n"))
 		return err
 	}
 	delivery, err := c.delivery()
@@ -146,6 +147,9 @@ func (c *triggerCmd) caller() (*acstest.Caller, error) {
 		Target:   target,
 		Signer:   issuer,
 		Audience: cmp.Or(c.Audience, acstest.DemoAudience),
+		EventGrid: &acstest.EventGridOptions{
+			Target: c.EventGridTarget, Audience: c.Audience,
+		},
 		Attempts: 1,
 	})
 }

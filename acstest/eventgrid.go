@@ -1,0 +1,232 @@
+package acstest
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// DemoTenant and DemoApplication are what a bridge is given as --eventgrid-tenant
+// and --eventgrid-audience for the simulated Event Grid. They belong to nobody.
+const (
+	DemoTenant      = "5aba7c7e-ac50-4de0-9f00-0acab0a7de02"
+	DemoApplication = "5aba7c7e-ac50-4de0-9f00-0acab0a7de03"
+)
+
+// gridApplication is the application ID of Event Grid, which its tokens are issued
+// to.
+// https://learn.microsoft.com/azure/event-grid/secure-webhook-delivery
+const gridApplication = "4962773b-9cdb-44cf-a8bf-237846a00ab7"
+
+const (
+	// gridLifetime is how long a token of Event Grid lives.
+	gridLifetime = 24 * time.Hour
+	// gridTokenFor is how long one is used; after that it gets another.
+	gridTokenFor = gridLifetime / 2
+	// gridOrigin is the name under which Event Grid asks for leave.
+	gridOrigin = "eventgrid.azure.net"
+)
+
+// EventGridSchema is the schema of a subscription.
+type EventGridSchema string
+
+// The schemas.
+const (
+	EventGridCloudEvents EventGridSchema = "CloudEventSchemaV1_0"
+	EventGridOwnSchema   EventGridSchema = "EventGridSchema"
+)
+
+// EventGridOptions are the settings of the Event Grid that a [Caller] plays beside
+// ACS.
+type EventGridOptions struct {
+	// Target is the URL of the bridge's route for Event Grid. Required.
+	Target string
+	// Audience is the aud of good tokens. Empty means [DemoApplication].
+	Audience string
+	// Schema is that of all deliveries. Empty means [EventGridCloudEvents].
+	Schema EventGridSchema
+}
+
+// eventGrid is the side of a Caller that plays Event Grid.
+type eventGrid struct {
+	target   *url.URL
+	audience string
+	schema   EventGridSchema
+	signer   Signer
+
+	mu    sync.Mutex
+	token string // used for many deliveries, as Event Grid does
+	since time.Time
+}
+
+func newEventGrid(o *EventGridOptions, signer Signer) (*eventGrid, error) {
+	if o == nil {
+		return nil, nil
+	}
+	target, err := parseTarget(o.Target)
+	if err != nil {
+		return nil, fmt.Errorf("event grid: %w", err)
+	}
+	g := &eventGrid{target: target, audience: cmp.Or(o.Audience, DemoApplication), schema: cmp.Or(o.Schema, EventGridCloudEvents), signer: signer}
+	if g.schema != EventGridCloudEvents && g.schema != EventGridOwnSchema {
+		return nil, fmt.Errorf("event grid: unknown schema %q", g.schema)
+	}
+	return g, nil
+}
+
+// request makes the POST of a delivery. before counts the attempts before it.
+func (g *eventGrid) request(d *Delivery, before int) (*http.Request, error) {
+	body, contentType, err := gridBody(g.schema, d.Events)
+	if err != nil {
+		return nil, err
+	}
+	if d.body != nil {
+		body, contentType = d.body, "application/cloudevents-batch+json; charset=utf-8"
+	}
+	r, err := g.newRequest(http.MethodPost, body, d.Bearer)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", contentType)
+	r.Header.Set("Aeg-Event-Type", "Notification")
+	r.Header.Set("Aeg-Subscription-Name", "ACSTEST")
+	r.Header.Set("Aeg-Delivery-Count", strconv.Itoa(before))
+	r.Header.Set("Aeg-Data-Version", "1.0")
+	r.Header.Set("Aeg-Metadata-Version", "1")
+	return r, nil
+}
+
+func (g *eventGrid) newRequest(method string, body []byte, bearer Bearer) (*http.Request, error) {
+	r, err := http.NewRequest(method, g.target.String(), bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("make a delivery: %w", err)
+	}
+	if bearer == BearerMissing {
+		return r, nil
+	}
+	token, err := g.sign(bearer)
+	if err != nil {
+		return nil, fmt.Errorf("sign a delivery: %w", err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	return r, nil
+}
+
+// sign returns the token for a delivery.
+func (g *eventGrid) sign(bearer Bearer) (string, error) {
+	spec := bearer.token(g.audience)
+	spec.Claims = map[string]any{"appid": gridApplication, "tid": DemoTenant, "ver": "1.0"}
+	spec.Lifetime = gridLifetime
+	switch bearer {
+	case BearerGood:
+	case BearerExpired:
+		spec.Now = time.Now().Add(-gridLifetime - time.Hour)
+		return g.signer.Sign(spec)
+	case BearerDayLong: // what is long for a callback is usual here
+		spec.Lifetime = 2 * gridLifetime
+		return g.signer.Sign(spec)
+	default:
+		return g.signer.Sign(spec)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.token != "" && time.Since(g.since) < gridTokenFor {
+		return g.token, nil
+	}
+	token, err := g.signer.Sign(spec)
+	g.token, g.since = token, time.Now()
+	return token, err
+}
+
+// gridRetryable reports whether Event Grid delivers again after an answer. Four
+// are final.
+// https://learn.microsoft.com/azure/event-grid/delivery-and-retry
+func gridRetryable(status int) bool {
+	switch status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestEntityTooLarge:
+		return false
+	}
+	return status < 200 || status > http.StatusNoContent
+}
+
+// Subscribe has the bridge's route validated, as Event Grid does when somebody
+// makes a subscription: with the handshake of the caller's schema, in which the
+// bridge must prove that it wants the events. It needs [CallerOptions.EventGrid].
+func (c *Caller) Subscribe(ctx context.Context) error {
+	g := c.grid
+	if g == nil {
+		return errors.New("the caller plays no event grid")
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	code := uuid.NewString()
+	r, err := g.handshake(code)
+	if err != nil {
+		return err
+	}
+	response, err := c.client.Do(r.WithContext(ctx))
+	if err != nil {
+		return fmt.Errorf("event grid's handshake: %w", withoutURL(err))
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBody))
+	if err != nil {
+		return fmt.Errorf("event grid's handshake: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("event grid's handshake was answered %d, want 200", response.StatusCode)
+	}
+	if g.schema == EventGridCloudEvents {
+		if allowed := response.Header.Get("WebHook-Allowed-Origin"); allowed != gridOrigin && allowed != "*" {
+			return fmt.Errorf("event grid's handshake: the origin that may send is %q, not %s", allowed, gridOrigin)
+		}
+		return nil
+	}
+	var answer struct{ ValidationResponse string }
+	if err := json.Unmarshal(body, &answer); err != nil || answer.ValidationResponse != code {
+		return errors.New("event grid's handshake: the answer does not hold the code")
+	}
+	return nil
+}
+
+// handshake makes the request that validates a subscription.
+func (g *eventGrid) handshake(code string) (*http.Request, error) {
+	if g.schema == EventGridCloudEvents {
+		r, err := g.newRequest(http.MethodOptions, nil, BearerGood)
+		if err == nil {
+			r.Header.Set("WebHook-Request-Origin", gridOrigin)
+			r.Header.Set("WebHook-Request-Rate", "120")
+		}
+		return r, err
+	}
+	data, err := json.Marshal(map[string]string{
+		"validationCode": code, "validationUrl": "https://eventgrid.example/validate?id=" + code,
+	})
+	if err != nil {
+		return nil, err
+	}
+	body, contentType, err := gridBody(EventGridOwnSchema, []Event{{
+		ID: uuid.NewString(), Source: DemoTopic, Data: data, Time: formatTime(time.Now()),
+		Type: "Microsoft.EventGrid.SubscriptionValidationEvent",
+	}})
+	if err != nil {
+		return nil, err
+	}
+	r, err := g.newRequest(http.MethodPost, body, BearerGood)
+	if err == nil {
+		r.Header.Set("Content-Type", contentType)
+		r.Header.Set("Aeg-Event-Type", "SubscriptionValidation")
+	}
+	return r, err
+}

@@ -1,0 +1,350 @@
+package acstest_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/acsbridge/acsbridge/acstest"
+)
+
+const gridTarget = "http://bridge.example/eventgrid"
+
+// withGrid has a caller play Event Grid in a schema.
+func withGrid(schema acstest.EventGridSchema) func(*acstest.CallerOptions) {
+	return func(o *acstest.CallerOptions) {
+		o.EventGrid = &acstest.EventGridOptions{Target: gridTarget + "?acsbridge-key=x", Schema: schema}
+	}
+}
+
+// gridCaller plays Event Grid towards a bridge.
+func gridCaller(t *testing.T, b http.RoundTripper, schema acstest.EventGridSchema) *acstest.Caller {
+	t.Helper()
+	options := acstest.CallerOptions{Target: target, Signer: newIssuer(t), Transport: b}
+	withGrid(schema)(&options)
+	caller, err := acstest.NewCaller(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(caller.Close)
+	return caller
+}
+
+// gridClaims are the claims of a delivery's token.
+func gridClaims(t *testing.T, p post) map[string]any {
+	t.Helper()
+	claims := map[string]any{}
+	segments := strings.Split(strings.TrimPrefix(p.header.Get("Authorization"), "Bearer "), ".")
+	text, err := base64.RawURLEncoding.DecodeString(segments[1])
+	if err == nil {
+		err = json.Unmarshal(text, &claims)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return claims
+}
+
+// newEvents makes one event of each type.
+func newEvents(t *testing.T, call *acstest.Call, types ...string) (events []acstest.Event) {
+	t.Helper()
+	for _, name := range types {
+		e, err := call.NewEvent(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+func TestDeliveriesOfEventGrid(t *testing.T) {
+	cloudEvents, own := []string{"id", "source", "subject", "data", "type", "specversion", "time"},
+		[]string{"id", "topic", "subject", "data", "eventType", "dataVersion", "metadataVersion", "eventTime"}
+	for name, test := range map[string]struct {
+		schema      acstest.EventGridSchema
+		types       []string
+		contentType string
+		array       bool
+		members     []string
+	}{
+		"single":              {"", []string{"IncomingCall"}, "application/cloudevents+json; charset=utf-8", false, cloudEvents},
+		"batch":               {acstest.EventGridCloudEvents, []string{"IncomingCall", "CallStarted"}, "application/cloudevents-batch+json; charset=utf-8", true, cloudEvents},
+		"own schema":          {acstest.EventGridOwnSchema, []string{"CallEnded"}, "application/json; charset=utf-8", true, own},
+		"own schema, batched": {acstest.EventGridOwnSchema, []string{"CallEnded", "IncomingCall"}, "application/json; charset=utf-8", true, own},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &bridge{}
+			call := acstest.NewCall()
+			events := newEvents(t, call, test.types...)
+			if a := gridCaller(t, b, test.schema).Send(t.Context(), call.Deliver(events...)); a.Status != 200 || a.Kind != "good" || a.Type != test.types[0] {
+				t.Fatalf("got %+v", a)
+			}
+			p := b.posts[0]
+			if p.path != "/eventgrid" || p.query != "acsbridge-key=x" || p.header.Get("Content-Type") != test.contentType {
+				t.Errorf("path %s, query %s, content type %s", p.path, p.query, p.header.Get("Content-Type"))
+			}
+			if got := []string{p.header.Get("Aeg-Event-Type"), p.header.Get("Aeg-Delivery-Count"), p.header.Get("Aeg-Subscription-Name")}; !slices.Equal(got, []string{"Notification", "0", "ACSTEST"}) {
+				t.Errorf("headers %q", got)
+			}
+			body := p.body
+			if !test.array {
+				body = slices.Concat([]byte("["), body, []byte("]"))
+			}
+			var list []json.RawMessage
+			if err := json.Unmarshal(body, &list); err != nil || len(list) != len(events) {
+				t.Fatalf("%d events, %v", len(list), err)
+			}
+			for i, e := range list {
+				if diff := cmp.Diff(test.members, keys(t, e)); diff != "" {
+					t.Error(diff)
+				}
+				if !strings.Contains(string(e), events[i].ID) || !strings.Contains(string(e), acstest.DemoTopic) {
+					t.Errorf("event %d has another id or source", i)
+				}
+			}
+			claims := gridClaims(t, p)
+			life := time.Duration(claims["exp"].(float64)-claims["iat"].(float64)) * time.Second
+			if claims["aud"] != acstest.DemoApplication || claims["appid"] != "4962773b-9cdb-44cf-a8bf-237846a00ab7" || claims["tid"] != acstest.DemoTenant || life != 24*time.Hour {
+				t.Errorf("claims %v", claims)
+			}
+		})
+	}
+}
+
+// TestGridEventsAreOfTheirCall: ids, caller and time are the call's own, whatever
+// the contract's example says, and the context is as large as a real one.
+func TestGridEventsAreOfTheirCall(t *testing.T) {
+	for _, name := range acstest.GridTypes() {
+		one, two := acstest.NewCall(), acstest.NewCall()
+		a, b := newEvents(t, one, name)[0], newEvents(t, two, name)[0]
+		var first, second, callback struct {
+			ServerCallID, CorrelationID, IncomingCallContext string
+		}
+		for data, into := range map[*json.RawMessage]any{&a.Data: &first, &b.Data: &second, &newEvents(t, one, "CallConnected")[0].Data: &callback} {
+			if err := json.Unmarshal(*data, into); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if first.ServerCallID != callback.ServerCallID || first.CorrelationID != callback.CorrelationID || first.CorrelationID == second.CorrelationID || a.ID == b.ID {
+			t.Errorf("%s: ids %+v of a call with %+v", name, first, callback)
+		}
+		if at, err := time.Parse(time.RFC3339Nano, a.Time); err != nil || time.Since(at).Abs() > time.Minute || !strings.HasSuffix(a.Time, "Z") {
+			t.Errorf("%s: time %q", name, a.Time)
+		}
+		if n := len(first.IncomingCallContext); name == "IncomingCall" && (n < 7<<10 || n > 12<<10 || first.IncomingCallContext == second.IncomingCallContext) {
+			t.Errorf("a context of %d bytes", n)
+		}
+	}
+}
+
+// TestRetriesOfEventGrid: four answers are final, and each attempt has its number.
+func TestRetriesOfEventGrid(t *testing.T) {
+	for code, want := range map[int]int{400: 1, 401: 1, 403: 1, 413: 1, 404: 2, 415: 2, 429: 2, 500: 2, 503: 2, 307: 2} {
+		synctest.Test(t, func(t *testing.T) {
+			b := failing(nil, code)
+			call := acstest.NewCall()
+			final := gridCaller(t, b, "").Send(t.Context(), call.Deliver(newEvents(t, call, "IncomingCall")...))
+			if len(b.posts) != want || final.Expected != (want == 2) {
+				t.Errorf("%d: sent %d times, want %d; final %+v", code, len(b.posts), want, final)
+			}
+			if want == 2 && (b.posts[1].header.Get("Aeg-Delivery-Count") != "1" || string(b.posts[0].body) != string(b.posts[1].body)) {
+				t.Errorf("%d: the second attempt is another", code)
+			}
+			if want == 2 && b.posts[0].header.Get("Authorization") != b.posts[1].header.Get("Authorization") {
+				t.Errorf("%d: Event Grid uses a token for many deliveries", code)
+			}
+		})
+	}
+}
+
+// TestTokensOfEventGridAreRenewed: a run may be longer than a token lives.
+func TestTokensOfEventGridAreRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &bridge{}
+		caller, call := gridCaller(t, b, ""), acstest.NewCall()
+		for range 3 {
+			caller.Send(t.Context(), call.Deliver(newEvents(t, call, "IncomingCall")...))
+			time.Sleep(7 * time.Hour)
+		}
+		var tokens []string
+		for _, p := range b.posts {
+			tokens = append(tokens, p.header.Get("Authorization"))
+		}
+		if tokens[0] != tokens[1] || tokens[1] == tokens[2] {
+			t.Error("one token for fourteen hours, or another for seven")
+		}
+	})
+}
+
+// TestHostileDeliveries: each bad bearer is bad for Event Grid's tokens as well.
+func TestHostileDeliveries(t *testing.T) {
+	for _, bearer := range []acstest.Bearer{acstest.BearerExpired, acstest.BearerWrongAudience, acstest.BearerDayLong, acstest.BearerMissing} {
+		b := failing(nil, 401)
+		call := acstest.NewCall()
+		d := call.Deliver(newEvents(t, call, "IncomingCall")...)
+		d.Bearer = bearer
+		if a := gridCaller(t, b, "").Send(t.Context(), d); !a.Expected {
+			t.Errorf("%s: 401 is not expected", bearer)
+		}
+		if bearer == acstest.BearerMissing {
+			if b.posts[0].header.Get("Authorization") != "" {
+				t.Error("a missing token is there")
+			}
+			continue
+		}
+		claims := gridClaims(t, b.posts[0])
+		expires, issued := int64(claims["exp"].(float64)), int64(claims["iat"].(float64))
+		bad := map[acstest.Bearer]bool{
+			acstest.BearerExpired:       expires < time.Now().Add(-30*time.Minute).Unix(),
+			acstest.BearerWrongAudience: claims["aud"] != acstest.DemoApplication,
+			acstest.BearerDayLong:       expires-issued == 48*3600,
+		}[bearer]
+		if !bad {
+			t.Errorf("%s: claims %v", bearer, claims)
+		}
+	}
+}
+
+// TestCallsBeginWithEventGrid plays every flow with and without it.
+func TestCallsBeginWithEventGrid(t *testing.T) {
+	flows, err := acstest.NamedFlows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, grid := range []bool{true, false} {
+		load := acstest.Load{Flows: flows, Calls: len(flows), Speed: math.Inf(1), EventGrid: grid}
+		want, err := load.Expect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &bridge{}
+		got := play(t, t.Context(), b, load, withGrid(acstest.EventGridCloudEvents))
+		if diff := cmp.Diff(want, acstest.Expectation{Callbacks: got.Callbacks, Kinds: got.Kinds, Answers: got.Answers, Stored: got.Stored}); diff != "" {
+			t.Error(diff)
+		}
+		calls := 0
+		for _, p := range b.posts {
+			if p.path == "/eventgrid" {
+				calls++
+			}
+		}
+		if wantCalls := map[bool]int{true: 3}[grid]; calls != wantCalls { // of the others, the application dials
+			t.Errorf("Event Grid %v: %d incoming calls, want %d", grid, calls, wantCalls)
+		}
+	}
+}
+
+func TestFlowsWithEventGrid(t *testing.T) {
+	const steps = "  - {event: IncomingCall}\n  - {event: CallConnected, after: 5s}\n"
+	for grid, want := range map[bool]time.Duration{true: 5 * time.Second, false: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			b, start := &bridge{}, time.Now()
+			play(t, t.Context(), b, acstest.Load{Flows: []*acstest.Flow{parseFlow(t, steps)}, Calls: 1, EventGrid: grid}, withGrid(""))
+			if last := b.posts[len(b.posts)-1]; last.at.Sub(start) != want || len(b.posts) != map[bool]int{true: 2, false: 1}[grid] {
+				t.Errorf("Event Grid %v: %d posts, the last after %v", grid, len(b.posts), last.at.Sub(start))
+			}
+		})
+	}
+	if _, err := acstest.ParseFlow("test", []byte("about: x\nsteps:\n  - {event: IncomingCall, data: {to: null}}\n")); err == nil || !strings.Contains(err.Error(), "cannot be changed") {
+		t.Errorf("data of an incoming call: %v", err)
+	}
+}
+
+func TestACallerWithoutEventGrid(t *testing.T) {
+	b := &bridge{}
+	caller, err := acstest.NewCaller(acstest.CallerOptions{Target: target, Signer: newIssuer(t), Transport: b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer caller.Close()
+	call := acstest.NewCall()
+	if a := caller.Send(t.Context(), call.Deliver(newEvents(t, call, "IncomingCall")...)); a.Err == nil || len(b.posts) != 0 {
+		t.Errorf("got %+v, %d posts", a, len(b.posts))
+	}
+	if err := caller.Subscribe(t.Context()); err == nil {
+		t.Error("it subscribed")
+	}
+	for what, o := range map[string]acstest.EventGridOptions{"target": {Target: "bridge"}, "schema": {Target: gridTarget, Schema: "x"}} {
+		if _, err := acstest.NewCaller(acstest.CallerOptions{Target: target, Signer: newIssuer(t), EventGrid: &o}); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// echo answers a handshake in Event Grid's own schema.
+func echo(code func(string) string) func(post) *http.Response {
+	return func(p post) *http.Response {
+		var events []struct {
+			Data struct{ ValidationCode string }
+		}
+		if json.Unmarshal(p.body, &events) != nil || len(events) != 1 || p.header.Get("Aeg-Event-Type") != "SubscriptionValidation" {
+			return status(http.StatusBadRequest)
+		}
+		r := status(http.StatusOK)
+		r.Body = io.NopCloser(strings.NewReader(`{"validationResponse":"` + code(events[0].Data.ValidationCode) + `"}`))
+		return r
+	}
+}
+
+func TestSubscribe(t *testing.T) {
+	allow := func(origin string, code int) func(post) *http.Response {
+		return func(p post) *http.Response {
+			r := status(code)
+			if p.header.Get("WebHook-Request-Origin") == "eventgrid.azure.net" {
+				r.Header.Set("WebHook-Allowed-Origin", origin)
+			}
+			return r
+		}
+	}
+	for name, test := range map[string]struct {
+		schema acstest.EventGridSchema
+		answer func(post) *http.Response
+		want   string
+	}{
+		"allowed":                    {acstest.EventGridCloudEvents, allow("eventgrid.azure.net", 200), ""},
+		"all allowed":                {acstest.EventGridCloudEvents, allow("*", 200), ""},
+		"another allowed":            {acstest.EventGridCloudEvents, allow("example.net", 200), "is \"example.net\", not eventgrid.azure.net"},
+		"none allowed":               {acstest.EventGridCloudEvents, nil, "is \"\", not"},
+		"refused":                    {acstest.EventGridCloudEvents, allow("*", 401), "was answered 401, want 200"},
+		"code":                       {acstest.EventGridOwnSchema, echo(func(c string) string { return c }), ""},
+		"another code":               {acstest.EventGridOwnSchema, echo(strings.ToUpper), "does not hold the code"},
+		"no code":                    {acstest.EventGridOwnSchema, nil, "does not hold the code"},
+		"code beside another status": {acstest.EventGridOwnSchema, func(post) *http.Response { return status(202) }, "was answered 202, want 200"},
+	} {
+		b := &bridge{answer: test.answer}
+		err := gridCaller(t, b, test.schema).Subscribe(t.Context())
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+		if len(b.posts) != 1 || !strings.HasPrefix(b.posts[0].header.Get("Authorization"), "Bearer ey") || b.posts[0].query != "acsbridge-key=x" {
+			t.Errorf("%s: %d requests, or one without its proof", name, len(b.posts))
+		}
+	}
+}
+
+func TestDeliverAsOfEventGrid(t *testing.T) {
+	const call = `{"id":"1","source":"s","type":"Microsoft.Communication.IncomingCall","own":true}`
+	b := &bridge{}
+	d, err := acstest.NewCall().DeliverAs([]json.RawMessage{json.RawMessage(call)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := gridCaller(t, b, "").Send(t.Context(), d); a.Status != 200 || string(b.posts[0].body) != "["+call+"]" ||
+		b.posts[0].header.Get("Content-Type") != "application/cloudevents-batch+json; charset=utf-8" {
+		t.Errorf("%+v, posted %s", a, b.posts[0].body)
+	}
+	mixed := []json.RawMessage{json.RawMessage(call), json.RawMessage(`{"id":"2","source":"s","type":"Microsoft.Communication.CallConnected"}`)}
+	if _, err := acstest.NewCall().DeliverAs(mixed); err == nil || !strings.Contains(err.Error(), "event 2 of 2 comes another way") {
+		t.Errorf("events of both ways: %v", err)
+	}
+}

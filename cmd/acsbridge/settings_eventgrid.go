@@ -1,0 +1,169 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+// gridSettings is how Event Grid reaches the bridge, and what it must show.
+type gridSettings struct {
+	GridPath     string   `name:"eventgrid-path" help:"Path on which Event Grid delivers. There is such a route only with --eventgrid-tenant or --eventgrid-key." default:"${eventgrid}" placeholder:"PATH"`
+	GridSource   []string `name:"eventgrid-source" help:"Resource whose events Event Grid delivers: its name in --resource and its path in Azure. Repeatable." placeholder:"NAME=PATH"`
+	GridTenant   string   `name:"eventgrid-tenant" help:"Directory of Entra ID whose tokens are asked for." placeholder:"GUID"`
+	GridAudience []string `name:"eventgrid-audience" help:"Application of that directory which tokens must be for: its id, or its identifier URI. Repeatable." placeholder:"GUID"`
+	GridApp      []string `name:"eventgrid-app" help:"Application which tokens must be issued to. The default is Event Grid in the public cloud. Repeatable." default:"${eventgridApp}" placeholder:"GUID"`
+	GridRole     string   `name:"eventgrid-role" help:"Role that tokens must have. None means that no role is asked for." placeholder:"ROLE"`
+	GridIssuer   []string `name:"eventgrid-issuer" help:"Issuer that tokens must name. Repeatable. None means the two of the directory in the public cloud." placeholder:"URL"`
+	GridOIDC     string   `name:"eventgrid-oidc-config-url" help:"OpenID metadata document that names the signing keys. None means that of the directory in the public cloud." placeholder:"URL"`
+	GridKey      []string `name:"eventgrid-key" help:"Secret that the URL of a delivery must have in its query, as acsbridge-key=…: a name of yours and the file that holds it. Repeatable; any of them will do. Beside --eventgrid-tenant, both are asked for." placeholder:"NAME=FILE"`
+}
+
+// on reports whether there is a route for Event Grid.
+func (g *gridSettings) on() bool { return g.GridTenant != "" || len(g.GridKey) > 0 }
+
+// grid is what [gridSettings] become: the parts that need no verifier.
+type grid struct {
+	keys    []verify.SharedKey
+	sources map[string]string // name by topic
+	entra   *verify.Entra     // nil without a tenant
+}
+
+// eventGrid examines [gridSettings].
+func (x *examination) eventGrid() {
+	g := &x.gridSettings
+	if !g.on() {
+		x.idleGrid()
+		return
+	}
+	x.routePath("eventgrid-path", g.GridPath)
+	if g.GridPath == x.CallbackPath || strings.HasPrefix(g.GridPath, x.CallbackPath+"/") {
+		x.reject("eventgrid-path", "%q is callback-path or below it; each route has its own senders", g.GridPath)
+	}
+	x.grid.keys = x.sharedKeys("eventgrid-key", g.GridKey)
+	for _, key := range x.grid.keys {
+		for _, other := range x.callbackKeys {
+			if key.Secret == other.Secret {
+				x.reject("eventgrid-key", "%s: is the callback key %s as well; each route needs its own", key.Name, other.Name)
+			}
+		}
+	}
+	x.gridSources()
+	x.gridTokens()
+}
+
+// idleGrid refuses what would be ignored: somebody believes that there is a
+// route.
+func (x *examination) idleGrid() {
+	g := &x.gridSettings
+	const fault = "is for Event Grid, from which nothing is taken without a proof; add eventgrid-tenant or eventgrid-key"
+	if g.GridPath != ingest.DefaultGridPath {
+		x.reject("eventgrid-path", fault)
+	}
+	if len(g.GridSource) > 0 {
+		x.reject("eventgrid-source", fault)
+	}
+	x.idleGridTokens(fault)
+}
+
+// idleGridTokens refuses settings of tokens when none is asked for.
+func (x *examination) idleGridTokens(fault string) {
+	g := &x.gridSettings
+	for _, setting := range []struct {
+		name  string
+		given bool
+	}{
+		{"eventgrid-audience", len(g.GridAudience) > 0},
+		{"eventgrid-app", len(g.GridApp) != 1 || g.GridApp[0] != verify.EventGridApplication},
+		{"eventgrid-role", g.GridRole != ""},
+		{"eventgrid-issuer", len(g.GridIssuer) > 0},
+		{"eventgrid-oidc-config-url", g.GridOIDC != ""},
+	} {
+		if setting.given {
+			x.reject(setting.name, "%s", fault)
+		}
+	}
+}
+
+// gridSources parses NAME=PATH. The names are those of resources: the subject of
+// an event must not depend on the way that it came.
+func (x *examination) gridSources() {
+	const setting = "eventgrid-source"
+	if len(x.GridSource) == 0 {
+		x.reject(setting, "at least one is needed; write NAME=PATH, where PATH is the resource's: az communication show --query id")
+	}
+	known := map[string]bool{}
+	for _, r := range x.audiences {
+		known[r.Name] = true
+	}
+	x.grid.sources = map[string]string{}
+	for i, entry := range x.GridSource {
+		name, topic, _ := strings.Cut(strings.TrimSpace(entry), "=")
+		topic = strings.ToLower(topic)
+		switch {
+		case !known[name]:
+			x.reject(setting, "number %d names no resource; write NAME=PATH, where NAME is one in resource", i+1)
+		case !strings.HasPrefix(topic, "/subscriptions/") || strings.HasSuffix(topic, "/") || strings.ContainsAny(topic, " \t"):
+			x.reject(setting, "%s: the part after = is not the resource's path in Azure, /subscriptions/…; az communication show --query id prints it", name)
+		case x.grid.sources[topic] != "":
+			x.reject(setting, "%s: path given twice", name)
+		default:
+			x.grid.sources[topic] = name
+		}
+	}
+}
+
+// gridTokens examines which tokens are good.
+func (x *examination) gridTokens() {
+	g := &x.gridSettings
+	if g.GridTenant == "" {
+		x.idleGridTokens("is about tokens, and none is asked for; add eventgrid-tenant")
+		return
+	}
+	tenant := x.guid("eventgrid-tenant", g.GridTenant)
+	var apps []string
+	for _, app := range g.GridApp {
+		apps = append(apps, x.guid("eventgrid-app", app))
+	}
+	if len(g.GridAudience) == 0 {
+		x.reject("eventgrid-audience", "is needed beside eventgrid-tenant; it is the application that is registered for this bridge")
+	}
+	for _, audience := range g.GridAudience {
+		if audience == "" || strings.ContainsAny(audience, " \t") {
+			x.reject("eventgrid-audience", "%q is empty or has blanks; it is compared exactly", audience)
+		}
+	}
+	if strings.ContainsAny(g.GridRole, " \t") {
+		x.reject("eventgrid-role", "%q has blanks; it is compared exactly", g.GridRole)
+	}
+	for _, issuer := range g.GridIssuer {
+		x.httpURL("eventgrid-issuer", issuer)
+	}
+	if g.GridOIDC != "" {
+		x.httpURL("eventgrid-oidc-config-url", g.GridOIDC)
+	}
+	if (g.GridOIDC == "") != (len(g.GridIssuer) == 0) {
+		x.reject("eventgrid-oidc-config-url", "goes with eventgrid-issuer; set both, or neither for the public cloud")
+	}
+	x.grid.entra = &verify.Entra{Tenant: tenant, Issuers: append([]string(nil), g.GridIssuer...), Audiences: g.GridAudience, Applications: apps, Role: g.GridRole}
+}
+
+// guid examines a GUID and returns it as Entra ID writes it in tokens.
+func (x *examination) guid(setting, text string) string {
+	if len(text) != len(uuid.Nil.String()) || uuid.Validate(text) != nil {
+		x.reject(setting, "%q is no GUID", text)
+	}
+	return strings.ToLower(text)
+}
+
+// routePath examines the path of a route.
+func (x *examination) routePath(setting, p string) {
+	if !plainRoute(p) {
+		x.reject(setting, "%q is no path of plain segments; write it like %s", p, map[string]string{
+			"callback-path": ingest.DefaultPath, "eventgrid-path": ingest.DefaultGridPath,
+		}[setting])
+	}
+}

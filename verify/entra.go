@@ -1,0 +1,153 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// EventGridApplication is the application ID under which Azure Event Grid gets
+// its tokens in the public cloud. Other clouds have others.
+// https://learn.microsoft.com/azure/event-grid/secure-webhook-delivery
+const EventGridApplication = "4962773b-9cdb-44cf-a8bf-237846a00ab7"
+
+// maxEntraLifetime is the longest life of a token that is taken for Event
+// Grid's. Those live 24 hours, and Entra ID dates the beginning five minutes
+// back.
+const maxEntraLifetime = 25 * time.Hour
+
+// Entra is the profile of tokens that Microsoft Entra ID issues to an
+// application of Microsoft, such as Event Grid, for ours. Such a token says who
+// sends and to whom, but not for which ACS resource: see [Claims.ForResource].
+type Entra struct {
+	// Tenant is the directory, a GUID, in which our application is registered.
+	// Any tenant can have Entra ID issue tokens, so the issuers name this one.
+	Tenant string
+
+	// Issuers are the exact iss of good tokens, of which the OIDC document must
+	// name one. Nil means the two of the tenant in the public cloud, since an
+	// application's registration decides whether it gets tokens of version 1 or
+	// 2. Both are signed with the same keys.
+	// https://learn.microsoft.com/entra/identity-platform/access-tokens
+	Issuers []string
+
+	// Audiences are the aud that name our application: its ID, a GUID, or its
+	// identifier URI. At least one.
+	Audiences []string
+
+	// Applications are the IDs of the applications that may send. Nil means
+	// EventGridApplication. A token names the application that it was issued to
+	// as appid (version 1) or azp (version 2). Without this check, any
+	// application of the tenant could get a token for ours.
+	Applications []string
+
+	// Role is one that the token must have in roles. Empty means that none is
+	// asked for: tokens of Event Grid have been seen without any.
+	Role string
+}
+
+var tenantID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
+// complete checks the profile and fills in what is left out.
+func (e Entra) complete() (*Entra, error) {
+	var problems []error
+	if !tenantID.MatchString(e.Tenant) {
+		problems = append(problems, fmt.Errorf("entra tenant: %q is no GUID in lower case", e.Tenant))
+	}
+	if e.Issuers == nil {
+		e.Issuers = []string{
+			"https://login.microsoftonline.com/" + e.Tenant + "/v2.0",
+			"https://sts.windows.net/" + e.Tenant + "/",
+		}
+	}
+	if e.Applications == nil {
+		e.Applications = []string{EventGridApplication}
+	}
+	for _, list := range []struct {
+		name   string
+		values []string
+	}{{"issuer", e.Issuers}, {"audience", e.Audiences}, {"application", e.Applications}} {
+		if len(list.values) == 0 {
+			problems = append(problems, fmt.Errorf("entra %s: at least one is needed", list.name))
+		}
+		for _, value := range list.values {
+			if value == "" || value != strings.TrimSpace(value) {
+				problems = append(problems, fmt.Errorf("entra %s: %q must not be empty or have blanks around it: "+
+					"it is compared exactly", list.name, value))
+			}
+		}
+	}
+	if e.Role != strings.TrimSpace(e.Role) {
+		problems = append(problems, fmt.Errorf("entra role: %q has blanks around it: it is compared exactly", e.Role))
+	}
+	return &e, errors.Join(problems...)
+}
+
+// metadataURL is the OIDC document of the tenant in the public cloud.
+func (e *Entra) metadataURL() string {
+	return "https://login.microsoftonline.com/" + url.PathEscape(e.Tenant) + "/v2.0/.well-known/openid-configuration"
+}
+
+// admit checks for whom a token is, and to whom it was issued.
+func (e *Entra) admit(c *Claims) error {
+	for _, audience := range c.payload.audiences {
+		if slices.Contains(e.Audiences, audience) {
+			c.audience = audience
+		}
+	}
+	if c.audience == "" {
+		return refuse(WrongAudience, "aud does not name our application")
+	}
+	claims := c.payload.entra
+	if claims == nil {
+		claims = &entraClaims{}
+	}
+	foreign := func(id string) bool { return !slices.Contains(e.Applications, id) }
+	if len(claims.applications) == 0 || slices.ContainsFunc(claims.applications, foreign) {
+		return refuse(WrongApplication, "appid or azp names no application that may send")
+	}
+	if e.Role != "" && !slices.Contains(claims.roles, e.Role) {
+		return refuse(MissingRole, "roles lacks the one that is asked for")
+	}
+	c.sender = true
+	return nil
+}
+
+// foreignKey reports whether a key is another issuer's. The key sets of Entra
+// ID hold keys for consumers' accounts, too, and each key names its issuer,
+// with a placeholder for the tenant. A key without an issuer is for all.
+// https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
+func (e *Entra) foreignKey(issuer any) bool {
+	name, _ := issuer.(string)
+	return issuer != nil && !slices.Contains(e.Issuers, strings.ReplaceAll(name, "{tenantid}", e.Tenant))
+}
+
+// entraClaims are the claims that only this profile looks at.
+type entraClaims struct {
+	applications []string // appid and azp; a strange one is an empty text
+	roles        []string
+}
+
+// readEntra reads the claims of the Entra profile. Tokens of other profiles may
+// have members of these names that mean something else, so that a value of
+// another type is no error: it is none that is good.
+func (p *payload) readEntra(name string, value jsontext.Value) {
+	if p.entra == nil {
+		p.entra = &entraClaims{}
+	}
+	if name == "roles" {
+		if value.Kind() != '[' || readAudience(value, &p.entra.roles) != nil {
+			p.entra.roles = nil
+		}
+		return
+	}
+	var id string
+	_ = readString(value, &id)
+	p.entra.applications = append(p.entra.applications, id)
+}
