@@ -30,7 +30,8 @@ var plainMembers = set(
 // addresses are shown when they are of the calling service: Event Grid puts the
 // telephone numbers of caller and callee into the subject.
 var (
-	plainAttributes   = set("id", "type", "specversion", "time", "datacontenttype", "dataschema")
+	plainAttributes = set("id", "type", "specversion", "time", "datacontenttype", "dataschema",
+		"eventType", "eventTime", "dataVersion", "metadataVersion") // Event Grid's own schema
 	addressAttributes = set("source", "subject", "eventSource")
 )
 

@@ -19,12 +19,14 @@ type Story struct {
 	Findings []Finding
 }
 
-// Leg is one connection of a call. The recorder's is one of its own.
+// Leg is one connection of a call. The recorder's is one of its own, and what
+// Event Grid tells of a call, which has no connection, counts as one.
 type Leg struct {
-	ID        string // callConnectionId
+	ID        string // callConnectionId; for Event Grid the correlationId
 	Name      string // A, B, …; for people
 	Resource  string
 	Recording bool
+	Grid      bool
 	Events    int
 
 	// First and Last are the times of its earliest and latest event; Connected
@@ -220,7 +222,8 @@ func newLeg(step *Step, n int) *Leg {
 	if n < 26 {
 		name = string(rune('A' + n))
 	}
-	return &Leg{ID: step.Call, Name: name, Resource: step.Resource, Recording: true}
+	grid := step.IDs.CallConnectionID == ""
+	return &Leg{ID: step.Call, Name: name, Resource: step.Resource, Grid: grid, Recording: !grid}
 }
 
 // add takes an event of the leg into account.
@@ -243,6 +246,10 @@ func (l *Leg) add(step *Step) {
 		l.Recording = false
 	}
 }
+
+// Connects reports whether the leg is a connection of the application's, which
+// begins and ends.
+func (l *Leg) Connects() bool { return !l.Recording && !l.Grid }
 
 // First is the time of the earliest event.
 func (s *Story) First() time.Time { return first(s.Legs) }
