@@ -11,8 +11,7 @@ import (
 // application's own context. Empty when there is nothing to say.
 func (e *Envelope) Brief() string {
 	var words []string
-	if data, ok := e.Data.(interface{ outcome() *ResultInformation }); ok && data.outcome() != nil {
-		r := data.outcome()
+	if r := e.Result(); r != nil {
 		words = append(words, fmt.Sprintf("%d/%d", r.Code, r.SubCode))
 	}
 	switch d := e.Data.(type) {
@@ -31,4 +30,22 @@ func (e *Envelope) Brief() string {
 		}
 	}
 	return strings.TrimSpace(strings.Join(words, " "))
+}
+
+// Result returns how the operation ended that the event is about, nil when it
+// does not say.
+func (e *Envelope) Result() *ResultInformation {
+	if data, ok := e.Data.(interface{ outcome() *ResultInformation }); ok {
+		return data.outcome()
+	}
+	return nil
+}
+
+// OperationContext returns what the application gave with the request that the
+// event answers: the application's own, and possibly personal.
+func (e *Envelope) OperationContext() string {
+	if data, ok := e.Data.(interface{ context() string }); ok {
+		return data.context()
+	}
+	return ""
 }

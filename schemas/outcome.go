@@ -38,6 +38,8 @@ type Operation struct {
 	Outcome
 }
 
+func (o *Operation) context() string { return o.OperationContext }
+
 // ResultInformation says how an operation ended.
 type ResultInformation struct {
 	// Class of the outcome, like a status of HTTP or SIP.

@@ -73,13 +73,7 @@ func (b *bridge) listen() (err error) {
 // startNATS starts the embedded server when no other is configured.
 func (b *bridge) startNATS() (err error) {
 	s := b.settings
-	config := publish.NATS{
-		URL: s.NatsURL, Context: s.NatsContext,
-		Creds: s.NatsCreds, NKey: s.NatsNkey,
-		User: s.NatsUser, Password: s.natsPassword(), Token: s.natsToken(),
-		CA: s.NatsCA, Cert: s.NatsCert, Key: s.NatsKey,
-		Domain: s.NatsDomain, InboxPrefix: s.NatsInboxPrefix,
-	}
+	config := s.connection()
 	if s.embeddedNATS() {
 		b.nats, err = embedded.Start(embedded.Options{
 			Dir: filepath.Join(s.DataDir, "nats"), Listen: s.NatsListen, Logger: b.logger,

@@ -39,6 +39,9 @@ type cli struct {
 	Simulate simulateCmd `cmd:"" help:"Play Azure Communication Services against a bridge: calls, key server, chaos."`
 	Trigger  triggerCmd  `cmd:"" help:"Send one signed event of a type to a bridge."`
 	Events   eventsCmd   `cmd:"" help:"Show the types of events: when they come, what is in them, an example."`
+	Tail     tailCmd     `cmd:"" help:"Print the events of the stream, past ones and those that come."`
+	Call     callCmd     `cmd:"" help:"Tell the story of one call: its legs, its events in order, what failed, what is missing."`
+	Calls    callsCmd    `cmd:"" help:"List the calls of the stream: state, duration, events."`
 	Health   healthCmd   `cmd:"" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
 	Version  versionCmd  `cmd:"" help:"Print version, Go version and platform."`
 }

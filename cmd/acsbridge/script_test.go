@@ -18,6 +18,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"occupy":   occupy,
 	"await":    await,
 	"empty":    empty,
+	"holds":    holds,
+	"capture":  capture,
 }
 
 // awaitAtMost bounds await. A start takes a fraction of a second; the rest is
@@ -59,20 +61,54 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: await URL PATTERN")
 	}
+	untilMatch(ts, args[0], args[1], func() string { return ask(args[0]) })
+}
+
+// holds FILE PATTERN waits until what another process writes matches.
+func holds(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: holds FILE PATTERN")
+	}
+	untilMatch(ts, args[0], args[1], func() string {
+		text, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err != nil {
+			return err.Error()
+		}
+		return string(text)
+	})
+}
+
+// capture NAME PATTERN sets the variable to the first group of the pattern's first
+// match in the last standard output.
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture NAME PATTERN")
+	}
 	pattern, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	match := pattern.FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(match) < 2 {
+		ts.Fatalf("nothing matches %q", args[1])
+	}
+	ts.Setenv(args[0], match[1])
+}
+
+// untilMatch looks again and again at what is to match a pattern.
+func untilMatch(ts *testscript.TestScript, what, match string, look func() string) {
+	pattern, err := regexp.Compile("(?m)" + match)
 	ts.Check(err)
 	deadline := time.After(awaitAtMost)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		answer := ask(args[0])
-		if pattern.MatchString(answer) {
+		seen := look()
+		if pattern.MatchString(seen) {
 			return
 		}
 		select {
 		case <-tick.C:
 		case <-deadline:
-			ts.Fatalf("%s did not come to match %q; the last answer:\n%s", args[0], args[1], answer)
+			ts.Fatalf("%s did not come to match %q; last it was:\n%s", what, match, seen)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
 )
@@ -41,6 +42,7 @@ type settings struct {
 	tokenSettings    `group:"Tokens (JWT):"`
 	gridSettings     `group:"Event Grid (HTTP):"`
 	natsSettings     `group:"NATS connection:"`
+	embeddedSettings `group:"NATS connection:"`
 	streamSettings   `group:"Stream (JetStream):"`
 	journalSettings  `group:"Journal and answers:"`
 	processSettings  `group:"Process:"`
@@ -49,8 +51,6 @@ type settings struct {
 	sources   *sources
 	flags     []*kong.Flag      // the settings, in order of declaration
 	audiences []verify.Resource // Resource, parsed
-	password  string            // NatsPassword, or the content of NatsPasswordFile
-	token     string            // NatsToken, or the content of NatsTokenFile
 
 	callbackKeys   []ingest.CallbackKey // CallbackKey, read
 	sourceRanges   []netip.Prefix       // SourceRange, parsed
@@ -106,7 +106,14 @@ type natsSettings struct {
 	NatsKey          string `help:"Private key (PEM) of --nats-cert." placeholder:"FILE"`
 	NatsDomain       string `help:"JetStream domain." placeholder:"NAME"`
 	NatsInboxPrefix  string `help:"Prefix of reply subjects, for servers that permit only a private one." placeholder:"SUBJECT"`
-	NatsListen       string `help:"Loopback address of the embedded server." default:"${natsListen}" placeholder:"ADDR"`
+
+	password string // NatsPassword, or the content of NatsPasswordFile
+	token    string // NatsToken, or the content of NatsTokenFile
+}
+
+// embeddedSettings is the NATS server that the bridge runs when it has no other.
+type embeddedSettings struct {
+	NatsListen string `help:"Loopback address of the embedded server." default:"${natsListen}" placeholder:"ADDR"`
 }
 
 // streamSettings is the stream that the bridge creates when it is absent.
@@ -156,10 +163,21 @@ func defaults() kong.Vars {
 func (s *settings) resources() []verify.Resource { return s.audiences }
 
 // natsPassword is the password, whether given as such or as a file.
-func (s *settings) natsPassword() string { return s.password }
+func (s *natsSettings) natsPassword() string { return s.password }
 
 // natsToken is the token, whether given as such or as a file.
-func (s *settings) natsToken() string { return s.token }
+func (s *natsSettings) natsToken() string { return s.token }
+
+// connection is the way to NATS as the link to it takes it.
+func (s *natsSettings) connection() publish.NATS {
+	return publish.NATS{
+		URL: s.NatsURL, Context: s.NatsContext,
+		Creds: s.NatsCreds, NKey: s.NatsNkey,
+		User: s.NatsUser, Password: s.natsPassword(), Token: s.natsToken(),
+		CA: s.NatsCA, Cert: s.NatsCert, Key: s.NatsKey,
+		Domain: s.NatsDomain, InboxPrefix: s.NatsInboxPrefix,
+	}
+}
 
 // embeddedNATS reports whether the bridge runs a NATS server of its own.
 func (s *settings) embeddedNATS() bool { return s.NatsURL == "" && s.NatsContext == "" }

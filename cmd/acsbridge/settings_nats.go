@@ -9,20 +9,25 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// nats examines [natsSettings], but for the login.
+// nats examines [natsSettings], but for the login, and the embedded server.
 func (x *examination) nats() {
+	x.natsServers()
+	if x.embeddedNATS() {
+		x.needServer()
+		x.loopback("nats-listen", x.NatsListen)
+	} else if x.NatsListen != defaultNatsListen {
+		x.reject("nats-listen", "there is no embedded server beside nats-url or nats-context; remove the one or the other")
+	}
+}
+
+// natsServers examines how to reach NATS.
+func (x *examination) natsServers() {
 	if x.NatsURL != "" && x.NatsContext != "" {
 		x.reject("nats-context", "is set beside nats-url (%s); a context has a URL of its own, so set one of the two",
 			x.sources.originOf("nats-url"))
 	}
 	if x.NatsURL != "" {
 		x.servers()
-	}
-	if x.embeddedNATS() {
-		x.needServer()
-		x.loopback("nats-listen", x.NatsListen)
-	} else if x.NatsListen != defaultNatsListen {
-		x.reject("nats-listen", "there is no embedded server beside nats-url or nats-context; remove the one or the other")
 	}
 	if x.NatsDomain != "" && !schemas.ValidToken(x.NatsDomain) {
 		x.reject("nats-domain", "%q is no JetStream domain; take letters, digits, _ or -", x.NatsDomain)

@@ -35,11 +35,12 @@ var arrows = map[string][]string{
 	"verify":   {},
 	"publish":  {"schemas", "verify"},
 	"ingest":   {"schemas", "verify", "publish"},
+	"replay":   {"schemas"},
 	"acstest":  {"schemas"},
 	"internal": {},
 	"faults":   {},
 	"examples": {"schemas"},
-	"cmd":      {"schemas", "verify", "publish", "ingest", "acstest"},
+	"cmd":      {"schemas", "verify", "publish", "ingest", "replay", "acstest"},
 }
 
 // simulators are the files of the command that may play ACS. No other may, so

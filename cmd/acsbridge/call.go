@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/acsbridge/acsbridge/replay"
+)
+
+// callCmd tells the story of one call.
+type callCmd struct {
+	ID     string `arg:"" help:"callConnectionId of any leg of the call." placeholder:"ID"`
+	Output string `help:"pretty, or json (its events, one object a line)." default:"pretty" enum:"pretty,json" placeholder:"FORMAT"`
+	personalFlag
+	readerSettings
+}
+
+// Help is the text between the summary and the flags of call --help.
+func (callCmd) Help() string {
+	return `The legs of a call and its recording have different callConnectionIds. Those that share its serverCallId or ` +
+		`correlationId are found in what was stored from two minutes before it to two minutes after it. ` +
+		`Times are those of ACS; the order is that of the stream.`
+}
+
+// Run prints the call's legs, its events, and what is odd about it.
+func (c *callCmd) Run(ctx context.Context, std stdio) error {
+	reader, link, err := c.reader(ctx, std)
+	if err != nil {
+		return unlessEnded(err)
+	}
+	defer link.Close()
+	story, err := reader.Story(ctx, c.ID, time.Now())
+	if err != nil {
+		return unlessEnded(err)
+	}
+	if len(story.Steps) == 0 {
+		return fmt.Errorf("stream %s holds nothing of call %s; acsbridge calls --since all lists what there is", c.Stream, printable(c.ID))
+	}
+	out := bufio.NewWriterSize(std.out, outputBuffer)
+	if c.Output == "json" {
+		for _, step := range story.Steps {
+			out.Write(replay.AppendLine(nil, step.Message, c.ShowPII))
+		}
+	} else {
+		p := printer{ink: inkFor(std.out), personal: c.ShowPII, now: time.Now()}
+		out.WriteString(p.story(story))
+	}
+	return unlessEnded(out.Flush())
+}
+
+// story is a call's story as text.
+func (p *printer) story(s *replay.Story) string {
+	var b strings.Builder
+	began := s.First()
+	fmt.Fprintf(&b, "%s of %s: %d events in %s, from %s\n\n", p.ink.paint(bold, "call"), printable(s.Steps[0].Resource),
+		len(s.Steps), span(s.Last().Sub(began)), p.clock(began))
+	for _, leg := range s.Legs {
+		fmt.Fprintf(&b, "  %-3s %s  %s\n", leg.Name, p.ink.paint(cyan, printable(leg.ID)), p.leg(leg))
+	}
+	b.WriteString("\n")
+	for _, step := range s.Steps {
+		fmt.Fprintf(&b, "%11s  %-3s %s %s\n", offset(step.At.Sub(began)), step.Leg.Name, p.kind(step.Event, 24), p.told(step))
+	}
+	if len(s.Findings) > 0 {
+		b.WriteString("\n")
+	}
+	for _, f := range s.Findings {
+		at, colour := "", yellow
+		if f.Step != nil {
+			at = " at " + offset(f.Step.At.Sub(began))
+		}
+		if f.Kind == replay.Failure {
+			colour = red
+		}
+		fmt.Fprintf(&b, "%s  %s%s\n", p.ink.paint(colour, fmt.Sprintf("%-7s", f.Kind)), printable(f.Text), at)
+	}
+	return b.String()
+}
+
+// leg says how a leg went.
+func (p *printer) leg(l *replay.Leg) string {
+	switch {
+	case l.Recording:
+		return "recording, " + plural(l.Events, "event")
+	case !l.Connected.IsZero() && l.End != nil:
+		return fmt.Sprintf("connected for %s, ended %s", span(l.Ended.Sub(l.Connected)), ending(l.End))
+	case l.End != nil:
+		return "ended " + ending(l.End)
+	case !l.Connected.IsZero():
+		return "connected, no end so far"
+	}
+	return plural(l.Events, "event") + ", neither beginning nor end"
+}
+
+// ending is how a leg ended, in codes and words.
+func ending(step *replay.Step) string {
+	r := step.Result()
+	if r == nil {
+		return "without a result"
+	}
+	if words := replay.InWords(r); words != "" {
+		return fmt.Sprintf("%d/%d: %s", r.Code, r.SubCode, words)
+	}
+	return fmt.Sprintf("%d/%d", r.Code, r.SubCode)
+}
+
+// told is what an event of a story tells: its brief, what its codes mean, how
+// long the operation took, whom it is about, and what is odd about it.
+func (p *printer) told(step *replay.Step) string {
+	words := []string{printable(step.Brief())}
+	if meaning := replay.InWords(step.Result()); meaning != "" {
+		words = append(words, meaning)
+	}
+	if step.Took > 0 {
+		words = append(words, p.ink.paint(faint, "took "+span(step.Took)))
+	}
+	if people := p.people(step.Event); people != "" {
+		words = append(words, people)
+	}
+	if step.Note != "" {
+		words = append(words, p.ink.paint(yellow, "["+step.Note+"]"))
+	}
+	return strings.TrimSpace(strings.Join(words, "  "))
+}
+
+// offset is a time since the beginning of a call, in seconds.
+func offset(d time.Duration) string { return fmt.Sprintf("%+.3f", d.Seconds()) }
+
+// span is a duration for people: 1.234s, 3m20s, 2h5m0s.
+func span(d time.Duration) string {
+	if d < time.Minute {
+		return d.Round(time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}

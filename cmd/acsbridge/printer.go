@@ -1,0 +1,125 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/acsbridge/acsbridge/replay"
+)
+
+// ink colours text on a terminal. The zero value leaves it as it is.
+type ink bool
+
+// inkFor returns colour for a person who has not said NO_COLOR
+// (https://no-color.org).
+func inkFor(out io.Writer) ink {
+	return ink(isTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
+}
+
+// The colours that a terminal of any background shows well.
+const (
+	faint  = "2"
+	bold   = "1"
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	cyan   = "36"
+)
+
+func (i ink) paint(colour, text string) string {
+	if !bool(i) || text == "" || colour == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+// printer writes messages for people, one a line.
+type printer struct {
+	ink      ink
+	personal bool      // show what is masked otherwise
+	now      time.Time // times of another day have their date
+}
+
+// appendMessage appends one line: when it was stored, what it is, what it
+// tells, resource, call, and whom it is about.
+func (p *printer) appendMessage(dst []byte, m *replay.Message) []byte {
+	at := p.ink.paint(faint, p.clock(m.Time))
+	e, err := m.Event()
+	if err != nil {
+		return fmt.Appendf(dst, "%s  %s  %s\n", at, printable(m.Subject), p.ink.paint(red, fmt.Sprintf("%d bytes that are no event", len(m.Data))))
+	}
+	line := fmt.Appendf(dst, "%s  %s %-22s %-10s %s", at, p.kind(e, 24), printable(e.Brief()), printable(e.Resource), p.ink.paint(cyan, printable(e.Call)))
+	if people := p.people(e); people != "" {
+		line = fmt.Appendf(line, "  %s", people)
+	}
+	return append(line, '\n')
+}
+
+// clock is a time of day in this zone, with the date when it is not today's.
+func (p *printer) clock(t time.Time) string {
+	t = t.Local()
+	if t.Format(time.DateOnly) != p.now.Local().Format(time.DateOnly) {
+		return t.Format(time.DateOnly + " " + clock)
+	}
+	return t.Format(clock)
+}
+
+// kind is the type of an event in a colour that says how it went.
+func (p *printer) kind(e *replay.Event, width int) string {
+	colour := green
+	switch {
+	case e.Failed():
+		colour = red
+	case e.Type == "CallConnected" || e.Type == "CallDisconnected":
+		colour = bold
+	case strings.HasSuffix(e.Type, "Canceled") || strings.HasSuffix(e.Type, "Stopped"):
+		colour = yellow
+	}
+	return p.ink.paint(colour, fmt.Sprintf("%-*s", width, printable(e.Type)))
+}
+
+// people are those an event is about, and with personal data all that it says
+// in words.
+func (p *printer) people(e *replay.Event) string {
+	var words []string
+	for _, id := range e.People {
+		if !p.personal {
+			id = replay.MaskID(id)
+		}
+		words = append(words, printable(id))
+	}
+	if context := e.OperationContext(); p.personal && context != "" {
+		words = append(words, "context="+printable(context))
+	}
+	if r := e.Result(); p.personal && r != nil && r.Message != "" {
+		words = append(words, `"`+printable(r.Message)+`"`)
+	}
+	return strings.Join(words, " ")
+}
+
+// maxPrinted bounds what is printed of a text from outside, in runes.
+const maxPrinted = 120
+
+// printable is a text from outside, fit for a terminal: what would move the
+// cursor, or worse, is a question mark.
+func printable(text string) string {
+	if len(text) <= maxPrinted && strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) < 0 {
+		return text
+	}
+	var b strings.Builder
+	n := 0
+	for _, r := range text {
+		if n++; n > maxPrinted {
+			return b.String() + "…"
+		}
+		if !unicode.IsGraphic(r) || r == unicode.ReplacementChar {
+			r = '?'
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+
+	"github.com/acsbridge/acsbridge/replay"
+)
+
+// tailCmd prints events of the stream, past ones and those that come.
+type tailCmd struct {
+	selectionFlags
+
+	Since  string `help:"Where to begin: a duration before now such as 10m or 2d, a time such as 2026-03-01T14:30, a sequence such as seq:4711, or all. Without it: 10m, or all with --call." placeholder:"POSITION"`
+	Follow bool   `short:"f" help:"Go on with the events that come, until Ctrl-C."`
+	Output string `help:"pretty, json (one object a line) or raw (the payload alone)." default:"pretty" enum:"pretty,json,raw" placeholder:"FORMAT"`
+	personalFlag
+	readerSettings
+
+	since replay.Position
+}
+
+// selectionFlags say which events a command is about.
+type selectionFlags struct {
+	Type     string `help:"Only events of this type, such as CallConnected." placeholder:"TYPE"`
+	Call     string `help:"Only events of this callConnectionId." placeholder:"ID"`
+	Resource string `help:"Only events of this resource, by the name that serve has for it." placeholder:"NAME"`
+}
+
+// personalFlag lets personal data be seen.
+type personalFlag struct {
+	ShowPII bool `name:"show-pii" help:"Show telephone numbers, identifiers, texts and the application's own context. They are masked without."`
+}
+
+// defaultSince is how far tail goes back unless told otherwise.
+const defaultSince = "10m"
+
+// Help is the text between the summary and the flags of tail --help.
+func (tailCmd) Help() string {
+	return `Reads without a consumer: nothing is left on the server, and no service that consumes the stream notices. ` +
+		`The nats-* settings are those of serve, also in its variables and its file.`
+}
+
+// Validate refuses what cannot be done; kong calls it.
+func (c *tailCmd) Validate() (err error) {
+	if c.Output == "raw" && !c.ShowPII {
+		return errors.New("--output=raw: that is what ACS has sent, telephone numbers and all; add --show-pii, or take json, which masks them")
+	}
+	if c.Since == "" && c.Call != "" {
+		c.Since = "all"
+	}
+	c.Since = cmp.Or(c.Since, defaultSince)
+	if c.since, err = replay.ParsePosition(c.Since, time.Now()); err != nil {
+		return fmt.Errorf("--since: %w", err)
+	}
+	return nil
+}
+
+// Run prints until the end of the stream, or until ctx ends with --follow.
+func (c *tailCmd) Run(ctx context.Context, std stdio) error {
+	reader, link, err := c.reader(ctx, std)
+	if err != nil {
+		return unlessEnded(err)
+	}
+	defer link.Close()
+	out := bufio.NewWriterSize(std.out, outputBuffer)
+	line := c.line(std.out)
+	selection := replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Since: c.since, Follow: c.Follow}
+	printed := 0
+	var text []byte
+	for m, err := range reader.Read(ctx, selection) {
+		if err != nil {
+			return unlessEnded(errors.Join(out.Flush(), goOn(err)))
+		}
+		text = line(text[:0], m)
+		if _, err := out.Write(text); err != nil {
+			return unlessEnded(err)
+		}
+		printed++
+		if c.Follow { // somebody waits for each
+			if err := out.Flush(); err != nil {
+				return unlessEnded(err)
+			}
+		}
+	}
+	if printed == 0 && c.Output == "pretty" {
+		fmt.Fprintf(std.err, "acsbridge: no such events since %s; --since all looks at everything that the stream holds\n", c.Since)
+	}
+	return unlessEnded(out.Flush())
+}
+
+// outputBuffer is how much is written at a time.
+const outputBuffer = 64 << 10
+
+// line is how a message is written, by --output.
+func (c *tailCmd) line(out io.Writer) func([]byte, *replay.Message) []byte {
+	switch c.Output {
+	case "json":
+		return func(dst []byte, m *replay.Message) []byte { return replay.AppendLine(dst, m, c.ShowPII) }
+	case "raw":
+		return func(dst []byte, m *replay.Message) []byte { return append(append(dst, m.Data...), '\n') }
+	}
+	p := printer{ink: inkFor(out), personal: c.ShowPII, now: time.Now()}
+	return p.appendMessage
+}
+
+// unlessEnded is nil for the ways in which a person ends a command that prints:
+// Ctrl-C, and a pipe that nobody reads any more.
+func unlessEnded(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, syscall.EPIPE) {
+		return nil
+	}
+	return err
+}
+
+// goOn adds to an error of a reading how to go on.
+func goOn(err error) error {
+	if stopped, ok := errors.AsType[*replay.StoppedError](err); ok && stopped.Next > 0 {
+		return fmt.Errorf("%w; --since seq:%d goes on there", err, stopped.Next)
+	}
+	return err
+}

@@ -1,0 +1,21 @@
+// Package replay reads the stream back: for those who look into it, and for
+// those who send what it holds to somewhere else.
+//
+// A [Reader] asks for messages by batched direct get (ADR-31), one bounded
+// request after another, each from the sequence at which the last one ended. It
+// makes no consumer. So it needs no right but to ask, leaves nothing on the
+// server, takes nothing away from any consumer, and goes on after an
+// interruption at the message where it was. At the end of the stream it stops,
+// or, when it follows, asks again a little later.
+//
+// What can go wrong on the way, and what comes of it:
+//
+//	an answer breaks off               asked for again from there
+//	a message is missing in an answer  asked for again from there
+//	NATS is away                       a few more attempts; in following, for ever
+//	messages were deleted or purged    the reading goes on behind them, Notice says *MissedError
+//	the replica that answers is behind asked again; in the end an error, or Notice says so
+//	the stream began again             an error
+//	no such stream, no direct get,
+//	server older than 2.11             an error that says what to do
+package replay

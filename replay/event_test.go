@@ -1,0 +1,126 @@
+package replay_test
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// told is what is expected of an event.
+type told struct {
+	Type, Resource, Call, ServerCall, Brief string
+	Made                                    time.Time
+	People                                  []string
+	Failed                                  bool
+}
+
+// TestEvent reads what a message tells, also where it is not as expected.
+func TestEvent(t *testing.T) {
+	for _, test := range []struct {
+		about, subject, data string
+		want                 *told
+	}{
+		{"a roster", "acs.contoso.ParticipantsUpdated.c-1",
+			`{"id":"e-1","type":"Microsoft.Communication.ParticipantsUpdated","time":"2026-03-01T10:00:00.1234567+00:00",
+			  "data":{"callConnectionId":"c-1","serverCallId":"s-1","sequenceNumber":4,"resultInformation":{"code":200,"subCode":1,"message":"m"},
+			  "participants":[{"identifier":{"rawId":"4:+1555"},"isMuted":false},{"isMuted":true},{"identifier":{"rawId":"8:acs:x"}}]}}`,
+			&told{Type: "ParticipantsUpdated", Resource: "contoso", Call: "c-1", ServerCall: "s-1", Brief: "200/1 3 participants #4",
+				Made: time.Date(2026, 3, 1, 10, 0, 0, 123456700, time.UTC), People: []string{"4:+1555", "8:acs:x"}}},
+		{"without data", "acs.contoso.X._", `{"id":"e-1","type":"X"}`, &told{Type: "X", Resource: "contoso", Call: schemas.NoCall}},
+		{"members of other types", "acs.contoso.X.h_1", `{"id":"e-1","type":"X","time":7,"data":{"callConnectionId":7,"serverCallId":"s","resultInformation":"none","participant":7}}`,
+			&told{Type: "X", Resource: "contoso", Call: "h_1", ServerCall: "s"}},
+		{"a transfer", "acs.contoso.CallTransferAccepted.c", `{"id":"e-1","type":"CallTransferAccepted","data":{"callConnectionId":"c","transferTarget":{"rawId":"a"},"transferee":{"rawId":"b"}}}`,
+			&told{Type: "CallTransferAccepted", Resource: "contoso", Call: "c", People: []string{"b", "a"}}},
+		{"an end that went wrong", "acs.contoso.CallDisconnected.c", `{"id":"e-1","type":"CallDisconnected","data":{"resultInformation":{"code":487,"subCode":0}}}`,
+			&told{Type: "CallDisconnected", Resource: "contoso", Call: "c", Brief: "487/0", Failed: true}},
+		{"an invitation withdrawn", "acs.contoso.CancelAddParticipantSucceeded.c", `{"id":"e-1","type":"CancelAddParticipantSucceeded","data":{"resultInformation":{"code":487,"subCode":5234}}}`,
+			&told{Type: "CancelAddParticipantSucceeded", Resource: "contoso", Call: "c", Brief: "487/5234"}},
+		{"a failure with code 200", "acs.contoso.DialogFailed.c", `{"id":"e-1","type":"DialogFailed","data":{"resultInformation":{"code":200}}}`,
+			&told{Type: "DialogFailed", Resource: "contoso", Call: "c", Brief: "200/0", Failed: true}},
+		{"another form of subject", "other.CallConnected", `{"id":"e-1","type":"CallConnected","data":{"callConnectionId":"c"}}`, &told{Type: "CallConnected", Call: "c"}},
+		{"no JSON", "acs.contoso.X.c", `{`, nil},
+		{"no event", "acs-quarantine.contoso.not_cloudevents", `{"id":"e-1"}`, nil},
+		{"a list", "acs.contoso.X.c", `[]`, nil},
+	} {
+		e, err := (&replay.Message{Subject: test.subject, Data: []byte(test.data)}).Event()
+		var got *told
+		if err == nil {
+			got = &told{e.Type, e.Resource, e.Call, e.IDs.ServerCallID, e.Brief(), e.Made.UTC(), e.People, e.Failed()}
+		}
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s: %v (-want +got):\n%s", test.about, err, diff)
+		}
+	}
+}
+
+// TestEveryParticipantIsNamed: no type whose data names somebody is forgotten.
+func TestEveryParticipantIsNamed(t *testing.T) {
+	const person = `{"rawId":"8:acs:somebody"}`
+	found := 0
+	for _, kind := range schemas.Types() {
+		want := 0
+		for _, field := range reflect.VisibleFields(reflect.TypeOf(kind.NewData()).Elem()) {
+			switch field.Type {
+			case reflect.TypeFor[*schemas.Identifier](), reflect.TypeFor[[]schemas.Participant]():
+				want++
+			}
+		}
+		if kind.Family == schemas.Grid {
+			want = 0 // another form of event, in another form of subject
+		}
+		found += want
+		m := &replay.Message{Subject: "acs.contoso.X.c", Data: []byte(`{"id":"e","type":"` + kind.Name + `","data":{"participant":` + person +
+			`,"transferTarget":` + person + `,"transferee":` + person + `,"participants":[{"identifier":` + person + `}]}}`)}
+		e, err := m.Event()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(e.People) != want {
+			t.Errorf("%s: %d people, want %d", kind.Name, len(e.People), want)
+		}
+	}
+	if found < 9 {
+		t.Errorf("only %d types name somebody", found)
+	}
+}
+
+// TestPersonalMembersAreMasked: no member that the catalogue calls personal is
+// among those that are shown.
+func TestPersonalMembersAreMasked(t *testing.T) {
+	seen := map[reflect.Type]bool{}
+	found := 0
+	var look func(t reflect.Type)
+	look = func(of reflect.Type) {
+		for of.Kind() == reflect.Pointer || of.Kind() == reflect.Slice {
+			of = of.Elem()
+		}
+		if of.Kind() != reflect.Struct || seen[of] {
+			return
+		}
+		seen[of] = true
+		for _, field := range reflect.VisibleFields(of) {
+			look(field.Type)
+			name, pii := field.Tag.Get("json"), field.Tag.Get("pii")
+			if pii == "" {
+				continue
+			}
+			found++
+			got, err := replay.AppendMasked(nil, []byte(`{"data":{"`+name+`":"somebody-known"}}`))
+			if err != nil || strings.Contains(string(got), "somebody") {
+				t.Errorf("%s of %s is %s, and shown as %s", name, of, pii, got)
+			}
+		}
+	}
+	for _, kind := range schemas.Types() {
+		look(reflect.TypeOf(kind.NewData()))
+	}
+	if found < 20 {
+		t.Errorf("only %d members are personal", found)
+	}
+}

@@ -1,0 +1,93 @@
+package replay
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// AppendLine appends a message to dst as one line of NDJSON:
+//
+//	{"stream":"ACS","sequence":7,"time":"…","subject":"acs.…","headers":{"ce-id":"…",…},"event":{…}}
+//
+// The event is the payload itself: byte for byte when it has no line breaks,
+// which ACS does not write, and without them otherwise. A payload that is no
+// JSON, as in quarantine, is "data" in base64 instead. A header that is there
+// more than once is a list.
+//
+// Unless personal data is asked for, it is masked as [AppendMasked] does it,
+// also in headers, and a payload that is no JSON is left out.
+func AppendLine(dst []byte, m *Message, personal bool) []byte {
+	dst = append(dst, `{"stream":`...)
+	dst = appendText(dst, m.Stream)
+	dst = append(dst, `,"sequence":`...)
+	dst = strconv.AppendUint(dst, m.Sequence, 10)
+	dst = append(dst, `,"time":"`...)
+	dst = m.Time.UTC().AppendFormat(dst, time.RFC3339Nano)
+	dst = append(dst, `","subject":`...)
+	dst = appendText(dst, m.Subject)
+	dst = append(dst, `,"headers":{`...)
+	for i, name := range slices.Sorted(maps.Keys(m.Header)) {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(appendText(dst, name), ':')
+		dst = appendValues(dst, name, m.Header[name], personal)
+	}
+	dst = append(dst, '}')
+	dst = appendEvent(dst, m.Data, personal)
+	return append(dst, "}\n"...)
+}
+
+// appendValues appends what a header has: one text, or a list.
+func appendValues(dst []byte, name string, values []string, personal bool) []byte {
+	if len(values) != 1 {
+		dst = append(dst, '[')
+	}
+	for i, value := range values {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if !personal {
+			value = maskHeader(name, value)
+		}
+		dst = appendText(dst, value)
+	}
+	if len(values) != 1 {
+		dst = append(dst, ']')
+	}
+	return dst
+}
+
+// appendEvent appends the member that holds the payload.
+func appendEvent(dst, data []byte, personal bool) []byte {
+	const member = `,"event":`
+	if !personal {
+		if line, err := AppendMasked(append(dst, member...), data); err == nil {
+			return line
+		}
+		return dst
+	}
+	if !json.Valid(data) {
+		text, _ := json.Marshal(data) // base64
+		return append(append(dst, `,"data":`...), text...)
+	}
+	dst = append(dst, member...)
+	if !bytes.ContainsAny(data, "\r\n") {
+		return append(dst, data...)
+	}
+	var line bytes.Buffer
+	_ = json.Compact(&line, data) // it is valid
+	return append(dst, line.Bytes()...)
+}
+
+// appendText appends a JSON string. What is no UTF-8 is replaced.
+func appendText(dst []byte, text string) []byte {
+	dst, _ = jsontext.AppendQuote(dst, text)
+	return dst
+}

@@ -1,0 +1,166 @@
+package replay
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// masked stands for what is not shown.
+const masked = "***"
+
+// plainMembers are the members of an event's data whose text is shown: ids of
+// calls and operations, and words of closed sets. Whatever else is text is
+// masked, so that a member of a later version is not shown by mistake. Numbers
+// and truth values are shown.
+var plainMembers = set(
+	"callConnectionId", "serverCallId", "correlationId", "invitationId", "dialogId", "recordingId",
+	"version", "publicEventType", "type", "kind", "cloud", "state", "recordingKind", "startDateTime",
+	"recognitionType", "contentType", "dialogInputType", "mediaStreamingStatus", "mediaStreamingStatusDetails",
+	"transcriptionStatus", "transcriptionStatusDetails",
+)
+
+// plainAttributes are the attributes of an event that are shown. Those of
+// addresses are shown when they are of the calling service: Event Grid puts the
+// telephone numbers of caller and callee into the subject.
+var (
+	plainAttributes   = set("id", "type", "specversion", "time", "datacontenttype", "dataschema")
+	addressAttributes = set("source", "subject", "eventSource")
+)
+
+// callingAddress begins the source of every event of Call Automation.
+const callingAddress = "calling/"
+
+// identifiers are the members that name a person or a telephone: what kind it
+// is, and the end of it, are shown.
+var identifiers = set("rawId", "id", "value", "userId", "assertedId")
+
+func set(names ...string) map[string]bool {
+	s := make(map[string]bool, len(names))
+	for _, name := range names {
+		s[name] = true
+	}
+	return s
+}
+
+// MaskID returns an identifier of a person or a telephone with its kind and its
+// last two characters, enough to tell the participants of a call apart:
+// "4:+***67" for "4:+15551234567", "8:acs:***3f" for a user.
+func MaskID(id string) string {
+	kind := kindOf(id)
+	rest := id[kind:]
+	end := ""
+	if n := len(rest); n >= 7 && schemas.ValidToken(rest[n-2:]) {
+		end = rest[n-2:]
+	}
+	return id[:kind] + masked + end
+}
+
+// kindOf returns how many bytes of an identifier say of what kind it is: "4:+",
+// "8:acs:", "+".
+func kindOf(id string) int {
+	kind := 0
+	for range 2 {
+		word := strings.TrimLeft(id[kind:], "abcdefghijklmnopqrstuvwxyz0123456789")
+		if length := len(id) - kind - len(word); length == 0 || length > 8 || !strings.HasPrefix(word, ":") {
+			break
+		}
+		kind = len(id) - len(word) + 1
+	}
+	if strings.HasPrefix(id[kind:], "+") {
+		kind++
+	}
+	return kind
+}
+
+// AppendMasked appends an event's JSON to dst, on one line and with what can be
+// personal masked: every text that is not known to be impersonal. It fails when
+// the event is no JSON.
+func AppendMasked(dst, event []byte) ([]byte, error) {
+	line := bytes.NewBuffer(make([]byte, 0, len(event)))
+	if err := json.Compact(line, event); err != nil {
+		return dst, err
+	}
+	m := masking{src: line.Bytes(), members: make([][]byte, 1, 8)}
+	for m.at < len(m.src) {
+		dst = m.next(dst)
+	}
+	return dst, nil
+}
+
+// masking goes through JSON that is valid and on one line.
+type masking struct {
+	src     []byte
+	at      int
+	members [][]byte // the member that each level is in; an array is in its own
+}
+
+// next appends the next string, masked if need be, or everything up to it.
+func (m *masking) next(dst []byte) []byte {
+	begin := m.at
+	for ; m.at < len(m.src); m.at++ {
+		switch m.src[m.at] {
+		case '{', '[':
+			m.members = append(m.members, m.members[len(m.members)-1])
+		case '}', ']':
+			m.members = m.members[:len(m.members)-1]
+		case '"':
+			if m.at > begin {
+				return append(dst, m.src[begin:m.at]...)
+			}
+			return m.text(dst)
+		}
+	}
+	return append(dst, m.src[begin:]...)
+}
+
+// text appends a string, which is a member's name or a value.
+func (m *masking) text(dst []byte) []byte {
+	begin, end := m.at, m.at+1
+	for m.src[end] != '"' {
+		if m.src[end] == '\\' {
+			end++
+		}
+		end++
+	}
+	m.at = end + 1
+	text := m.src[begin:m.at]
+	if m.at < len(m.src) && m.src[m.at] == ':' {
+		m.members[len(m.members)-1] = text[1 : len(text)-1]
+		return append(dst, text...)
+	}
+	member := m.members[len(m.members)-1]
+	attribute := len(m.members) == 2
+	switch {
+	case attribute && plainAttributes[string(member)], !attribute && plainMembers[string(member)]:
+		return append(dst, text...)
+	case addressAttributes[string(member)] && bytes.HasPrefix(text[1:], []byte(callingAddress)):
+		return append(dst, text...)
+	case !attribute && identifiers[string(member)]:
+		if id, err := jsontext.AppendUnquote(nil, text); err == nil {
+			dst, _ = jsontext.AppendQuote(dst, MaskID(string(id)))
+			return dst
+		}
+	}
+	return append(append(append(dst, '"'), masked...), '"')
+}
+
+// personalHeaders hold the application's own context.
+var personalHeaders = []string{schemas.HeaderPath, schemas.HeaderQuery}
+
+// addressHeaders hold the source of the event.
+var addressHeaders = []string{schemas.HeaderEventSource, schemas.HeaderMsgID}
+
+// maskHeader returns the value of a header with what can be personal masked.
+func maskHeader(name, value string) string {
+	if slices.Contains(personalHeaders, name) ||
+		slices.Contains(addressHeaders, name) && strings.Contains(value, "/") && !strings.HasPrefix(value, callingAddress) {
+		return masked
+	}
+	return value
+}

@@ -1,0 +1,99 @@
+package replay
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// Selection says which messages to read. The zero value is everything that the
+// stream holds.
+type Selection struct {
+	Resource string // name of the resource, as in the subject
+	Type     string // of the event, whole or only its last part: CallConnected
+	Call     string // callConnectionId
+
+	Since Position // the first message; zero is the first that is held
+	Until Position // the last message; zero is the last that is held
+	Limit int      // at most so many messages; zero is no limit
+
+	// Follow goes on at the end of the stream with what is stored later, until
+	// the context, Until or Limit ends it.
+	Follow bool
+}
+
+// filter is the subject that the selected messages have, or "" when every
+// message of the stream is selected.
+func (s *Selection) filter(prefix string) string {
+	if s.Resource == "" && s.Type == "" && s.Call == "" {
+		return ""
+	}
+	tokens := []string{prefix, "*", "*", "*"}
+	if s.Resource != "" {
+		tokens[1] = schemas.Token(s.Resource)
+	}
+	if s.Type != "" {
+		tokens[2] = schemas.Token(schemas.ShortType(s.Type))
+	}
+	if s.Call != "" {
+		tokens[3] = schemas.Token(s.Call)
+	}
+	return strings.Join(tokens, ".")
+}
+
+// after reports whether a message comes after the last one that is selected.
+func (s *Selection) after(m *Message) bool {
+	u := s.Until
+	return u.Sequence > 0 && m.Sequence > u.Sequence || !u.Time.IsZero() && m.Time.After(u.Time)
+}
+
+// Position is a place in a stream: a sequence or a time, or neither.
+type Position struct {
+	Sequence uint64
+	Time     time.Time
+}
+
+// dateForms are the times that people write, in their own time zone.
+var dateForms = []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly}
+
+// ParsePosition reads a position as people write it: a duration before now such
+// as 10m or 2d, a time (RFC 3339, or without a zone in that of now), a sequence
+// as seq:4711, or all for the zero position.
+func ParsePosition(text string, now time.Time) (Position, error) {
+	if text == "all" {
+		return Position{}, nil
+	}
+	if number, ok := strings.CutPrefix(text, "seq:"); ok {
+		sequence, err := strconv.ParseUint(number, 10, 64)
+		if err != nil || sequence == 0 {
+			return Position{}, fmt.Errorf("%q is no sequence; the first is seq:1", text)
+		}
+		return Position{Sequence: sequence}, nil
+	}
+	if ago, ok := parseAgo(text); ok {
+		return Position{Time: now.Add(-ago)}, nil
+	}
+	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return Position{Time: t}, nil
+	}
+	for _, form := range dateForms {
+		if t, err := time.ParseInLocation(form, text, now.Location()); err == nil {
+			return Position{Time: t}, nil
+		}
+	}
+	return Position{}, fmt.Errorf("%q is no position; write a duration such as 10m or 2d, a time such as %s, a sequence such as seq:4711, or all",
+		text, now.Format("2006-01-02T15:04"))
+}
+
+// parseAgo reads a duration in Go's notation, or in days.
+func parseAgo(text string) (time.Duration, bool) {
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 15)
+		return time.Duration(n) * 24 * time.Hour, err == nil
+	}
+	ago, err := time.ParseDuration(text)
+	return ago, err == nil && ago >= 0
+}

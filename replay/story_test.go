@@ -1,0 +1,220 @@
+package replay_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+
+	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// began is when the calls of these tests began, by ACS's clock: just now, since
+// the stream has a clock of its own.
+var began = time.Now().Add(-5 * time.Second).UTC().Truncate(time.Millisecond)
+
+// tell stores an event of a call: its type, its leg, when it was made, and the
+// rest of its data.
+func (s *stream) tell(kind, leg string, at time.Duration, data string) {
+	s.t.Helper()
+	s.stored++
+	s.repeat(kind, leg, at, data)
+}
+
+// repeat stores the last event once more.
+func (s *stream) repeat(kind, leg string, at time.Duration, data string) {
+	s.t.Helper()
+	if data != "" {
+		data = "," + data
+	}
+	m := nats.NewMsg(schemas.Subject("acs", "contoso", &schemas.Event{Type: kind, CallConnectionID: leg}))
+	m.Data = fmt.Appendf(nil, `{"id":"e-%d","source":"calling/callConnections/%s","type":"Microsoft.Communication.%s","time":%q,"data":{"callConnectionId":%q%s}}`,
+		s.stored, leg, kind, began.Add(at).Format(time.RFC3339Nano), leg, data)
+	if _, err := s.js.PublishMsg(s.t.Context(), m); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+const (
+	ids       = `"serverCallId":"c2VydmVyQ2FsbA/+=","correlationId":"00000000-corr-1"`
+	escaped   = `"serverCallId":"c2VydmVyQ2FsbA\/\u002B=","correlationId":"00000000-corr-2"`
+	secondIDs = `"correlationId":"00000000-corr-2"`
+	well      = `,"resultInformation":{"code":200,"subCode":0}`
+	hangup    = `,"resultInformation":{"code":200,"subCode":7000}`
+)
+
+// tellACall stores a call of two legs and a recorder, of which much is odd,
+// among others.
+func tellACall(s *stream) {
+	ms := time.Millisecond
+	s.tell("CallConnected", "other", -40*ms, `"serverCallId":"YW5vdGhlcg","correlationId":"00000000-corr-9"`)
+	s.tell("ParticipantsUpdated", "leg-1", 10*ms, ids+`,"sequenceNumber":0,"participants":[]`)
+	s.tell("CallConnected", "leg-1", 0, ids+well)
+	s.repeat("CallConnected", "leg-1", 0, ids+well)
+	s.tell("CallConnected", "leg-1", 94*ms, ids+well)
+	s.tell("PlayStarted", "leg-1", 100*ms, ids+well+`,"operationContext":"greeting"`)
+	s.tell("PlayStarted", "leg-1", 150*ms, ids+well+`,"operationContext":"never-ends"`)
+	s.tell("PlayFailed", "leg-1", 400*ms, ids+`,"operationContext":"greeting","resultInformation":{"code":400,"subCode":8535}`)
+	s.tell("RecordingStateChanged", "recorder", 500*ms, escaped+`,"recordingId":"r-1","state":"active"`)
+	s.tell("CallConnected", "leg-2", 600*ms, secondIDs+well)
+	s.tell("PlayCompleted", "other", 700*ms, `"serverCallId":"YW5vdGhlcg"`)
+	s.tell("ParticipantsUpdated", "leg-1", 800*ms, ids+`,"sequenceNumber":4,"participants":[]`)
+	s.tell("ParticipantsUpdated", "leg-1", 850*ms, ids+`,"sequenceNumber":2,"participants":[]`)
+	s.tell("RecordingStateChanged", "recorder", 900*ms, escaped+`,"recordingId":"r-1","state":"inactive"`)
+	s.tell("CallDisconnected", "leg-1", time.Second, ids+hangup)
+	s.tell("CallDisconnected", "leg-2", 1100*ms, secondIDs+hangup)
+}
+
+var wantSteps = []string{
+	"2 +10ms A ParticipantsUpdated",
+	"3 +0s A CallConnected made before the one above it, 10ms earlier",
+	"4 +0s A CallConnected again",
+	"5 +94ms A CallConnected",
+	"6 +100ms A PlayStarted",
+	"7 +150ms A PlayStarted",
+	"8 +400ms A PlayFailed took 300ms",
+	"9 +500ms B RecordingStateChanged",
+	"10 +600ms C CallConnected",
+	"12 +800ms A ParticipantsUpdated",
+	"13 +850ms A ParticipantsUpdated",
+	"14 +900ms B RecordingStateChanged took 400ms",
+	"15 +1s A CallDisconnected took 1s",
+	"16 +1.1s C CallDisconnected took 500ms",
+}
+
+var wantFindings = []string{
+	"twice CallConnected is stored twice, with the same id: sequences 3 and 4",
+	"twice leg A has two CallConnected with different ids: sequences 3 and 5",
+	"failed PlayFailed: 400/8535 (the audio file's format is wrong)",
+	"missing Play of sequence 7 has no end",
+	"missing rosters of leg A: 1, 3 (ACS leaves some out)",
+}
+
+// told writes a story as text.
+func toldStory(s *replay.Story) (steps, findings []string) {
+	for _, step := range s.Steps {
+		line := fmt.Sprintf("%d +%v %s %s", step.Message.Sequence, step.At.Sub(s.First()), step.Leg.Name, step.Type)
+		if step.Took > 0 {
+			line += fmt.Sprint(" took ", step.Took)
+		}
+		steps = append(steps, strings.TrimSpace(line+" "+step.Note))
+	}
+	for _, f := range s.Findings {
+		findings = append(findings, string(f.Kind)+" "+f.Text)
+	}
+	return steps, findings
+}
+
+// TestStory tells the same story whichever leg one asks for.
+func TestStory(t *testing.T) {
+	s := newStream(t)
+	tellACall(s)
+	for _, leg := range []string{"leg-1", "leg-2", "recorder"} {
+		story, err := s.reader().Story(t.Context(), leg, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps, findings := toldStory(story)
+		if diff := cmp.Diff(wantSteps, steps); diff != "" {
+			t.Errorf("asked for %s, steps (-want +got):\n%s", leg, diff)
+		}
+		if diff := cmp.Diff(wantFindings, findings); diff != "" {
+			t.Errorf("asked for %s, findings (-want +got):\n%s", leg, diff)
+		}
+		if len(story.Legs) != 3 || !story.Legs[1].Recording || story.Legs[0].Recording || story.Legs[2].End == nil {
+			t.Errorf("legs %+v", story.Legs)
+		}
+	}
+	story, err := s.reader().Story(t.Context(), "nobody", time.Now())
+	if err != nil || len(story.Steps) != 0 {
+		t.Errorf("a call that is not there: %v, %v", story, err)
+	}
+}
+
+// TestStoriesWithoutAnEnd are told by how long ago the last event is.
+func TestStoriesWithoutAnEnd(t *testing.T) {
+	s := newStream(t)
+	s.tell("CallConnected", "going-on", 0, well[1:])
+	s.tell("PlayStarted", "going-on", time.Second, well[1:])
+	s.tell("CallDisconnected", "rejected", 0, `"resultInformation":{"code":603,"subCode":0}`)
+	s.tell("CreateCallFailed", "never-made", 0, `"resultInformation":{"code":480,"subCode":10037}`)
+	s.tell("PlayCompleted", "begun-before", 0, "")
+	s.tell("CallDisconnected", "begun-before", time.Second, hangup[1:])
+	soon, late := time.Now().Add(time.Minute), began.Add(time.Second+time.Hour)
+	for _, test := range []struct {
+		call string
+		now  time.Time
+		want []string
+	}{
+		{"going-on", soon, nil},
+		{"going-on", late, []string{"missing Play of sequence 2 has no end", "missing leg A has no CallDisconnected, and nothing has come for 1h0m0s"}},
+		{"rejected", late, []string{"failed CallDisconnected: 603/0 (declined)"}},
+		{"never-made", late, []string{"failed CreateCallFailed: 480/10037 (the callee has no endpoint)"}},
+		{"begun-before", soon, []string{"missing leg A has no CallConnected: it came before what the stream holds, or never"}},
+	} {
+		story, err := s.reader().Story(t.Context(), test.call, test.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got := toldStory(story); cmp.Diff(test.want, got) != "" {
+			t.Errorf("%s (-want +got):\n%s", test.call, cmp.Diff(test.want, got))
+		}
+	}
+}
+
+// TestAnEventThatWasHeldUp says how late it was stored.
+func TestAnEventThatWasHeldUp(t *testing.T) {
+	s := newStream(t)
+	s.tell("CallConnected", "leg", -time.Hour, well[1:])
+	story, err := s.reader().Story(t.Context(), "leg", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if steps, _ := toldStory(story); !strings.HasPrefix(steps[0], "1 +0s A CallConnected stored 1h0m") {
+		t.Errorf("%q", steps)
+	}
+}
+
+// TestCalls lists calls with how they stand.
+func TestCalls(t *testing.T) {
+	s := newStream(t)
+	tellACall(s)
+	s.tell("CallDisconnected", "rejected", 2*time.Second, `"resultInformation":{"code":603,"subCode":0}`)
+	s.tell("CreateCallFailed", "never-made", 3*time.Second, `"resultInformation":{"code":480,"subCode":10037}`)
+	s.tell("PlayCompleted", "middle", 3500*time.Millisecond, well[1:])
+	s.tell("CallConnected", "one-half", 4*time.Second, `"correlationId":"00000000-half-1"`)
+	s.tell("CallConnected", "other-half", 4100*time.Millisecond, `"serverCallId":"aGFsZg"`)
+	s.tell("CallDisconnected", "one-half", 4200*time.Millisecond, `"correlationId":"00000000-half-1","serverCallId":"aGFsZg"`+hangup)
+	for _, test := range []struct {
+		now  time.Time
+		last string
+	}{{time.Now(), "active"}, {time.Now().Add(time.Hour), "silent"}} {
+		calls, err := s.reader().Calls(t.Context(), replay.Selection{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, c := range calls {
+			var legs []string
+			for _, leg := range c.Legs {
+				legs = append(legs, leg.ID)
+			}
+			got = append(got, fmt.Sprintf("%s: %s in %v, %d events, %d failures, %s", strings.Join(legs, "+"), c.State(test.now), c.Last().Sub(c.First()), c.Events, c.Failures, c.Latest))
+		}
+		want := []string{
+			"other: " + test.last + " in 740ms, 2 events, 0 failures, PlayCompleted",
+			"leg-1+recorder+leg-2: ended in 1.1s, 14 events, 1 failures, CallDisconnected",
+			"rejected: failed in 0s, 1 events, 1 failures, CallDisconnected",
+			"never-made: failed in 0s, 1 events, 1 failures, CreateCallFailed",
+			"middle: partial in 0s, 1 events, 0 failures, PlayCompleted",
+			"one-half+other-half: " + test.last + " in 200ms, 3 events, 0 failures, CallDisconnected",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("calls (-want +got):\n%s", diff)
+		}
+	}
+}
