@@ -64,6 +64,18 @@ func malformed(reason Reason, format string, args ...any) error {
 // decoders keeps the decoders' own memory for the next body.
 var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 
+// Decode reads a body as that of a callback is read, or as that of a delivery of
+// Event Grid is that is no handshake: within the same bounds, and with the same
+// idea of what an event is. The text of its errors begins with a [Reason] and does
+// not quote the body.
+func Decode(grid bool, contentType string, body []byte) ([]schemas.Event, error) {
+	if !grid {
+		return decode(body)
+	}
+	events, _, err := decodeGrid(contentType, false, body)
+	return events, err
+}
+
 // decode reads a callback's body: an array of CloudEvents in the JSON format,
 // or a single one. Each event keeps its exact bytes, which share body's
 // memory. Types are an open set, and nothing in data is required. All errors

@@ -58,13 +58,30 @@ func (d *deadLetters) add(index uint64, r *record, reason string) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.open(); err != nil {
-		return fmt.Errorf("open dead-letter file: %w", err)
+	for {
+		if err := d.open(); err != nil {
+			return fmt.Errorf("open dead-letter file: %w", err)
+		}
+		if d.size+int64(len(line)) > maxDeadLetters {
+			return errDeadLettersFull
+		}
+		if err := d.write(append(line, '\n')); err != nil {
+			return fmt.Errorf("write dead-letter file: %w", err)
+		}
+		crash.At("dead-letter-written")
+		// Who took the file away meanwhile may have read it before that.
+		if d.inPlace() {
+			return nil
+		}
+		err := d.file.Close()
+		if d.file = nil; err != nil {
+			return fmt.Errorf("close dead-letter file: %w", err)
+		}
 	}
-	if d.size+int64(len(line)) > maxDeadLetters {
-		return errDeadLettersFull
-	}
-	n, err := d.file.Write(append(line, '\n'))
+}
+
+func (d *deadLetters) write(line []byte) error {
+	n, err := d.file.Write(line)
 	d.size += int64(n)
 	if err == nil {
 		err = d.file.Sync()
@@ -72,10 +89,18 @@ func (d *deadLetters) add(index uint64, r *record, reason string) error {
 	if err != nil {
 		err = errors.Join(err, d.file.Close())
 		d.file = nil // opening it again ends a line that was cut off
-		return fmt.Errorf("write dead-letter file: %w", err)
 	}
-	crash.At("dead-letter-written")
-	return nil
+	return err
+}
+
+// inPlace reports whether the open file is the one at its path.
+func (d *deadLetters) inPlace() bool {
+	there, err := os.Stat(d.path)
+	if err != nil {
+		return false
+	}
+	open, err := d.file.Stat()
+	return err == nil && os.SameFile(there, open)
 }
 
 // open opens the file, again when it has been taken away.

@@ -120,3 +120,51 @@ func TestADeadLetterAfterAFailedOneIsWritten(t *testing.T) {
 		t.Errorf("size %d, want %d", d.size, len(written))
 	}
 }
+
+// TestADeadLetterIsReadByWhoTakesTheFileAway takes the file away again and again
+// while letters are written, and reads what is in it at that moment.
+func TestADeadLetterIsReadByWhoTakesTheFileAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
+	d := &deadLetters{path: path}
+	defer d.close()
+	const n = 50
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		for index := range uint64(n) {
+			if err := d.add(index, &sample, reasonTooLarge); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	read := make(map[uint64]bool)
+	take := func() {
+		if os.Rename(path, path+".taken") != nil {
+			return // nothing is there yet
+		}
+		text, err := os.ReadFile(path + ".taken")
+		if err != nil {
+			t.Error(err)
+		}
+		for line := range bytes.Lines(text) {
+			var letter deadLetter
+			if json.Unmarshal(line, &letter) == nil {
+				read[letter.Index] = true
+			}
+		}
+	}
+	for done := false; !done; {
+		select {
+		case <-written:
+			done = true
+		default:
+		}
+		take()
+	}
+	for index := range uint64(n) {
+		if !read[index] {
+			t.Errorf("letter %d was not read", index)
+		}
+	}
+}

@@ -150,7 +150,7 @@ func TestNobodyElseHasALogin(t *testing.T) {
 	for _, user := range configured.Users {
 		got[user.Username] = user.Account.Name
 	}
-	want := map[string]string{"operator": "STREAMS", "acsbridge": "BRIDGE", "hangups": "READERS"}
+	want := map[string]string{"operator": "STREAMS", "acsbridge": "BRIDGE", "hangups": "READERS", "viewer": "VIEWERS"}
 	if diff := cmp.Diff(want, got); diff != "" || len(configured.Nkeys) > 0 || configured.NoAuthUser != "" {
 		t.Errorf("%s, %d nkeys, and without a login %q", diff, len(configured.Nkeys), configured.NoAuthUser)
 	}

@@ -132,7 +132,7 @@ func (c *Summary) Last() time.Time { return last(c.Legs) }
 func (c *Summary) State(now time.Time) State {
 	connected, ended, open := false, false, false
 	for _, leg := range c.Legs {
-		if leg.Recording {
+		if !leg.Connects() {
 			continue
 		}
 		connected = connected || !leg.Connected.IsZero()

@@ -18,4 +18,21 @@
 //	the stream began again             an error
 //	no such stream, no direct get,
 //	server older than 2.11             an error that says what to do
+//
+// A [Sender] brings what was read, or the lines of a file ([ReadCapture]), to a
+// [Target]: [Copies] under another subject, [Posts] to an application, or a
+// [Capture] in a file. It sends the messages of one call one after another, each
+// when the target has the one before it, and those of different calls side by
+// side; so whatever fails and is tried again, the order of a call is kept. It
+// knows at every moment where to go on: everything before [Progress].Next is
+// settled. Whoever goes on there sends some messages twice and leaves none out.
+//
+//	the target does not take a message    it is reported, the others go on; ten in a row end it
+//	the target fails for a while          tried again, the rest of that call waits
+//	NATS is away                          waited for
+//	no stream takes the copies            an error that says what to do
+//	an acknowledgement of another stream  an error: nothing more is sent
+//
+// A [Redactor] takes out who took part. A [Redrive] brings what was set aside to
+// the stream, and says whom that trusts.
 package replay

@@ -3,6 +3,7 @@ package replay
 import (
 	"encoding/json"
 	"errors"
+	"net/url"
 	"strings"
 	"time"
 
@@ -15,20 +16,36 @@ type Event struct {
 
 	Type     string // the last part of it: CallConnected
 	Resource string // as in the subject
-	Call     string // callConnectionId; [schemas.NoCall] when it has none
-	IDs      schemas.Call
-	Made     time.Time // when ACS made it; zero when it does not say
-	People   []string  // identifiers of those it is about: personal data
+	// Call is the callConnectionId. Without one it is what the subject has in its
+	// place: the correlationId of an event of Event Grid, or [schemas.NoCall].
+	Call   string
+	IDs    schemas.Call
+	Made   time.Time // when ACS made it; zero when it does not say
+	People []string  // identifiers of those it is about: personal data
 }
 
-// Event reads the payload. It fails when that is no CloudEvent.
+// Event reads the payload: a CloudEvent, or an event in Event Grid's own schema,
+// whose attributes are in the headers. It fails for anything else.
 func (m *Message) Event() (*Event, error) {
 	e := &Event{}
-	if err := json.Unmarshal(m.Data, &e.Envelope); err != nil {
+	if parsed, err := schemas.Parse(m.Header, m.Data); err == nil {
+		e.Envelope = parsed.Event
+	} else if err := json.Unmarshal(m.Data, &e.Envelope); err != nil { // headers of somebody else
 		return nil, err
 	}
+	attribute := func(have, header string) string {
+		value, err := url.PathUnescape(m.Header.Get(header))
+		if have != "" || err != nil {
+			return have
+		}
+		return value
+	}
+	e.ID = attribute(e.ID, schemas.HeaderEventID)
+	e.Source = attribute(e.Source, schemas.HeaderEventSource)
+	e.Envelope.Type = attribute(e.Envelope.Type, schemas.HeaderEventType)
+	e.Time = schemas.Timestamp(attribute(string(e.Time), schemas.HeaderEventTime))
 	if e.ID == "" || e.Envelope.Type == "" {
-		return nil, errors.New("the payload is no CloudEvent")
+		return nil, errors.New("the payload is no event")
 	}
 	e.Type = schemas.ShortType(e.Envelope.Type)
 	if e.Data != nil {

@@ -149,7 +149,7 @@ func (s *Story) pairs(now time.Time) {
 			delete(open, op)
 		}
 	}
-	over := now.Sub(s.Last()) > goingOn || !slices.ContainsFunc(s.Legs, func(l *Leg) bool { return !l.Recording && l.Ended.IsZero() })
+	over := now.Sub(s.Last()) > goingOn || !slices.ContainsFunc(s.Legs, func(l *Leg) bool { return l.Connects() && l.Ended.IsZero() })
 	for _, op := range order {
 		if step := open[op]; step != nil && over && (op.what == "Play" || op.what == "Recording") {
 			s.find(Missing, nil, "%s of sequence %d has no end", op.what, step.Message.Sequence)
@@ -183,7 +183,7 @@ func (s *Story) rosters(leg *Leg) {
 
 // ends finds a leg that has no beginning or no end.
 func (s *Story) ends(leg *Leg, now time.Time) {
-	if leg.Recording {
+	if !leg.Connects() {
 		return
 	}
 	failed := slices.ContainsFunc(s.Steps, func(step *Step) bool { return step.Leg == leg && neverMade(step) })

@@ -3,7 +3,6 @@ package replay
 import (
 	"bytes"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -32,7 +31,12 @@ func AppendLine(dst []byte, m *Message, personal bool) []byte {
 	dst = append(dst, `","subject":`...)
 	dst = appendText(dst, m.Subject)
 	dst = append(dst, `,"headers":{`...)
-	for i, name := range slices.Sorted(maps.Keys(m.Header)) {
+	names := make([]string, 0, 32) // more than the bridge writes
+	for name := range m.Header {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for i, name := range names {
 		if i > 0 {
 			dst = append(dst, ',')
 		}

@@ -3,6 +3,7 @@ package replay
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
@@ -29,7 +30,8 @@ var plainMembers = set(
 // addresses are shown when they are of the calling service: Event Grid puts the
 // telephone numbers of caller and callee into the subject.
 var (
-	plainAttributes   = set("id", "type", "specversion", "time", "datacontenttype", "dataschema")
+	plainAttributes = set("id", "type", "specversion", "time", "datacontenttype", "dataschema",
+		"eventType", "eventTime", "dataVersion", "metadataVersion") // Event Grid's own schema
 	addressAttributes = set("source", "subject", "eventSource")
 )
 
@@ -82,41 +84,37 @@ func kindOf(id string) int {
 // personal masked: every text that is not known to be impersonal. It fails when
 // the event is no JSON.
 func AppendMasked(dst, event []byte) ([]byte, error) {
-	line := bytes.NewBuffer(make([]byte, 0, len(event)))
-	if err := json.Compact(line, event); err != nil {
-		return dst, err
+	if !json.Valid(event) {
+		return dst, errNoJSON
 	}
-	m := masking{src: line.Bytes(), members: make([][]byte, 1, 8)}
+	var levels [8][]byte
+	m := masking{src: event, members: levels[:1]}
 	for m.at < len(m.src) {
-		dst = m.next(dst)
-	}
-	return dst, nil
-}
-
-// masking goes through JSON that is valid and on one line.
-type masking struct {
-	src     []byte
-	at      int
-	members [][]byte // the member that each level is in; an array is in its own
-}
-
-// next appends the next string, masked if need be, or everything up to it.
-func (m *masking) next(dst []byte) []byte {
-	begin := m.at
-	for ; m.at < len(m.src); m.at++ {
 		switch m.src[m.at] {
+		case '"':
+			dst = m.text(dst)
+			continue
 		case '{', '[':
 			m.members = append(m.members, m.members[len(m.members)-1])
 		case '}', ']':
 			m.members = m.members[:len(m.members)-1]
-		case '"':
-			if m.at > begin {
-				return append(dst, m.src[begin:m.at]...)
-			}
-			return m.text(dst)
+		case ' ', '\t', '\r', '\n':
+			m.at++
+			continue
 		}
+		dst = append(dst, m.src[m.at])
+		m.at++
 	}
-	return append(dst, m.src[begin:]...)
+	return dst, nil
+}
+
+var errNoJSON = errors.New("the payload is no JSON")
+
+// masking goes through valid JSON.
+type masking struct {
+	src     []byte
+	at      int
+	members [][]byte // the member that each level is in; an array is in its own
 }
 
 // text appends a string, which is a member's name or a value.
@@ -130,7 +128,7 @@ func (m *masking) text(dst []byte) []byte {
 	}
 	m.at = end + 1
 	text := m.src[begin:m.at]
-	if m.at < len(m.src) && m.src[m.at] == ':' {
+	if rest := bytes.TrimLeft(m.src[m.at:], " \t\r\n"); len(rest) > 0 && rest[0] == ':' {
 		m.members[len(m.members)-1] = text[1 : len(text)-1]
 		return append(dst, text...)
 	}

@@ -56,6 +56,8 @@ func TestMaskedEvents(t *testing.T) {
 		// Event Grid: whom the call is from and for is in the subject.
 		{`{"source":"/subscriptions/x","subject":"/caller/4:+15551234567/recipient/8:acs:y","data":{"incomingCallContext":"secret","state":"active"}}`,
 			`{"source":"***","subject":"***","data":{"incomingCallContext":"***","state":"active"}}`},
+		{`{"id":"g","topic":"/subscriptions/x","subject":"/caller/4:+15551234567","eventType":"T","eventTime":"2026","dataVersion":"1.0","data":{"correlationId":"c"}}`,
+			`{"id":"g","topic":"***","subject":"***","eventType":"T","eventTime":"2026","dataVersion":"1.0","data":{"correlationId":"c"}}`},
 		// What is behind a nested value belongs to the member around it.
 		{`{"data":{"unknown":[{"state":"active"},"said"],"kind":"k"}}`, `{"data":{"unknown":[{"state":"active"},"***"],"kind":"k"}}`},
 		{`{"data":{"unknown":{"state":["a",{"x":"y"}]}},"other":"z"}`, `{"data":{"unknown":{"state":["a",{"x":"***"}]}},"other":"***"}`},

@@ -51,13 +51,20 @@ const (
 
 // Read returns the selected messages in the order of the stream. A reading that
 // fails ends with an error, a [*StoppedError] when it can go on; when ctx ends,
-// with the context's error.
+// with the context's error. It is one batch ahead of the loop over it.
 func (r *Reader) Read(ctx context.Context, s Selection) iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {
 		p := &passage{Reader: r, Selection: s, subject: s.filter(r.Prefix), next: s.Since.Sequence, exact: s.Since.Sequence > 0}
-		for !p.done {
-			batch, err := p.advance(ctx)
-			for _, m := range batch {
+		inner, cancel := context.WithCancel(ctx)
+		batches := make(chan batch)
+		go p.run(inner, batches)
+		defer func() {
+			cancel()
+			for range batches { // until it has ended
+			}
+		}()
+		for b := range batches {
+			for _, m := range b.messages {
 				if m.missed != nil {
 					r.notice(m.missed)
 				}
@@ -65,12 +72,21 @@ func (r *Reader) Read(ctx context.Context, s Selection) iter.Seq2[*Message, erro
 					return
 				}
 			}
-			if err != nil {
-				yield(nil, err)
+			if b.err != nil {
+				yield(nil, b.err)
 				return
 			}
 		}
+		if err := ctx.Err(); err != nil && !p.done {
+			yield(nil, err)
+		}
 	}
+}
+
+// batch is what one request has brought.
+type batch struct {
+	messages []*Message
+	err      error // ends the reading
 }
 
 // passage is one reading on its way through the stream.
@@ -93,6 +109,22 @@ type passage struct {
 	looked time.Time // at the stream, when following
 
 	sighted, blind bool // whether the stream can be looked at
+}
+
+// run makes one request after another until the reading ends.
+func (p *passage) run(ctx context.Context, out chan<- batch) {
+	defer close(out)
+	for !p.done {
+		messages, err := p.advance(ctx)
+		select {
+		case out <- batch{messages, err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 // advance makes one request, pauses when there was nothing to be had, and

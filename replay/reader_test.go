@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -225,29 +224,5 @@ func TestParsePosition(t *testing.T) {
 		if got, err := replay.ParsePosition(text, now); err == nil {
 			t.Errorf("%q: got %v, want an error", text, got)
 		}
-	}
-}
-
-// BenchmarkRead reads 100,000 events of 1.5 kB from a server in this process.
-func BenchmarkRead(b *testing.B) {
-	const n = 100_000
-	s := newStream(b)
-	body := slices.Repeat([]byte("x"), 1500)
-	for i := range n {
-		m := event(i)
-		m.Data = body
-		if _, err := s.js.PublishMsgAsync(m); err != nil {
-			b.Fatal(err)
-		}
-	}
-	<-s.js.PublishAsyncComplete()
-	for _, selection := range []replay.Selection{{}, {Type: "CallConnected"}} {
-		b.Run("type="+selection.Type, func(b *testing.B) {
-			read := 0
-			for b.Loop() {
-				read += len(s.reader().read(b, selection))
-			}
-			b.ReportMetric(float64(read)/b.Elapsed().Seconds(), "messages/s")
-		})
 	}
 }

@@ -19,12 +19,14 @@ type Story struct {
 	Findings []Finding
 }
 
-// Leg is one connection of a call. The recorder's is one of its own.
+// Leg is one connection of a call. The recorder's is one of its own, and what
+// Event Grid tells of a call, which has no connection, counts as one.
 type Leg struct {
-	ID        string // callConnectionId
+	ID        string // callConnectionId; for Event Grid the correlationId
 	Name      string // A, B, …; for people
 	Resource  string
 	Recording bool
+	Grid      bool
 	Events    int
 
 	// First and Last are the times of its earliest and latest event; Connected
@@ -74,14 +76,16 @@ func (r *Reader) Story(ctx context.Context, call string, now time.Time) (*Story,
 	if len(s.held) == 0 {
 		return &Story{}, nil
 	}
+	var done scope
 	for range rounds {
-		known := len(s.ids) + len(s.held)
-		if err := s.scan(ctx); err != nil {
-			return nil, err
-		}
-		if len(s.ids)+len(s.held) == known {
+		next := s.scope()
+		if next == done || next.ids == 0 {
 			break
 		}
+		if err := s.scan(ctx, next); err != nil {
+			return nil, err
+		}
+		done = next
 	}
 	steps := make([]*Step, 0, len(s.held))
 	for _, step := range s.held {
@@ -130,20 +134,27 @@ func (s *search) take(m *Message, e *Event) error {
 	return nil
 }
 
+// scope is what there is to scan for.
+type scope struct {
+	ids      int       // how many are known
+	from, to time.Time // when what is known was stored
+}
+
+func (s *search) scope() scope {
+	c := scope{ids: len(s.ids)}
+	for _, step := range s.held {
+		if stored := step.Message.Time; c.from.IsZero() || stored.Before(c.from) {
+			c.from = stored
+		}
+		c.to = later(c.to, step.Message.Time)
+	}
+	return c
+}
+
 // scan reads everything around what is known of the call, and takes what shares
 // an id with it.
-func (s *search) scan(ctx context.Context) error {
-	if len(s.ids) == 0 {
-		return nil
-	}
-	var from, to time.Time
-	for _, step := range s.held {
-		if stored := step.Message.Time; from.IsZero() || stored.Before(from) {
-			from = stored
-		}
-		to = later(to, step.Message.Time)
-	}
-	window := Selection{Since: Position{Time: from.Add(-storyMargin)}, Until: Position{Time: to.Add(storyMargin)}}
+func (s *search) scan(ctx context.Context, c scope) error {
+	window := Selection{Since: Position{Time: c.from.Add(-storyMargin)}, Until: Position{Time: c.to.Add(storyMargin)}}
 	likely := s.likely()
 	for m, err := range s.Read(ctx, window) {
 		if err != nil {
@@ -211,7 +222,8 @@ func newLeg(step *Step, n int) *Leg {
 	if n < 26 {
 		name = string(rune('A' + n))
 	}
-	return &Leg{ID: step.Call, Name: name, Resource: step.Resource, Recording: true}
+	grid := step.IDs.CallConnectionID == ""
+	return &Leg{ID: step.Call, Name: name, Resource: step.Resource, Grid: grid, Recording: !grid}
 }
 
 // add takes an event of the leg into account.
@@ -234,6 +246,10 @@ func (l *Leg) add(step *Step) {
 		l.Recording = false
 	}
 }
+
+// Connects reports whether the leg is a connection of the application's, which
+// begins and ends.
+func (l *Leg) Connects() bool { return !l.Recording && !l.Grid }
 
 // First is the time of the earliest event.
 func (s *Story) First() time.Time { return first(s.Legs) }

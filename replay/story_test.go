@@ -135,6 +135,41 @@ func TestStory(t *testing.T) {
 	}
 }
 
+// TestAnIncomingCallIsPartOfTheStory, though it comes by Event Grid, in either of
+// its schemas, and has no connection.
+func TestAnIncomingCallIsPartOfTheStory(t *testing.T) {
+	for name, incoming := range map[string]string{
+		"CloudEvents": `{"id":"g-1","source":"/subscriptions/x","type":"Microsoft.Communication.IncomingCall","time":%q,"data":{%s}}`,
+		"Event Grid":  `{"id":"g-1","topic":"/subscriptions/x","eventType":"Microsoft.Communication.IncomingCall","eventTime":%q,"data":{%s}}`,
+	} {
+		s := newStream(t)
+		at := began.Format(time.RFC3339Nano)
+		m := nats.NewMsg("acs.contoso.IncomingCall.00000000-corr-1")
+		m.Data = fmt.Appendf(nil, incoming, at, ids)
+		m.Header = nats.Header{"ce-id": {"g-1"}, "ce-source": {"/subscriptions/x"}, "ce-type": {"Microsoft.Communication.IncomingCall"}, "ce-time": {at}}
+		if _, err := s.js.PublishMsg(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+		s.tell("CallConnected", "leg-1", time.Second, ids+well)
+		s.tell("CallDisconnected", "leg-1", 2*time.Second, ids+hangup)
+		for _, id := range []string{"leg-1", "00000000-corr-1"} {
+			story, err := s.reader().Story(t.Context(), id, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			steps, findings := toldStory(story)
+			want := []string{"1 +0s A IncomingCall", "2 +1s B CallConnected", "3 +2s B CallDisconnected took 1s"}
+			if diff := cmp.Diff(want, steps); diff != "" || len(findings) > 0 || !story.Legs[0].Grid {
+				t.Errorf("%s, asked for %s: findings %q, steps (-want +got):\n%s", name, id, findings, diff)
+			}
+		}
+		calls, err := s.reader().Calls(t.Context(), replay.Selection{})
+		if err != nil || len(calls) != 1 || calls[0].State(time.Now()) != replay.Ended {
+			t.Errorf("%s: calls %+v, %v", name, calls, err)
+		}
+	}
+}
+
 // TestStoriesWithoutAnEnd are told by how long ago the last event is.
 func TestStoriesWithoutAnEnd(t *testing.T) {
 	s := newStream(t)

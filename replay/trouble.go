@@ -85,11 +85,28 @@ func (r *Reader) Look(ctx context.Context) (*jetstream.StreamInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	info := stream.CachedInfo()
-	if info.State.NumDeleted == 0 {
-		return info, nil
+	return stream.CachedInfo(), nil
+}
+
+// lastIsDeleted reports whether the stream's last sequence is one of a deleted
+// message, which no reading comes to. The list of them can be long, so it is only
+// asked for when it matters; without it the answer is yes.
+func (r *Reader) lastIsDeleted(ctx context.Context, state jetstream.StreamState) bool {
+	if state.NumDeleted == 0 {
+		return false
 	}
-	return stream.Info(ctx, jetstream.WithDeletedDetails(true))
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	js, err := r.JetStream(ctx)
+	if err != nil {
+		return true
+	}
+	stream, err := js.Stream(ctx, r.Stream)
+	if err != nil {
+		return true
+	}
+	info, err := stream.Info(ctx, jetstream.WithDeletedDetails(true))
+	return err != nil || slices.Contains(info.State.Deleted, state.LastSeq)
 }
 
 // look is [Reader.Look] for what can be done without: nil when the stream cannot
@@ -139,7 +156,7 @@ func (p *passage) atEnd(ctx context.Context) error {
 		}
 		p.ended = true
 		if p.subject == "" {
-			p.end = p.last(info)
+			p.end = p.last(ctx, info)
 		} else {
 			p.noticeLag(info)
 		}
@@ -155,11 +172,11 @@ func (p *passage) atEnd(ctx context.Context) error {
 
 // last returns the sequence of the last message that a reading of the whole
 // stream must come to, or zero when that is not known.
-func (p *passage) last(info *jetstream.StreamInfo) uint64 {
-	if info == nil || info.State.Msgs == 0 || slices.Contains(info.State.Deleted, info.State.LastSeq) {
+func (p *passage) last(ctx context.Context, info *jetstream.StreamInfo) uint64 {
+	if info == nil || info.State.Msgs == 0 || p.next > info.State.LastSeq {
 		return 0
 	}
-	if p.next == 0 && info.State.LastTime.Before(p.Since.Time) {
+	if p.next == 0 && info.State.LastTime.Before(p.Since.Time) || p.lastIsDeleted(ctx, info.State) {
 		return 0
 	}
 	return info.State.LastSeq

@@ -283,3 +283,45 @@ func TestNoAnswerAtAll(t *testing.T) {
 		t.Errorf("without a connection: %v", err)
 	}
 }
+
+// withReplicas is a server that tells of replicas.
+type withReplicas struct {
+	jetstream.JetStream
+	replicas []*jetstream.PeerInfo
+}
+
+func (s withReplicas) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	stream, err := s.JetStream.Stream(ctx, name)
+	return toldOf{stream, s.replicas}, err
+}
+
+type toldOf struct {
+	jetstream.Stream
+	replicas []*jetstream.PeerInfo
+}
+
+func (s toldOf) CachedInfo() *jetstream.StreamInfo {
+	info := *s.Stream.CachedInfo()
+	info.Cluster = &jetstream.ClusterInfo{Replicas: s.replicas}
+	return &info
+}
+
+// TestAFilteredReadingKnowsOfReplicas that are behind, and cannot know whether
+// one of them has answered.
+func TestAFilteredReadingKnowsOfReplicas(t *testing.T) {
+	s := newStream(t)
+	s.store(10)
+	r := newReader(withReplicas{s.js, []*jetstream.PeerInfo{{Name: "n1", Current: true}, {Name: "n2", Current: false}, {Name: "n3", Current: true, Offline: true}}})
+	if got := r.read(t, replay.Selection{Type: "CallConnected"}); len(got) != 4 {
+		t.Errorf("read %v", got)
+	}
+	var names []string
+	for _, notice := range r.heard() {
+		var name string
+		fmt.Sscanf(notice, "replica %s of stream ACS is behind", &name)
+		names = append(names, name)
+	}
+	if diff := cmp.Diff([]string{"n2", "n3"}, names); diff != "" {
+		t.Errorf("notices %q (-want +got):\n%s", r.heard(), diff)
+	}
+}

@@ -62,7 +62,8 @@ func (p *printer) story(s *replay.Story) string {
 	}
 	b.WriteString("\n")
 	for _, step := range s.Steps {
-		fmt.Fprintf(&b, "%11s  %-3s %s %s\n", offset(step.At.Sub(began)), step.Leg.Name, p.kind(step.Event, 24), p.told(step))
+		line := fmt.Sprintf("%11s  %-3s %s %s", offset(step.At.Sub(began)), step.Leg.Name, p.kind(step.Event, 24), p.told(step))
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	if len(s.Findings) > 0 {
 		b.WriteString("\n")
@@ -83,6 +84,8 @@ func (p *printer) story(s *replay.Story) string {
 // leg says how a leg went.
 func (p *printer) leg(l *replay.Leg) string {
 	switch {
+	case l.Grid:
+		return "Event Grid, " + plural(l.Events, "event")
 	case l.Recording:
 		return "recording, " + plural(l.Events, "event")
 	case !l.Connected.IsZero() && l.End != nil:

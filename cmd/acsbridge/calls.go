@@ -72,16 +72,18 @@ type callLine struct {
 func newCallLine(c *replay.Summary, now time.Time) callLine {
 	line := callLine{
 		State: c.State(now), Began: c.First().UTC(), Seconds: c.Last().Sub(c.First()).Round(time.Millisecond).Seconds(),
-		Events: c.Events, Failures: c.Failures, LastEvent: c.Latest, Resource: c.Legs[0].Resource,
+		Events: c.Events, Failures: c.Failures, LastEvent: c.Latest, Resource: c.Legs[0].Resource, Calls: []string{},
 	}
 	for _, leg := range c.Legs {
-		line.Calls = append(line.Calls, leg.ID)
+		if !leg.Grid {
+			line.Calls = append(line.Calls, leg.ID)
+		}
 	}
 	return line
 }
 
 // call is one line: when it began, how it stands, how long it took, how much it
-// has, the last event, the resource, and the id of its first leg.
+// has, the last event, the resource, and the id of its first connection.
 func (p *printer) call(c *replay.Summary) string {
 	state := c.State(p.now)
 	colour := map[replay.State]string{replay.Active: green, replay.Failed: red, replay.Silent: yellow}[state]
@@ -89,13 +91,16 @@ func (p *printer) call(c *replay.Summary) string {
 	if c.Failures > 0 {
 		failures = p.ink.paint(red, fmt.Sprintf("  %d failed", c.Failures))
 	}
-	id := c.Legs[0]
+	id, legs := c.Legs[0], 0
 	for _, leg := range c.Legs {
-		if id.Recording && !leg.Recording {
+		if !leg.Connects() {
+			continue
+		}
+		if legs++; legs == 1 {
 			id = leg
 		}
 	}
 	return fmt.Sprintf("%s  %s %9s %11s %7s  %-24s %-10s %s%s\n", p.ink.paint(faint, p.clock(c.First())),
-		p.ink.paint(colour, fmt.Sprintf("%-7s", state)), span(c.Last().Sub(c.First())), plural(c.Events, "event"), plural(len(c.Legs), "leg"),
+		p.ink.paint(colour, fmt.Sprintf("%-7s", state)), span(c.Last().Sub(c.First())), plural(c.Events, "event"), plural(legs, "leg"),
 		printable(c.Latest), printable(id.Resource), p.ink.paint(cyan, printable(id.ID)), failures)
 }

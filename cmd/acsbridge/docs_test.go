@@ -85,8 +85,10 @@ func TestPagesNameRealSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	flags := []*kong.Flag{parser.Model.HelpFlag}
-	for _, command := range parser.Model.Children {
-		flags = append(flags, command.Flags...)
+	commands := parser.Model.Children
+	for len(commands) > 0 {
+		flags = append(flags, commands[0].Flags...)
+		commands = append(commands[1:], commands[0].Children...)
 	}
 	known := map[string]bool{}
 	for _, flag := range flags {
@@ -97,7 +99,7 @@ func TestPagesNameRealSettings(t *testing.T) {
 	}
 	pages := []string{
 		"README.md", "CHANGELOG.md", "docs/configuration.md", "docs/deployment.md", "docs/operations.md", "docs/messages.md", "docs/security.md",
-		"docs/consuming.md",
+		"docs/consuming.md", "docs/replay.md",
 	}
 	for _, page := range pages {
 		text := readDeployment(t, page)

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/acsbridge/acsbridge/replay"
+)
+
+// listenCmd forwards live events to an application on a developer's machine.
+type listenCmd struct {
+	selectionFlags
+	Forward string `help:"URL to post each event to, such as http://localhost:7071/api/callbacks." required:"" placeholder:"URL"`
+
+	signFlags `group:"Tokens of a simulator, for a URL that asks for one:"`
+	readerSettings
+
+	target plan
+}
+
+// Validate reads the URL; kong calls it.
+func (c *listenCmd) Validate() error { return c.target.setURL("--forward", c.Forward) }
+
+const (
+	// listenPosts is how many events are forwarded at a time; those of one call
+	// come one after another.
+	listenPosts = 16
+	// listenGrace is how long posts under way may take when listening ends.
+	listenGrace = 2 * time.Second
+)
+
+// Help is the text between the summary and the flags of listen --help.
+func (listenCmd) Help() string {
+	return `Begins with the events that come from now on, and posts each once: what fails is shown and not repeated. ` +
+		`On a terminal, r posts the last event again and q ends. Reads without a consumer; no service that consumes the ` +
+		`stream notices. The nats-* settings are those of serve, also in its variables and its file.`
+}
+
+// listening is one run of the command.
+type listening struct {
+	std   stdio
+	posts *replay.Posts
+
+	mu      sync.Mutex // guards the output and what follows
+	printer printer
+	last    *replay.Message
+}
+
+// Run forwards until Ctrl-C or q.
+func (c *listenCmd) Run(ctx context.Context, std stdio) error {
+	l := &listening{std: std, printer: printer{ink: inkFor(std.out), now: time.Now()}}
+	token, stop, err := c.signer(std.err)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	l.posts = &replay.Posts{URL: c.target.url, Attempts: 1, Token: token, Answered: l.answered, Transport: newTransport(listenPosts)}
+
+	keys, err := openKeys(&l.std)
+	if err != nil {
+		return err
+	}
+	defer keys.close()
+	reader, link, err := c.reader(ctx, l.std)
+	if err != nil {
+		return unlessEnded(err)
+	}
+	defer link.Close()
+	selection := replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Follow: true}
+	selection.Since = replay.Position{Time: time.Now()}
+	if info, err := reader.Look(ctx); err == nil { // the clocks need not agree
+		selection.Since = replay.Position{Sequence: info.State.LastSeq + 1}
+	}
+	fmt.Fprintf(l.std.err, "events go to %s as they come; %s\n", c.target.target, keys.hint())
+
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	go keys.read(end, func() { l.again(ctx) })
+	sender := replay.Sender{Target: l.posts, InFlight: listenPosts, Patient: true}
+	done := make(chan error, 1)
+	go func() { done <- sender.Send(ctx, reader.Read(ctx, selection)) }()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		select {
+		case err = <-done:
+		case <-time.After(listenGrace):
+		}
+	}
+	progress := sender.Progress()
+	fmt.Fprintf(l.std.err, "%s forwarded%s\n", events(progress.Taken), notTaken(progress.Rejected))
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// answered prints what came of a post.
+func (l *listening) answered(m *replay.Message, a replay.Answer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = m
+	line := l.printer.appendMessage(nil, m)
+	line = append(line[:len(line)-1], "  "...)
+	if !a.OK() {
+		line = append(line, l.printer.ink.paint(red, a.String())...)
+	} else {
+		line = append(line, l.printer.ink.paint(green, fmt.Sprint(a.Status))...)
+	}
+	line = fmt.Appendf(line, " in %v\n", a.Latency.Round(100*time.Microsecond))
+	_, _ = l.std.out.Write(line) // nobody reads it any more
+}
+
+// again posts the last event once more.
+func (l *listening) again(ctx context.Context) {
+	l.mu.Lock()
+	m := l.last
+	l.mu.Unlock()
+	if m == nil {
+		fmt.Fprintln(l.std.err, "no event has come yet")
+		return
+	}
+	fmt.Fprintln(l.std.err, "again:")
+	go l.posts.Post(ctx, m)
+}

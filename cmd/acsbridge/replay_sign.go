@@ -1,0 +1,26 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+
+	"github.com/acsbridge/acsbridge/acstest"
+)
+
+// signer returns what makes tokens, or nil when none are wanted, and what ends
+// it.
+func (f *signFlags) signer(log io.Writer) (token func() (string, error), stop func() error, err error) {
+	if !f.SignWithSimulator {
+		return nil, func() error { return nil }, nil
+	}
+	simulate := simulateCmd{IssuerListen: f.IssuerListen, IssuerName: f.IssuerName, Key: f.Key}
+	issuer, err := simulate.issuer(log)
+	if err != nil {
+		return nil, nil, err
+	}
+	audience := cmp.Or(f.Audience, acstest.DemoAudience)
+	fmt.Fprintf(log, "posts are signed by %s for the audience %s; their keys are named by\n  %s\n", issuer.Name(), audience, issuer.MetadataURL())
+	token = func() (string, error) { return issuer.Sign(acstest.TokenSpec{Audience: audience}) }
+	return token, issuer.Close, nil
+}

@@ -1,0 +1,152 @@
+package replay
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// captured is one line of a capture, as [AppendLine] writes it.
+type captured struct {
+	Stream   string            `json:"stream"`
+	Sequence uint64            `json:"sequence"`
+	Time     time.Time         `json:"time"`
+	Subject  string            `json:"subject"`
+	Headers  map[string]values `json:"headers"`
+	Event    json.RawMessage   `json:"event"`
+	Data     []byte            `json:"data"` // base64, of what is no JSON
+}
+
+// values are those of one header: a text, or a list.
+type values []string
+
+// UnmarshalJSON reads either form.
+func (v *values) UnmarshalJSON(text []byte) error {
+	if bytes.HasPrefix(text, []byte("[")) {
+		return json.Unmarshal(text, (*[]string)(v))
+	}
+	*v = make(values, 1)
+	return json.Unmarshal(text, &(*v)[0])
+}
+
+// Capture writes messages to a file, one a line as [AppendLine] does it, with
+// everything that they have. [ReadCapture] reads them.
+type Capture struct {
+	mu   sync.Mutex
+	w    *bufio.Writer
+	line []byte
+}
+
+// NewCapture returns a target that writes to w. What it has taken is written at
+// [Capture.Flush].
+func NewCapture(w io.Writer) *Capture { return &Capture{w: bufio.NewWriterSize(w, 256<<10)} }
+
+// Send writes a message at once.
+func (c *Capture) Send(_ context.Context, m *Message, done func(error)) { done(c.write(m)) }
+
+func (c *Capture) write(m *Message) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.line = AppendLine(c.line[:0], m, true)
+	_, err := c.w.Write(c.line)
+	return err
+}
+
+// Flush writes what the capture has taken.
+func (c *Capture) Flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.w.Flush()
+}
+
+// maxCaptured bounds a line of a capture: the largest event in base64 and its
+// headers fit ten times.
+const maxCaptured = 16 << 20
+
+// ReadCapture returns the selected messages of a capture, in its order. The
+// messages must be in the order of one stream, as [Capture] writes them, so that
+// a reading can be continued at a sequence.
+func ReadCapture(r io.Reader, s Selection) iter.Seq2[*Message, error] {
+	return func(yield func(*Message, error) bool) {
+		lines := bufio.NewScanner(r)
+		lines.Buffer(make([]byte, 64<<10), maxCaptured)
+		var before uint64
+		n, read := 0, 0
+		for lines.Scan() && (s.Limit == 0 || read < s.Limit) {
+			if n++; len(bytes.TrimSpace(lines.Bytes())) == 0 {
+				continue
+			}
+			m, err := parseCaptured(lines.Bytes())
+			if err == nil && m.Sequence <= before {
+				err = fmt.Errorf("sequence %d comes after %d; send captures one after another", m.Sequence, before)
+			}
+			if err != nil {
+				yield(nil, fmt.Errorf("line %d: %w", n, err))
+				return
+			}
+			before = m.Sequence
+			if !s.selects(m) {
+				continue
+			}
+			if read++; !yield(m, nil) {
+				return
+			}
+		}
+		if err := lines.Err(); err != nil {
+			yield(nil, fmt.Errorf("line %d: %w", n+1, err))
+		}
+	}
+}
+
+// parseCaptured reads one line of a capture.
+func parseCaptured(line []byte) (*Message, error) {
+	var c captured
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return nil, fmt.Errorf("no message of a capture: %w", err)
+	}
+	m := &Message{Stream: c.Stream, Sequence: c.Sequence, Time: c.Time, Subject: c.Subject, Header: nats.Header{}, Data: c.Data}
+	if c.Event != nil {
+		m.Data = c.Event
+	}
+	for name, values := range c.Headers {
+		m.Header[name] = values
+	}
+	tokens := strings.Split(m.Subject, ".")
+	switch {
+	case c.Stream == "" || c.Sequence == 0:
+		return nil, errors.New("no message of a capture: stream or sequence is missing")
+	case (c.Event == nil) == (c.Data == nil):
+		return nil, errors.New("no message of a capture: it must have either event or data")
+	case len(tokens) < 3 || slices.ContainsFunc(tokens, func(t string) bool { return !schemas.ValidToken(t) }):
+		return nil, errors.New("the subject is none of an event")
+	}
+	return m, nil
+}
+
+// selects reports whether a message that was not read by a [Reader] is one of
+// the selection. It does not look at the limit.
+func (s *Selection) selects(m *Message) bool {
+	tokens := strings.Split(m.Subject, ".")
+	want := []string{"", s.Resource, schemas.ShortType(s.Type), s.Call}
+	for i, t := range want {
+		if t != "" && (i >= len(tokens) || tokens[i] != schemas.Token(t)) {
+			return false
+		}
+	}
+	return !s.after(m) && m.Sequence >= s.Since.Sequence && !m.Time.Before(s.Since.Time)
+}

@@ -1,0 +1,136 @@
+package replay_test
+
+import (
+	"bytes"
+	"errors"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/nats-io/nats.go"
+
+	"github.com/acsbridge/acsbridge/replay"
+)
+
+// capture returns what a capture of the messages is.
+func capture(t *testing.T, list ...*replay.Message) string {
+	t.Helper()
+	var b bytes.Buffer
+	target := replay.NewCapture(&b)
+	if err := (&replay.Sender{Target: target}).Send(t.Context(), inOrder(list)); err != nil {
+		t.Fatal(err)
+	}
+	if err := target.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// collect returns the messages of a reading up to its error.
+func collect(messages iter.Seq2[*replay.Message, error]) (list []*replay.Message, err error) {
+	for m, err := range messages {
+		if err != nil {
+			return list, err
+		}
+		list = append(list, m)
+	}
+	return list, nil
+}
+
+// TestACaptureIsReadAsItWas writes messages with odd payloads and headers.
+func TestACaptureIsReadAsItWas(t *testing.T) {
+	list := messages(6, 2)
+	list[1].Data = []byte(`{"a" : "\u002B", "b":1.0,  "c":"<&>"}`)
+	list[2].Data = []byte("no JSON \x00\xff")
+	list[3].Data = []byte{}
+	list[4].Header = nats.Header{"ce-id": {"1"}, "twice": {"a", "b"}, "empty": {""}, "quote": {`"\`}}
+	list[5].Time = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
+	got, err := collect(replay.ReadCapture(strings.NewReader(capture(t, list...)), replay.Selection{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(list, got, cmpopts.IgnoreUnexported(replay.Message{}), cmpopts.EquateApproxTime(0)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestACaptureIsSelectedFrom takes parts of a capture, as of a stream.
+func TestACaptureIsSelectedFrom(t *testing.T) {
+	list := messages(20, 4)
+	list[3].Subject = "acs.fabrikam.PlayFailed.call-3"
+	text := capture(t, list...)
+	for _, test := range []struct {
+		s    replay.Selection
+		want []uint64
+	}{
+		{replay.Selection{Call: "call-2"}, []uint64{3, 7, 11, 15, 19}},
+		{replay.Selection{Type: "Microsoft.Communication.PlayFailed"}, []uint64{4}},
+		{replay.Selection{Resource: "fabrikam"}, []uint64{4}},
+		{replay.Selection{Call: "*"}, nil},
+		{replay.Selection{Since: replay.Position{Sequence: 18}}, []uint64{18, 19, 20}},
+		{replay.Selection{Since: replay.Position{Time: time.Unix(17, 0)}}, []uint64{18, 19, 20}},
+		{replay.Selection{Until: replay.Position{Sequence: 2}}, []uint64{1, 2}},
+		{replay.Selection{Until: replay.Position{Time: time.Unix(1, 0)}}, []uint64{1, 2}},
+		{replay.Selection{Call: "call-1", Limit: 2}, []uint64{2, 6}},
+	} {
+		got, err := collect(replay.ReadCapture(strings.NewReader(text), test.s))
+		var sequences []uint64
+		for _, m := range got {
+			sequences = append(sequences, m.Sequence)
+		}
+		if diff := cmp.Diff(test.want, sequences); err != nil || diff != "" {
+			t.Errorf("%+v: error %v, sequences (-want +got):\n%s", test.s, err, diff)
+		}
+	}
+}
+
+// TestWhatIsNoCapture is named by its line.
+func TestWhatIsNoCapture(t *testing.T) {
+	good := capture(t, messages(2, 2)...)
+	first, second, _ := strings.Cut(good, "\n")
+	for text, want := range map[string]string{
+		"{}\n":                       "line 1: no message of a capture",
+		first + "\n{\"streem\":1}\n": "line 2: no message of a capture",
+		first + "\nhello\n":          "line 2: no message of a capture",
+		second + first:               "line 2: sequence 1 comes after 2",
+		first + "\n\n" + first:       "line 3: sequence 1 comes after 1",
+		strings.Replace(first, "acs.contoso", "acs.*", 1):          "line 1: the subject is none of an event",
+		strings.Replace(first, `"event":`, `"event":null,"x":`, 1): "line 1: no message of a capture",
+		first[:len(first)-5]: "line 1: no message of a capture",
+	} {
+		_, err := collect(replay.ReadCapture(strings.NewReader(text), replay.Selection{}))
+		if err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s\ngot  %v\nwant %s", text, err, want)
+		}
+	}
+	if _, err := collect(replay.ReadCapture(failing{}, replay.Selection{})); !errors.Is(err, errDisk) {
+		t.Errorf("error %v", err)
+	}
+}
+
+var errDisk = errors.New("disk")
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error) { return 0, errDisk }
+
+// TestACaptureOfAFullDisk ends the sending.
+func TestACaptureOfAFullDisk(t *testing.T) {
+	target := replay.NewCapture(full{})
+	s := replay.Sender{Target: target}
+	list := messages(2000, 3)
+	for _, m := range list {
+		m.Data = slices.Concat([]byte(`"`), bytes.Repeat([]byte("x"), 1000), []byte(`"`))
+	}
+	if err := s.Send(t.Context(), inOrder(list)); !errors.Is(err, errDisk) {
+		t.Errorf("error %v", err)
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errDisk }

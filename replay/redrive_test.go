@@ -1,0 +1,262 @@
+package replay_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+const (
+	oneEvent = `{"id":"1","source":"s","type":"Microsoft.Communication.PlayCompleted","specversion":"1.0","data":{"callConnectionId":"c-1"}}`
+	another  = `{"id":"2","source":"s","type":"a.b c","time":"2026-03-01T12:00:00Z","specversion":"1.0","data":{"callConnectionId":"*"}}`
+)
+
+// quarantined is a callback as the bridge keeps it, which reads well today.
+func quarantined() *replay.Message {
+	return &replay.Message{
+		Stream: schemas.QuarantineStream, Sequence: 17, Subject: "acs-quarantine.contoso.not_json", Data: []byte("[" + oneEvent + ",\n" + another + "]"),
+		Header: nats.Header{
+			schemas.HeaderQuarantineReason: {"not_json"}, schemas.HeaderContentType: {"text/json"}, schemas.HeaderMsgID: {"hash"},
+			schemas.HeaderExpectedStream: {schemas.QuarantineStream}, schemas.HeaderResource: {"contoso"},
+			schemas.HeaderTokenIssuer: {"iss"}, schemas.HeaderTokenAudience: {"aud"}, schemas.HeaderTokenKeyID: {"kid"},
+			schemas.HeaderTokenExpires: {"1772366700"}, schemas.HeaderReceivedAt: {"2026-03-01T12:00:00Z"},
+			schemas.HeaderDeliveryID: {"d-1"}, schemas.HeaderQuery: {"q=1"},
+		},
+	}
+}
+
+// letter is a dead letter of one event.
+func letter() *replay.Message {
+	m := quarantined()
+	m.Stream, m.Subject, m.Data = schemas.Stream, "acs.contoso.PlayCompleted.c-1", []byte(oneEvent)
+	m.Header.Set(schemas.HeaderExpectedStream, schemas.Stream)
+	m.Header.Set(schemas.HeaderMsgID, "s#1")
+	m.Header.Del(schemas.HeaderQuarantineReason)
+	return m
+}
+
+func redrive(s *stream) *replay.Redrive {
+	r := &replay.Reader{Stream: schemas.Stream, Prefix: schemas.SubjectPrefix}
+	if s != nil {
+		r = &s.reader().Reader
+	}
+	return &replay.Redrive{Reader: r, Decode: ingest.Decode}
+}
+
+// TestRedrivenEvents are what the bridge would have published.
+func TestRedrivenEvents(t *testing.T) {
+	got, err := redrive(nil).Messages(quarantined())
+	if err != nil || len(got) != 2 {
+		t.Fatalf("%d events, %v", len(got), err)
+	}
+	common := nats.Header{
+		schemas.HeaderContentType: {schemas.ContentTypeEvent}, schemas.HeaderExpectedStream: {schemas.Stream}, schemas.HeaderResource: {"contoso"},
+		schemas.HeaderTokenIssuer: {"iss"}, schemas.HeaderTokenAudience: {"aud"}, schemas.HeaderTokenKeyID: {"kid"},
+		schemas.HeaderTokenExpires: {"1772366700"}, schemas.HeaderReceivedAt: {"2026-03-01T12:00:00Z"}, schemas.HeaderDeliveryID: {"d-1"},
+		schemas.HeaderQuery: {"q=1"}, schemas.HeaderRedrivenFrom: {"ACS_QUARANTINE/17"},
+	}
+	for i, want := range []struct {
+		subject, data string
+		header        nats.Header
+	}{
+		{"acs.contoso.PlayCompleted.c-1", oneEvent, nats.Header{
+			schemas.HeaderMsgID: {"s#1"}, schemas.HeaderDeliveryIndex: {"0/2"}, schemas.HeaderEventID: {"1"}, schemas.HeaderEventSource: {"s"},
+			schemas.HeaderEventType: {"Microsoft.Communication.PlayCompleted"},
+		}},
+		{schemas.Subject("acs", "contoso", &schemas.Event{Type: "a.b c", CallConnectionID: "*"}), another, nats.Header{
+			schemas.HeaderMsgID: {"s#2"}, schemas.HeaderDeliveryIndex: {"1/2"}, schemas.HeaderEventID: {"2"}, schemas.HeaderEventSource: {"s"},
+			schemas.HeaderEventType: {"a.b c"}, schemas.HeaderEventTime: {"2026-03-01T12:00:00Z"},
+		}},
+	} {
+		for name, values := range common {
+			want.header[name] = values
+		}
+		if diff := cmp.Diff(want.header, got[i].Header); diff != "" || got[i].Subject != want.subject || string(got[i].Data) != want.data {
+			t.Errorf("%s %s, headers (-want +got):\n%s", got[i].Subject, got[i].Data, diff)
+		}
+	}
+}
+
+// TestWhatIsNotRedriven breaks each thing that is checked.
+func TestWhatIsNotRedriven(t *testing.T) {
+	set := func(name, value string) func(*replay.Message) {
+		return func(m *replay.Message) { m.Header.Set(name, value) }
+	}
+	data := func(text string) func(*replay.Message) {
+		return func(m *replay.Message) { m.Data = []byte(text) }
+	}
+	both := []struct {
+		name   string
+		change func(*replay.Message)
+		want   string
+	}{
+		{"without claims", set(schemas.HeaderTokenAudience, ""), "header acs-token-aud is missing"},
+		{"without an issuer", set(schemas.HeaderTokenIssuer, ""), "header acs-token-iss is missing"},
+		{"without a key", set(schemas.HeaderTokenKeyID, ""), "header acs-token-kid is missing"},
+		{"without an id", set(schemas.HeaderDeliveryID, ""), "header acs-delivery-id is missing"},
+		{"of another resource", set(schemas.HeaderResource, "fabrikam"), "header acs-resource is not the resource"},
+		{"without an end of its token", set(schemas.HeaderTokenExpires, "soon"), "header acs-token-exp is no date"},
+		{"without a time", set(schemas.HeaderReceivedAt, "noon"), "header acs-received-at is no time"},
+		{"late", set(schemas.HeaderReceivedAt, "2026-03-01T12:10:01Z"), "it came after its token had expired"},
+		{"no JSON", data("hello"), "not_json"},
+		{"twice the same member", data(strings.Replace(oneEvent, `"id":"1"`, `"id":"1","id":"2"`, 1)), "duplicate_member"},
+		{"no event", data(`{"id":"1"}`), "not_cloudevents"},
+	}
+	for _, test := range append(both, []struct {
+		name   string
+		change func(*replay.Message)
+		want   string
+	}{
+		{"of another stream", func(m *replay.Message) { m.Stream = schemas.Stream }, "it is no callback in quarantine"},
+		{"of another subject", func(m *replay.Message) { m.Subject = "acs-replay.contoso.not_json" }, "it is no callback in quarantine"},
+		{"of another reason", set(schemas.HeaderQuarantineReason, "too_deep"), "it is no callback in quarantine"},
+	}...) {
+		m := quarantined()
+		test.change(m)
+		if got, err := redrive(nil).Messages(m); err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("a callback %s: %d events, error %v, want %s", test.name, len(got), err, test.want)
+		}
+	}
+	for _, test := range append(both, []struct {
+		name   string
+		change func(*replay.Message)
+		want   string
+	}{
+		{"corrupt", func(m *replay.Message) { m.Subject = "" }, "nothing is left of it"},
+		{"of another stream", func(m *replay.Message) { m.Stream = "OTHER" }, "its subject and its headers are not those of a record"},
+		{"for another stream", func(m *replay.Message) { m.Stream = "OTHER"; m.Header.Set(schemas.HeaderExpectedStream, "OTHER") }, "it is for stream OTHER; name that with --stream"},
+		{"of another call", func(m *replay.Message) { m.Subject = "acs.contoso.PlayCompleted.c-2" }, "its subject is not that of its event"},
+		{"of another prefix", func(m *replay.Message) { m.Subject = "other.contoso.PlayCompleted.c-1" }, "its subject is not that of its event"},
+		{"of another id", set(schemas.HeaderMsgID, "s#2"), "its message id is not that of its event"},
+		{"of two events", data("[" + oneEvent + "," + oneEvent + "]"), "its subject is not that of its event"},
+	}...) {
+		m := letter()
+		test.change(m)
+		if _, err := redrive(nil).Letter(m); err == nil || !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("a letter %s: error %v, want %s", test.name, err, test.want)
+		}
+	}
+}
+
+// TestADeliveryOfEventGrid can have come with a key in the place of a token, and
+// is read as what it is.
+func TestADeliveryOfEventGrid(t *testing.T) {
+	m := quarantined()
+	m.Data = []byte(`[{"id":"1","topic":"t","subject":"s","eventType":"Microsoft.Communication.IncomingCall","eventTime":"2026-03-01T12:00:00Z","data":{"correlationId":"r-1"},"dataVersion":"1.0","metadataVersion":"1"}]`)
+	if _, err := redrive(nil).Messages(m); err == nil {
+		t.Error("it passes for a callback")
+	}
+	for _, name := range []string{schemas.HeaderTokenIssuer, schemas.HeaderTokenAudience, schemas.HeaderTokenKeyID, schemas.HeaderTokenExpires} {
+		m.Header.Del(name)
+	}
+	if _, err := redrive(nil).Messages(m); err == nil {
+		t.Error("a callback without a token passes")
+	}
+	m.Header.Set(schemas.HeaderGridSubscription, "calls")
+	got, err := redrive(nil).Messages(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := got[0].Header; got[0].Subject != "acs.contoso.IncomingCall.r-1" || h.Get(schemas.HeaderContentType) != "application/json" ||
+		h.Get(schemas.HeaderExpiresAt) != "2026-03-01T12:00:30Z" || h.Get(schemas.HeaderMsgID) != "t#1" {
+		t.Errorf("%s %v", got[0].Subject, h)
+	}
+	m.Header.Set(schemas.HeaderTokenIssuer, "iss")
+	if _, err := redrive(nil).Messages(m); err == nil {
+		t.Error("half a token passes")
+	}
+}
+
+// TestALetterForQuarantine goes to the subject of its reason, and nowhere else.
+func TestALetterForQuarantine(t *testing.T) {
+	m := quarantined()
+	m.Data = []byte("hello")
+	got, err := redrive(nil).Letter(m)
+	if err != nil || got.Subject != m.Subject || string(got.Data) != "hello" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	m.Subject = "acs.contoso.PlayCompleted.c-1"
+	if _, err := redrive(nil).Letter(m); err == nil {
+		t.Error("a letter for quarantine would be published as an event")
+	}
+}
+
+// TestRedrivingAgain stores an event once, also when the stream has forgotten
+// its message id.
+func TestRedrivingAgain(t *testing.T) {
+	s := newStream(t, func(c *jetstream.StreamConfig) { c.Duplicates = time.Second })
+	r := redrive(s)
+	publish := func(m *replay.Message) error {
+		t.Helper()
+		out, err := r.Letter(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Publish(t.Context(), out)
+	}
+	if err := publish(letter()); err != nil {
+		t.Fatal(err)
+	}
+	// Another event under the id, in the same place and in another.
+	other, elsewhere := letter(), letter()
+	other.Data = []byte(strings.Replace(oneEvent, `}}`, `,"x":1}}`, 1))
+	elsewhere.Data = []byte(strings.Replace(oneEvent, `c-1`, `c-2`, 1))
+	elsewhere.Subject = "acs.contoso.PlayCompleted.c-2"
+	for _, m := range []*replay.Message{other, elsewhere} {
+		if err := publish(m); !errors.Is(err, replay.ErrOtherEvent) {
+			t.Errorf("%s: error %v", m.Subject, err)
+		}
+	}
+	forgotten := func() bool { // what came before the probe is, when the probe is
+		ack, err := s.js.Publish(t.Context(), "acs.probe", nil, jetstream.WithMsgID("probe"))
+		return err == nil && !ack.Duplicate
+	}
+	if !forgotten() {
+		t.Fatal("no probe")
+	}
+	natstest.Until(t, forgotten)
+	if err := publish(letter()); err != nil {
+		t.Fatal(err)
+	}
+	if err := publish(other); !errors.Is(err, replay.ErrOtherEvent) {
+		t.Errorf("error %v", err)
+	}
+	var events int
+	for _, m := range s.server.Messages(schemas.Stream) {
+		if m.Subject != "acs.probe" {
+			events++
+		}
+	}
+	if events != 1 {
+		t.Errorf("%d events", events)
+	}
+}
+
+// TestParseDeadLetters reads what the forwarder writes, and what it did not come
+// to write whole.
+func TestParseDeadLetters(t *testing.T) {
+	const line = `{"time":"2026-03-01T12:00:00Z","reason":"too_large","journalIndex":7,"receivedAt":"2026-03-01T12:00:00Z","stream":"ACS","subject":"acs.contoso.X.c","headers":{"ce-id":"1"},"payload":"aGVsbG8="}` + "\n"
+	got := replay.ParseDeadLetters([]byte(line + line[:20] + "\n" + `{"time":"2026-03-01T12:00:00Z","reason":"corrupt","journalIndex":8}` + "\n"))
+	if len(got) != 3 {
+		t.Fatalf("%d letters", len(got))
+	}
+	if l := got[0]; l.Reason != "too_large" || l.Sequence != 7 || l.Stream != "ACS" || l.Subject != "acs.contoso.X.c" || l.Header.Get("ce-id") != "1" || string(l.Data) != "hello" || l.Time.Year() != 2026 {
+		t.Errorf("%+v", l)
+	}
+	if l := got[1]; l.Reason != replay.CutOff || l.Subject != "" {
+		t.Errorf("%+v", l)
+	}
+	if l := got[2]; l.Reason != "corrupt" || l.Subject != "" || l.Sequence != 8 {
+		t.Errorf("%+v", l)
+	}
+}
