@@ -152,8 +152,8 @@ func (p *Posts) request(m *Message) (*http.Request, error) {
 	body := make([]byte, 0, len(m.Data)+2)
 	body = append(append(append(body, '['), m.Data...), ']')
 	request, err := http.NewRequest(http.MethodPost, target.String(), bytes.NewReader(body))
-	if err != nil {
-		return nil, err
+	if err != nil { // whose text has the query
+		return nil, fmt.Errorf("headers %s and %s make no URL", schemas.HeaderPath, schemas.HeaderQuery)
 	}
 	request.Header.Set("Content-Type", contentTypeACS)
 	if p.ID != "" {

@@ -103,6 +103,11 @@ func TestWhatIsNotRedriven(t *testing.T) {
 		{"without claims", set(schemas.HeaderTokenAudience, ""), "header acs-token-aud is missing"},
 		{"without an issuer", set(schemas.HeaderTokenIssuer, ""), "header acs-token-iss is missing"},
 		{"without a key", set(schemas.HeaderTokenKeyID, ""), "header acs-token-kid is missing"},
+		{"without a token", func(m *replay.Message) {
+			for _, name := range []string{schemas.HeaderTokenIssuer, schemas.HeaderTokenAudience, schemas.HeaderTokenKeyID, schemas.HeaderTokenExpires} {
+				m.Header.Del(name)
+			}
+		}, "header acs-token-iss is missing"},
 		{"without an id", set(schemas.HeaderDeliveryID, ""), "header acs-delivery-id is missing"},
 		{"of another resource", set(schemas.HeaderResource, "fabrikam"), "header acs-resource is not the resource"},
 		{"without an end of its token", set(schemas.HeaderTokenExpires, "soon"), "header acs-token-exp is no date"},

@@ -115,6 +115,7 @@ type quarantine struct {
 	redrive *replay.Redrive
 }
 
+// items reads the stream whole: the bridge bounds it to 256 MiB.
 func (q *quarantine) items(ctx context.Context) (list []item, err error) {
 	reader := *q.reader
 	reader.Stream, reader.Prefix = schemas.QuarantineStream, schemas.QuarantinePrefix

@@ -285,6 +285,40 @@ func TestIntoLiveEnds(t *testing.T) {
 	}
 }
 
+// TestCopiesAreKeptOutOfTheirStream has a stream with subjects that nobody would
+// expect; not even one copy comes among its events.
+func TestCopiesAreKeptOutOfTheirStream(t *testing.T) {
+	ignoreEnvironment(t)
+	l := newReplayLoad(t, 5)
+	js := l.nats.JetStream()
+	config := jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>", "else.*.*.>"}, AllowDirect: true, Duplicates: 100 * time.Millisecond}
+	if _, err := js.UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	said, err := l.run("subject", 0, nil, "acsbridge", "replay", "--since=all", "--to=subject:else.where")
+	if err == nil || !strings.Contains(said, "stream ACS has else.*.*.>, so it would store the copies among the events") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	if n := len(l.nats.Messages(schemas.Stream)); n != 5 {
+		t.Errorf("%d events in the stream, want 5", n)
+	}
+}
+
+// TestOverlap compares patterns of subjects.
+func TestOverlap(t *testing.T) {
+	for _, test := range []struct {
+		one, other string
+		want       bool
+	}{
+		{"acs.>", "acs.>", true}, {"acs.>", "acs.x.>", true}, {"acs.x.>", "acs.>", true}, {">", "acs.>", true}, {"*.x.>", "acs.>", true},
+		{"acs.>", "acs-replay.>", false}, {"acs.x.>", "acs.y.>", false}, {"acs", "acs.>", false}, {"*", "acs.>", false}, {"acs.*", "acs.>", true},
+	} {
+		if got := overlap(test.one, test.other); got != test.want {
+			t.Errorf("%s and %s: %v", test.one, test.other, got)
+		}
+	}
+}
+
 // TestReplayOutlastsAnOutage stops NATS in the middle of a replay.
 func TestReplayOutlastsAnOutage(t *testing.T) {
 	ignoreEnvironment(t)
