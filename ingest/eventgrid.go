@@ -11,7 +11,6 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
 )
@@ -206,7 +205,7 @@ func (c *callback) tellOfHandshake(kind string) {
 // handshake, or keeps the whole of it in quarantine. There nobody knows whose it
 // is.
 func (c *callback) publishGrid(sender *verify.Claims, contentType string, body []byte) error {
-	grid := &publish.GridDelivery{
+	grid := &schemas.GridDelivery{
 		Subscription:    c.r.Header.Get("Aeg-Subscription-Name"),
 		Count:           c.r.Header.Get("Aeg-Delivery-Count"),
 		DataVersion:     c.r.Header.Get("Aeg-Data-Version"),

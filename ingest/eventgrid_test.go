@@ -216,7 +216,7 @@ func TestOnlyDeliveriesOfEventGridSaySo(t *testing.T) {
 	if p.deliveries[0].Grid != nil || p.events[0].Grid != nil {
 		t.Error("a callback says that it came by Event Grid")
 	}
-	if g := p.deliveries[1].Grid; g == nil || *g != (publish.GridDelivery{Subscription: "CALLS", Count: "3"}) || p.resources[1] != "contoso" {
+	if g := p.deliveries[1].Grid; g == nil || *g != (schemas.GridDelivery{Subscription: "CALLS", Count: "3"}) || p.resources[1] != "contoso" {
 		t.Errorf("got %+v for %q", g, p.resources[1])
 	}
 }

@@ -50,7 +50,7 @@ func TestAMessageOfEventGrid(t *testing.T) {
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	d := delivery()
 	d.ReceivedAt = time.Date(2026, 3, 1, 12, 0, 10, 0, time.UTC)
-	d.Grid = &publish.GridDelivery{Subscription: "CALLS\r\n", Count: "2", DataVersion: "1.0", MetadataVersion: strings.Repeat("1", 129)}
+	d.Grid = &schemas.GridDelivery{Subscription: "CALLS\r\n", Count: "2", DataVersion: "1.0", MetadataVersion: strings.Repeat("1", 129)}
 	call := gridEvent("IncomingCall", 1, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	own := gridEvent("CallStarted", 2, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	own.Grid.OwnSchema = true

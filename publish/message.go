@@ -28,17 +28,7 @@ type Delivery struct {
 	// or it was malformed.
 	Traceparent string
 	// Grid is what Event Grid says of its delivery; nil for a callback.
-	Grid *GridDelivery
-}
-
-// GridDelivery is what Event Grid says of a delivery in the request's headers,
-// all of it optional.
-// https://learn.microsoft.com/azure/event-grid/delivery-properties
-type GridDelivery struct {
-	Subscription    string // aeg-subscription-name
-	Count           string // aeg-delivery-count
-	DataVersion     string // aeg-data-version
-	MetadataVersion string // aeg-metadata-version
+	Grid *schemas.GridDelivery
 }
 
 // maxHeaders is how many headers a callback's message can have, for sizing.

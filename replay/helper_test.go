@@ -21,11 +21,14 @@ type stream struct {
 	server *natstest.Server
 	js     jetstream.JetStream
 	stored int // events of calls
+	// began is when the stream's calls began, by ACS's clock: just now, since the
+	// server stamps what it stores.
+	began time.Time
 }
 
 func newStream(t testing.TB, change ...func(*jetstream.StreamConfig)) *stream {
 	t.Helper()
-	s := &stream{t: t, server: natstest.Start(t)}
+	s := &stream{t: t, server: natstest.Start(t), began: time.Now().UTC().Truncate(time.Millisecond)}
 	s.js = s.server.JetStream()
 	s.create(change...)
 	return s

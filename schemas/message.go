@@ -48,6 +48,20 @@ type Delivery struct {
 	// Deviation says where the event deviates from its JSON Schema. Empty when it
 	// does not, or the bridge was not told to look.
 	Deviation string
+
+	// ExpiresAt is until when an incoming call can be answered. Zero for others.
+	ExpiresAt time.Time
+	// EventGrid is what Event Grid said of its delivery. Empty for a callback.
+	EventGrid GridDelivery
+}
+
+// GridDelivery is what Event Grid says of a delivery, all of it optional.
+// https://learn.microsoft.com/azure/event-grid/delivery-properties
+type GridDelivery struct {
+	Subscription    string // aeg-subscription-name
+	Count           string // aeg-delivery-count: the attempt, as it counts
+	DataVersion     string // aeg-data-version
+	MetadataVersion string // aeg-metadata-version
 }
 
 // Parse reads a message of the stream: its headers, as NATS has them, and its
@@ -109,6 +123,19 @@ func (r *headerReader) date(name string) time.Time {
 	return time.Unix(seconds, 0).UTC()
 }
 
+// time reads a date of RFC 3339.
+func (r *headerReader) time(name string) time.Time {
+	value := r.raw(name)
+	if value == "" {
+		return time.Time{}
+	}
+	at, err := time.Parse(time.RFC3339Nano, value)
+	if err != nil {
+		r.fail(name, errors.New("no date of RFC 3339"))
+	}
+	return at
+}
+
 func (r *headerReader) claims() Claims {
 	c := Claims{
 		Issuer:    r.text(HeaderTokenIssuer),
@@ -131,6 +158,12 @@ func (r *headerReader) claims() Claims {
 
 func (r *headerReader) delivery() Delivery {
 	d := Delivery{
+		EventGrid: GridDelivery{
+			Subscription:    r.text(HeaderGridSubscription),
+			Count:           r.text(HeaderGridDeliveryCount),
+			DataVersion:     r.text(HeaderGridDataVersion),
+			MetadataVersion: r.text(HeaderGridMetadataVersion),
+		},
 		MsgID:       r.raw(HeaderMsgID),
 		Resource:    r.raw(HeaderResource),
 		ID:          r.raw(HeaderDeliveryID),
@@ -139,12 +172,7 @@ func (r *headerReader) delivery() Delivery {
 		Traceparent: r.raw(HeaderTraceparent),
 		Deviation:   r.text(HeaderDeviation),
 	}
-	if at := r.raw(HeaderReceivedAt); at != "" {
-		var err error
-		if d.ReceivedAt, err = time.Parse(time.RFC3339Nano, at); err != nil {
-			r.fail(HeaderReceivedAt, errors.New("no date of RFC 3339"))
-		}
-	}
+	d.ReceivedAt, d.ExpiresAt = r.time(HeaderReceivedAt), r.time(HeaderExpiresAt)
 	if place := r.raw(HeaderDeliveryIndex); place != "" {
 		index, count, _ := strings.Cut(place, "/")
 		var errIndex, errCount error

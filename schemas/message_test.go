@@ -215,3 +215,31 @@ func TestEmptyData(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestParseOfAnIncomingCall: what only deliveries of Event Grid have, in the schema
+// that is theirs alone.
+func TestParseOfAnIncomingCall(t *testing.T) {
+	m, err := schemas.Parse(map[string][]string{
+		"ce-type": {schemas.TypeIncomingCall}, "acs-expires-at": {"2026-03-02T09:30:25.5Z"},
+		"acs-eventgrid-subscription": {"CALLS%0A"}, "acs-eventgrid-delivery-count": {"2"},
+		"acs-eventgrid-data-version": {"1.0"}, "acs-eventgrid-metadata-version": {"1"},
+	}, []byte(`{"topic":"/subscriptions/s","eventType":"Microsoft.Communication.IncomingCall","data":{"correlationId":"k-42"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := schemas.Delivery{
+		ExpiresAt: time.Date(2026, 3, 2, 9, 30, 25, 5e8, time.UTC),
+		EventGrid: schemas.GridDelivery{Subscription: "CALLS\n", Count: "2", DataVersion: "1.0", MetadataVersion: "1"},
+	}
+	if diff := cmp.Diff(want, m.Delivery); diff != "" {
+		t.Error(diff)
+	}
+	if call, ok := m.Event.Data.(*schemas.IncomingCall); !ok || call.CorrelationID != "k-42" {
+		t.Errorf("data %+v", m.Event.Data)
+	}
+	for _, name := range []string{"acs-expires-at", "acs-received-at"} {
+		if _, err := schemas.Parse(map[string][]string{name: {"soon"}}, []byte(`{}`)); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
