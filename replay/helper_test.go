@@ -20,12 +20,13 @@ type stream struct {
 	t      testing.TB
 	server *natstest.Server
 	js     jetstream.JetStream
-	stored int // events of calls
+	stored int       // events of calls
+	began  time.Time // the calls, by ACS's clock; the stream has its own
 }
 
 func newStream(t testing.TB, change ...func(*jetstream.StreamConfig)) *stream {
 	t.Helper()
-	s := &stream{t: t, server: natstest.Start(t)}
+	s := &stream{t: t, server: natstest.Start(t), began: time.Now().UTC().Truncate(time.Millisecond)}
 	s.js = s.server.JetStream()
 	s.create(change...)
 	return s

@@ -13,10 +13,6 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// began is when the calls of these tests began, by ACS's clock: just now, since
-// the stream has a clock of its own.
-var began = time.Now().Add(-5 * time.Second).UTC().Truncate(time.Millisecond)
-
 // tell stores an event of a call: its type, its leg, when it was made, and the
 // rest of its data.
 func (s *stream) tell(kind, leg string, at time.Duration, data string) {
@@ -33,7 +29,7 @@ func (s *stream) repeat(kind, leg string, at time.Duration, data string) {
 	}
 	m := nats.NewMsg(schemas.Subject("acs", "contoso", &schemas.Event{Type: kind, CallConnectionID: leg}))
 	m.Data = fmt.Appendf(nil, `{"id":"e-%d","source":"calling/callConnections/%s","type":"Microsoft.Communication.%s","time":%q,"data":{"callConnectionId":%q%s}}`,
-		s.stored, leg, kind, began.Add(at).Format(time.RFC3339Nano), leg, data)
+		s.stored, leg, kind, s.began.Add(at).Format(time.RFC3339Nano), leg, data)
 	if _, err := s.js.PublishMsg(s.t.Context(), m); err != nil {
 		s.t.Fatal(err)
 	}
@@ -143,7 +139,7 @@ func TestAnIncomingCallIsPartOfTheStory(t *testing.T) {
 		"Event Grid":  `{"id":"g-1","topic":"/subscriptions/x","eventType":"Microsoft.Communication.IncomingCall","eventTime":%q,"data":{%s}}`,
 	} {
 		s := newStream(t)
-		at := began.Format(time.RFC3339Nano)
+		at := s.began.Format(time.RFC3339Nano)
 		m := nats.NewMsg("acs.contoso.IncomingCall.00000000-corr-1")
 		m.Data = fmt.Appendf(nil, incoming, at, ids)
 		m.Header = nats.Header{"ce-id": {"g-1"}, "ce-source": {"/subscriptions/x"}, "ce-type": {"Microsoft.Communication.IncomingCall"}, "ce-time": {at}}
@@ -179,7 +175,7 @@ func TestStoriesWithoutAnEnd(t *testing.T) {
 	s.tell("CreateCallFailed", "never-made", 0, `"resultInformation":{"code":480,"subCode":10037}`)
 	s.tell("PlayCompleted", "begun-before", 0, "")
 	s.tell("CallDisconnected", "begun-before", time.Second, hangup[1:])
-	soon, late := time.Now().Add(time.Minute), began.Add(time.Second+time.Hour)
+	soon, late := time.Now().Add(time.Minute), s.began.Add(time.Second+time.Hour)
 	for _, test := range []struct {
 		call string
 		now  time.Time
