@@ -60,6 +60,11 @@ const (
 
 	// HeaderQuarantineReason says why a message is in quarantine.
 	HeaderQuarantineReason = "acs-quarantine-reason"
+
+	HeaderReplayID     = "acs-replay-id"     // of a copy: one for all copies of a replay
+	HeaderReplayOf     = "acs-replay-of"     // of a copy: "<stream>/<sequence>" of the original
+	HeaderReplayAt     = "acs-replay-at"     // of a copy: when it was sent: RFC 3339, UTC, nanoseconds
+	HeaderRedrivenFrom = "acs-redriven-from" // of an event that was in quarantine: "<stream>/<sequence>" there
 )
 
 // Bounds of header values, in bytes after escaping. Together they stay below

@@ -12,6 +12,9 @@ const (
 	SubjectPrefix = "acs"
 	// QuarantinePrefix is the first token of every quarantine subject.
 	QuarantinePrefix = "acs-quarantine"
+	// ReplayPrefix is the first token of the subjects of copies that were sent
+	// again, unless another is asked for.
+	ReplayPrefix = "acs-replay"
 	// Stream holds the events.
 	Stream = "ACS"
 	// QuarantineStream holds verified callbacks that are no CloudEvents.
