@@ -60,7 +60,7 @@ func (c *Capture) Send(_ context.Context, m *Message, done func(error)) { done(c
 func (c *Capture) write(m *Message) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.line = AppendLine(c.line[:0], m, true)
+	c.line = appendLine(c.line[:0], m, whole)
 	_, err := c.w.Write(c.line)
 	return err
 }

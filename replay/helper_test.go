@@ -20,10 +20,8 @@ type stream struct {
 	t      testing.TB
 	server *natstest.Server
 	js     jetstream.JetStream
-	stored int // events of calls
-	// began is when the stream's calls began, by ACS's clock: just now, since the
-	// server stamps what it stores.
-	began time.Time
+	stored int       // events of calls
+	began  time.Time // the calls, by ACS's clock; the stream has its own
 }
 
 func newStream(t testing.TB, change ...func(*jetstream.StreamConfig)) *stream {

@@ -20,8 +20,26 @@ import (
 // more than once is a list.
 //
 // Unless personal data is asked for, it is masked as [AppendMasked] does it,
-// also in headers, and a payload that is no JSON is left out.
+// also in headers, and a payload that is no JSON is left out. The secret of an
+// incoming call is masked in any case: with it and a key of the resource one can
+// take the call.
 func AppendLine(dst []byte, m *Message, personal bool) []byte {
+	if personal {
+		return appendLine(dst, m, butSecrets)
+	}
+	return appendLine(dst, m, impersonal)
+}
+
+// detail is how much of a message is written.
+type detail int
+
+const (
+	impersonal detail = iota
+	butSecrets        // what can be personal, too
+	whole             // as it came
+)
+
+func appendLine(dst []byte, m *Message, much detail) []byte {
 	dst = append(dst, `{"stream":`...)
 	dst = appendText(dst, m.Stream)
 	dst = append(dst, `,"sequence":`...)
@@ -41,15 +59,15 @@ func AppendLine(dst []byte, m *Message, personal bool) []byte {
 			dst = append(dst, ',')
 		}
 		dst = append(appendText(dst, name), ':')
-		dst = appendValues(dst, name, m.Header[name], personal)
+		dst = appendValues(dst, name, m.Header[name], much)
 	}
 	dst = append(dst, '}')
-	dst = appendEvent(dst, m.Data, personal)
+	dst = appendEvent(dst, m.Data, much)
 	return append(dst, "}\n"...)
 }
 
 // appendValues appends what a header has: one text, or a list.
-func appendValues(dst []byte, name string, values []string, personal bool) []byte {
+func appendValues(dst []byte, name string, values []string, much detail) []byte {
 	if len(values) != 1 {
 		dst = append(dst, '[')
 	}
@@ -57,7 +75,7 @@ func appendValues(dst []byte, name string, values []string, personal bool) []byt
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if !personal {
+		if much == impersonal {
 			value = maskHeader(name, value)
 		}
 		dst = appendText(dst, value)
@@ -69,13 +87,15 @@ func appendValues(dst []byte, name string, values []string, personal bool) []byt
 }
 
 // appendEvent appends the member that holds the payload.
-func appendEvent(dst, data []byte, personal bool) []byte {
+func appendEvent(dst, data []byte, much detail) []byte {
 	const member = `,"event":`
-	if !personal {
-		if line, err := AppendMasked(append(dst, member...), data); err == nil {
+	if much == impersonal || much == butSecrets && bytes.Contains(data, []byte(`"`+secretMember+`"`)) {
+		if line, err := appendMasked(append(dst, member...), data, much); err == nil {
 			return line
 		}
-		return dst
+		if much == impersonal {
+			return dst
+		}
 	}
 	if !json.Valid(data) {
 		text, _ := json.Marshal(data) // base64

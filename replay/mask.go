@@ -35,6 +35,9 @@ var (
 	addressAttributes = set("source", "subject", "eventSource")
 )
 
+// secretMember is the member of an incoming call's data that is a secret.
+const secretMember = "incomingCallContext"
+
 // callingAddress begins the source of every event of Call Automation.
 const callingAddress = "calling/"
 
@@ -83,12 +86,14 @@ func kindOf(id string) int {
 // AppendMasked appends an event's JSON to dst, on one line and with what can be
 // personal masked: every text that is not known to be impersonal. It fails when
 // the event is no JSON.
-func AppendMasked(dst, event []byte) ([]byte, error) {
+func AppendMasked(dst, event []byte) ([]byte, error) { return appendMasked(dst, event, impersonal) }
+
+func appendMasked(dst, event []byte, much detail) ([]byte, error) {
 	if !json.Valid(event) {
 		return dst, errNoJSON
 	}
 	var levels [8][]byte
-	m := masking{src: event, members: levels[:1]}
+	m := masking{src: event, members: levels[:1], much: much}
 	for m.at < len(m.src) {
 		switch m.src[m.at] {
 		case '"':
@@ -115,6 +120,7 @@ type masking struct {
 	src     []byte
 	at      int
 	members [][]byte // the member that each level is in; an array is in its own
+	much    detail
 }
 
 // text appends a string, which is a member's name or a value.
@@ -135,6 +141,8 @@ func (m *masking) text(dst []byte) []byte {
 	member := m.members[len(m.members)-1]
 	attribute := len(m.members) == 2
 	switch {
+	case m.much == butSecrets && string(member) != secretMember:
+		return append(dst, text...)
 	case attribute && plainAttributes[string(member)], !attribute && plainMembers[string(member)]:
 		return append(dst, text...)
 	case addressAttributes[string(member)] && bytes.HasPrefix(text[1:], []byte(callingAddress)):

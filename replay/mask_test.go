@@ -191,6 +191,8 @@ func TestLines(t *testing.T) {
 		{"masked", string(m.Data), false, begin + `{"Nats-Msg-Id":"calling/x#1","acs-path":"***","acs-query":"***","ce-id":"e-1","ce-source":"***","twice":["a","\"b\""]},"event":{"type":"T","data":{"rawId":"4:+***67"}}}`},
 		{"byte for byte", string(m.Data), true, begin + `{"Nats-Msg-Id":"calling/x#1","acs-path":"x","acs-query":"callerId=%2B15551234567","ce-id":"e-1","ce-source":"/caller/+15551234567","twice":["a","\"b\""]},"event":{"type": "T", "data":{"rawId":"4:+15551234567"}}}`},
 		{"on one line", "{\r\n \"a\": 1}", true, `"event":{"a":1}}`},
+		{"a secret", `{"data":{"to":{"rawId":"4:+15551234567"},"incomingCallContext": "ey.J"}}`, true, `"event":{"data":{"to":{"rawId":"4:+15551234567"},"incomingCallContext":"***"}}}`},
+		{"a secret, masked", `{"data":{"incomingCallContext":"ey.J","correlationId":"c"}}`, false, `"event":{"data":{"incomingCallContext":"***","correlationId":"c"}}}`},
 		{"no JSON", "no", true, `,"data":"bm8="}`},
 		{"no JSON, masked", "no", false, `"twice":["a","\"b\""]}}`},
 	} {

@@ -90,9 +90,17 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 		}
 	}
 	if printed == 0 && c.Output == "pretty" {
-		fmt.Fprintf(std.err, "acsbridge: no such events since %s; --since all looks at everything that the stream holds\n", c.Since)
+		fmt.Fprintln(std.err, "acsbridge: "+c.nothing())
 	}
 	return unlessEnded(out.Flush())
+}
+
+// nothing says that there was nothing to print, and where there may be more.
+func (c *tailCmd) nothing() string {
+	if c.since == (replay.Position{}) {
+		return "the stream holds no such events"
+	}
+	return fmt.Sprintf("no such events since %s; --since all looks at everything that the stream holds", c.Since)
 }
 
 // outputBuffer is how much is written at a time.
