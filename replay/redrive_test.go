@@ -196,31 +196,44 @@ func TestALetterForQuarantine(t *testing.T) {
 	}
 }
 
-// TestRedrivingAgain stores an event once, also when the stream has forgotten
-// its message id.
-func TestRedrivingAgain(t *testing.T) {
-	s := newStream(t, func(c *jetstream.StreamConfig) { c.Duplicates = time.Second })
+// publishLetter redrives a dead letter.
+func (s *stream) publishLetter(m *replay.Message) error {
+	s.t.Helper()
 	r := redrive(s)
-	publish := func(m *replay.Message) error {
-		t.Helper()
-		out, err := r.Letter(m)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return r.Publish(t.Context(), out)
+	out, err := r.Letter(m)
+	if err != nil {
+		s.t.Fatal(err)
 	}
-	if err := publish(letter()); err != nil {
+	return r.Publish(s.t.Context(), out)
+}
+
+// TestRedrivingAnotherEvent has an event in the stream under the id of another, in
+// the same place and elsewhere.
+func TestRedrivingAnotherEvent(t *testing.T) {
+	s := newStream(t)
+	if err := s.publishLetter(letter()); err != nil {
 		t.Fatal(err)
 	}
-	// Another event under the id, in the same place and in another.
 	other, elsewhere := letter(), letter()
 	other.Data = []byte(strings.Replace(oneEvent, `}}`, `,"x":1}}`, 1))
 	elsewhere.Data = []byte(strings.Replace(oneEvent, `c-1`, `c-2`, 1))
 	elsewhere.Subject = "acs.contoso.PlayCompleted.c-2"
 	for _, m := range []*replay.Message{other, elsewhere} {
-		if err := publish(m); !errors.Is(err, replay.ErrOtherEvent) {
+		if err := s.publishLetter(m); !errors.Is(err, replay.ErrOtherEvent) {
 			t.Errorf("%s: error %v", m.Subject, err)
 		}
+	}
+	if n := len(s.server.Messages(schemas.Stream)); n != 1 {
+		t.Errorf("%d events", n)
+	}
+}
+
+// TestRedrivingAgain stores an event once, also when the stream has forgotten
+// its message id.
+func TestRedrivingAgain(t *testing.T) {
+	s := newStream(t, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
+	if err := s.publishLetter(letter()); err != nil {
+		t.Fatal(err)
 	}
 	forgotten := func() bool { // what came before the probe is, when the probe is
 		ack, err := s.js.Publish(t.Context(), "acs.probe", nil, jetstream.WithMsgID("probe"))
@@ -230,10 +243,12 @@ func TestRedrivingAgain(t *testing.T) {
 		t.Fatal("no probe")
 	}
 	natstest.Until(t, forgotten)
-	if err := publish(letter()); err != nil {
+	if err := s.publishLetter(letter()); err != nil {
 		t.Fatal(err)
 	}
-	if err := publish(other); !errors.Is(err, replay.ErrOtherEvent) {
+	other := letter()
+	other.Data = []byte(strings.Replace(oneEvent, `}}`, `,"x":1}}`, 1))
+	if err := s.publishLetter(other); !errors.Is(err, replay.ErrOtherEvent) {
 		t.Errorf("error %v", err)
 	}
 	var events int
