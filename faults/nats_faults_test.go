@@ -8,11 +8,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// TestNodeKilled kills the stream's leader and its followers in turn.
+// TestNodeKilled kills the stream's leader twice, and then a follower.
 func TestNodeKilled(t *testing.T) {
-	scenario{beside: true, nodes: 3, rounds: byForm(3, 50), drain: 2 * time.Minute, fault: func(w *world, round int) {
+	scenario{beside: true, nodes: 3, rounds: byForm(3, 75), drain: 2 * time.Minute, fault: func(w *world, round int) {
 		victim, followers := w.nats.leader()
-		if round%3 > 0 {
+		if round%3 == 2 {
 			victim = followers[round%len(followers)]
 		}
 		w.pause(w.upTo(200 * time.Millisecond))

@@ -76,12 +76,11 @@ func TestPagesNameEveryHeader(t *testing.T) {
 // headerNames returns the headers that package schemas names, sorted.
 func headerNames(t *testing.T) (names []string) {
 	t.Helper()
-	found := headerConstant.FindAllStringSubmatch(readDeployment(t, "schemas/header.go"), -1)
-	if len(found) == 0 {
-		t.Fatal("no headers found in schemas/header.go")
-	}
-	for _, constant := range found {
+	for _, constant := range headerConstant.FindAllStringSubmatch(readDeployment(t, "schemas/header.go"), -1) {
 		names = append(names, constant[1])
+	}
+	if len(names) == 0 {
+		t.Fatal("no headers found in schemas/header.go")
 	}
 	return distinct(names)
 }
