@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -117,16 +118,18 @@ func TestFollow(t *testing.T) {
 			s := newStream(t)
 			test.s.Follow = true
 			r := s.reader()
-			first, got := make(chan struct{}), make(chan []uint64)
+			first, got := make(chan struct{}), make(chan []uint64, 1)
 			go func() {
 				var list []uint64
+				begun := sync.OnceFunc(func() { close(first) })
+				defer begun() // also when it ends early
 				for m, err := range r.Read(t.Context(), test.s) {
 					if err != nil {
 						t.Error(err)
 						break
 					}
 					if list = append(list, m.Sequence); len(list) == 2 {
-						close(first)
+						begun()
 					}
 				}
 				got <- list

@@ -144,7 +144,7 @@ func (p *passage) atEnd(ctx context.Context) error {
 			return nil
 		}
 		p.looked = time.Now()
-		if info := p.look(ctx); info != nil && info.State.LastSeq+1 < p.next {
+		if info := p.look(ctx); info != nil && p.read > 0 && info.State.LastSeq+1 < p.next {
 			return ErrBeganAgain
 		}
 		return nil

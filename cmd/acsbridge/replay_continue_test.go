@@ -30,9 +30,9 @@ import (
 
 // The load of a replay that is interrupted: its pace leaves time for that.
 const (
-	replayedEvents = 6000
+	replayedEvents = 4000
 	replayedCalls  = 60
-	replayedPace   = "--pace=3000/s"
+	replayedPace   = "--pace=1000/s"
 )
 
 // replayLoad is a stream with events, and the places where they are sent to.
@@ -191,7 +191,7 @@ func TestReplayIsKilledAndGoesOn(t *testing.T) {
 	l := newReplayLoad(t, replayedEvents)
 	for _, target := range replayTargets {
 		command := []string{"acsbridge", "replay", "--since=all", "--to=" + l.to(target), "--checkpoint=" + filepath.Join(t.TempDir(), "checkpoint")}
-		for _, more := range []int{1, 2000, 1000} {
+		for _, more := range []int{1, 1200, 500} {
 			l.run(target, more, syscall.SIGKILL, append(command, replayedPace)...)
 		}
 		if said, err := l.run(target, 0, nil, command...); err != nil || !strings.Contains(said, "goes on at seq:") {
@@ -216,7 +216,7 @@ func TestAFileIsSentAgain(t *testing.T) {
 	}
 	for _, target := range []string{"subject", "url"} {
 		command := []string{"acsbridge", "replay", "--from=" + l.to("file"), "--to=" + l.to(target), "--checkpoint=" + filepath.Join(t.TempDir(), "checkpoint")}
-		l.run(target, 3500, syscall.SIGKILL, append(command, replayedPace)...)
+		l.run(target, 1500, syscall.SIGKILL, append(command, replayedPace)...)
 		if said, err := l.run(target, 0, nil, command...); err != nil || !strings.Contains(said, "goes on at seq:") {
 			t.Fatalf("%s: %v\n%s", target, err, said)
 		}
@@ -230,7 +230,7 @@ func TestReplayIsInterruptedAndGoesOn(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, replayedEvents)
 	for _, target := range replayTargets {
-		said, err := l.run(target, 2000, os.Interrupt, "acsbridge", "replay", "--since", "all", "--to="+l.to(target), replayedPace)
+		said, err := l.run(target, 1000, os.Interrupt, "acsbridge", "replay", "--since", "all", "--to="+l.to(target), replayedPace)
 		if err == nil {
 			t.Fatalf("%s: no error\n%s", target, said)
 		}
