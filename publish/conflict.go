@@ -25,9 +25,8 @@ var errConflict = errors.New("the stream has another event under the same id")
 // reasonConflict is why such an event is in quarantine.
 const reasonConflict = "conflict"
 
-// Bounds of one comparison. It is less than ackTimeout, since other
-// acknowledgements wait meanwhile. A replica may have a message some
-// milliseconds after its leader has answered for it.
+// Bounds of one comparison. A replica may have a message some milliseconds after
+// its leader has answered for it.
 const (
 	compareWithin   = time.Second
 	compareAttempts = 3

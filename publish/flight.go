@@ -19,6 +19,7 @@ type flight struct {
 	record *record
 	call   uint64    // hash of its call, zero for none
 	sent   time.Time // zero when nothing was published
+	folded bool      // the stream has its message id, which is being compared
 	landed bool      // it is known how it ended
 	// refused says why the stream can never have it, repeated that the stream
 	// had it before.
@@ -64,31 +65,52 @@ func (s *session) answered(m *nats.Msg) {
 	s.answers.Lock()
 	defer s.answers.Unlock()
 	fl := s.flights[index%window]
-	if s.ended || fl.index != index || fl.sent.IsZero() || fl.landed {
+	if s.ended || fl.index != index || fl.sent.IsZero() || fl.folded || fl.landed {
 		return // too late, too early, or a second answer
 	}
 	ack, err := readAck(m, fl.record.stream)
 	if err == nil {
 		err = fl.record.judge(ack)
 	}
-	if err == nil && ack.duplicate {
-		fl.repeated = true
-		s.answers.Unlock() // the session goes on while this waits for the server
-		err = s.compare(fl.record, ack.sequence)
-		s.answers.Lock()
-		if now := s.flights[index%window]; s.ended || now.index != index || now.landed {
-			return
-		}
-	}
 	switch {
-	case errors.Is(err, errConflict):
-		s.flights[index%window] = flight{index: index, record: s.conflicting(fl.record), call: fl.call}
-		s.makeDue(index)
 	case err != nil:
 		s.failed(fl, err)
+	case ack.duplicate:
+		s.fold(fl, ack.sequence)
 	default:
 		s.settle(fl)
 	}
+}
+
+// comparisons is how many are made at a time. Each has a second, and a slow link
+// must manage them all within it.
+const comparisons = 16
+
+// fold has a record compared with what the stream has at a sequence, beside the
+// session: neither the answers behind it wait for that nor its call, for which
+// the stream has what it will have. What differs goes to quarantine. The caller
+// holds answers.
+func (s *session) fold(fl flight, sequence uint64) {
+	s.passTurn(fl)
+	fl.folded, fl.repeated, fl.call = true, true, 0
+	s.flights[fl.index%window] = fl
+	s.comparing.Go(func() {
+		s.places <- struct{}{}
+		err := s.compare(fl.record, sequence)
+		<-s.places
+		s.answers.Lock()
+		defer s.answers.Unlock()
+		switch {
+		case s.ended:
+		case errors.Is(err, errConflict):
+			s.flights[fl.index%window] = flight{index: fl.index, record: s.conflicting(fl.record)}
+			s.makeDue(fl.index)
+		case err != nil:
+			s.failed(fl, err)
+		default:
+			s.settle(fl)
+		}
+	})
 }
 
 // conflicting returns what is stored of a record in the place of which the
@@ -106,22 +128,25 @@ const compareAgain = time.Minute
 // compare returns errConflict when the stream's copy of a record is another
 // event. When the stream does not let us look, nothing is compared for a while.
 func (s *session) compare(r *record, sequence uint64) error {
-	if time.Now().UnixNano() < s.blind.Load() {
+	blind := s.blind.Load()
+	if time.Now().UnixNano() < blind {
 		return nil
 	}
 	err := compare(s.ctx, s.js, r, sequence)
 	if err == nil || errors.Is(err, errConflict) || s.ctx.Err() != nil {
 		return err
 	}
-	s.blind.Store(time.Now().Add(compareAgain).UnixNano())
+	if !s.blind.CompareAndSwap(blind, time.Now().Add(compareAgain).UnixNano()) {
+		return nil // another one failed meanwhile
+	}
 	s.logger.Warn("repeated events cannot be compared with those in the stream (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET."+r.stream+")", "error", err)
 	return nil
 }
 
-// land settles a record that was not published: the stream has it, or can never
-// take it because of err. Any other error is returned.
+// land settles a record that was not published and never can be because of err.
+// Any other error is returned.
 func (s *session) land(fl flight, err error) error {
-	if fl.refused = permanent(err); err != nil && fl.refused == "" {
+	if fl.refused = permanent(err); fl.refused == "" {
 		return err
 	}
 	s.answers.Lock()
@@ -165,9 +190,7 @@ func (s *session) tell() {
 func (s *session) settle(fl flight) {
 	fl.landed = true
 	s.flights[fl.index%window] = fl
-	if next := s.turns.landed(fl.call, fl.index); next > 0 {
-		s.makeDue(next)
-	}
+	s.passTurn(fl)
 	for next := s.acked() + 1; ; next++ {
 		fl := &s.flights[next%window]
 		if fl.index != next || !fl.landed {
@@ -188,8 +211,16 @@ func (s *session) settle(fl flight) {
 	}
 }
 
+// passTurn makes the record due that waits for this one of its call. The caller
+// holds answers.
+func (s *session) passTurn(fl flight) {
+	if next := s.turns.landed(fl.call, fl.index); next > 0 {
+		s.makeDue(next)
+	}
+}
+
 // expire fails the oldest record when its answer is overdue. An answer that is
-// here and waits for others to be compared is not.
+// here and was not looked at is not.
 func (s *session) expire() {
 	s.answers.Lock()
 	defer s.answers.Unlock()
@@ -198,7 +229,7 @@ func (s *session) expire() {
 	}
 	next := s.acked() + 1
 	fl := s.flights[next%window]
-	if fl.index == next && !fl.landed && !fl.sent.IsZero() && time.Since(fl.sent) > ackTimeout {
+	if fl.index == next && !fl.folded && !fl.landed && !fl.sent.IsZero() && time.Since(fl.sent) > ackTimeout {
 		s.failed(fl, jetstream.ErrAsyncPublishTimeout)
 	}
 }

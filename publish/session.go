@@ -39,6 +39,9 @@ type session struct {
 	due     []uint64 // indexes of flights whose turn has come
 	ended   bool     // answers are of no use any more
 
+	comparing sync.WaitGroup
+	places    chan struct{} // of comparisons
+
 	blind atomic.Int64 // until then, in nanoseconds since 1970, nothing is compared
 }
 
@@ -50,6 +53,7 @@ func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 		forwarder: f, js: js, nc: nc, began: nc.Stats(), inbox: nc.NewInbox() + ".",
 		message: &nats.Msg{Header: make(nats.Header, maxHeaders)},
 		recall:  recall{js: js, backlog: f.backlog, logger: f.logger, metrics: f.metrics}, turns: newTurns(), moved: make(chan struct{}, 1),
+		places: make(chan struct{}, comparisons),
 	}
 	f.prepare(ctx, js)
 	var err error
@@ -63,6 +67,7 @@ func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 	s.stop(err)
 	watching.Wait()
 	s.end()
+	s.comparing.Wait()
 	return errors.Join(context.Cause(s.ctx), s.replies.Unsubscribe())
 }
 
@@ -122,12 +127,10 @@ func (s *session) fly(ctx context.Context, fl flight) error {
 		return err
 	}
 	if twin > 0 {
-		fl.repeated = true
-		err := s.compare(fl.record, twin)
-		if !errors.Is(err, errConflict) {
-			return s.land(fl, err)
-		}
-		fl.record, fl.repeated = s.conflicting(fl.record), false
+		s.answers.Lock()
+		defer s.answers.Unlock()
+		s.fold(fl, twin)
+		return nil
 	}
 	s.takeOff(&fl)
 	fl.record.fill(s.message)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,13 +20,14 @@ func newSession(t *testing.T, js jetstream.JetStream) *session {
 	s := &session{
 		forwarder: &forwarder{logger: slog.New(slog.DiscardHandler), metrics: newMetrics()},
 		js:        js, nc: js.Conn(), inbox: js.Conn().NewInbox() + ".", turns: newTurns(),
+		moved: make(chan struct{}, 1), places: make(chan struct{}, comparisons),
 	}
 	s.ctx, s.stop = context.WithCancelCause(t.Context())
 	return s
 }
 
-// Comparing takes a round trip each, and a reconnect can bring hundreds of
-// repetitions: answers that have arrived are not late.
+// A process that stood still finds answers and the time at once: what has
+// arrived is not late.
 func TestAnAnswerThatWaitsIsNotOverdue(t *testing.T) {
 	js := natstest.Start(t).JetStream()
 	for _, c := range []struct {
@@ -60,6 +62,59 @@ func TestAnAnswerThatWaitsIsNotOverdue(t *testing.T) {
 				t.Errorf("ended with %v", context.Cause(s.ctx))
 			}
 		})
+	}
+}
+
+// A comparison waits for the server. Meanwhile neither its call does nor the
+// answers behind it, and its record is not overdue.
+func TestNothingWaitsForAComparison(t *testing.T) {
+	js := natstest.Start(t).JetStream()
+	s := newSession(t, js)
+	asked := make(chan *nats.Msg, 1)
+	if _, err := s.nc.ChanSubscribe("$JS.API.DIRECT.GET."+schemas.Stream, asked); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if s.replies, err = s.nc.Subscribe(s.inbox+"*", s.answered); err != nil {
+		t.Fatal(err)
+	}
+	for index, call := range []string{1: "a", "a", "b"} {
+		if index == 0 {
+			continue
+		}
+		r := &record{stream: schemas.Stream, subject: "acs.contoso.CallConnected." + call, payload: []byte("{}")}
+		if fl, mine := s.takeTurn(uint64(index), r); mine {
+			s.takeOff(&fl)
+		}
+	}
+	answer := func(index uint64, text string) {
+		s.answered(&nats.Msg{Subject: s.inbox + strconv.FormatUint(index, 10), Data: []byte(text)})
+	}
+	answer(1, `{"stream":"ACS","seq":1,"duplicate":true}`)
+	request := <-asked
+	due := s.takeDue()
+	if len(due) != 1 || due[0].index != 2 {
+		t.Fatalf("due while the first is compared: %v", due)
+	}
+	s.takeOff(&due[0])
+	answer(1, `{"stream":"ACS","seq":1,"duplicate":true}`) // once more
+	answer(2, `{"stream":"ACS","seq":2}`)
+	answer(3, `{"stream":"ACS","seq":3}`)
+	s.flights[1].sent = time.Now().Add(-2 * ackTimeout)
+	s.expire()
+	if s.acked() != 0 || s.ctx.Err() != nil {
+		t.Errorf("while the first is compared: acknowledged up to %d, %v", s.acked(), context.Cause(s.ctx))
+	}
+	found := nats.NewMsg(request.Reply)
+	found.Data = []byte("{}")
+	found.Header = nats.Header{"Nats-Stream": {"ACS"}, "Nats-Subject": {"acs.contoso.CallConnected.a"}, "Nats-Sequence": {"1"},
+		"Nats-Time-Stamp": {time.Now().Format(time.RFC3339Nano)}, "Nats-Num-Pending": {"0"}, "Nats-Last-Sequence": {"0"}}
+	if err := s.nc.PublishMsg(found); err != nil {
+		t.Fatal(err)
+	}
+	s.comparing.Wait()
+	if s.acked() != 3 || len(asked) > 0 {
+		t.Errorf("afterwards: acknowledged up to %d, %d more comparisons", s.acked(), len(asked))
 	}
 }
 
