@@ -220,10 +220,11 @@ func (w *world) setAside() float64 {
 	return sum(w.bridge.metrics(), "acsbridge_dead_letters_total", "")
 }
 
-// drainsUnderLoad waits until the stream has all but what has just come.
+// drainsUnderLoad waits until the stream has all but what has just come. It asks
+// seldom, since metrics cost the bridge a record's time or two hundred.
 func (b *bridge) drainsUnderLoad(w *world, within time.Duration) {
 	w.Helper()
-	until(w, within, "the journal is down to what has just come", func() bool {
+	untilEvery(w, 100*time.Millisecond, within, "the journal is down to what has just come", func() bool {
 		lag, ok := b.metrics()["acsbridge_forwarder_lag_records"]
 		return ok && lag < 100
 	})

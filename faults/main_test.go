@@ -97,8 +97,14 @@ func chance(t testing.TB) *rand.Rand {
 // they do not in time.
 func until(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()
+	untilEvery(t, 5*time.Millisecond, within, what, ok)
+}
+
+// untilEvery asks as often as it is told.
+func untilEvery(t testing.TB, interval, within time.Duration, what string, ok func() bool) {
+	t.Helper()
 	deadline := time.Now().Add(within)
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for !ok() {
 		if time.Now().After(deadline) {

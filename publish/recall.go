@@ -25,7 +25,7 @@ import (
 // the first record is sent that is older than a quarter of a window, the
 // message ids of the stream's tail are read back: from a window before the
 // record was received to the end. What is stored later than that reading is in
-// the stream's own window, and after a quarter of it the reading goes on.
+// the stream's own window, and after half of it the reading goes on.
 //
 // So a repetition that is received within half a window of its twin's storing
 // is folded, however long an outage lies between. The last quarter of the
@@ -97,7 +97,7 @@ func (c *recall) knows(ctx context.Context, index uint64, r *record, window time
 		}
 		c.tails[r.stream] = t
 	}
-	if time.Since(t.read) > window/4 {
+	if time.Since(t.read) > window/2 {
 		if err := c.readBack(ctx, r.stream, t); err != nil {
 			delete(c.tails, r.stream)
 			return 0, fmt.Errorf("read stream %s back after an outage (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET.%s): %w", r.stream, r.stream, err)

@@ -121,16 +121,20 @@ func TestTheReadingGoesOnWhereItEnded(t *testing.T) {
 	if r.known("b", 2*time.Hour) {
 		t.Error("b was read too early to be known")
 	}
-	r.tails["ACS"].read = time.Now().Add(-16 * time.Minute)
+	r.tails["ACS"].read = time.Now().Add(-29 * time.Minute) // of half a window
 	var before float64
 	r.reads(&before)
+	if r.known("b", 2*time.Hour); r.reads(&before) > 0 {
+		t.Error("the reading went on before it was time")
+	}
+	r.tails["ACS"].read = time.Now().Add(-31 * time.Minute)
 	if !r.known("b", 2*time.Hour) || !r.known("a", 2*time.Hour) {
 		t.Error("a or b is not known")
 	}
 	if n := r.reads(&before); n != 1 {
 		t.Errorf("%v messages were read, want the one that is new", n)
 	}
-	r.tails["ACS"].read = time.Now().Add(-16 * time.Minute)
+	r.tails["ACS"].read = time.Now().Add(-31 * time.Minute)
 	if r.known("c", 2*time.Hour) { // nothing is new
 		t.Error("c is known")
 	}
