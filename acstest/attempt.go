@@ -6,21 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/backoff"
 )
 
 // The retries of one delivery. ACS has some and publishes none of their
 // figures.
 const (
 	defaultAttempts = 7
-	firstBackoff    = 200 * time.Millisecond
-	maxBackoff      = 5 * time.Second
 	maxRetryAfter   = 10 * time.Second // a longer one is cut to this
 )
+
+var betweenAttempts = backoff.Doubling{First: 200 * time.Millisecond, Last: 5 * time.Second}
 
 // maxAnswerBody is how much of an answer's body is read so that its connection
 // can be used again. Answers to callbacks have next to none.
@@ -74,7 +74,7 @@ func (c *Caller) send(ctx context.Context, call int, d Delivery) Attempt {
 			return a
 		}
 		// The end of ctx cuts the pause, not the last attempt after it.
-		pause(ctx, max(backoff(number), a.retryAfter))
+		pause(ctx, max(betweenAttempts.After(number), a.retryAfter))
 	}
 }
 
@@ -94,7 +94,7 @@ func (c *Caller) post(ctx context.Context, request *http.Request, a *Attempt) {
 	}
 	defer response.Body.Close()
 	a.Status = response.StatusCode
-	a.retryAfter = retryAfter(response.Header.Get("Retry-After"), time.Now())
+	a.retryAfter = backoff.RetryAfter(response.Header.Get("Retry-After"), time.Now(), maxRetryAfter)
 	// What cannot be read costs the connection and nothing else.
 	_, _ = io.CopyN(io.Discard, response.Body, maxAnswerBody)
 }
@@ -152,23 +152,4 @@ func (d *Delivery) retryable(status int) bool {
 		return gridRetryable(status)
 	}
 	return status == 0 || status == http.StatusTooManyRequests || status >= http.StatusInternalServerError
-}
-
-// backoff returns the pause after an attempt: doubled each time, and between
-// half and all of that so that callers do not return together.
-func backoff(number int) time.Duration {
-	d := min(firstBackoff<<min(number-1, 10), maxBackoff)
-	return d/2 + rand.N(d/2+1)
-}
-
-// retryAfter reads the header of that name: seconds or a date (RFC 9110,
-// section 10.2.3). What cannot be read is no pause.
-func retryAfter(value string, now time.Time) time.Duration {
-	var d time.Duration
-	if seconds, err := strconv.ParseUint(value, 10, 16); err == nil {
-		d = time.Duration(seconds) * time.Second
-	} else if date, err := http.ParseTime(value); err == nil {
-		d = date.Sub(now)
-	}
-	return min(max(d, 0), maxRetryAfter)
 }

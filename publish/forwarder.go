@@ -91,7 +91,7 @@ func (f *forwarder) run(ctx context.Context) {
 			attempt = 1
 		}
 		select {
-		case <-time.After(backoff(attempt)):
+		case <-time.After(betweenAttempts.After(attempt)):
 		case <-ctx.Done():
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/natscontext"
 
+	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/internal/quiet"
 )
 
@@ -47,10 +47,10 @@ const (
 	// ackTimeout bounds the wait for one PubAck. The client has no bound of
 	// its own: a lost acknowledgement would be waited for without end.
 	ackTimeout = 3 * time.Second
-	// reconnectMin and reconnectMax bound the pauses between attempts.
-	reconnectMin = 100 * time.Millisecond
-	reconnectMax = 5 * time.Second
 )
+
+// betweenAttempts are the pauses before another connection or session.
+var betweenAttempts = backoff.Doubling{First: 100 * time.Millisecond, Last: 5 * time.Second}
 
 // Link keeps one connection to NATS alive. The client gives up for good in a
 // few cases (an over-long control line, say); then the link builds a new
@@ -170,7 +170,7 @@ func (c *NATS) options() ([]nats.Option, error) {
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
-		nats.CustomReconnectDelay(func(attempt int) time.Duration { return backoff(attempt) }),
+		nats.CustomReconnectDelay(func(attempt int) time.Duration { return betweenAttempts.After(attempt) }),
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(maxPings),
 		// A server that stops reading would hold every caller for a minute.
@@ -203,16 +203,6 @@ func (c *NATS) options() ([]nats.Option, error) {
 		opts = append(opts, nats.CustomInboxPrefix(c.InboxPrefix))
 	}
 	return opts, nil
-}
-
-// backoff returns the pause before attempt n (from 1): doubling from 100 ms to
-// 5 s, with jitter, so that many bridges do not come back in step.
-func backoff(n int) time.Duration {
-	d := reconnectMax
-	if n < 7 { // 100 ms << 6 is above the maximum
-		d = min(d, reconnectMin<<max(n-1, 0))
-	}
-	return d/2 + rand.N(d/2)
 }
 
 func (l *Link) handlers() []nats.Option {
@@ -248,7 +238,7 @@ func (l *Link) handlers() []nats.Option {
 func (l *Link) rebuild() {
 	for attempt := 1; ; attempt++ {
 		select {
-		case <-time.After(backoff(attempt)):
+		case <-time.After(betweenAttempts.After(attempt)):
 		case <-l.closing:
 			return
 		}

@@ -84,7 +84,7 @@ func TestTheClientIsToldNeverToGiveUp(t *testing.T) {
 		t.Errorf("a server that does not read holds callers for %s", o.FlusherTimeout)
 	}
 	for attempt := range 100 {
-		if d := o.CustomReconnectDelayCB(attempt); d < reconnectMin/2 || d > reconnectMax {
+		if d := o.CustomReconnectDelayCB(attempt); d < betweenAttempts.First/2 || d > betweenAttempts.Last {
 			t.Errorf("pause before attempt %d: %s", attempt, d)
 		}
 	}

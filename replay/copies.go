@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -40,9 +40,9 @@ type Copies struct {
 const (
 	copyAttempts = 8
 	ackWithin    = 5 * time.Second
-	backoffFirst = 100 * time.Millisecond
-	backoffLast  = 5 * time.Second
 )
+
+var betweenCopies = backoff.Doubling{First: 100 * time.Millisecond, Last: 5 * time.Second}
 
 // Codes of JetStream's errors that a message can never get past.
 const (
@@ -105,7 +105,7 @@ func (c *Copies) await(ctx context.Context, m *Message, future jetstream.PubAckF
 		if attempt >= attemptsAfter(err) {
 			return c.explain(m, err)
 		}
-		if pause(ctx, backoff(attempt)) != nil {
+		if pause(ctx, betweenCopies.After(attempt)) != nil {
 			return err
 		}
 		future, err = c.publish(ctx, m)
@@ -176,11 +176,4 @@ func (c *Copies) explain(m *Message, err error) error {
 		return fmt.Errorf("%w; is the right to publish on %s.> missing?", err, c.Prefix)
 	}
 	return err
-}
-
-// backoff returns the pause after an attempt: doubled each time, and between
-// half and all of that, so that many do not come back in step.
-func backoff(attempt int) time.Duration {
-	d := min(backoffFirst<<min(attempt-1, 10), backoffLast)
-	return d/2 + rand.N(d/2+1)
 }

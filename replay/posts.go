@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -60,11 +61,12 @@ func (a Answer) String() string {
 const (
 	postAttempts   = 6
 	postWithin     = 30 * time.Second
-	postBackoff    = 2 // a receiver gets twice the pauses of NATS
 	maxRetryAfter  = 10 * time.Second
 	maxAnswerBody  = 64 << 10
 	contentTypeACS = "application/json; charset=utf-8"
 )
+
+var betweenPosts = backoff.Doubling{First: 200 * time.Millisecond, Last: 10 * time.Second}
 
 // Send posts a message in another goroutine.
 func (p *Posts) Send(ctx context.Context, m *Message, done func(error)) {
@@ -90,7 +92,7 @@ func (p *Posts) send(ctx context.Context, m *Message) error {
 		case attempt == attempts:
 			return &RejectedError{m.Sequence, fmt.Errorf("%s, %d times", a, attempt)}
 		}
-		if err := pause(ctx, max(postBackoff*backoff(attempt), a.retryAfter)); err != nil {
+		if err := pause(ctx, max(betweenPosts.After(attempt), a.retryAfter)); err != nil {
 			return err
 		}
 	}
@@ -137,7 +139,7 @@ func (p *Posts) Post(ctx context.Context, m *Message) (a Answer) {
 	}
 	defer response.Body.Close()
 	a.Status = response.StatusCode
-	a.retryAfter = retryAfter(response.Header.Get("Retry-After"), time.Now())
+	a.retryAfter = backoff.RetryAfter(response.Header.Get("Retry-After"), time.Now(), maxRetryAfter)
 	// What cannot be read costs the connection and nothing else.
 	_, _ = io.CopyN(io.Discard, response.Body, maxAnswerBody)
 	return a
@@ -189,16 +191,4 @@ func (p *Posts) target(m *Message) (*url.URL, error) {
 		u.RawQuery += query
 	}
 	return &u, nil
-}
-
-// retryAfter reads the header of that name: seconds or a date (RFC 9110,
-// section 10.2.3). What cannot be read is no pause.
-func retryAfter(value string, now time.Time) time.Duration {
-	var d time.Duration
-	if seconds, err := strconv.ParseUint(value, 10, 16); err == nil {
-		d = time.Duration(seconds) * time.Second
-	} else if date, err := http.ParseTime(value); err == nil {
-		d = date.Sub(now)
-	}
-	return min(max(d, 0), maxRetryAfter)
 }
