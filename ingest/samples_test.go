@@ -4,54 +4,37 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"github.com/acsbridge/acsbridge/internal/samples"
 	"github.com/acsbridge/acsbridge/schemas"
 )
-
-// samplesVariable names a folder of recorded callback bodies, one a *.json
-// file. They are third-party data and no part of this repository.
-const samplesVariable = "ACS_SAMPLES"
 
 // TestSamples posts each recorded body to a bridge. Every CloudEvent must be in
 // the stream, and every body without one in the quarantine, byte for byte and
 // in the order of the callbacks. Only file names are printed: the bodies hold
 // phone numbers.
 func TestSamples(t *testing.T) {
-	folder := os.Getenv(samplesVariable)
-	if folder == "" {
-		t.Skipf("%s names no folder with recorded callback bodies", samplesVariable)
-	}
-	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%s=%s holds no *.json: %v", samplesVariable, folder, err)
-	}
 	s := newStory(t, new(txtar.Archive))
 	var events, others []payload
-	for i, file := range files {
-		body, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		name := filepath.Base(file)
-		body, found := separate(t, name, body)
+	bodies := samples.Read(t, "*.json")
+	for i, b := range bodies {
+		body, found := separate(t, b)
 		events = append(events, found...)
 		s.body, s.request = body, fmt.Appendf(nil, "POST /callbacks\nAuthorization: Bearer {{token n=%d}}", i)
 		if len(found) > 0 {
 			s.exchange("200")
 		} else {
-			others = append(others, payload{name, body})
+			others = append(others, payload{b.Name, body})
 			s.exchange("400")
 		}
 		if t.Failed() {
-			t.Fatalf("%s got another answer", name)
+			t.Fatalf("%s got another answer", b.Name)
 		}
 	}
-	t.Logf("%d files: %d events, %d bodies without one", len(files), len(events), len(others))
+	t.Logf("%d files: %d events, %d bodies without one", len(bodies), len(events), len(others))
 	s.holds(schemas.Stream, events)
 	s.holds(schemas.QuarantineStream, others)
 }
@@ -84,34 +67,21 @@ func (s *story) holds(stream string, want []payload) {
 // its own: recorders wrote the same id into many files, and the stream would
 // fold them. It returns the body with these ids, its other bytes as they were,
 // and the events in it.
-func separate(t *testing.T, file string, body []byte) (changed []byte, events []payload) {
+func separate(t *testing.T, b samples.Body) (changed []byte, events []payload) {
 	t.Helper()
-	rest := body
-	for i, e := range elements(t, file, body) {
-		id, ok := idOfCloudEvent(t, file, e)
+	rest := b.Text
+	for i, e := range b.Events {
+		id, ok := idOfCloudEvent(t, b.Name, e)
 		if !ok {
 			continue
 		}
-		own := fmt.Appendf(nil, "%q", fmt.Sprintf("%s-%d", file, i))
+		own := fmt.Appendf(nil, "%q", fmt.Sprintf("%s-%d", b.Name, i))
 		event := bytes.Join([][]byte{e[:id.start], e[id.end:]}, own)
 		before, after, _ := bytes.Cut(rest, e)
 		changed, rest = append(append(changed, before...), event...), after
-		events = append(events, payload{file, event})
+		events = append(events, payload{b.Name, event})
 	}
 	return append(changed, rest...), events
-}
-
-// elements returns the events of a body as they are written there.
-func elements(t *testing.T, file string, body []byte) []json.RawMessage {
-	t.Helper()
-	if body = bytes.TrimSpace(body); bytes.HasPrefix(body, []byte("{")) {
-		return []json.RawMessage{body}
-	}
-	var list []json.RawMessage
-	if json.Unmarshal(body, &list) != nil {
-		t.Fatalf("%s is neither a JSON array nor an object", file)
-	}
-	return list
 }
 
 // span is a part of some text.

@@ -2,8 +2,6 @@ package replay_test
 
 import (
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/samples"
 	"github.com/acsbridge/acsbridge/replay"
 )
 
@@ -83,48 +82,53 @@ func TestMaskedEvents(t *testing.T) {
 var personal = regexp.MustCompile(`(\+|\\u002B)\d{5,}|8:(acs|orgid):[0-9a-f-]{8}|customer`)
 
 // TestNothingPersonalIsLeft masks every type of event that the simulator can
-// make, and Microsoft's recordings where they are at hand.
+// make.
 func TestNothingPersonalIsLeft(t *testing.T) {
-	events := map[string][]byte{}
+	found := 0
 	call := acstest.NewCall()
 	for _, name := range acstest.Types() {
 		e, err := call.NewEvent(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if events[name], err = json.Marshal(e); err != nil {
-			t.Fatal(err)
-		}
-	}
-	found := 0
-	if folder := os.Getenv("ACS_SAMPLES"); folder != "" {
-		files, _ := filepath.Glob(filepath.Join(folder, "*.json"))
-		for _, file := range files {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var list []json.RawMessage
-			if json.Unmarshal(text, &list) == nil && len(list) > 0 {
-				events[filepath.Base(file)] = list[0]
-			}
-		}
-	}
-	for name, event := range events {
-		if personal.Match(event) {
-			found++
-		}
-		got, err := replay.AppendMasked(nil, event)
+		event, err := json.Marshal(e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if left := personal.Find(got); left != nil {
-			t.Errorf("%s: %s is left in %s", name, left, got)
+		found += checkMasked(t, name, event)
+	}
+	if found < 5 {
+		t.Errorf("only %d events had something to mask", found)
+	}
+}
+
+func TestSamplesAreMasked(t *testing.T) {
+	found := 0
+	for _, body := range samples.Read(t, "*.json") {
+		for _, event := range body.Events {
+			found += checkMasked(t, body.Name, event)
 		}
 	}
 	if found < 5 {
-		t.Errorf("only %d of %d events had something to mask", found, len(events))
+		t.Errorf("only %d events had something to mask", found)
 	}
+}
+
+// checkMasked masks an event and looks for what is personal. It returns one when
+// there was something, and prints nothing of it.
+func checkMasked(t *testing.T, name string, event []byte) (found int) {
+	t.Helper()
+	got, err := replay.AppendMasked(nil, event)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	if personal.Match(got) {
+		t.Errorf("%s: something personal is left", name)
+	}
+	if personal.Match(event) {
+		return 1
+	}
+	return 0
 }
 
 // FuzzMask holds masked JSON to the form that it had: the same members, the

@@ -3,46 +3,25 @@ package replay_test
 import (
 	"bytes"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/acsbridge/acsbridge/internal/samples"
 	"github.com/acsbridge/acsbridge/replay"
 )
-
-// samplesVariable names a folder of recorded callback bodies, one a *.json
-// file. They are third-party data and no part of this repository.
-const samplesVariable = "ACS_SAMPLES"
 
 // TestSamplesAreRedacted looks in each recorded event, redacted, for the texts
 // that it had under a name that tells who somebody is or what was said, and for
 // telephone numbers. Only file names are printed.
 func TestSamplesAreRedacted(t *testing.T) {
-	folder := os.Getenv(samplesVariable)
-	if folder == "" {
-		t.Skipf("%s names no folder with recorded callback bodies", samplesVariable)
-	}
-	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%s=%s holds no *.json: %v", samplesVariable, folder, err)
-	}
 	redactor := replay.NewRedactor([]byte("key"))
 	number := regexp.MustCompile(`\+[0-9]{7,}`)
 	secrets, events := 0, 0
-	for _, file := range files {
-		body, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var list []json.RawMessage
-		if json.Unmarshal(body, &list) != nil {
-			list = []json.RawMessage{body}
-		}
-		for _, event := range list {
+	for _, body := range samples.Read(t, "*.json") {
+		for _, event := range body.Events {
 			m, err := redactor.Message(&replay.Message{Sequence: 1, Subject: "acs.contoso.X._", Header: nats.Header{}, Data: event})
 			if err != nil {
 				continue // no JSON, which some are on purpose
@@ -50,12 +29,12 @@ func TestSamplesAreRedacted(t *testing.T) {
 			events++
 			for _, secret := range personalTexts(t, event) {
 				if secrets++; bytes.Contains(m.Data, []byte(secret)) {
-					t.Errorf("%s: a text is left", filepath.Base(file))
+					t.Errorf("%s: a text is left", body.Name)
 				}
 			}
 			for _, n := range number.FindAllString(string(m.Data), -1) {
 				if !strings.HasPrefix(n, "+999") {
-					t.Errorf("%s: a telephone number is left", filepath.Base(file))
+					t.Errorf("%s: a telephone number is left", body.Name)
 				}
 			}
 		}

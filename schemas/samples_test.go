@@ -1,19 +1,13 @@
 package schemas_test
 
 import (
-	"bytes"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"reflect"
 	"testing"
 
+	"github.com/acsbridge/acsbridge/internal/samples"
 	"github.com/acsbridge/acsbridge/schemas"
 )
-
-// samplesVariable names a folder of recorded bodies, one a *.json file. They are
-// third-party data and no part of this repository.
-const samplesVariable = "ACS_SAMPLES"
 
 // unnamed are the members that recorded bodies have and no Go type names, with
 // the reason.
@@ -30,23 +24,12 @@ var unnamed = map[string]string{
 // Event Grid's own schema is no CloudEvent; there the data is held to the same.
 // Only names are printed: the bodies hold phone numbers.
 func TestSamples(t *testing.T) {
-	folder := os.Getenv(samplesVariable)
-	if folder == "" {
-		t.Skipf("%s names no folder with recorded bodies", samplesVariable)
-	}
-	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%s=%s holds no *.json: %v", samplesVariable, folder, err)
-	}
 	types := make(map[string]bool)
 	events, others := 0, 0
-	for _, file := range files {
-		body, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, event := range elements(t, filepath.Base(file), body) {
-			if name := checkSample(t, filepath.Base(file), event); name == "" {
+	bodies := samples.Read(t, "*.json")
+	for _, body := range bodies {
+		for _, event := range body.Events {
+			if name := checkSample(t, body.Name, event); name == "" {
 				others++
 			} else {
 				events++
@@ -54,20 +37,7 @@ func TestSamples(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d files: %d events of %d types, %d of no type in the catalogue", len(files), events, len(types), others)
-}
-
-// elements returns the events of a body, an array or one object.
-func elements(t *testing.T, file string, body []byte) []json.RawMessage {
-	t.Helper()
-	if body = bytes.TrimSpace(body); bytes.HasPrefix(body, []byte("{")) {
-		return []json.RawMessage{body}
-	}
-	var list []json.RawMessage
-	if json.Unmarshal(body, &list) != nil || len(list) == 0 {
-		t.Fatalf("%s is neither a JSON array of events nor an object", file)
-	}
-	return list
+	t.Logf("%d files: %d events of %d types, %d of no type in the catalogue", len(bodies), events, len(types), others)
 }
 
 // checkSample returns the name of the event's type, if the catalogue has it.

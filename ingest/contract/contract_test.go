@@ -3,8 +3,6 @@ package contract_test
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,6 +12,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/ingest/contract"
+	"github.com/acsbridge/acsbridge/internal/samples"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -165,33 +164,22 @@ func FuzzDeviation(f *testing.F) {
 
 // TestSamples has every recorded event pass without a mark.
 func TestSamples(t *testing.T) {
-	folder := os.Getenv("ACS_SAMPLES")
-	if folder == "" {
-		t.Skip("ACS_SAMPLES names no folder with recorded bodies")
-	}
-	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%s holds no *.json: %v", folder, err)
-	}
 	s := &store{}
 	r, _ := report(t, s)
-	for _, file := range files {
-		body, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw := strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(string(body)), "["), "]") // each has one event
-		m, err := schemas.Parse(nil, []byte(raw))
-		if err != nil {
-			t.Fatalf("%s: %v", filepath.Base(file), err)
-		}
-		e := event("", raw)
-		e.Type = m.Event.Type
-		if err := r.Publish(t.Context(), nil, nil, []schemas.Event{e}); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff("", s.events[len(s.events)-1].Deviation); diff != "" {
-			t.Errorf("%s: %s", filepath.Base(file), diff)
+	for _, body := range samples.Read(t, "*.json") {
+		for _, raw := range body.Events {
+			m, err := schemas.Parse(nil, raw)
+			if err != nil {
+				t.Fatalf("%s: %v", body.Name, err)
+			}
+			e := event("", string(raw))
+			e.Type = m.Event.Type
+			if err := r.Publish(t.Context(), nil, nil, []schemas.Event{e}); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff("", s.events[len(s.events)-1].Deviation); diff != "" {
+				t.Errorf("%s: %s", body.Name, diff)
+			}
 		}
 	}
 }
