@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,21 +14,7 @@ import (
 // adminOf returns the admin handler of a bridge with the settings.
 func adminOf(t *testing.T, args ...string) http.Handler {
 	t.Helper()
-	ignoreEnvironment(t)
-	settings, out, err := parseServe(t, append(args, "--resource=contoso="+testGUID,
-		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--data-dir="+t.TempDir())...)
-	if err != nil {
-		t.Fatal(err, out)
-	}
-	b, err := newBridge(settings, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.close(); err != nil {
-			t.Error(err)
-		}
-	})
+	b := idleBridge(t, onLoopback(t, append(args, "--resource=contoso="+testGUID)...))
 	return b.adminHandler()
 }
 
@@ -151,25 +136,7 @@ func TestAdminServerIsBounded(t *testing.T) {
 // TestAdminConnectionsAreBounded holds as many as there may be. One more is
 // answered when one of them is closed.
 func TestAdminConnectionsAreBounded(t *testing.T) {
-	ignoreEnvironment(t)
-	settings, out, err := parseServe(t, "--resource=contoso="+testGUID,
-		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--data-dir="+t.TempDir())
-	if err != nil {
-		t.Fatal(err, out)
-	}
-	b, err := newBridge(settings, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	stopped := make(chan error, 1)
-	go func() { stopped <- b.run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-stopped; err != nil {
-			t.Error(err)
-		}
-	})
+	b := runBridge(t, onLoopback(t, "--resource=contoso="+testGUID), slog.New(slog.DiscardHandler))
 	var held []net.Conn
 	for range maxAdminConnections {
 		conn, err := net.Dial("tcp", b.admin.Addr().String())

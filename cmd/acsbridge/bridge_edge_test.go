@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"log/slog"
 	"net"
@@ -17,28 +16,10 @@ import (
 // looks at what each of them does to a request. What they do in detail is
 // tested in package ingest.
 func TestEdgeSettingsReachTheEdge(t *testing.T) {
-	ignoreEnvironment(t)
 	cert, key := writePair(t)
-	settings, out, err := parseServe(t, "--resource=contoso="+testGUID, "--tls-cert="+cert, "--tls-key="+key,
+	b := runBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--tls-cert="+cert, "--tls-key="+key,
 		"--callback-key=new="+writeFile(t, "callback-key", testSecret), "--max-connections=1",
-		"--source-range=198.51.100.0/24", "--trusted-proxy=127.0.0.1",
-		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--data-dir="+t.TempDir())
-	if err != nil {
-		t.Fatal(err, out)
-	}
-	b, err := newBridge(settings, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	stopped := make(chan error, 1)
-	go func() { stopped <- b.run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-stopped; err != nil {
-			t.Error(err)
-		}
-	})
+		"--source-range=198.51.100.0/24", "--trusted-proxy=127.0.0.1"), slog.New(slog.DiscardHandler))
 
 	// It takes the one connection there may be, until it is closed.
 	first, err := net.Dial("tcp", b.callbacks.Addr().String())

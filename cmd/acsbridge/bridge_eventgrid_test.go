@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"io"
 	"log/slog"
 	"net/http"
@@ -23,7 +22,6 @@ import (
 // own.
 func gridBridge(t *testing.T, more ...string) (b *bridge, acs, entra *acstest.Issuer) {
 	t.Helper()
-	ignoreEnvironment(t)
 	var issuers []*acstest.Issuer
 	for range 2 {
 		issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
@@ -38,24 +36,8 @@ func gridBridge(t *testing.T, more ...string) (b *bridge, acs, entra *acstest.Is
 	}
 	acs, entra = issuers[0], issuers[1]
 	entra.SetFault(acstest.FaultError)
-	settings, out, err := parseServe(t, append(more, "--resource=contoso="+testGUID, "--issuer="+acs.Name(), "--oidc-config-url="+acs.MetadataURL(),
-		"--eventgrid-issuer="+entra.Name(), "--eventgrid-oidc-config-url="+entra.MetadataURL(), "--eventgrid-path=/in/grid",
-		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--data-dir="+t.TempDir())...)
-	if err != nil {
-		t.Fatal(err, out)
-	}
-	if b, err = newBridge(settings, slog.New(slog.DiscardHandler)); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	stopped := make(chan error, 1)
-	go func() { stopped <- b.run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-stopped; err != nil {
-			t.Error(err)
-		}
-	})
+	b = runBridge(t, onLoopback(t, append(more, "--resource=contoso="+testGUID, "--issuer="+acs.Name(), "--oidc-config-url="+acs.MetadataURL(),
+		"--eventgrid-issuer="+entra.Name(), "--eventgrid-oidc-config-url="+entra.MetadataURL(), "--eventgrid-path=/in/grid")...), slog.New(slog.DiscardHandler))
 	return b, acs, entra
 }
 

@@ -94,7 +94,6 @@ func TestNothingLeaks(t *testing.T) {
 
 func newHostileRun(t *testing.T, format string) *hostileRun {
 	t.Helper()
-	ignoreEnvironment(t)
 	h := &hostileRun{t: t, nats: natstest.Start(t, withoutTheRightToPublish)}
 	var err error
 	if h.issuer, err = acstest.NewIssuer(acstest.IssuerOptions{}); err != nil {
@@ -105,27 +104,12 @@ func newHostileRun(t *testing.T, format string) *hostileRun {
 	}
 	t.Cleanup(func() { h.issuer.Close() })
 	h.issuer.SetFault(acstest.FaultError)
-	settings, out, err := parseServe(t, append(h.gridSettings(), "--resource=contoso="+testGUID, "--issuer="+h.issuer.Name(), "--oidc-config-url="+h.issuer.MetadataURL(),
+	settings := onLoopback(t, append(h.gridSettings(), "--resource=contoso="+testGUID, "--issuer="+h.issuer.Name(), "--oidc-config-url="+h.issuer.MetadataURL(),
 		"--callback-key=new="+writeFile(t, "callback-key", private["a callback key"]),
 		"--admin-token-file="+writeFile(t, "admin-token", private["the admin token"]),
 		"--nats-url="+h.nats.URL(), "--nats-user=bridge", "--nats-password-file="+writeFile(t, "password", private["the password of NATS"]),
-		"--log-level=debug", "--log-format="+format, "--shutdown-timeout=1s", "--ack-wait=10ms",
-		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--data-dir="+t.TempDir())...)
-	if err != nil {
-		t.Fatal(err, out)
-	}
-	if h.bridge, err = newBridge(settings, newLogger(settings, h)); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- h.bridge.run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+		"--log-level=debug", "--log-format="+format, "--shutdown-timeout=1s", "--ack-wait=10ms")...)
+	h.bridge = runBridge(t, settings, newLogger(settings, h))
 	return h
 }
 

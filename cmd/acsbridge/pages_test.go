@@ -1,7 +1,6 @@
 package main
 
 import (
-	"log/slog"
 	"maps"
 	"regexp"
 	"slices"
@@ -30,22 +29,8 @@ var metricName = regexp.MustCompile(`\bacsbridge_[a-z0-9_]*[a-z]\b`)
 // registeredMetrics returns the names of a bridge's own metrics, sorted.
 func registeredMetrics(t *testing.T) []string {
 	t.Helper()
-	ignoreEnvironment(t)
 	cert, key := writePair(t)
-	settings, out, err := parseServe(t, "--tls-cert="+cert, "--tls-key="+key, "--validate=report", "--resource=contoso=c3b7d7e8-4a3c-4a0b-9c55-0123456789ab",
-		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--nats-listen=127.0.0.1:0", "--data-dir="+t.TempDir())
-	if err != nil {
-		t.Fatal(err, out)
-	}
-	b, err := newBridge(settings, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.close(); err != nil {
-			t.Error(err)
-		}
-	})
+	b := idleBridge(t, onLoopback(t, "--tls-cert="+cert, "--tls-key="+key, "--validate=report", "--resource=contoso="+testGUID))
 	// Described, not gathered: a vector without values shows nothing yet.
 	descriptions := make(chan *prometheus.Desc)
 	go func() {

@@ -61,25 +61,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // its callback URL.
 func startBridge(t *testing.T, args ...string) *url.URL {
 	t.Helper()
-	ignoreEnvironment(t)
-	settings, out, err := parseServe(t, append(args,
-		"--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--data-dir="+t.TempDir(), "--shutdown-delay=0s")...)
-	if err != nil {
-		t.Fatal(err, out)
-	}
-	b, err := newBridge(settings, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	stopped := make(chan error, 1)
-	go func() { stopped <- b.run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-stopped; err != nil {
-			t.Error(err)
-		}
-	})
+	b := runBridge(t, onLoopback(t, append(args, "--shutdown-delay=0s")...), slog.New(slog.DiscardHandler))
 	target, err := url.Parse(b.callbackURL())
 	if err != nil {
 		t.Fatal(err)
