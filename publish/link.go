@@ -175,6 +175,10 @@ func (c *NATS) options() ([]nats.Option, error) {
 		nats.MaxPingsOutstanding(maxPings),
 		// A server that stops reading would hold every caller for a minute.
 		nats.FlusherTimeout(ackTimeout),
+		// Otherwise the first request subscribes to the answers of all, and
+		// those to a batched direct get, which natsext.RequestMany subscribes to
+		// itself, come twice: the whole stream, when it is read.
+		nats.UseOldRequestStyle(),
 	}
 	if c.InProcess != nil {
 		return append(opts, nats.InProcessServer(c.InProcess)), nil

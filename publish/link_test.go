@@ -15,6 +15,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 	"github.com/synadia-io/orbit.go/natscontext"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
@@ -55,6 +57,40 @@ func connect(t *testing.T, config NATS, logger *slog.Logger) *Link {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// What a stream is asked must not cost the answers of a reading twice.
+func TestEachMessageOfABatchComesOnce(t *testing.T) {
+	l := connect(t, NATS{URL: natstest.Start(t).URL()}, nil)
+	js, err := l.JetStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{schemas.SubjectPrefix + ".>"}, AllowDirect: true}
+	if _, err := js.CreateStream(t.Context(), config); err != nil { // a request
+		t.Fatal(err)
+	}
+	const stored = 100
+	for range stored {
+		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: schemas.SubjectPrefix + ".contoso.CallConnected.a"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := l.nc.Stats().InMsgs
+	batch, err := jetstreamext.GetBatch(t.Context(), js, schemas.Stream, stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := uint64(0)
+	for _, err := range batch {
+		if err != nil {
+			t.Fatal(err)
+		}
+		read++
+	}
+	if came := l.nc.Stats().InMsgs - before; read != stored || came != stored+1 { // and the end of the batch
+		t.Errorf("%d messages came of which %d were read, want %d", came, read, stored)
+	}
 }
 
 // A client that buffers would send later what was answered with an error.

@@ -86,6 +86,10 @@ func appendValues(dst []byte, name string, values []string, much detail) []byte 
 	return dst
 }
 
+// asRecorded lets pass what encoding/json does: a name twice, and what is no
+// UTF-8. It is looked at in a fifth of the time.
+var asRecorded = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
+
 // appendEvent appends the member that holds the payload.
 func appendEvent(dst, data []byte, much detail) []byte {
 	const member = `,"event":`
@@ -97,7 +101,7 @@ func appendEvent(dst, data []byte, much detail) []byte {
 			return dst
 		}
 	}
-	if !json.Valid(data) {
+	if !jsontext.Value(data).IsValid(asRecorded...) {
 		text, _ := json.Marshal(data) // base64
 		return append(append(dst, `,"data":`...), text...)
 	}
