@@ -17,13 +17,13 @@ type answers struct {
 	by map[int]int // status
 }
 
-func (a *answers) add(status int) {
+func (a *answers) add(status, n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.by == nil {
 		a.by = make(map[int]int)
 	}
-	a.by[status]++
+	a.by[status] += n
 }
 
 func (a *answers) counts() map[int]int {
@@ -60,7 +60,7 @@ func (w *world) post(token, mediaType string, body []byte) (status int) {
 	request.Header.Set("Authorization", "Bearer "+token)
 	response, err := w.sender.clients[0].Do(request)
 	if err != nil {
-		w.unjudged.add(0)
+		w.unjudged.add(unanswered, 1)
 		return 0
 	}
 	defer response.Body.Close()
@@ -68,6 +68,6 @@ func (w *world) post(token, mediaType string, body []byte) (status int) {
 	if response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") == "" {
 		w.Errorf("an answer 503 without Retry-After")
 	}
-	w.unjudged.add(response.StatusCode)
+	w.unjudged.add(response.StatusCode, 1)
 	return response.StatusCode
 }
