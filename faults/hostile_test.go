@@ -51,7 +51,6 @@ func TestHostileLoad(t *testing.T) {
 				var all times
 				for _, s := range spans[i] {
 					got := timesOf(w.calls, s[0], s[1])
-					slices.Sort(got.stored)
 					w.Logf("%s, from %s on: p99 %v", what, s[0].Format(time.TimeOnly), quantile(got.stored, .99))
 					all.stored, all.others = append(all.stored, got.stored...), all.others+got.others
 				}

@@ -30,7 +30,7 @@ import (
 
 // The load of a replay that is interrupted: its pace leaves time for that.
 const (
-	replayedEvents = 4000
+	replayedEvents = 6000
 	replayedCalls  = 60
 	replayedPace   = "--pace=1000/s"
 )
@@ -63,7 +63,7 @@ func newReplayLoad(t testing.TB, events int) *replayLoad {
 		m := nats.NewMsg(fmt.Sprintf("acs.contoso.PlayCompleted.call-%d", i%replayedCalls))
 		m.Header.Set(schemas.HeaderEventID, strconv.Itoa(i))
 		m.Data = fmt.Appendf(nil, `{"id":"%d","data":{"text":"%s"}}`, i, strings.Repeat("x", 800))
-		if _, err := js.PublishMsgAsync(m); err != nil {
+		if _, err := js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -191,7 +191,8 @@ func TestReplayIsKilledAndGoesOn(t *testing.T) {
 	l := newReplayLoad(t, replayedEvents)
 	for _, target := range replayTargets {
 		command := []string{"acsbridge", "replay", "--since=all", "--to=" + l.to(target), "--checkpoint=" + filepath.Join(t.TempDir(), "checkpoint")}
-		for _, more := range []int{1, 1200, 500} {
+		// A file is written once a second, a thousand events at a time.
+		for _, more := range []int{1, 600, 300} {
 			l.run(target, more, syscall.SIGKILL, append(command, replayedPace)...)
 		}
 		if said, err := l.run(target, 0, nil, command...); err != nil || !strings.Contains(said, "goes on at seq:") {
