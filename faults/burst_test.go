@@ -23,12 +23,14 @@ import (
 const (
 	burstRate        = 5000
 	burstConnections = 500
+	// burstWithin bounds the answers of a burst, which comes in ten seconds when
+	// the machine has nothing else to do.
+	burstWithin = 30 * time.Second
 	// burstP99 bounds the answers 200.
 	burstP99 = time.Second
 )
 
-// TestBurst sends 50,000 callbacks as fast as 500 connections bring them, with
-// ten seconds for the goal.
+// TestBurst sends 50,000 callbacks in ten seconds over 500 connections.
 func TestBurst(t *testing.T) {
 	t.Run("HTTP 1", func(t *testing.T) { burst(t, load{calls: burstConnections, rate: burstRate}) })
 	t.Run("HTTP 2", func(t *testing.T) {
@@ -53,7 +55,7 @@ func burst(t *testing.T, l load, args ...string) {
 		load: l, args: args, rounds: byForm(1, 3),
 		fault: func(w *world, _ int) {
 			from = time.Now()
-			w.answers(callbacks, 2*time.Minute)
+			w.answers(callbacks, burstWithin)
 			to = time.Now()
 			w.Logf("%d callbacks answered 200 in %v, %.0f a second; most memory %.0f MiB", callbacks,
 				to.Sub(from).Round(time.Millisecond), float64(callbacks)/to.Sub(from).Seconds(), w.bridge.process.peak(w)/(1<<20))

@@ -66,10 +66,10 @@ func TestKeyServer(t *testing.T) {
 	}
 	t.Run("down for long", func(t *testing.T) {
 		if *form != "long" {
-			t.Skip("takes minutes: run with -form=long")
+			t.Skip("takes two hours: run with -form=long")
 		}
-		scenario{beside: true, load: load{rate: 100}, fault: func(w *world, _ int) {
-			w.goesOnWithKeys(acstest.FaultDown, 10*time.Minute)
+		scenario{beside: true, load: load{rate: 50}, fault: func(w *world, _ int) {
+			w.goesOnWithKeys(acstest.FaultDown, 2*time.Hour)
 		}}.run(t)
 	})
 }

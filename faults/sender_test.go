@@ -116,7 +116,12 @@ func (s *sender) run() {
 	}
 }
 
-// pace lets callbacks begin at the rate. What nobody takes is not made up for.
+// madeUpFor is how far behind its rate a sender may fall and still catch up:
+// further than a timer is late, and less than what would be a rush after each
+// fault.
+const madeUpFor = 20 * time.Millisecond
+
+// pace lets callbacks begin at the rate.
 func (s *sender) pace(ctx context.Context) {
 	next := time.Now()
 	for sleep(ctx, time.Until(next)) {
@@ -126,8 +131,8 @@ func (s *sender) pace(ctx context.Context) {
 			return
 		}
 		next = next.Add(time.Second / time.Duration(s.rate.Load()))
-		if now := time.Now(); next.Before(now) {
-			next = now
+		if latest := time.Now().Add(-madeUpFor); next.Before(latest) {
+			next = latest
 		}
 	}
 }
