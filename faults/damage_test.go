@@ -40,29 +40,36 @@ func TestJournalDamaged(t *testing.T) {
 // identity is how an event in the journal begins: its id and its source.
 var identity = regexp.MustCompile(`"id":"([^"]+)","source":"([^"]+)"`)
 
-// kept is an event's record in the journal.
+// kept is an event in a file.
 type kept struct {
 	file  string
 	at    int // of the id
+	data  int // behind the source
 	msgID string
 }
 
 // records returns the records in the journal, each as often as it is there, in
 // order.
-func (b *bridge) records() (list []kept) {
+func (b *bridge) records() []kept {
 	b.t.Helper()
 	files, err := filepath.Glob(filepath.Join(b.dir, "journal", "*.wal"))
 	if err != nil || len(files) == 0 {
 		b.t.Fatalf("%s has no journal: %v", b.dir, err)
 	}
+	return recordsIn(b.t, files)
+}
+
+// recordsIn returns the events in files, which hold their bytes as they are.
+func recordsIn(t testing.TB, files []string) (list []kept) {
+	t.Helper()
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			b.t.Fatal(err)
+			t.Fatal(err)
 		}
 		for _, at := range identity.FindAllSubmatchIndex(text, -1) {
 			e := schemas.Event{ID: string(text[at[2]:at[3]]), Source: string(text[at[4]:at[5]])}
-			list = append(list, kept{file, at[2], e.MsgID()})
+			list = append(list, kept{file, at[2], at[5], e.MsgID()})
 		}
 	}
 	return list
@@ -92,8 +99,12 @@ func (w *world) flipBits() {
 	for _, n := range w.rng.Perm(len(list))[:damages] {
 		k := list[n]
 		w.damaged[k.msgID]++
-		// From the headers in front of the event into its data.
-		if err := flip(k.file, int64(k.at-200+w.rng.IntN(300)), byte(1)<<w.rng.IntN(8)); err != nil {
+		// The id and the source stay: by these the next round knows the record.
+		at := k.at - 1 - w.rng.IntN(200) // in its headers
+		if w.rng.IntN(3) == 0 {
+			at = k.data + w.rng.IntN(100)
+		}
+		if err := flip(k.file, int64(at), byte(1)<<w.rng.IntN(8)); err != nil {
 			w.Fatal(err)
 		}
 	}
@@ -118,8 +129,11 @@ func flip(name string, at int64, bits byte) error {
 // setsAside waits until the bridge counts so many damaged records.
 func (w *world) setsAside(damaged int) {
 	w.Helper()
+	var count float64
+	defer func() { w.Logf("%v of %d damaged records are set aside", count, damaged) }()
 	until(w, aroundWithin, fmt.Sprintf("%d records are set aside", damaged), func() bool {
-		return w.bridge.metrics()[`acsbridge_dead_letters_total{reason="corrupt"}`] >= float64(damaged)
+		count = w.bridge.metrics()[`acsbridge_dead_letters_total{reason="corrupt"}`]
+		return count >= float64(damaged)
 	})
 }
 

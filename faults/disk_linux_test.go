@@ -148,7 +148,7 @@ func TestPowerCutEmbedded(t *testing.T) {
 	var disk *volume
 	scenario{
 		embedded: true, rounds: byForm(1, 10),
-		dir: func(w *world) string { disk = newVolume(w, w.TempDir(), 512); return disk.dir },
+		dir: func(w *world) string { disk = newVolume(w, w.TempDir(), 1024); return disk.dir },
 		fault: func(w *world, _ int) {
 			w.pause(w.upTo(time.Second))
 			if *form == "long" {
