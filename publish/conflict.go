@@ -42,13 +42,13 @@ func compare(ctx context.Context, js jetstream.JetStream, r *record, sequence ui
 	ctx, cancel := context.WithTimeout(ctx, compareWithin)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
-		payload, found, err := payloadAt(ctx, js, r.stream, sequence)
+		stored, err := messageAt(ctx, js, r.stream, sequence)
 		switch {
 		case err != nil:
 			return err
-		case found && !bytes.Equal(payload, r.payload):
+		case stored != nil && !bytes.Equal(stored.Data, r.payload):
 			return errConflict
-		case found || attempt == compareAttempts: // not found is removed since
+		case stored != nil || attempt == compareAttempts: // what is not there was removed since
 			return nil
 		}
 		select {
@@ -58,21 +58,23 @@ func compare(ctx context.Context, js jetstream.JetStream, r *record, sequence ui
 	}
 }
 
-// payloadAt returns what the stream has at a sequence, as far as the replica
-// knows that answers.
-func payloadAt(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (payload []byte, found bool, err error) {
+// messageAt returns what the stream has at a sequence, nil when the replica that
+// answers knows of nothing there.
+func messageAt(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (*jetstream.RawStreamMsg, error) {
 	batch, err := jetstreamext.GetBatch(ctx, js, stream, 1, jetstreamext.GetBatchSeq(sequence))
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	for msg, err := range batch {
 		switch {
 		case errors.Is(err, jetstreamext.ErrNoMessages):
-			return nil, false, nil
+			return nil, nil
 		case err != nil:
-			return nil, false, err
+			return nil, err
+		case msg.Sequence != sequence: // the next one that there is
+			return nil, nil
 		}
-		return msg.Data, msg.Sequence == sequence, nil
+		return msg, nil
 	}
-	return nil, false, errors.New("no answer")
+	return nil, errors.New("no answer")
 }

@@ -39,6 +39,7 @@ type forwarder struct {
 	keep    time.Duration
 	created func() // called once the stream exists; nil afterwards
 	expiry  expiry
+	recall  recall
 	logger  *slog.Logger
 	metrics *metrics
 
@@ -68,6 +69,7 @@ func newForwarder(f *forwarder) *forwarder {
 	}
 	f.doubtful = last
 	f.state = streamState{window: f.stream.Duplicates}
+	f.recall = recall{backlog: f.backlog, logger: f.logger, metrics: f.metrics}
 	return f
 }
 

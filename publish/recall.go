@@ -34,6 +34,9 @@ import (
 // Kept are the ids of the records that wait in the journal when the tail is read
 // first, and for those that come later what was stored within the window before
 // that, and since. What others stored during a long outage has no bound.
+//
+// It outlives sessions: a cluster whose nodes come and go ends one every few
+// seconds, and reading a tail takes as long.
 type recall struct {
 	js      jetstream.JetStream
 	backlog func(ctx context.Context, stream string, from uint64) (map[messageID]uint64, error)
@@ -45,8 +48,9 @@ type recall struct {
 // tail is what was read back of one stream.
 type tail struct {
 	since time.Time // when the first message of it was stored, or before
-	read  time.Time // when the reading began that found the last
+	read  time.Time // when the reading began that found the last; zero in a new session
 	next  uint64    // sequence to go on at, zero before the first reading
+	last  messageID // of the message before next
 	// ids have the sequences of what is kept, or zero for what waits in the
 	// journal and the stream does not have. Of what was stored since recent, all
 	// is kept.
@@ -70,6 +74,15 @@ const (
 	recallWithin   = 10 * time.Second
 )
 
+// begin takes up a session. What was read back is believed once the stream is
+// seen to hold the last of it still, and is read on to the present end.
+func (c *recall) begin(js jetstream.JetStream) {
+	c.js = js
+	for _, t := range c.tails {
+		t.read = time.Time{}
+	}
+}
+
 // knows returns the sequence under which the stream has the record that the
 // journal has at index, or zero. It looks only as far as the stream itself may
 // have forgotten it. The window is the stream's.
@@ -85,25 +98,60 @@ func (c *recall) knows(ctx context.Context, index uint64, r *record, window time
 	if age < 0 {
 		since = time.Time{} // our clock was set back: the time says nothing
 	}
-	t := c.tails[r.stream]
-	if t == nil || t.since.After(since.Add(window/2)) {
-		t = &tail{since: since, recent: time.Now().Add(-window)}
-		var err error
-		if t.ids, err = c.backlog(ctx, r.stream, index); err != nil {
-			return 0, err
-		}
-		if c.tails == nil {
-			c.tails = make(map[string]*tail)
-		}
-		c.tails[r.stream] = t
+	t, err := c.tail(ctx, r.stream, index, since, window)
+	if err != nil {
+		return 0, err
 	}
 	if time.Since(t.read) > window/2 {
 		if err := c.readBack(ctx, r.stream, t); err != nil {
-			delete(c.tails, r.stream)
-			return 0, fmt.Errorf("read stream %s back after an outage (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET.%s): %w", r.stream, r.stream, err)
+			return 0, unread(r.stream, err)
 		}
 	}
 	return t.ids[hashID(r.msgID())], nil
+}
+
+// tail returns what was read back of a stream, or is to be, for the records of
+// the journal from index on.
+func (c *recall) tail(ctx context.Context, stream string, index uint64, since time.Time, window time.Duration) (*tail, error) {
+	if t := c.tails[stream]; t != nil && !t.since.After(since.Add(window/2)) {
+		if !t.read.IsZero() {
+			return t, nil
+		}
+		held, err := c.holds(ctx, stream, t)
+		if err != nil {
+			return nil, unread(stream, err)
+		}
+		if held {
+			return t, nil
+		}
+	}
+	ids, err := c.backlog(ctx, stream, index)
+	if err != nil {
+		return nil, err
+	}
+	if c.tails == nil {
+		c.tails = make(map[string]*tail)
+	}
+	t := &tail{since: since, recent: time.Now().Add(-window), ids: ids}
+	c.tails[stream] = t
+	return t, nil
+}
+
+// unread says that a stream's tail could not be read back because of err.
+func unread(stream string, err error) error {
+	return fmt.Errorf("read stream %s back after an outage (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET.%s): %w", stream, stream, err)
+}
+
+// holds reports whether the stream still has what was read of it last. One that
+// was lost, or its end, has nothing there or something else.
+func (c *recall) holds(ctx context.Context, stream string, t *tail) (bool, error) {
+	if t.next == 0 {
+		return false, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, recallWithin)
+	defer cancel()
+	m, err := messageAt(ctx, c.js, stream, t.next-1)
+	return m != nil && hashID(m.Header.Get(schemas.HeaderMsgID)) == t.last, err
 }
 
 // readBack reads the tail to the stream's end, one bounded request after
@@ -189,7 +237,7 @@ func (c *recall) readBatch(ctx context.Context, stream string, t *tail) (n int, 
 		if _, waits := t.ids[id]; waits || msg.Time.After(t.recent) {
 			t.ids[id] = msg.Sequence
 		}
-		last, t.next = msg.Sequence, msg.Sequence+1
+		last, t.next, t.last = msg.Sequence, msg.Sequence+1, id
 		n++
 		c.metrics.recalled.Inc()
 	}

@@ -140,6 +140,89 @@ func TestTheReadingGoesOnWhereItEnded(t *testing.T) {
 	}
 }
 
+// A cluster whose nodes come and go ends a session every few seconds.
+func TestANewSessionGoesOnWithTheReadingOfTheOneBefore(t *testing.T) {
+	r := newRecalled(t)
+	r.store("a")
+	if !r.known("a", 2*time.Hour) {
+		t.Error("a is not known")
+	}
+	r.store("b")
+	r.begin(r.js)
+	var before float64
+	r.reads(&before)
+	for _, id := range []string{"a", "b"} {
+		if !r.known(id, 2*time.Hour) {
+			t.Errorf("%s is not known", id)
+		}
+	}
+	if n := r.reads(&before); n != 1 {
+		t.Errorf("%v messages were read, want the one that is new", n)
+	}
+}
+
+// A session may end in the middle of a reading.
+func TestAReadingThatBrokeOffGoesOn(t *testing.T) {
+	r := newRecalled(t)
+	for range recallMessages {
+		r.store("")
+	}
+	r.store("a")
+	ctx, cancel := context.WithCancel(t.Context())
+	old := &record{receivedAt: time.Now().Add(-2 * time.Hour), stream: "ACS", headers: []header{{schemas.HeaderMsgID, "a"}}}
+	tail, err := r.tail(ctx, "ACS", 1, old.receivedAt.Add(-time.Hour), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, more, err := r.readBatch(ctx, "ACS", tail); err != nil || !more {
+		t.Fatalf("more is %v, %v", more, err)
+	}
+	cancel()
+	if _, err := r.knows(ctx, 1, old, time.Hour); err == nil {
+		t.Fatal("an unread tail is no error")
+	}
+	r.begin(r.js)
+	var before float64
+	r.reads(&before)
+	if !r.known("a", 2*time.Hour) {
+		t.Error("a is not known")
+	}
+	if n := r.reads(&before); n != 1 {
+		t.Errorf("%v messages were read, want the one that is left", n)
+	}
+}
+
+// A server that lost its power may have lost the end of a stream, and its
+// sequences are given out again.
+func TestWhatWasReadIsReadAnewWhenTheStreamLostIt(t *testing.T) {
+	for _, stored := range [][]string{nil, {"b"}, {"b", "b2"}, {"b", "b2", "b3"}} {
+		r := newRecalled(t)
+		r.store("a")
+		r.store("c")
+		for _, id := range []string{"a", "c"} {
+			if !r.known(id, 2*time.Hour) {
+				t.Errorf("%s is not known", id)
+			}
+		}
+		if err := r.js.DeleteStream(t.Context(), "ACS"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.js.CreateStream(t.Context(), r.stream); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range stored {
+			r.store(id)
+		}
+		r.begin(r.js)
+		if r.known("a", 2*time.Hour) || r.known("c", 2*time.Hour) {
+			t.Errorf("with %d others stored, what was lost is known", len(stored))
+		}
+		if r.known("b", 2*time.Hour) != (len(stored) > 0) {
+			t.Errorf("with %d others stored, it is not known what is there", len(stored))
+		}
+	}
+}
+
 func TestATailOfManyMessagesIsReadWhole(t *testing.T) {
 	r := newRecalled(t)
 	const messages = 2*recallMessages + 1

@@ -27,7 +27,6 @@ type session struct {
 	began   nats.Statistics // of the connection, when the session began
 	inbox   string          // the stream answers record n at inbox + n
 	message *nats.Msg       // what is published, used again each time
-	recall  recall
 	moved   chan struct{}   // capacity 1: the cursor has moved, or a turn has come
 	ctx     context.Context // of the session, ended by stop
 	stop    context.CancelCauseFunc
@@ -52,10 +51,9 @@ func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 	s := &session{
 		forwarder: f, js: js, nc: nc, began: nc.Stats(), inbox: nc.NewInbox() + ".",
 		message: &nats.Msg{Header: make(nats.Header, maxHeaders)},
-		recall:  recall{js: js, backlog: f.backlog, logger: f.logger, metrics: f.metrics}, turns: newTurns(), moved: make(chan struct{}, 1),
-		places: make(chan struct{}, comparisons),
+		turns:   newTurns(), moved: make(chan struct{}, 1), places: make(chan struct{}, comparisons),
 	}
-	f.prepare(ctx, js)
+	f.recall.begin(js)
 	var err error
 	if s.replies, err = nc.Subscribe(s.inbox+"*", s.answered); err != nil {
 		return fmt.Errorf("listen for acknowledgements: %w", err)
@@ -63,6 +61,7 @@ func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 	s.ctx, s.stop = context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { s.watch(s.ctx) })
+	f.prepare(s.ctx, js)
 	err = s.send(s.ctx)
 	s.stop(err)
 	watching.Wait()
