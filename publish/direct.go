@@ -7,28 +7,47 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/internal/backoff"
 )
 
 // directWait bounds the wait for the stream without a journal.
 const directWait = 2 * time.Second
 
+// betweenLooks are the pauses before the streams are looked at again: a server
+// takes connections before its JetStream is up, and rights can be given later.
+var betweenLooks = backoff.Doubling{First: time.Second, Last: time.Minute}
+
 // prepareDirect looks at the streams after each connect until ctx ends, as the
-// forwarder's sessions do.
+// forwarder's sessions do, and again when that failed.
 func (p *Publisher) prepareDirect(ctx context.Context) {
+	failures, said := 0, ""
 	for ctx.Err() == nil {
 		js, err := p.link.JetStream(ctx)
 		if err != nil {
 			return
 		}
 		state, err := p.opts.Stream.prepare(ctx, js)
-		if err != nil && ctx.Err() == nil {
-			p.opts.Logger.Warn("streams could not be prepared, publishing is tried all the same", "error", err)
+		var again <-chan time.Time
+		if err == nil {
+			failures, said = 0, ""
+		} else {
+			failures++
+			again = time.After(betweenLooks.After(failures))
+			if err.Error() != said && ctx.Err() == nil {
+				said = err.Error()
+				p.opts.Logger.Warn("streams could not be prepared, publishing is tried all the same", "error", err)
+			}
 		}
 		p.expiry.look(state)
 		for _, d := range state.differences {
 			p.opts.Logger.Warn("stream is not as configured (--stream-update changes it)", "stream", p.opts.Stream.Name, "difference", d)
 		}
-		p.link.awaitChange(ctx)
+		select {
+		case <-p.link.changes():
+		case <-again:
+		case <-ctx.Done():
+		}
 	}
 }
 

@@ -1,8 +1,10 @@
 package publish_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
@@ -88,6 +90,31 @@ func TestWithoutAJournalALostStreamIsCreatedAgain(t *testing.T) {
 	server.Await(schemas.QuarantineStream, 0)
 	b.publish("b", 1, 1)
 	checkStream(t, server, map[string]int{"b": 1})
+}
+
+// A server takes connections before its JetStream is up.
+func TestWithoutAJournalTheStreamsAreLookedAtAgain(t *testing.T) {
+	server := natstest.Start(t, func(o *natsserver.Options) { o.JetStream = false })
+	said := make(hears, 1)
+	b := start(t, server.URL(), publish.Options{Logger: slog.New(slog.NewTextHandler(said, nil))})
+	<-said
+	server.EnableJetStream()
+	server.Await(schemas.QuarantineStream, 0)
+	b.publish("a", 1, 1)
+	checkStream(t, server, map[string]int{"a": 1})
+}
+
+// hears is told when the log says that the streams could not be prepared.
+type hears chan struct{}
+
+func (h hears) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("could not be prepared")) {
+		select {
+		case h <- struct{}{}:
+		default:
+		}
+	}
+	return len(line), nil
 }
 
 func TestWithoutAJournalOneLostAnswerRefusesTheCallback(t *testing.T) {

@@ -291,14 +291,6 @@ func (l *Link) changes() <-chan struct{} {
 	return l.changed
 }
 
-// awaitChange returns when something happened to the connection, or ctx ends.
-func (l *Link) awaitChange(ctx context.Context) {
-	select {
-	case <-l.changes():
-	case <-ctx.Done():
-	}
-}
-
 // begin notes that a connection has begun.
 func (l *Link) begin() {
 	l.mu.Lock()

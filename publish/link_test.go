@@ -250,7 +250,10 @@ func TestALoginThatIsRefusedIsTriedAgain(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for refused := 0; refused < 3 && ctx.Err() == nil; {
-		l.awaitChange(ctx)
+		select {
+		case <-l.changes():
+		case <-ctx.Done():
+		}
 		if _, problem := l.State(); errors.Is(problem, nats.ErrAuthorization) {
 			refused++
 		}

@@ -70,6 +70,14 @@ func (s *Server) Stop() {
 	s.server = nil
 }
 
+// EnableJetStream starts the JetStream of a running server that has none.
+func (s *Server) EnableJetStream() {
+	s.t.Helper()
+	if err := s.server.EnableJetStream(&server.JetStreamConfig{StoreDir: s.opts.StoreDir}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // Wipe removes the store of a stopped server, as a lost disk would.
 func (s *Server) Wipe() { s.opts.StoreDir = s.t.TempDir() }
 
