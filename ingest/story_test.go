@@ -66,6 +66,7 @@ type story struct {
 	nats    *natstest.Server
 	issuer  *acstest.Issuer
 	bridge  *publish.Publisher
+	handler *ingest.Handler
 	address string
 	reasons *reasonLog
 	tokens  map[string]string // one a directive, so that a story can repeat one
@@ -125,6 +126,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.handler = handler
 	if settings["draining"] == "yes" {
 		handler.Drain()
 	}
@@ -207,6 +209,8 @@ func (s *story) run(archive *txtar.Archive) {
 			s.published(schemas.Stream, string(f.Data))
 		case "quarantined":
 			s.published(schemas.QuarantineStream, string(f.Data))
+		case "no refill":
+			s.handler.StopRefilling()
 		case "nats back":
 			s.nats.Restart()
 		default:
