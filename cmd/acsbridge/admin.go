@@ -27,9 +27,9 @@ func (b *bridge) readyz(w http.ResponseWriter, details bool) {
 		}
 		fmt.Fprintln(&text, strings.TrimRight(fmt.Sprintf("%-8s %-8s %s", name, mark, state), " "))
 	}
-	for _, note := range []func() (name, state string){b.stateOfNATS, b.stateOfEventGrid} {
-		if name, state := note(); state != "" && details {
-			fmt.Fprintf(&text, "%-8s %-8s %s\n", name, "note", state)
+	if details {
+		for _, n := range b.notes() {
+			fmt.Fprintf(&text, "%-8s %-8s %s\n", n.part, "note", n.text)
 		}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -78,35 +78,6 @@ func (b *bridge) readyStorage() (name, state string, ok bool) {
 		return "storage", state + "; it is full and NATS is away: " + said(s.Problem), false
 	}
 	return "storage", state, true
-}
-
-// stateOfNATS says what is not well with NATS while the journal stands in.
-func (b *bridge) stateOfNATS() (name, state string) {
-	s := b.publisher.Status()
-	switch {
-	case !s.Connected:
-		return "nats", "away: " + said(s.Problem)
-	case !s.Sending:
-		return "nats", "connected, but publishing fails: " + said(s.Problem)
-	case len(s.Differences) > 0:
-		return "stream", "not as configured: " + strings.Join(s.Differences, "; ")
-	}
-	return "", ""
-}
-
-// stateOfEventGrid says why nothing of Event Grid can be verified. That turns no
-// callback away, and Event Grid tries for a day.
-func (b *bridge) stateOfEventGrid() (name, state string) {
-	if b.gridVerifier == nil {
-		return "", ""
-	}
-	switch keys := b.gridVerifier.Keys(); {
-	case keys.Held == 0 && keys.LastError != nil:
-		return "eventgrid", "no keys: " + keys.LastError.Error()
-	case keys.Held == 0:
-		return "eventgrid", "no keys yet"
-	}
-	return "", ""
 }
 
 // said is what NATS said last, on one line.

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"strings"
+)
+
+// note is one thing that is not well although callbacks are taken, as one line of
+// /readyz. The line stays until the thing is over.
+type note struct{ part, text string }
+
+// notes returns what is not well, part by part. Each part may have several.
+func (b *bridge) notes() []note {
+	var all []note
+	for _, part := range []func() []note{
+		b.natsNotes,
+		b.eventGridNotes,
+	} {
+		all = append(all, part()...)
+	}
+	return all
+}
+
+// natsNotes says what is not well with NATS while the journal stands in.
+func (b *bridge) natsNotes() []note {
+	s := b.publisher.Status()
+	var list []note
+	switch {
+	case !s.Connected:
+		list = append(list, note{"nats", "away: " + said(s.Problem)})
+	case !s.Sending:
+		list = append(list, note{"nats", "connected, but publishing fails: " + said(s.Problem)})
+	}
+	if len(s.Differences) > 0 {
+		list = append(list, note{"stream", "not as configured: " + strings.Join(s.Differences, "; ")})
+	}
+	return list
+}
+
+// eventGridNotes says why nothing of Event Grid can be verified. That turns no
+// callback away, and Event Grid tries for a day.
+func (b *bridge) eventGridNotes() []note {
+	if b.gridVerifier == nil {
+		return nil
+	}
+	switch keys := b.gridVerifier.Keys(); {
+	case keys.Held == 0 && keys.LastError != nil:
+		return []note{{"eventgrid", "no keys: " + keys.LastError.Error()}}
+	case keys.Held == 0:
+		return []note{{"eventgrid", "no keys yet"}}
+	}
+	return nil
+}
