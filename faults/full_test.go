@@ -74,7 +74,7 @@ func TestJournalFull(t *testing.T) {
 			if err := w.bridge.listening(listensWithin); err != nil {
 				w.Fatal(err)
 			}
-			w.turnsAway("it is full and NATS is away")
+			w.turnsAway("it is full, and the stream takes nothing")
 		}
 		w.pause(byForm(time.Second, 10*time.Second))
 		node.clients.lead(node.address)
@@ -102,7 +102,7 @@ func (w *world) fillsUp() {
 	if away := w.unavailable(); away > before {
 		w.Errorf("%v callbacks were answered 503 while the journal had room", away-before)
 	}
-	w.turnsAway("it is full and NATS is away")
+	w.turnsAway("it is full, and the stream takes nothing")
 	w.pause(time.Second)
 	if _, status := w.bridge.ask("/livez"); status != http.StatusOK {
 		w.Errorf("a bridge whose journal is full answers /livez with %d", status)

@@ -334,7 +334,7 @@ func (s *story) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if left := s.bridge.Drain(ctx); left != 0 {
-		s.t.Fatalf("%d records are not in the stream: %v", left, s.bridge.Status().Problem)
+		s.t.Fatalf("%d records are not in the stream: %v", left, s.bridge.Status().Notes)
 	}
 }
 

@@ -3,6 +3,7 @@ package publish
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -10,19 +11,51 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ack is what the stream answers to a publish.
+// place is where a stream is: its name, and the JetStream domain that it named
+// itself, which is empty for a server without one. An account can map a domain
+// to another one, so the configured domain says nothing about that.
+type place struct{ stream, domain string }
+
+func (p place) String() string {
+	if p.domain == "" {
+		return p.stream
+	}
+	return p.stream + " of domain " + p.domain
+}
+
+// ack is what a stream answers to a publish.
 type ack struct {
-	stream    string
+	place
 	sequence  uint64
 	duplicate bool
 }
 
-// readAck reads the answer to a publish (ADR-1: JetStream JSON API design).
-// Errors are those of package jetstream: [jetstream.ErrNoStreamResponse] when
-// no stream takes the subject, an [jetstream.APIError] for a refusal.
-func readAck(m *nats.Msg, stream string) (ack, error) {
-	if sequence, ok := readPlainAck(m.Data, stream); ok {
-		return ack{stream: stream, sequence: sequence}, nil
+// errForeign reports an answer that is not of the stream that was asked for: of
+// another one that takes the same subjects, or of a client that may subscribe to
+// them. It says nothing about the record.
+var errForeign = errors.New("answer of another stream")
+
+// acks reads the answers to publishes into one stream.
+type acks struct {
+	place
+	plain []byte // how the answer begins that nearly every publish gets
+}
+
+func acksOf(p place) acks {
+	plain := fmt.Appendf(nil, `{"stream":%q,`, p.stream)
+	if p.domain != "" {
+		plain = fmt.Appendf(plain, `"domain":%q,`, p.domain)
+	}
+	return acks{p, append(plain, `"seq":`...)}
+}
+
+// read reads an answer (ADR-1: JetStream JSON API design). Errors are errForeign,
+// with the place that answered, and those of package jetstream:
+// [jetstream.ErrNoStreamResponse] when no stream takes the subject, an
+// [jetstream.APIError] for a refusal. A refusal names its stream and no domain.
+func (a *acks) read(m *nats.Msg) (ack, error) {
+	if sequence, ok := a.readPlain(m.Data); ok {
+		return ack{place: a.place, sequence: sequence}, nil
 	}
 	if len(m.Data) == 0 && m.Header.Get("Status") == "503" {
 		return ack{}, jetstream.ErrNoStreamResponse
@@ -32,23 +65,23 @@ func readAck(m *nats.Msg, stream string) (ack, error) {
 		Error *jetstream.APIError `json:"error"`
 	}
 	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return ack{}, jetstream.ErrInvalidJSAck
+		return ack{}, errForeign
 	}
-	if answer.Error != nil {
-		return ack{}, answer.Error
+	got := ack{place{answer.Stream, answer.Domain}, answer.Sequence, answer.Duplicate}
+	switch {
+	case answer.Error != nil && (answer.Stream == "" || answer.Stream == a.stream):
+		return got, answer.Error
+	case answer.Error != nil || got.place != a.place || got.sequence == 0:
+		return got, errForeign
 	}
-	return ack{answer.Stream, answer.Sequence, answer.Duplicate}, nil
+	return got, nil
 }
 
-// readPlainAck reads the answer that nearly every publish gets,
+// readPlain reads the answer that nearly every publish gets,
 // {"stream":"ACS","seq":1}, in a thirtieth of the time that encoding/json
 // takes (BenchmarkReadAck). Anything else is not ok.
-func readPlainAck(data []byte, stream string) (sequence uint64, ok bool) {
-	rest, ok := bytes.CutPrefix(data, []byte(`{"stream":"`))
-	if !ok || !bytes.HasPrefix(rest, []byte(stream)) {
-		return 0, false
-	}
-	rest, ok = bytes.CutPrefix(rest[len(stream):], []byte(`","seq":`))
+func (a *acks) readPlain(data []byte) (sequence uint64, ok bool) {
+	rest, ok := bytes.CutPrefix(data, a.plain)
 	if !ok {
 		return 0, false
 	}
@@ -58,13 +91,4 @@ func readPlainAck(data []byte, stream string) (sequence uint64, ok bool) {
 	}
 	sequence, err := strconv.ParseUint(string(digits), 10, 64)
 	return sequence, err == nil
-}
-
-// judge reports an acknowledgement that does not say that the record is in its
-// stream: whoever may subscribe to the subject can answer in the stream's name.
-func (r *record) judge(a ack) error {
-	if a.stream != r.stream || a.sequence == 0 {
-		return fmt.Errorf("acknowledgement of another stream: %q", a.stream)
-	}
-	return nil
 }

@@ -71,10 +71,12 @@ func messageAt(ctx context.Context, js jetstream.JetStream, stream string, seque
 			return nil, nil
 		case err != nil:
 			return nil, err
+		case msg.Header.Get(jetstream.StreamHeader) != stream:
+			return nil, errForeign
 		case msg.Sequence != sequence: // the next one that there is
 			return nil, nil
 		}
 		return msg, nil
 	}
-	return nil, errors.New("no answer")
+	return nil, errNoAnswer
 }

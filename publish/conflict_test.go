@@ -2,8 +2,8 @@ package publish_test
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
@@ -91,22 +92,52 @@ func TestAConflictIsFoundAfterALongOutage(t *testing.T) {
 	checkQuarantined(t, server, body)
 }
 
-// It is answered for when quarantine has it, not before.
-func TestAConflictThatQuarantineRefusesIsADeadLetter(t *testing.T) {
+// A conflict waits for a quarantine stream that takes nothing, and holds up no
+// event.
+func TestConflict_quarantineTakesNothing(t *testing.T) {
 	server := natstest.Start(t)
 	full(t, server, schemas.QuarantineStream, schemas.QuarantinePrefix+".>")
-	dir := t.TempDir()
-	b := start(t, server.URL(), publish.Options{Dir: dir})
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	b.quarantine("one") // there is no room for more
 	b.publish("a", 1, 2)
 	body := b.forge("a", 2)
 	b.publish("a", 3, 3)
-	b.drained()
 	checkStream(t, server, map[string]int{"a": 3})
+	natstest.Until(t, func() bool { return b.Status().QuarantineWaiting == 1 && b.Status().Waiting == 0 })
+	config := jetstream.StreamConfig{Name: schemas.QuarantineStream, Subjects: []string{schemas.QuarantinePrefix + ".>"}, AllowDirect: true}
+	if _, err := server.JetStream().UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	b.drained()
+	if got := server.Messages(schemas.QuarantineStream); len(got) != 2 || string(got[1].Data) != string(body) {
+		t.Errorf("quarantine has %d messages", len(got))
+	}
+}
+
+// A sender with a token cannot push everything else out of the quarantine: what is
+// above the limit of its resource is a dead letter.
+func TestConflict_limit(t *testing.T) {
+	server := natstest.Start(t)
+	dir := t.TempDir()
+	b := start(t, server.URL(), publish.Options{Dir: dir, AckWait: publish.NoAckWait})
+	const conflicts = 300
+	b.publish("a", 1, 1)
+	for n := range conflicts {
+		e := event("a", 1)
+		e.Raw = fmt.Appendf(nil, `{"forged":%d}`, n)
+		if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{e}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.drained()
+	kept := len(server.Messages(schemas.QuarantineStream))
 	letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
-	payload := base64.StdEncoding.EncodeToString(body)
-	if err != nil || strings.Count(string(letters), "\n") != 1 || !strings.Contains(string(letters), payload) {
-		t.Errorf("dead letters: %s, %v", letters, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := strings.Count(string(letters), `"reason":"quarantine"`)
+	if kept < 100 || kept > 250 || kept+dead != conflicts {
+		t.Errorf("%d are in quarantine and %d are dead letters, of %d", kept, dead, conflicts)
 	}
 }
 

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,12 +14,10 @@ import (
 	"github.com/acsbridge/acsbridge/internal/durable"
 )
 
-// maxDeadLetters bounds the dead-letter file in bytes. When it is full, a
-// record that belongs there stays in the journal and holds up the ones behind
-// it: better to be late than to lose one.
+// maxDeadLetters bounds a dead-letter file in bytes. When it is full, another one is
+// begun. Those count against the size of the journal, so that callbacks are refused
+// before the disk is full.
 const maxDeadLetters = 256 << 20
-
-var errDeadLettersFull = errors.New("dead-letter file is full: take what it holds to a safe place and remove it")
 
 // deadLetter is one line of the dead-letter file: a record that the stream can
 // never take, and why.
@@ -33,13 +32,51 @@ type deadLetter struct {
 	Payload    []byte            `json:"payload,omitempty"` // base64
 }
 
-// deadLetters appends to the dead-letter file, one JSON object a line. The
-// file holds personal data: mode 0600.
+// deadLetters appends to the dead-letter files, one JSON object a line:
+// dead-letters.ndjson, and when that is full dead-letters-2.ndjson and so on. They
+// hold personal data: mode 0600.
 type deadLetters struct {
+	dir     string
+	most    int64       // bytes of a file; zero means maxDeadLetters
+	changed func(int64) // takes the bytes of the further files
+
 	mu   sync.Mutex
-	path string
 	file *os.File // nil until the first one
-	size int64
+}
+
+// name returns the path of the file of that number, from 1.
+func (d *deadLetters) name(n int) string {
+	name := "dead-letters.ndjson"
+	if n > 1 {
+		name = fmt.Sprintf("dead-letters-%d.ndjson", n)
+	}
+	return filepath.Join(d.dir, name)
+}
+
+// path returns the file that is written to.
+func (d *deadLetters) path() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.file == nil {
+		return d.name(1)
+	}
+	return d.file.Name()
+}
+
+// measure counts the bytes of the files after the first.
+func (d *deadLetters) measure() error {
+	names, err := filepath.Glob(filepath.Join(d.dir, "dead-letters-*.ndjson"))
+	if err != nil {
+		return err
+	}
+	var sum int64
+	for _, name := range names {
+		if info, err := os.Stat(name); err == nil { // else it was just taken away
+			sum += info.Size()
+		}
+	}
+	d.changed(sum)
+	return nil
 }
 
 // add makes one dead letter durable. Safe for concurrent use.
@@ -56,33 +93,32 @@ func (d *deadLetters) add(index uint64, r *record, reason string) error {
 	if err != nil {
 		return fmt.Errorf("encode dead letter: %w", err)
 	}
+	line = append(line, '\n')
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for {
-		if err := d.open(); err != nil {
+	for n := 1; ; {
+		path := d.name(n)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size()+int64(len(line)) > cmp.Or(d.most, maxDeadLetters) && info.Size() > 0 {
+			n++
+			continue
+		}
+		if err := d.open(path); err != nil {
 			return fmt.Errorf("open dead-letter file: %w", err)
 		}
-		if d.size+int64(len(line)) > maxDeadLetters {
-			return errDeadLettersFull
-		}
-		if err := d.write(append(line, '\n')); err != nil {
+		if err := d.write(line); err != nil {
 			return fmt.Errorf("write dead-letter file: %w", err)
 		}
 		crash.At("dead-letter-written")
 		// Who took the file away meanwhile may have read it before that.
-		if d.inPlace() {
-			return nil
-		}
-		err := d.file.Close()
-		if d.file = nil; err != nil {
-			return fmt.Errorf("close dead-letter file: %w", err)
+		if d.inPlace(path) {
+			break
 		}
 	}
+	return d.measure()
 }
 
 func (d *deadLetters) write(line []byte) error {
-	n, err := d.file.Write(line)
-	d.size += int64(n)
+	_, err := d.file.Write(line)
 	if err == nil {
 		err = d.file.Sync()
 	}
@@ -93,9 +129,12 @@ func (d *deadLetters) write(line []byte) error {
 	return err
 }
 
-// inPlace reports whether the open file is the one at its path.
-func (d *deadLetters) inPlace() bool {
-	there, err := os.Stat(d.path)
+// inPlace reports whether the open file is the one at a path.
+func (d *deadLetters) inPlace(path string) bool {
+	if d.file == nil {
+		return false
+	}
+	there, err := os.Stat(path)
 	if err != nil {
 		return false
 	}
@@ -103,46 +142,44 @@ func (d *deadLetters) inPlace() bool {
 	return err == nil && os.SameFile(there, open)
 }
 
-// open opens the file, again when it has been taken away.
-func (d *deadLetters) open() error {
+// open opens the file at a path, unless that is the open one.
+func (d *deadLetters) open(path string) error {
+	if d.inPlace(path) {
+		return nil
+	}
 	if d.file != nil {
-		if _, err := os.Stat(d.path); err == nil {
-			return nil
-		}
-		if err := d.file.Close(); err != nil {
+		err := d.file.Close()
+		if d.file = nil; err != nil {
 			return err
 		}
-		d.file = nil
 	}
-	f, err := os.OpenFile(d.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	size, err := endLine(f)
-	if err != nil {
+	if err := endLine(f); err != nil {
 		return errors.Join(err, f.Close())
 	}
-	d.file, d.size = f, size
-	durable.SyncDir(filepath.Dir(d.path))
+	d.file = f
+	durable.SyncDir(d.dir)
 	return nil
 }
 
-// endLine ends the file's last line when a crash or a full disk cut it off,
-// and returns the file's size.
-func endLine(f *os.File) (size int64, err error) {
+// endLine ends the file's last line when a crash or a full disk cut it off.
+func endLine(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil || info.Size() == 0 {
-		return 0, err
+		return err
 	}
 	var last [1]byte
 	if _, err := f.ReadAt(last[:], info.Size()-1); err != nil {
-		return 0, err
+		return err
 	}
 	if last[0] == '\n' {
-		return info.Size(), nil
+		return nil
 	}
 	_, err = f.Write([]byte{'\n'})
-	return info.Size() + 1, err
+	return err
 }
 
 func (d *deadLetters) close() error {

@@ -12,13 +12,18 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// lettersIn returns the dead letters whose first file is at a path.
+func lettersIn(path string) *deadLetters {
+	return &deadLetters{dir: filepath.Dir(path), changed: func(int64) {}}
+}
+
 // A crash in the middle of a line must not spoil the next one.
 func TestADeadLetterAfterATornOneIsReadable(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
 	if err := os.WriteFile(path, []byte(`{"time":"2026-03-01T12:00:00Z","rea`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d := &deadLetters{path: path}
+	d := lettersIn(path)
 	defer d.close()
 	for index := range uint64(2) {
 		if err := d.add(index, &sample, reasonTooLarge); err != nil {
@@ -42,32 +47,57 @@ func TestADeadLetterAfterATornOneIsReadable(t *testing.T) {
 	}
 }
 
-func TestDeadLettersAreBoundedAndBeginAgainWhenTaken(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
-	d := &deadLetters{path: path}
+// A full file does not stop forwarding: another one is begun, whose bytes count
+// against the journal, until the files are taken away.
+func TestDeadLetters_fullFile(t *testing.T) {
+	dir := t.TempDir()
+	var further int64
+	d := &deadLetters{dir: dir, most: 1, changed: func(bytes int64) { further = bytes }}
 	defer d.close()
-	if err := d.add(1, &sample, reasonTooLarge); err != nil {
+	add := func(index uint64) {
+		t.Helper()
+		if err := d.add(index, &sample, reasonTooLarge); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size := func(name string) int64 {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		return info.Size()
+	}
+	add(1)
+	if size("dead-letters.ndjson") == 0 || further != 0 {
+		t.Errorf("after the first: %d bytes are further ones", further)
+	}
+	add(2)
+	add(3)
+	if want := size("dead-letters-2.ndjson") + size("dead-letters-3.ndjson"); further != want || want == 0 {
+		t.Errorf("after the third: %d bytes are further ones, want %d", further, want)
+	}
+	if err := os.Rename(d.name(2), d.name(2)+".taken"); err != nil {
 		t.Fatal(err)
 	}
-	d.size = maxDeadLetters
-	if err := d.add(2, &sample, reasonTooLarge); err != errDeadLettersFull {
-		t.Fatalf("got %v, want %v", err, errDeadLettersFull)
+	add(4) // goes where there is room
+	if size("dead-letters-2.ndjson") == 0 {
+		t.Error("the file that was taken away was not begun again")
 	}
-	if err := os.Rename(path, path+".taken"); err != nil {
-		t.Fatal(err)
+	for n := 2; n <= 3; n++ {
+		if err := os.Remove(d.name(n)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := d.add(2, &sample, reasonTooLarge); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); err != nil {
-		t.Error(err)
+	if err := d.measure(); err != nil || further != 0 {
+		t.Errorf("after all were taken away: %d bytes are further ones, %v", further, err)
 	}
 }
 
 func TestADeadLetterHoldsAllOfTheRecord(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
 	before := time.Now()
-	d := &deadLetters{path: path}
+	d := lettersIn(path)
 	if err := d.add(7, &sample, reasonBadSubject); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +129,7 @@ func TestADeadLetterHoldsAllOfTheRecord(t *testing.T) {
 // comes after.
 func TestADeadLetterAfterAFailedOneIsWritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
-	d := &deadLetters{path: path}
+	d := lettersIn(path)
 	defer d.close()
 	for index := range uint64(3) {
 		if index == 1 { // the next write fails
@@ -116,16 +146,13 @@ func TestADeadLetterAfterAFailedOneIsWritten(t *testing.T) {
 	if err != nil || bytes.Count(written, []byte{'\n'}) != 2 {
 		t.Errorf("got %s, %v", written, err)
 	}
-	if d.size != int64(len(written)) {
-		t.Errorf("size %d, want %d", d.size, len(written))
-	}
 }
 
 // TestADeadLetterIsReadByWhoTakesTheFileAway takes the file away again and again
 // while letters are written, and reads what is in it at that moment.
 func TestADeadLetterIsReadByWhoTakesTheFileAway(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
-	d := &deadLetters{path: path}
+	d := lettersIn(path)
 	defer d.close()
 	const n = 50
 	written := make(chan struct{})

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
@@ -21,66 +24,93 @@ var betweenLooks = backoff.Doubling{First: time.Second, Last: time.Minute}
 // prepareDirect looks at the streams after each connect until ctx ends, as the
 // forwarder's sessions do, and again when that failed.
 func (p *Publisher) prepareDirect(ctx context.Context) {
-	failures, said := 0, ""
-	for ctx.Err() == nil {
-		js, err := p.link.JetStream(ctx)
+	var both sync.WaitGroup
+	for _, t := range []*target{p.events, p.malformed} {
+		both.Go(func() { t.keepReady(ctx) })
+	}
+	both.Wait()
+}
+
+// keepReady looks at the stream, and surveys it while the connection lasts.
+func (t *target) keepReady(ctx context.Context) {
+	for failures := 0; ; {
+		js, err := t.link.JetStream(ctx)
 		if err != nil {
 			return
 		}
-		state, err := p.opts.Stream.prepare(ctx, js)
-		var again <-chan time.Time
+		connection, cancel := context.WithCancel(ctx)
+		var watching sync.WaitGroup
+		changed := t.link.changes()
+		watching.Go(func() {
+			select {
+			case <-changed:
+				cancel()
+			case <-connection.Done():
+			}
+		})
+		state, err := t.prepare(connection, js)
 		if err == nil {
-			failures, said = 0, ""
+			failures = 0
+			_ = t.survey(connection, js, state) // what has changed is looked at again
 		} else {
 			failures++
-			again = time.After(betweenLooks.After(failures))
-			if err.Error() != said && ctx.Err() == nil {
-				said = err.Error()
-				p.opts.Logger.Warn("streams could not be prepared, publishing is tried all the same", "error", err)
+			select {
+			case <-time.After(betweenLooks.After(failures)):
+			case <-connection.Done():
 			}
 		}
-		p.expiry.look(state)
-		for _, d := range state.differences {
-			p.opts.Logger.Warn("stream is not as configured (--stream-update changes it)", "stream", p.opts.Stream.Name, "difference", d)
+		cancel()
+		watching.Wait()
+		if !t.link.connected.Load() {
+			t.stops()
 		}
-		select {
-		case <-p.link.changes():
-		case <-again:
-		case <-ctx.Done():
+		if ctx.Err() != nil {
+			return
 		}
 	}
 }
-
-// noRetries keeps the client from publishing again by itself: that would
-// overtake later events.
-var noRetries = jetstream.WithRetryAttempts(0)
 
 // order keeps the events of one callback together, and callbacks that are
 // answered one after another in that order: whoever can send publishes. A
 // mutex would make callbacks wait past their time for a client that stalls.
 type order chan struct{}
 
-// storeDirect publishes the records and waits for every acknowledgement.
-func (p *Publisher) storeDirect(ctx context.Context, records []*record) error {
+// storeDirect publishes the records behind one another and waits for the stream to
+// acknowledge each.
+func (p *Publisher) storeDirect(ctx context.Context, to *target, records []*record) error {
 	ctx, cancel := context.WithTimeout(ctx, directWait)
 	defer cancel()
 	js, err := p.link.JetStream(ctx)
 	if err != nil {
 		return fmt.Errorf("NATS is away: %w", err)
 	}
-	acks := make([]jetstream.PubAckFuture, len(records))
-	err = p.launchDirect(ctx, js, records, acks)
-	for i, ack := range acks {
-		if ack == nil {
-			break // launching failed here
-		}
-		err = errors.Join(err, p.settleDirect(ctx, js, records[i], ack))
+	at, err := to.await(ctx)
+	if err != nil {
+		return err
 	}
-	return err
+	began := time.Now()
+	inbox := js.Conn().NewInbox() + "."
+	answers, err := js.Conn().SubscribeSync(inbox + "*")
+	if err != nil {
+		return fmt.Errorf("listen for acknowledgements: %w", err)
+	}
+	defer func() { _ = answers.Unsubscribe() }()
+	if err = p.sendDirect(ctx, js.Conn(), to, inbox, records); err == nil {
+		err = p.settleDirect(ctx, js, to, acksOf(at), answers, inbox, records)
+	}
+	if err != nil {
+		to.expiry.refused(err)
+		if permanent(err) == "" { // else it is this record's fault
+			to.fails(err, began)
+		}
+		return fmt.Errorf("publish: %w", err)
+	}
+	to.works()
+	return nil
 }
 
-// launchDirect publishes a callback's records behind one another.
-func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, records []*record, acks []jetstream.PubAckFuture) error {
+// sendDirect publishes a callback's records behind one another.
+func (p *Publisher) sendDirect(ctx context.Context, nc *nats.Conn, to *target, inbox string, records []*record) error {
 	select {
 	case p.order <- struct{}{}:
 		defer func() { <-p.order }()
@@ -88,43 +118,58 @@ func (p *Publisher) launchDirect(ctx context.Context, js jetstream.JetStream, re
 		return fmt.Errorf("wait for other callbacks: %w", ctx.Err())
 	}
 	for i, r := range records {
-		var err error
 		m := r.message()
-		p.expiry.set(m, r, time.Now())
-		if acks[i], err = js.PublishMsgAsync(m, noRetries); err != nil {
-			return fmt.Errorf("publish: %w", err)
+		to.expiry.set(m, r, time.Now())
+		m.Reply = inbox + strconv.Itoa(i)
+		if err := nc.PublishMsg(m); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (p *Publisher) settleDirect(ctx context.Context, js jetstream.JetStream, r *record, future jetstream.PubAckFuture) error {
-	select {
-	case a := <-future.Ok():
-		if err := r.judge(ack{a.Stream, a.Sequence, a.Duplicate}); err != nil {
+// settleDirect waits until each record is acknowledged. What another stream answers
+// does not count.
+func (p *Publisher) settleDirect(ctx context.Context, js jetstream.JetStream, to *target, acks acks, answers *nats.Subscription, inbox string, records []*record) error {
+	open := make(map[string]*record, len(records))
+	for i, r := range records {
+		open[inbox+strconv.Itoa(i)] = r
+	}
+	for len(open) > 0 {
+		m, err := answers.NextMsgWithContext(ctx)
+		if err != nil {
+			return fmt.Errorf("no acknowledgement: %w", err)
+		}
+		r := open[m.Subject]
+		if r == nil {
+			continue
+		}
+		a, err := acks.read(m)
+		var api *jetstream.APIError
+		switch {
+		case errors.Is(err, errForeign):
+			to.answers(a.place)
+			continue
+		case errors.As(err, &api) && to.has(noteForeign):
+			continue
+		case err != nil:
 			return err
 		}
-		if a.Duplicate && errors.Is(compare(ctx, js, r, a.Sequence), errConflict) {
-			return p.quarantineDirect(ctx, js, r)
+		if a.duplicate && errors.Is(compare(ctx, js, r, a.sequence), errConflict) {
+			if err := p.quarantineDirect(ctx, r); err != nil {
+				return err
+			}
+		} else {
+			p.metrics.stored(r, a.duplicate)
 		}
-		p.metrics.stored(r, a.Duplicate)
-		return nil
-	case err := <-future.Err():
-		p.expiry.refused(err)
-		return fmt.Errorf("publish: %w", err)
-	case <-ctx.Done():
-		return fmt.Errorf("no acknowledgement: %w", ctx.Err())
+		delete(open, m.Subject)
 	}
+	return nil
 }
 
 // quarantineDirect stores an event in quarantine that has the id of another.
-func (p *Publisher) quarantineDirect(ctx context.Context, js jetstream.JetStream, r *record) error {
+func (p *Publisher) quarantineDirect(ctx context.Context, r *record) error {
 	p.metrics.conflicts.Inc()
 	p.opts.Logger.Warn("event has the id of another one and goes to quarantine", "resource", r.resource())
-	r = r.quarantined(reasonConflict)
-	future, err := js.PublishMsgAsync(r.message(), noRetries)
-	if err != nil {
-		return fmt.Errorf("publish: %w", err)
-	}
-	return p.settleDirect(ctx, js, r, future)
+	return p.storeDirect(ctx, p.malformed, []*record{r.quarantined(reasonConflict)})
 }

@@ -20,7 +20,8 @@ import (
 // A server that takes everything and answers nothing must not make callbacks
 // wait for one another.
 func TestWithoutAJournalNobodyWaitsLongForASilentServer(t *testing.T) {
-	server := natstest.Start(t, func(o *natsserver.Options) { o.JetStream = false })
+	server := natstest.Start(t)
+	elsewhere(t, server)
 	nc, err := nats.Connect(server.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +34,7 @@ func TestWithoutAJournalNobodyWaitsLongForASilentServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := start(t, server.URL(), publish.Options{})
-	natstest.Until(t, func() bool { return b.Status().Connected })
+	natstest.Until(t, func() bool { return b.Status().Sending })
 
 	const limit = 4 * time.Second // twice what a callback may wait
 	var wg sync.WaitGroup
@@ -55,7 +56,8 @@ func TestWithoutAJournalNobodyWaitsLongForASilentServer(t *testing.T) {
 
 // Whoever may subscribe to the event subjects can answer in the stream's name.
 func TestWithoutAJournalAForgedAcknowledgementIsNone(t *testing.T) {
-	server := natstest.Start(t, func(o *natsserver.Options) { o.JetStream = false })
+	server := natstest.Start(t)
+	elsewhere(t, server)
 	nc, err := nats.Connect(server.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -70,6 +72,7 @@ func TestWithoutAJournalAForgedAcknowledgementIsNone(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := start(t, server.URL(), publish.Options{})
+		natstest.Until(t, func() bool { return b.Status().Sending })
 		if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{event("a", 1)}); !errors.Is(err, publish.ErrUnavailable) {
 			t.Errorf("%s: got %v, want ErrUnavailable", forged, err)
 		}
@@ -104,11 +107,11 @@ func TestWithoutAJournalTheStreamsAreLookedAtAgain(t *testing.T) {
 	checkStream(t, server, map[string]int{"a": 1})
 }
 
-// hears is told when the log says that the streams could not be prepared.
+// hears gets a value when the log says that a stream cannot be used.
 type hears chan struct{}
 
 func (h hears) Write(line []byte) (int, error) {
-	if bytes.Contains(line, []byte("could not be prepared")) {
+	if bytes.Contains(line, []byte("stream cannot be used")) {
 		select {
 		case h <- struct{}{}:
 		default:

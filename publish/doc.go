@@ -28,10 +28,19 @@
 //	bridge killed         the journal holds the events; the next start goes on
 //	record never fits     dead-letter file, with the reason; the rest goes on
 //	record corrupt        dead-letter file; the rest goes on
-//	rights missing        the journal holds the events until they are granted
+//	a wrong setting, missing rights, no room
+//	                      the journal holds the events until that is mended
+//	another stream acknowledges
+//	                      that does not count; the journal holds the events
+//	quarantine stream away
+//	                      a journal of its own holds them; events go on
 //	embedded server loses power
 //	                      the journal keeps acknowledged records for twice the
 //	                      server's sync interval and publishes them again
+//
+// What is for quarantine takes the same way with a journal and a forwarder of its
+// own. Records are addressed when they are sent, by the settings of that moment; a
+// [target] knows where its stream is and what is not well with it.
 //
 // Without a journal, Publish returns when the stream has every event, or with
 // ErrUnavailable after two seconds.

@@ -3,14 +3,11 @@ package publish
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // flight is a record between the journal and the cursor.
@@ -22,9 +19,10 @@ type flight struct {
 	folded bool      // the stream has its message id, which is being compared
 	landed bool      // it is known how it ended
 	// refused says why the stream can never have it, repeated that the stream
-	// had it before.
+	// had it before, handed that the quarantine's journal has it.
 	refused  string
 	repeated bool
+	handed   bool
 }
 
 // takeTurn makes a flight of a record and reports whether it is its turn.
@@ -68,11 +66,13 @@ func (s *session) answered(m *nats.Msg) {
 	if s.ended || fl.index != index || fl.sent.IsZero() || fl.folded || fl.landed {
 		return // too late, too early, or a second answer
 	}
-	ack, err := readAck(m, fl.record.stream)
-	if err == nil {
-		err = fl.record.judge(ack)
-	}
+	ack, err := s.acks.read(m)
+	var api *jetstream.APIError
 	switch {
+	case errors.Is(err, errForeign):
+		s.target.answers(ack.place) // and the right one may still come
+	case errors.As(err, &api) && s.target.has(noteForeign):
+		// A refusal names no domain: it may be the other stream's.
 	case err != nil:
 		s.failed(fl, err)
 	case ack.duplicate:
@@ -98,27 +98,21 @@ func (s *session) fold(fl flight, sequence uint64) {
 		s.places <- struct{}{}
 		err := s.compare(fl.record, sequence)
 		<-s.places
+		if errors.Is(err, errConflict) {
+			if err = s.hand(fl, s.conflicting(fl.record)); err == nil {
+				return
+			}
+		}
 		s.answers.Lock()
 		defer s.answers.Unlock()
 		switch {
 		case s.ended:
-		case errors.Is(err, errConflict):
-			s.flights[fl.index%window] = flight{index: fl.index, record: s.conflicting(fl.record)}
-			s.makeDue(fl.index)
 		case err != nil:
 			s.failed(fl, err)
 		default:
 			s.settle(fl)
 		}
 	})
-}
-
-// conflicting returns what is stored of a record in the place of which the
-// stream has another.
-func (s *session) conflicting(r *record) *record {
-	s.metrics.conflicts.Inc()
-	s.conflicts.Log(s.logger, slog.LevelWarn, "event has the id of another one and goes to quarantine", slog.String("resource", r.resource()))
-	return r.quarantined(reasonConflict)
 }
 
 // compareAgain is how long nothing is compared after that has failed: most
@@ -139,7 +133,7 @@ func (s *session) compare(r *record, sequence uint64) error {
 	if !s.blind.CompareAndSwap(blind, time.Now().Add(compareAgain).UnixNano()) {
 		return nil // another one failed meanwhile
 	}
-	s.logger.Warn("repeated events cannot be compared with those in the stream (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET."+r.stream+")", "error", err)
+	s.logger.Warn("repeated events cannot be compared with those in the stream for a minute: direct get fails", "error", s.target.explain(err, time.Now().Add(-ackTimeout), apiSubject(s.js, "DIRECT.")))
 	return nil
 }
 
@@ -158,11 +152,8 @@ func (s *session) land(fl flight, err error) error {
 // failed sets a record aside that can never be stored, or ends the session.
 // The caller holds answers.
 func (s *session) failed(fl flight, err error) {
-	s.expiry.refused(err)
+	s.target.expiry.refused(err)
 	fl.refused = permanent(err)
-	if fl.refused == "" && fl.record.stream == schemas.QuarantineStream && (!transient(err) || s.forbidden(fl, err)) {
-		fl.refused = reasonQuarantine // must not hold up the events behind it
-	}
 	if fl.refused == "" {
 		s.stop(fmt.Errorf("publish: %w", err))
 		return
@@ -196,12 +187,14 @@ func (s *session) settle(fl flight) {
 		if fl.index != next || !fl.landed {
 			return
 		}
-		if fl.refused != "" {
+		switch {
+		case fl.handed:
+		case fl.refused != "":
 			if err := s.refuse(fl.index, fl.record, fl.refused); err != nil {
 				s.stop(err)
 				return
 			}
-		} else {
+		default:
 			// A repetition of what was sent before may be our own.
 			s.metrics.stored(fl.record, fl.repeated && fl.index > s.doubtful)
 		}

@@ -18,40 +18,31 @@ import (
 // window is how many publishes may be without an acknowledgement.
 const window = 512
 
-const (
-	saveEvery = 100 * time.Millisecond // how old a saved cursor may be
-	// Truncating costs two fsyncs of raft-wal's metadata, during which appends
-	// wait: it is done for many records at once.
-	truncateRecords = 8192
-	truncateEvery   = 10 * time.Second
-)
-
-// forwarder is the one reader of the journal: it publishes the records in
-// their order and moves the cursor behind those that the stream has.
+// forwarder is the one reader of a journal: it publishes the records in their
+// order and moves the cursor behind those that the stream has.
 type forwarder struct {
 	journal *journal.Journal
 	link    *Link
-	stream  StreamConfig
+	target  *target
 	cursor  *cursor
 	dead    *deadLetters
+	// quarantine takes what belongs into quarantine; nil for its own forwarder.
+	quarantine *forwarder
 	// keep is how long an acknowledged record stays in the journal: as long as
 	// the stream itself may lose it in a power cut.
 	keep    time.Duration
 	created func() // called once the stream exists; nil afterwards
-	expiry  expiry
 	recall  recall
 	logger  *slog.Logger
 	metrics *metrics
 
-	conflicts, letters quiet.Line // whoever has a token can cause them at will
+	conflicts, letters quiet.Line // a sender with a token can cause them at will
+	conflictLimit      conflictLimit
 
 	mu       sync.Mutex
 	position uint64             // index of the last record that the stream has
 	waiters  map[uint64]*waiter // by the index they wait for
 	spare    sync.Pool          // of *waiter: there is one for every callback
-	sending  bool               // a session is under way and nothing has failed
-	problem  error              // why the last session ended
-	state    streamState
 	// doubtful is the highest index that may have been sent before the present
 	// session: a repetition up to there may be our own.
 	doubtful uint64
@@ -68,7 +59,6 @@ func newForwarder(f *forwarder) *forwarder {
 		f.position = max(first, 1) - 1
 	}
 	f.doubtful = last
-	f.state = streamState{window: f.stream.Duplicates}
 	f.recall = recall{backlog: f.backlog, logger: f.logger, metrics: f.metrics}
 	return f
 }
@@ -88,7 +78,9 @@ func (f *forwarder) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		f.fail(err)
+		f.release()
+		f.metrics.sessions.WithLabelValues("failed").Inc()
+		f.logger.Debug("forwarding stopped", "stream", f.target.want.Name, "error", err, "records", f.lag())
 		if f.acked() > before {
 			attempt = 1
 		}
@@ -100,51 +92,26 @@ func (f *forwarder) run(ctx context.Context) {
 	f.release()
 }
 
-// fail notes why a session ended and lets those go who wait for it: their
-// events are durable in the journal.
-func (f *forwarder) fail(err error) {
-	f.mu.Lock()
-	f.problem = err
-	f.mu.Unlock()
-	f.release()
-	f.metrics.sessions.WithLabelValues("failed").Inc()
-	f.logger.Warn("forwarding stopped, the journal holds what is left", "error", err, "records", f.lag())
-}
-
+// release lets those go who wait for the stream: their events are durable in the
+// journal.
 func (f *forwarder) release() {
+	f.target.stops()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sending = false
 	for index, w := range f.waiters {
 		w.done <- struct{}{}
 		delete(f.waiters, index)
 	}
 }
 
-// prepare looks at the streams before a session. What it finds is reported,
-// but only a publish tells whether publishing works.
-func (f *forwarder) prepare(ctx context.Context, js jetstream.JetStream) {
-	state, err := f.stream.prepare(ctx, js)
-	if err != nil && ctx.Err() == nil {
-		f.logger.Warn("streams could not be prepared, publishing is tried all the same", "error", err)
-	}
-	f.mu.Lock()
-	f.expiry.look(state)
-	known := len(f.state.differences)
-	if !state.exists {
-		state = f.state // what was seen before is better than what is configured
-	}
-	f.state, f.sending, f.problem = state, true, err
-	f.mu.Unlock()
-	if state.exists && f.created != nil {
+// prepare looks at the stream before a session.
+func (f *forwarder) prepare(ctx context.Context, js jetstream.JetStream) (streamState, error) {
+	state, err := f.target.prepare(ctx, js)
+	if err == nil && f.created != nil {
 		f.created()
 		f.created = nil
 	}
-	if len(state.differences) != known {
-		for _, d := range state.differences {
-			f.logger.Warn("stream is not as configured (--stream-update changes it)", "stream", f.stream.Name, "difference", d)
-		}
-	}
+	return state, err
 }
 
 // waiter is somebody who waits for the cursor.
@@ -166,7 +133,7 @@ func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration
 	f.mu.Lock()
 	behind := f.position+window < index
 	_, taken := f.waiters[index] // by a callback without records: nobody may displace it
-	if f.position >= index || !f.sending || behind || taken || !f.link.connected.Load() {
+	if f.position >= index || behind || taken || !f.link.connected.Load() || !f.target.isReady() {
 		f.mu.Unlock()
 		return
 	}
@@ -195,6 +162,7 @@ func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration
 // advance moves the cursor to index, whose record the stream has (or never
 // will have).
 func (f *forwarder) advance(index uint64) {
+	f.target.works()
 	crash.At("before-advance")
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -234,86 +202,7 @@ func (f *forwarder) oldest() time.Duration {
 	return max(time.Since(at), 0)
 }
 
-// keepHouse saves the cursor and truncates the journal until ctx ends, and
-// once more then.
-func (f *forwarder) keepHouse(ctx context.Context) {
-	tick := time.NewTicker(saveEvery)
-	defer tick.Stop()
-	t := truncation{keep: f.keep, last: time.Now()}
-	for {
-		select {
-		case <-tick.C:
-			f.report(f.save(false))
-			f.report(f.truncate(&t, false))
-		case <-ctx.Done():
-			f.report(f.save(true))
-			f.report(f.truncate(&t, true))
-			return
-		}
-	}
-}
-
-func (f *forwarder) report(err error) {
-	if err != nil {
-		f.logger.Error("journal upkeep failed", "error", err)
-	}
-}
-
-func (f *forwarder) save(sync bool) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !sync && f.cursor.acked == f.position {
-		return nil
-	}
-	return f.cursor.save(f.position, sync)
-}
-
-// truncation decides when and how far the journal is truncated.
-type truncation struct {
-	keep  time.Duration
-	last  time.Time // of the last truncation
-	marks []mark    // with keep: how far the cursor was, and when
-}
-
-type mark struct {
-	at    time.Time
-	acked uint64
-}
-
-// limit returns the index up to which records may go.
-func (t *truncation) limit(now time.Time, acked uint64) uint64 {
-	if t.keep == 0 {
-		return acked
-	}
-	if n := len(t.marks); n == 0 || now.Sub(t.marks[n-1].at) >= time.Second {
-		t.marks = append(t.marks, mark{now, acked})
-	}
-	var limit uint64
-	for len(t.marks) > 0 && now.Sub(t.marks[0].at) >= t.keep {
-		limit = t.marks[0].acked
-		if len(t.marks) == 1 || now.Sub(t.marks[1].at) < t.keep {
-			break
-		}
-		t.marks = t.marks[1:]
-	}
-	return limit
-}
-
-func (f *forwarder) truncate(t *truncation, now bool) error {
-	limit := t.limit(time.Now(), f.acked())
-	first, _ := f.journal.Bounds()
-	if first == 0 || limit <= first {
-		return nil
-	}
-	due := now || limit-first >= truncateRecords || time.Since(t.last) >= truncateEvery || f.journal.Stats().Full
-	if !due {
-		return nil
-	}
-	t.last = time.Now()
-	return f.journal.Truncate(limit)
-}
-
-// read returns the record at index.
+// read returns the record at index, addressed as the settings of today say.
 func (f *forwarder) read(index uint64) (*record, error) {
 	kept, err := f.journal.Read(index)
 	if err != nil {
@@ -322,7 +211,11 @@ func (f *forwarder) read(index uint64) (*record, error) {
 	if r, ok := kept.Decoded.(*record); ok {
 		return r, nil
 	}
-	return decodeRecord(kept.Data)
+	r, err := decodeRecord(kept.Data)
+	if err == nil && !r.forQuarantine() {
+		r.address(f.target.config)
+	}
+	return r, err
 }
 
 // backlog returns the message ids of a stream's records in the journal, from an
@@ -351,6 +244,8 @@ func (f *forwarder) refuse(index uint64, r *record, reason string) error {
 	f.metrics.deadLetters.WithLabelValues(reason).Inc()
 	f.metrics.published.WithLabelValues(r.resource(), "dead_letter").Inc()
 	f.letters.Log(f.logger, slog.LevelError, "record can never be stored and went to the dead-letter file",
-		slog.Uint64("index", index), slog.String("reason", reason), slog.String("file", f.dead.path))
+		slog.Uint64("index", index), slog.String("reason", reason), slog.String("file", f.dead.path()))
 	return nil
 }
+
+func (f *forwarder) close() error { return errors.Join(f.journal.Close(), f.cursor.close()) }

@@ -54,12 +54,12 @@ func spoil(t *testing.T, dir, text string) {
 	t.Fatal("not found in the journal")
 }
 
-// onlyPublishing restarts a server that lets its user bridge publish and do
-// nothing else. It returns the URL for that user; without one, all is allowed.
+// onlyPublishing restarts a server that lets its user bridge publish, look at the
+// streams and do nothing else. It returns the URL for that user; without one, all is allowed.
 func onlyPublishing(server *natstest.Server) string {
 	server.Restrict(func(o *natsserver.Options) {
 		o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
-			Publish:   &natsserver.SubjectPermission{Allow: []string{"acs.>", "acs-quarantine.>"}},
+			Publish:   &natsserver.SubjectPermission{Allow: []string{"acs.>", "acs-quarantine.>", "$JS.API.STREAM.INFO.>"}},
 			Subscribe: &natsserver.SubjectPermission{Allow: []string{"_INBOX.>"}},
 		}}, {Username: "admin", Password: "p"}}
 		o.NoAuthUser = "admin" // the test itself

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,30 +17,6 @@ import (
 	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/internal/quiet"
 )
-
-// NATS says how to reach the server. The zero value connects to
-// nats://127.0.0.1:4222 without credentials.
-type NATS struct {
-	// URL is one server or several, separated by commas. Context names a
-	// context of the nats command line instead; "" together with UseContext
-	// means the selected one.
-	URL     string
-	Context string
-
-	// One way to log in, or none.
-	Creds          string // credentials file
-	NKey           string // file with an nkey seed
-	User, Password string
-	Token          string
-
-	CA, Cert, Key string // PEM files for TLS
-
-	Domain      string // JetStream domain
-	InboxPrefix string // private inbox prefix; see docs/deployment.md
-
-	// InProcess connects to a server in this process instead of URL.
-	InProcess nats.InProcessConnProvider
-}
 
 const (
 	pingInterval = 5 * time.Second // a half-open connection is found in 15 s
@@ -58,17 +35,18 @@ var betweenAttempts = backoff.Doubling{First: 100 * time.Millisecond, Last: 5 * 
 type Link struct {
 	config NATS
 	logger *slog.Logger
-	errors quiet.Line // without a right there is one for each publish
+	errors quiet.Line
 
-	mu      sync.Mutex
-	nc      *nats.Conn
-	js      jetstream.JetStream
-	problem error         // the last error that NATS reported, nil after a connect
-	told    time.Time     // when it reported that
-	changed chan struct{} // closed and replaced at each change of state
-	since   time.Time     // of the present connection, or the last one
-	closed  bool
-	closing chan struct{} // closed by Close
+	mu         sync.Mutex
+	nc         *nats.Conn
+	js         jetstream.JetStream
+	cause      error                // why NATS is away, nil while it is connected
+	warned     map[string]bool      // the causes that were logged since it was connected
+	violations map[string]time.Time // the rights that were missing, and when last
+	changed    chan struct{}        // closed and replaced at each change of state
+	since      time.Time            // of the present connection, or the last one
+	closed     bool
+	closing    chan struct{} // closed by Close
 
 	connected atomic.Bool
 }
@@ -86,17 +64,19 @@ func Connect(config NATS, logger *slog.Logger) (*Link, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	l := &Link{config: config, logger: logger, changed: make(chan struct{}), closing: make(chan struct{})}
+	go l.watchLogin()
 	dialed := make(chan error, 1)
 	go func() { dialed <- l.dial() }()
 	select {
 	case err := <-dialed:
 		if err != nil {
+			l.Close()
 			return nil, fmt.Errorf("connect to NATS: %w", err)
 		}
 	case <-time.After(dialPatience):
 		go func() {
 			if err := <-dialed; err != nil {
-				l.announce(err)
+				l.away(err)
 				l.rebuild()
 			}
 		}()
@@ -138,7 +118,7 @@ func (l *Link) dial() error {
 	if closed { // Close came in between
 		nc.Close()
 	}
-	l.announce(nil)
+	l.update()
 	return nil
 }
 
@@ -159,81 +139,27 @@ func newJetStream(nc *nats.Conn, s natscontext.Settings) (jetstream.JetStream, e
 	return jetstream.New(nc, opts...)
 }
 
-// options turns the configuration into client options. Each of the fixed ones
-// closes a way to lose an event or to stop for good.
-func (c *NATS) options() ([]nats.Option, error) {
-	opts := []nats.Option{
-		nats.Name("acsbridge"),
-		// A publish during an outage fails at once. With a buffer it would
-		// report a timeout and be sent on reconnect all the same.
-		nats.ReconnectBufSize(-1),
-		nats.RetryOnFailedConnect(true),
-		nats.MaxReconnects(-1),
-		nats.IgnoreAuthErrorAbort(),
-		nats.CustomReconnectDelay(func(attempt int) time.Duration { return betweenAttempts.After(attempt) }),
-		nats.PingInterval(pingInterval),
-		nats.MaxPingsOutstanding(maxPings),
-		// A server that stops reading would hold every caller for a minute.
-		nats.FlusherTimeout(ackTimeout),
-		// Otherwise the first request subscribes to the answers of all, and
-		// those to a batched direct get, which natsext.RequestMany subscribes to
-		// itself, come twice: the whole stream, when it is read.
-		nats.UseOldRequestStyle(),
-	}
-	if c.InProcess != nil {
-		return append(opts, nats.InProcessServer(c.InProcess)), nil
-	}
-	switch {
-	case c.Creds != "":
-		opts = append(opts, nats.UserCredentials(c.Creds))
-	case c.NKey != "":
-		nkey, err := nats.NkeyOptionFromSeed(c.NKey)
-		if err != nil {
-			return nil, fmt.Errorf("read nkey seed: %w", err)
-		}
-		opts = append(opts, nkey)
-	case c.User != "":
-		opts = append(opts, nats.UserInfo(c.User, c.Password))
-	case c.Token != "":
-		opts = append(opts, nats.Token(c.Token))
-	}
-	if c.CA != "" {
-		opts = append(opts, nats.RootCAs(c.CA))
-	}
-	if c.Cert != "" {
-		opts = append(opts, nats.ClientCert(c.Cert, c.Key))
-	}
-	if c.InboxPrefix != "" {
-		opts = append(opts, nats.CustomInboxPrefix(c.InboxPrefix))
-	}
-	return opts, nil
-}
-
 func (l *Link) handlers() []nats.Option {
 	return []nats.Option{
 		nats.ConnectHandler(func(nc *nats.Conn) {
 			l.logger.Info("connected to NATS", "server", nc.ConnectedServerName())
 			l.begin()
-			l.announce(nil)
+			l.update()
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			l.logger.Info("connected to NATS again", "server", nc.ConnectedServerName())
 			l.begin()
-			l.announce(nil)
+			l.update()
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil { // nil when we close it ourselves
 				l.logger.Warn("disconnected from NATS", "error", err)
+				l.away(err)
 			}
-			l.announce(err)
+			l.update()
 		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.announce(err) }),
-		// Missing rights show up only here: the publish itself times out.
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			err = discreet(err)
-			l.errors.Log(l.logger, slog.LevelError, "NATS reports an error", slog.Any("error", err))
-			l.announce(err)
-		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.away(err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.reported(discreet(err)) }),
 		nats.ClosedHandler(func(*nats.Conn) { l.rebuild() }),
 	}
 }
@@ -251,18 +177,119 @@ func (l *Link) rebuild() {
 		if err == nil {
 			return
 		}
-		l.announce(err)
+		l.away(err)
 	}
 }
 
-// announce records what NATS last said and wakes those who wait for a change.
-func (l *Link) announce(problem error) {
+// update takes up whether NATS is connected, and wakes those who wait for a change.
+func (l *Link) update() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.problem, l.told = problem, time.Now()
-	l.connected.Store(l.nc != nil && l.nc.IsConnected())
+	connected := l.nc != nil && l.nc.IsConnected()
+	l.connected.Store(connected)
+	if connected {
+		l.cause, l.warned = nil, nil
+	}
 	close(l.changed)
 	l.changed = make(chan struct{})
+}
+
+// maxCauses bounds the texts that are remembered: a cluster has one cause a server.
+const maxCauses = 16
+
+// away notes why NATS is not connected. Each cause is one line in the log, until
+// it has been connected.
+func (l *Link) away(cause error) {
+	if errors.Is(cause, nats.ErrNoServers) { // all of them were tried, and each has its own cause
+		return
+	}
+	cause = withRemedy(discreet(cause))
+	l.mu.Lock()
+	if l.closed || l.nc != nil && l.nc.IsConnected() {
+		l.mu.Unlock()
+		return
+	}
+	l.cause = cause
+	text := cause.Error()
+	known := l.warned[text] || len(l.warned) >= maxCauses
+	if !known {
+		if l.warned == nil {
+			l.warned = make(map[string]bool)
+		}
+		l.warned[text] = true
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+	l.mu.Unlock()
+	if !known {
+		l.logger.Warn("NATS cannot be reached; this is tried again", "error", cause)
+	}
+}
+
+// watchLogin finds the refused logins that reach none of the client's handlers.
+func (l *Link) watchLogin() {
+	tick := time.NewTicker(betweenAttempts.First * 5)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-l.closing:
+			return
+		}
+		l.mu.Lock()
+		nc := l.nc
+		l.mu.Unlock()
+		if nc == nil || nc.IsConnected() {
+			continue
+		}
+		if err := nc.LastError(); err != nil {
+			if connected, cause := l.State(); !connected && cause == nil {
+				l.away(err)
+			}
+		}
+	}
+}
+
+// reported takes an error that the server reports apart from an answer. A missing
+// right shows up only here: what was asked for gets no answer.
+func (l *Link) reported(err error) {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		if l.connected.Load() {
+			l.errors.Log(l.logger, slog.LevelError, "NATS reports an error", slog.Any("error", err))
+		}
+		l.away(err) // a refused login comes here
+		return
+	}
+	text := err.Error()
+	l.mu.Lock()
+	last := l.violations[text]
+	if l.violations == nil || len(l.violations) >= maxCauses {
+		l.violations = make(map[string]time.Time)
+	}
+	l.violations[text] = time.Now()
+	l.mu.Unlock()
+	if time.Since(last) > repeatLine && !strings.Contains(text, accountInfo) {
+		l.logger.Error("NATS reports a missing right", "error", err)
+	}
+}
+
+// repeatLine is how long a line that would be the same is left out of the log.
+const repeatLine = time.Minute
+
+// violation returns the missing right to a subject that begins like this, or to
+// the answers, when the server has reported it since a time. That of a trial
+// publish is not that of a record.
+func (l *Link) violation(since time.Time, subject string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for text, at := range l.violations {
+		_, rest, _ := strings.Cut(text, `"`)
+		ours := strings.HasPrefix(rest, subject) && !strings.HasPrefix(strings.TrimPrefix(rest, subject), trialToken)
+		if !at.Before(since) && (ours || strings.Contains(text, "Subscription")) {
+			return &missingRight{text}
+		}
+	}
+	return nil
 }
 
 // JetStream waits until NATS is connected and returns the way to publish. It
@@ -270,7 +297,7 @@ func (l *Link) announce(problem error) {
 func (l *Link) JetStream(ctx context.Context) (jetstream.JetStream, error) {
 	for {
 		l.mu.Lock()
-		js, changed, problem := l.js, l.changed, l.problem
+		js, changed, cause := l.js, l.changed, l.cause
 		connected := l.nc != nil && l.nc.IsConnected()
 		l.mu.Unlock()
 		if connected {
@@ -279,7 +306,7 @@ func (l *Link) JetStream(ctx context.Context) (jetstream.JetStream, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), problem)
+			return nil, errors.Join(ctx.Err(), cause)
 		}
 	}
 }
@@ -315,37 +342,11 @@ func (l *Link) refresh() bool {
 	return nc.ForceReconnect() == nil
 }
 
-// problemLasts is how long what NATS said counts while it is connected: a right
-// that is missing is missed again at the next attempt.
-const problemLasts = time.Minute
-
-// State reports whether NATS is connected, and what it said last when not all
-// is well.
-func (l *Link) State() (connected bool, problem error) {
+// State reports whether NATS is connected, and why it is not.
+func (l *Link) State() (connected bool, cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.nc == nil {
-		return false, l.problem
-	}
-	if connected = l.nc.IsConnected(); !connected && l.problem == nil {
-		// Some failures of a login reach no handler: a server that asks for an
-		// nkey, say, and a client that has none.
-		return false, discreet(l.nc.LastError())
-	}
-	if connected && time.Since(l.told) > problemLasts {
-		return true, nil
-	}
-	return connected, l.problem
-}
-
-// problemSince returns what NATS said last, when that was after a time.
-func (l *Link) problemSince(t time.Time) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.told.Before(t) {
-		return nil
-	}
-	return l.problem
+	return l.nc != nil && l.nc.IsConnected(), l.cause
 }
 
 // Close ends the connection for good. Nothing is drained: a drain would take

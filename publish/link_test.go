@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -135,7 +137,7 @@ func TestErrorsOfNATSDoNotFloodTheLog(t *testing.T) {
 		l.nc.Opts.AsyncErrorCB(l.nc, nil, nats.ErrPermissionViolation)
 	}
 	most := 1 + int(time.Since(begin)/time.Second)
-	if n := log.count("NATS reports an error"); n == 0 || n > most {
+	if n := log.count("NATS reports a missing right"); n == 0 || n > most {
 		t.Errorf("%d lines for 1000 errors, want 1 to %d", n, most)
 	}
 }
@@ -229,7 +231,7 @@ func TestTheTailIsReadInADomain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := (StreamConfig{}).withDefaults().prepare(t.Context(), js); err != nil {
+		if _, err := ensure(t.Context(), js, StreamConfig{}.withDefaults().events(), false); err != nil {
 			t.Fatal(err)
 		}
 		c := newRecall(js, "a")
@@ -321,18 +323,23 @@ func TestARaisedLimitIsNoticed(t *testing.T) {
 	}
 }
 
-// Where a right was missing that is there now, or is not asked for again,
-// readiness does not speak of it for ever.
-func TestWhatNATSSaidIsForgotten(t *testing.T) {
-	l := connect(t, NATS{URL: natstest.Start(t).URL()}, nil)
-	l.announce(nats.ErrPermissionViolation)
-	if connected, problem := l.State(); !connected || !errors.Is(problem, nats.ErrPermissionViolation) {
-		t.Errorf("just told: %v, %v", connected, problem)
-	}
-	l.mu.Lock()
-	l.told = time.Now().Add(-problemLasts - time.Second)
-	l.mu.Unlock()
-	if connected, problem := l.State(); !connected || problem != nil {
-		t.Errorf("told a minute ago: %v, %v", connected, problem)
-	}
+// A right that was missing an hour ago says nothing about an answer that stays away
+// now, and one right nothing about another.
+func TestLink_violation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &Link{logger: slog.New(slog.DiscardHandler)}
+		before := time.Now()
+		time.Sleep(time.Second)
+		l.reported(discreet(fmt.Errorf("%w: Permissions Violation for Publish to \"acs.contoso.CallConnected.x\"", nats.ErrPermissionViolation)))
+		time.Sleep(time.Second)
+		if err := l.violation(before, "acs."); !errors.Is(err, nats.ErrPermissionViolation) || strings.Contains(err.Error(), ".x") {
+			t.Errorf("got %v", err)
+		}
+		if err := l.violation(time.Now(), "acs."); err != nil {
+			t.Errorf("an old one: %v", err)
+		}
+		if err := l.violation(before, "acs-quarantine."); err != nil {
+			t.Errorf("another subject: %v", err)
+		}
+	})
 }

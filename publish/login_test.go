@@ -144,7 +144,9 @@ type tlsFiles struct {
 	pool          *x509.CertPool
 }
 
-func certificates(t *testing.T) tlsFiles {
+func certificates(t *testing.T) tlsFiles { return certificatesUntil(t, time.Now().Add(time.Hour)) }
+
+func certificatesUntil(t *testing.T, end time.Time) tlsFiles {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -152,7 +154,7 @@ func certificates(t *testing.T) tlsFiles {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: end,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		IsCA:        true, BasicConstraintsValid: true,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},

@@ -76,7 +76,8 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	gauge("acsbridge_journal_failing", "1 after a failed append.", func() float64 { return flag(p.journal.Stats().Failing) })
 	gauge("acsbridge_journal_oldest_age_seconds", "Age of the oldest record that the stream has not acknowledged.", func() float64 { return p.forwarder.oldest().Seconds() })
 	gauge("acsbridge_forwarder_lag_records", "Records that the stream has not acknowledged.", func() float64 { return float64(p.forwarder.lag()) })
-	gauge("acsbridge_forwarder_sending", "1 while the forwarder publishes, 0 while it waits for NATS or after a failure.", func() float64 { return flag(p.Status().Sending) })
+	gauge("acsbridge_quarantine_waiting_records", "Callbacks and conflicts that the quarantine stream has not acknowledged.", func() float64 { return float64(p.quarantine.lag()) })
+	gauge("acsbridge_forwarder_sending", "1 while the stream takes records, 0 while NATS is away or after a failure.", func() float64 { return flag(p.Status().Sending) })
 }
 
 // stored counts a record that the stream has.

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -109,15 +110,14 @@ func TestWithoutAJournalThereAreNoJournalGauges(t *testing.T) {
 }
 
 func TestDeadLettersAreCounted(t *testing.T) {
-	server := natstest.Start(t)
-	full(t, server, schemas.QuarantineStream, schemas.QuarantinePrefix+".>")
+	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
 	reg := prometheus.NewRegistry()
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
 	b.quarantine("one")
-	b.quarantine("two")
+	b.quarantine(strings.Repeat("x", 4<<10))
 	b.drained()
 	expect(t, scrape(t, reg), map[string]float64{
-		"acsbridge_published_total dead_letter contoso": 1, "acsbridge_dead_letters_total quarantine": 1,
+		"acsbridge_published_total dead_letter contoso": 1, "acsbridge_dead_letters_total too_large": 1,
 		"acsbridge_published_total quarantined contoso": 1,
 	})
 }

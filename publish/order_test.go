@@ -30,7 +30,7 @@ func TestARefusalInsideTheWindowKeepsTheOrderOfACall(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The other call does not wait, so its event shows that the window is through.
-	natstest.Until(t, func() bool { return b.Status().Problem != nil })
+	natstest.Until(t, func() bool { return b.says("no room") })
 
 	config.MaxBytes = -1
 	if _, err := js.UpdateStream(context.Background(), config); err != nil {

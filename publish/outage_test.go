@@ -210,8 +210,8 @@ func TestWithoutAJournalAnEventIsStoredOrRefused(t *testing.T) {
 	checkStream(t, server, map[string]int{"a": 5, "b": 1})
 }
 
-// A bridge needs no more than the right to publish.
-func TestTheRightToPublishIsEnough(t *testing.T) {
+// A bridge needs no more than the rights to publish and to look at the stream.
+func TestForwarder_fewRights(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	server.Await(schemas.Stream, 0)

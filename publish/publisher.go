@@ -1,11 +1,14 @@
 package publish
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -63,11 +66,14 @@ type Publisher struct {
 	opts      Options
 	link      *Link
 	journal   *journal.Journal // nil without a journal
-	forwarder *forwarder       // nil without a journal
-	dead      *deadLetters
-	metrics   *metrics
-	order     order  // of direct publishes, without a journal
-	expiry    expiry // of direct publishes
+	forwarder *forwarder       // of the journal
+	// What goes to quarantine has a journal and a forwarder of its own, so that
+	// nothing that happens to it holds up an event.
+	quarantine        *forwarder
+	dead              *deadLetters
+	metrics           *metrics
+	order             order // of direct publishes, without a journal
+	events, malformed *target
 }
 
 // Open opens the journal. Events reach the stream while [Publisher.Run] runs.
@@ -79,7 +85,11 @@ func Open(opts Options) (*Publisher, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	p := &Publisher{opts: opts, link: opts.Link, metrics: newMetrics(), order: make(order, 1)}
+	p := &Publisher{
+		opts: opts, link: opts.Link, metrics: newMetrics(), order: make(order, 1),
+		events:    opts.Stream.eventTarget(opts.Link, opts.Logger),
+		malformed: opts.Stream.quarantineTarget(opts.Link, opts.Logger),
+	}
 	if opts.Dir != "" {
 		if err := p.openJournal(); err != nil {
 			return nil, err
@@ -89,29 +99,55 @@ func Open(opts Options) (*Publisher, error) {
 	return p, nil
 }
 
-func (p *Publisher) openJournal() error {
+// Bounds of the quarantine's journal. It holds what the quarantine stream does not
+// take, and the events' journal must not be smaller for it.
+const (
+	quarantineShare   = 4       // of Journal.MaxBytes, as a divisor
+	quarantineLeast   = 1 << 20 // unless the journal is smaller: a callback is 256 KiB at most
+	quarantineSegment = 8 << 20
+)
+
+func (p *Publisher) openJournal() (err error) {
 	p.opts.Journal.Logger = p.opts.Logger
-	dir := filepath.Join(p.opts.Dir, "journal")
-	j, err := journal.Open(dir, p.opts.Journal)
-	if err != nil {
+	p.dead = &deadLetters{dir: p.opts.Dir}
+	small := p.opts.Journal
+	most := cmp.Or(small.MaxBytes, journal.DefaultMaxBytes)
+	small.MaxBytes = max(most/quarantineShare, min(most, quarantineLeast))
+	small.SegmentSize = quarantineSegment
+	if p.quarantine, err = p.openForwarder("quarantine", small, p.malformed, nil); err != nil {
 		return err
+	}
+	if p.forwarder, err = p.openForwarder("journal", p.opts.Journal, p.events, p.quarantine); err != nil {
+		return errors.Join(err, p.quarantine.close())
+	}
+	p.forwarder.created = p.opts.Created
+	p.journal = p.forwarder.journal
+	p.dead.changed = p.journal.Reserve
+	return p.dead.measure()
+}
+
+// openForwarder opens the journal in a directory of that name, and makes its
+// forwarder.
+func (p *Publisher) openForwarder(name string, opts journal.Options, to *target, quarantine *forwarder) (*forwarder, error) {
+	dir := filepath.Join(p.opts.Dir, name)
+	j, err := journal.Open(dir, opts)
+	if err != nil {
+		return nil, err
 	}
 	c, err := openCursor(filepath.Join(dir, "cursor"))
 	if err != nil {
-		return errors.Join(err, j.Close())
+		return nil, errors.Join(err, j.Close())
 	}
-	p.journal = j
-	p.dead = &deadLetters{path: filepath.Join(p.opts.Dir, "dead-letters.ndjson")}
-	p.forwarder = newForwarder(&forwarder{
-		journal: j, link: p.link, stream: p.opts.Stream, cursor: c, dead: p.dead,
-		keep: p.opts.KeepAcked, created: p.opts.Created, logger: p.opts.Logger, metrics: p.metrics,
+	f := newForwarder(&forwarder{
+		journal: j, link: p.link, target: to, cursor: c, dead: p.dead, quarantine: quarantine,
+		keep: p.opts.KeepAcked, logger: p.opts.Logger, metrics: p.metrics,
 	})
 	// Before anything is appended: what the file says of indexes that the
 	// journal does not have (it was restored, or removed) would come true.
-	if err := c.save(p.forwarder.position, true); err != nil {
-		return errors.Join(err, c.close(), j.Close())
+	if err := c.save(f.position, true); err != nil {
+		return nil, errors.Join(err, f.close())
 	}
-	return nil
+	return f, nil
 }
 
 // Run brings events to the stream until ctx ends. What is left then stays in
@@ -121,7 +157,10 @@ func (p *Publisher) Run(ctx context.Context) {
 		p.prepareDirect(ctx)
 		return
 	}
-	p.forwarder.run(ctx)
+	var both sync.WaitGroup
+	both.Go(func() { p.forwarder.run(ctx) })
+	both.Go(func() { p.quarantine.run(ctx) })
+	both.Wait()
 }
 
 // Publish makes the events of one callback durable, all or none, in their
@@ -132,7 +171,7 @@ func (p *Publisher) Publish(ctx context.Context, claims *verify.Claims, d *Deliv
 	if claims.Resource() == "" {
 		return ErrUnverified
 	}
-	return p.store(ctx, d, p.opts.eventRecords(claims, d, events))
+	return p.store(ctx, d, p.forwarder, p.events, p.opts.eventRecords(claims, d, events))
 }
 
 // Quarantine keeps a verified callback that is no CloudEvents, as received,
@@ -141,64 +180,78 @@ func (p *Publisher) Quarantine(ctx context.Context, claims *verify.Claims, d *De
 	if claims.Resource() == "" {
 		return ErrUnverified
 	}
-	return p.store(ctx, d, []*record{p.opts.quarantineRecord(claims, d, reason, contentType, body)})
+	return p.store(ctx, d, p.quarantine, p.malformed, []*record{p.opts.quarantineRecord(claims, d, reason, contentType, body)})
 }
 
-func (p *Publisher) store(ctx context.Context, d *Delivery, records []*record) error {
-	if p.journal == nil {
-		if err := p.storeDirect(ctx, records); err != nil {
+// store makes records durable in the journal of a forwarder, or in its stream when
+// there is none.
+func (p *Publisher) store(ctx context.Context, d *Delivery, f *forwarder, to *target, records []*record) error {
+	if f == nil {
+		if err := p.storeDirect(ctx, to, records); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		p.metrics.durable.Observe(time.Since(d.ReceivedAt).Seconds())
 		return nil
 	}
-	last, err := p.journal.Append(ctx, encodeAll(records)...)
+	last, err := f.journal.Append(ctx, encodeAll(records)...)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	p.metrics.durable.Observe(time.Since(d.ReceivedAt).Seconds())
 	if p.opts.AckWait > 0 {
-		p.forwarder.wait(ctx, last, p.opts.AckWait)
+		f.wait(ctx, last, p.opts.AckWait)
 	}
 	return nil
 }
 
 // Status is what readiness and a person looking at it want to know.
 type Status struct {
-	Connected bool  // to NATS
-	Sending   bool  // the forwarder publishes and nothing has failed since
-	Problem   error // what NATS or the stream said last, nil when all is well
-	// Differences are the settings in which the stream is not as configured.
-	Differences []string
+	Connected bool // to NATS
+	Sending   bool // the stream takes events: with a journal, none has failed since it last did
+	// Notes are what is not well with NATS and the streams, causes first.
+	Notes []Note
 	// Journal are the journal's figures, nil without one. Waiting is how many
-	// records the stream does not have yet.
-	Journal *journal.Stats
-	Waiting uint64
+	// records the stream does not have yet, QuarantineWaiting the same of the
+	// quarantine's own journal.
+	Journal                    *journal.Stats
+	Waiting, QuarantineWaiting uint64
+}
+
+// Cause is the first note, for those who show one only; nil when all is well.
+func (s *Status) Cause() error {
+	if len(s.Notes) == 0 {
+		return nil
+	}
+	return errors.New(s.Notes[0].Text)
 }
 
 // Status returns the present state.
 func (p *Publisher) Status() Status {
-	connected, problem := p.link.State()
-	s := Status{Connected: connected, Problem: problem}
+	connected, cause := p.link.State()
+	_, known := p.events.where()
+	s := Status{Connected: connected, Sending: connected && known && (p.journal == nil || p.events.isReady())}
+	switch {
+	case connected:
+	case cause == nil:
+		s.Notes = []Note{{partServer, "not connected yet"}}
+	default:
+		s.Notes = []Note{{partServer, "away: " + oneLine(cause)}}
+	}
+	s.Notes = append(append(s.Notes, p.events.list()...), p.malformed.list()...)
 	if p.journal == nil {
-		s.Sending = connected
 		return s
 	}
 	stats := p.journal.Stats()
 	s.Journal = &stats
-	s.Waiting = p.forwarder.lag()
-	p.forwarder.mu.Lock()
-	defer p.forwarder.mu.Unlock()
-	s.Sending = connected && p.forwarder.sending
-	s.Differences = p.forwarder.state.differences
-	if s.Problem == nil {
-		s.Problem = p.forwarder.problem
-	}
+	s.Waiting, s.QuarantineWaiting = p.forwarder.lag(), p.quarantine.lag()
 	return s
 }
 
-// Drain waits until the stream has every record, or ctx ends. It returns how
-// many are left: they stay in the journal.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// Drain waits until the streams have every record, or ctx ends. It does not wait for
+// a quarantine that is not taken. It returns how many are left: they stay in the
+// journals.
 func (p *Publisher) Drain(ctx context.Context) (left uint64) {
 	if p.forwarder == nil {
 		return 0
@@ -206,9 +259,10 @@ func (p *Publisher) Drain(ctx context.Context) (left uint64) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		left = p.forwarder.lag()
-		if left == 0 {
-			return 0
+		events, malformed := p.forwarder.lag(), p.quarantine.lag()
+		left = events + malformed
+		if left == 0 || events == 0 && p.malformed.stuck() {
+			return left
 		}
 		select {
 		case <-tick.C:
@@ -223,5 +277,5 @@ func (p *Publisher) Close() error {
 	if p.journal == nil {
 		return nil
 	}
-	return errors.Join(p.journal.Close(), p.forwarder.cursor.close(), p.dead.close())
+	return errors.Join(p.forwarder.close(), p.quarantine.close(), p.dead.close())
 }

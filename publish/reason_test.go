@@ -12,7 +12,7 @@ func TestOnlyWhatARecordCanNeverGetPastIsPermanent(t *testing.T) {
 	for _, c := range []struct {
 		err       error
 		permanent string
-		transient bool
+		broken    bool
 	}{
 		{nil, "", false},
 		{nats.ErrMaxPayload, reasonTooLarge, false},
@@ -27,7 +27,7 @@ func TestOnlyWhatARecordCanNeverGetPastIsPermanent(t *testing.T) {
 		{nats.ErrConnectionClosed, "", true},
 		{nats.ErrReconnectBufExceeded, "", true},
 		{nats.ErrConnectionReconnecting, "", true},
-		{jetstream.ErrAsyncPublishTimeout, "", true},
+		{jetstream.ErrAsyncPublishTimeout, "", false},
 		{jetstream.ErrJetStreamPublisherClosed, "", true},
 	} {
 		err := c.err
@@ -37,8 +37,8 @@ func TestOnlyWhatARecordCanNeverGetPastIsPermanent(t *testing.T) {
 		if got := permanent(err); got != c.permanent {
 			t.Errorf("%v: permanent %q, want %q", c.err, got, c.permanent)
 		}
-		if got := transient(err); got != c.transient {
-			t.Errorf("%v: transient %v, want %v", c.err, got, c.transient)
+		if got := broken(err); got != c.broken {
+			t.Errorf("%v: broken %v, want %v", c.err, got, c.broken)
 		}
 	}
 }

@@ -139,7 +139,7 @@ func (c *recall) tail(ctx context.Context, stream string, index uint64, since ti
 
 // unread says that a stream's tail could not be read back because of err.
 func unread(stream string, err error) error {
-	return fmt.Errorf("read stream %s back after an outage (needs nats-server 2.11, direct get, and the right to $JS.API.DIRECT.GET.%s): %w", stream, stream, err)
+	return fmt.Errorf("read back what stream %s holds, before records are sent that may be there: direct get: %w", stream, err)
 }
 
 // holds reports whether the stream still has what was read of it last. One that
@@ -224,6 +224,9 @@ func (c *recall) readBatch(ctx context.Context, stream string, t *tail) (n int, 
 		if err != nil {
 			return n, false, err
 		}
+		if msg.Header.Get(jetstream.StreamHeader) != stream {
+			return n, false, errForeign
+		}
 		// Each message names the one before it in the batch (ADR-31: JetStream
 		// Direct Get): one is missing when the connection broke in between.
 		before, err := strconv.ParseUint(msg.Header.Get("Nats-Last-Sequence"), 10, 64)
@@ -242,7 +245,7 @@ func (c *recall) readBatch(ctx context.Context, stream string, t *tail) (n int, 
 		c.metrics.recalled.Inc()
 	}
 	if n == 0 {
-		return 0, false, errors.New("no answer")
+		return 0, false, errNoAnswer
 	}
 	return n, left > 0, nil // the batch may have ended early, at its time
 }

@@ -2,6 +2,7 @@ package publish
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -36,6 +37,26 @@ func (r *record) resource() string {
 	_, rest, _ := strings.Cut(r.subject, ".")
 	name, _, _ := strings.Cut(rest, ".")
 	return name
+}
+
+// forQuarantine reports whether the record is a callback in quarantine, and not an
+// event.
+func (r *record) forQuarantine() bool { return r.stream == schemas.QuarantineStream }
+
+// address gives an event the stream and the subject prefix of the present settings:
+// those under which it was journaled may have been a mistake, and may be gone.
+// A prefix is one token.
+func (r *record) address(c StreamConfig) {
+	prefix, rest, _ := strings.Cut(r.subject, ".")
+	if r.stream == c.Name && prefix == c.Prefix {
+		return
+	}
+	r.stream, r.subject = c.Name, c.Prefix+"."+rest
+	for i := range r.headers {
+		if r.headers[i].name == schemas.HeaderExpectedStream {
+			r.headers[i].value = c.Name
+		}
+	}
 }
 
 // msgID returns the id that the stream folds repetitions by.
@@ -127,9 +148,12 @@ func appendString(b []byte, s string) []byte {
 }
 
 // errRecord reports a record that cannot be read, although its checksum is
-// right: one of a newer version, say. It wraps ErrCorrupt, because it is set
-// aside in the same way.
-var errRecord = fmt.Errorf("%w: not a record of this version", journal.ErrCorrupt)
+// right. It wraps ErrCorrupt, because it is set aside in the same way.
+var errRecord = fmt.Errorf("%w: its layout is not that of a record", journal.ErrCorrupt)
+
+// errVersion reports a record of another layout: the version that wrote it can
+// send it, so it waits.
+var errVersion = errors.New("the record was written by another version of acsbridge: start that one, and let it forward what the journal holds")
 
 // decodeRecord reads what encode wrote. The payload shares b's memory; the
 // strings share one copy of it.
@@ -162,8 +186,11 @@ func decodeRecord(b []byte) (*record, error) {
 
 // receivedAt reads only the time out of an encoded record.
 func receivedAt(b []byte) (time.Time, error) {
-	if len(b) < fixedSize || b[0] != recordVersion {
+	switch {
+	case len(b) < fixedSize:
 		return time.Time{}, errRecord
+	case b[0] != recordVersion:
+		return time.Time{}, errVersion
 	}
 	return time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))).UTC(), nil
 }

@@ -46,8 +46,8 @@ func TestRecordRoundTrip(t *testing.T) {
 func TestARecordOfAnotherVersionIsNotRead(t *testing.T) {
 	b := sample.encode()
 	b[0] = recordVersion + 1
-	if _, err := decodeRecord(b); !errors.Is(err, journal.ErrCorrupt) {
-		t.Errorf("got %v, want ErrCorrupt", err)
+	if _, err := decodeRecord(b); !errors.Is(err, errVersion) || errors.Is(err, journal.ErrCorrupt) {
+		t.Errorf("got %v, want errVersion: it waits for the version that wrote it", err)
 	}
 }
 

@@ -14,7 +14,7 @@ const (
 	reasonCorrupt    = "corrupt"     // the journal's bytes are not what was written
 	reasonTooLarge   = "too_large"   // for the server or the stream
 	reasonBadSubject = "bad_subject" // not one that NATS can carry
-	reasonQuarantine = "quarantine"  // the quarantine stream does not take it
+	reasonQuarantine = "quarantine"  // the journal of the quarantine has no room, or a resource has too many conflicts
 )
 
 // Codes of JetStream's errors that a record can never get past.
@@ -22,6 +22,10 @@ const (
 	codeMessageTooLarge = 10054
 	codeHeaderTooLarge  = 10097
 )
+
+// codeWrongStream is JetStream's refusal of a message that names another stream in
+// Nats-Expected-Stream.
+const codeWrongStream = 10060
 
 // permanent returns why a record can never be stored, or "". Errors that
 // concern every record, like missing rights or a stream of another name, are
@@ -47,17 +51,10 @@ func permanent(err error) (reason string) {
 	return ""
 }
 
-// forbidden reports whether a publish was probably not answered because the
-// right to it is missing: the server says that apart from the publish.
-func (s *session) forbidden(fl flight, err error) bool {
-	return errors.Is(err, jetstream.ErrAsyncPublishTimeout) &&
-		errors.Is(s.link.problemSince(fl.sent), nats.ErrPermissionViolation)
-}
-
-// transient reports whether an error comes from the connection, so that the
-// record may yet be stored.
-func transient(err error) bool {
+// broken reports whether an error comes from the connection: it says nothing about
+// the stream.
+func broken(err error) bool {
 	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionClosed) ||
 		errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionReconnecting) ||
-		errors.Is(err, jetstream.ErrAsyncPublishTimeout) || errors.Is(err, jetstream.ErrJetStreamPublisherClosed)
+		errors.Is(err, jetstream.ErrJetStreamPublisherClosed)
 }

@@ -32,7 +32,8 @@ func (b *bridge) quarantine(body string) {
 	}
 }
 
-func TestAFullQuarantineHoldsNoEventUp(t *testing.T) {
+// What the quarantine stream does not take waits, and holds up no event.
+func TestQuarantine_fullStream(t *testing.T) {
 	server := natstest.Start(t)
 	full(t, server, schemas.QuarantineStream, schemas.QuarantinePrefix+".>")
 	dir := t.TempDir()
@@ -40,11 +41,21 @@ func TestAFullQuarantineHoldsNoEventUp(t *testing.T) {
 	b.quarantine("one")
 	b.quarantine("two")
 	b.publish("a", 1, 3)
-	b.drained()
 	checkStream(t, server, map[string]int{"a": 3})
-	letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
-	if err != nil || strings.Count(string(letters), "\n") != 1 || !strings.Contains(string(letters), `"reason":"quarantine"`) {
-		t.Errorf("dead letters: %s, %v", letters, err)
+	natstest.Until(t, func() bool { return b.Status().QuarantineWaiting == 1 && b.says("no room") })
+	if s := b.Status(); s.Waiting != 0 || !s.Sending {
+		t.Errorf("status: %+v", s)
+	}
+	config := jetstream.StreamConfig{Name: schemas.QuarantineStream, Subjects: []string{schemas.QuarantinePrefix + ".>"}, Discard: jetstream.DiscardNew}
+	if _, err := server.JetStream().UpdateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	b.drained()
+	if n := len(server.Messages(schemas.QuarantineStream)); n != 2 {
+		t.Errorf("quarantine has %d messages, want 2", n)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "dead-letters.ndjson")); !os.IsNotExist(err) {
+		t.Errorf("dead letters were written: %v", err)
 	}
 }
 
@@ -64,7 +75,7 @@ func TestALostQuarantineAnswerIsNoRefusal(t *testing.T) {
 	proxy.LoseAnswers(true)
 	b.quarantine("two") // here only the answer
 	server.Await(schemas.QuarantineStream, 2)
-	natstest.Until(t, func() bool { return !b.Status().Sending })
+	natstest.Until(t, func() bool { return b.says("no ack") || b.says("does not answer") })
 	proxy.LoseAnswers(false)
 	b.drained()
 	if n := len(server.Messages(schemas.QuarantineStream)); n != 2 {
@@ -81,7 +92,7 @@ func TestEventsWaitForAFullStream(t *testing.T) {
 	dir := t.TempDir()
 	b := start(t, server.URL(), publish.Options{Dir: dir})
 	b.publish("a", 1, 2)
-	natstest.Until(t, func() bool { return b.Status().Waiting == 1 && b.Status().Problem != nil })
+	natstest.Until(t, func() bool { return b.Status().Waiting == 1 && b.says("no room") })
 	if _, err := os.Stat(filepath.Join(dir, "dead-letters.ndjson")); !os.IsNotExist(err) {
 		t.Errorf("dead letters were written: %v", err)
 	}
@@ -108,25 +119,35 @@ func TestPublishWaitsForTheStreamAsLongAsItMay(t *testing.T) {
 	}
 }
 
-// Without the right to publish there, a quarantine record is never answered.
-func TestAForbiddenQuarantineHoldsNoEventUp(t *testing.T) {
+// Without the right to publish there, what is for quarantine waits for it.
+func TestQuarantine_missingRight(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
-	server.Await(schemas.Stream, 0)
+	server.Await(schemas.QuarantineStream, 0)
 	b.stop()
-	server.Restrict(func(o *natsserver.Options) {
-		o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
-			Publish: &natsserver.SubjectPermission{Allow: []string{"acs.>", "$JS.API.>"}},
-		}}, {Username: "admin", Password: "p"}}
-		o.NoAuthUser = "admin" // the test itself
-	})
-	server.Restart()
+	rights := []string{"acs.>", "$JS.API.>"}
+	restart := func() {
+		server.Restrict(func(o *natsserver.Options) {
+			o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
+				Publish: &natsserver.SubjectPermission{Allow: rights},
+			}}, {Username: "admin", Password: "p"}}
+			o.NoAuthUser = "admin" // the test itself
+		})
+		server.Restart()
+	}
+	restart()
 	b = start(t, strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1), publish.Options{Dir: t.TempDir()})
 	natstest.Until(t, func() bool { return b.Status().Sending })
 	b.quarantine("one")
 	b.publish("a", 1, 3)
-	b.drained()
 	checkStream(t, server, map[string]int{"a": 3})
+	natstest.Until(t, func() bool { return b.says(`Permissions Violation for Publish to "acs-quarantine.`) })
+	rights = append(rights, "acs-quarantine.>")
+	restart()
+	b.drained()
+	if n := len(server.Messages(schemas.QuarantineStream)); n != 1 {
+		t.Errorf("quarantine has %d messages, want 1", n)
+	}
 }
 
 // The client itself refuses what is above the server's max_payload.
@@ -161,10 +182,7 @@ func TestARecordThatCannotBeSetAsideWaits(t *testing.T) {
 	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{big, event("a", 1)}); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Until(t, func() bool {
-		problem := b.Status().Problem
-		return problem != nil && strings.Contains(problem.Error(), "set aside")
-	})
+	natstest.Until(t, func() bool { return b.says("set aside") })
 	if n := b.Status().Waiting; n != 2 {
 		t.Errorf("%d records wait, want both", n)
 	}

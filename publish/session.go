@@ -26,6 +26,8 @@ type session struct {
 	nc      *nats.Conn
 	began   nats.Statistics // of the connection, when the session began
 	inbox   string          // the stream answers record n at inbox + n
+	acks    acks            // reads the answers
+	window  time.Duration   // the stream's duplicate window
 	message *nats.Msg       // what is published, used again each time
 	moved   chan struct{}   // capacity 1: the cursor has moved, or a turn has come
 	ctx     context.Context // of the session, ended by stop
@@ -54,15 +56,26 @@ func (f *forwarder) session(ctx context.Context, js jetstream.JetStream) error {
 		turns:   newTurns(), moved: make(chan struct{}, 1), places: make(chan struct{}, comparisons),
 	}
 	f.recall.begin(js)
-	var err error
-	if s.replies, err = nc.Subscribe(s.inbox+"*", s.answered); err != nil {
+	replies, err := nc.Subscribe(s.inbox+"*", s.answered)
+	if err != nil {
 		return fmt.Errorf("listen for acknowledgements: %w", err)
 	}
+	s.replies = replies
 	s.ctx, s.stop = context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { s.watch(s.ctx) })
-	f.prepare(s.ctx, js)
-	err = s.send(s.ctx)
+	state, err := f.prepare(s.ctx, js)
+	if err == nil {
+		s.acks, s.window = acksOf(state.place), state.window
+		watching.Go(func() {
+			if err := f.target.survey(s.ctx, js, state); err != nil {
+				s.stop(err)
+			}
+		})
+		if err = s.send(s.ctx); ctx.Err() == nil {
+			f.target.fails(err, time.Now().Add(-2*ackTimeout))
+		}
+	}
 	s.stop(err)
 	watching.Wait()
 	s.end()
@@ -111,6 +124,9 @@ func (s *session) launch(ctx context.Context, index uint64) (mine bool, err erro
 	if err != nil {
 		return true, s.land(flight{index: index, record: &record{}}, err)
 	}
+	if s.quarantine != nil && r.forQuarantine() { // of a version with one journal for both
+		return true, s.hand(flight{index: index, record: r}, r)
+	}
 	fl, mine := s.takeTurn(index, r)
 	if mine {
 		err = s.fly(ctx, fl)
@@ -121,7 +137,7 @@ func (s *session) launch(ctx context.Context, index uint64) (mine bool, err erro
 // fly publishes a record whose turn it is, unless the stream has it already or
 // can never take it.
 func (s *session) fly(ctx context.Context, fl flight) error {
-	twin, err := s.recall.knows(ctx, fl.index, fl.record, s.state.window)
+	twin, err := s.recall.knows(ctx, fl.index, fl.record, s.window)
 	if err != nil {
 		return err
 	}
@@ -133,7 +149,7 @@ func (s *session) fly(ctx context.Context, fl flight) error {
 	}
 	s.takeOff(&fl)
 	fl.record.fill(s.message)
-	s.expiry.set(s.message, fl.record, time.Now())
+	s.target.expiry.set(s.message, fl.record, time.Now())
 	s.message.Reply = s.inbox + strconv.FormatUint(fl.index, 10)
 	crash.At("before-publish")
 	if err := s.nc.PublishMsg(s.message); err != nil {

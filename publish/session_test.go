@@ -17,8 +17,10 @@ import (
 
 // newSession returns a session that has published nothing yet.
 func newSession(t *testing.T, js jetstream.JetStream) *session {
+	quiet := slog.New(slog.DiscardHandler)
 	s := &session{
-		forwarder: &forwarder{logger: slog.New(slog.DiscardHandler), metrics: newMetrics()},
+		forwarder: &forwarder{logger: quiet, metrics: newMetrics(), target: StreamConfig{}.withDefaults().eventTarget(&Link{}, quiet)},
+		acks:      acksOf(place{stream: schemas.Stream}),
 		js:        js, nc: js.Conn(), inbox: js.Conn().NewInbox() + ".", turns: newTurns(),
 		moved: make(chan struct{}, 1), places: make(chan struct{}, comparisons),
 	}

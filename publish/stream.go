@@ -3,9 +3,10 @@ package publish
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -79,96 +80,95 @@ func (c StreamConfig) quarantine() jetstream.StreamConfig {
 	return q
 }
 
-// streamState is what is known of the event stream.
+// streamState is what a stream said of itself.
 type streamState struct {
-	exists bool          // as far as we may look
+	place
 	window time.Duration // its duplicate window
 	// allowsTTL says that a message may end before the stream's own age.
 	allowsTTL bool
-	// differences are the settings in which an existing stream is not as
-	// configured, each as "name: has X, configured Y".
+	noAck     bool
+	direct    bool // direct get is allowed
+	// differences are the settings in which the stream is not as configured, each
+	// with its consequence.
 	differences []string
 }
 
-// prepare makes sure that both streams exist and says in which settings the
-// event stream differs. An error does not mean that publishing fails: without
-// the right to look at streams, the right to publish is enough.
-func (c StreamConfig) prepare(ctx context.Context, js jetstream.JetStream) (streamState, error) {
-	state := streamState{window: c.Duplicates}
-	want := c.events()
-	have, err := c.ensure(ctx, js, want)
-	if err != nil {
-		return state, fmt.Errorf("look at stream %s: %w", want.Name, err)
-	}
-	state = streamState{window: have.Duplicates, allowsTTL: have.AllowMsgTTL, differences: differences(have, want), exists: true}
-	if _, err := c.ensure(ctx, js, c.quarantine()); err != nil {
-		return state, fmt.Errorf("look at stream %s: %w", schemas.QuarantineStream, err)
-	}
-	return state, nil
+// same reports whether forwarding can go on as before: the stream is where it was,
+// and folds as it did.
+func (s *streamState) same(other streamState) bool {
+	return s.place == other.place && s.window == other.window && s.allowsTTL == other.allowsTTL
 }
 
-// ensure creates the stream when it is absent, and changes it when that was
-// asked for. It returns the configuration that the stream has.
-func (c StreamConfig) ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig) (jetstream.StreamConfig, error) {
-	stream, err := js.Stream(ctx, want.Name)
+// ensure creates the stream when it is absent, changes it when update says so, and
+// returns what it says of itself.
+func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, update bool) (streamState, error) {
+	have, err := lookAt(ctx, js, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		stream, err = js.CreateStream(ctx, want)
-		// Another bridge may have been quicker.
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			stream, err = js.Stream(ctx, want.Name)
+		if _, err = js.CreateStream(ctx, want); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // by another bridge
+			return streamState{}, fmt.Errorf("create stream %s: %w", want.Name, err)
+		}
+		have, err = lookAt(ctx, js, want.Name)
+	}
+	if err != nil {
+		return streamState{}, fmt.Errorf("look at stream %s: %w", want.Name, err)
+	}
+	list := differences(have.Config, want)
+	if update && len(list) > 0 {
+		_, err = js.UpdateStream(ctx, updated(have.Config, want))
+		if err == nil {
+			have, err = lookAt(ctx, js, want.Name)
+		}
+		if err == nil {
+			list = differences(have.Config, want)
+		} else {
+			list = append(list, fmt.Sprintf("--stream-update was refused: %v", withRemedy(err)))
 		}
 	}
-	if err != nil {
-		return jetstream.StreamConfig{}, err
-	}
-	have := stream.CachedInfo().Config
-	if !c.Update || len(differences(have, want)) == 0 {
-		return have, nil
-	}
-	// What the bridge has no setting for stays as it is.
-	update := have
-	update.Subjects, update.Replicas, update.MaxAge, update.MaxBytes = want.Subjects, want.Replicas, want.MaxAge, want.MaxBytes
-	update.Duplicates, update.Compression, update.AllowDirect, update.Discard = want.Duplicates, want.Compression, want.AllowDirect, want.Discard
-	stream, err = js.UpdateStream(ctx, update)
-	if err != nil {
-		return jetstream.StreamConfig{}, fmt.Errorf("update: %w", err)
-	}
-	return stream.CachedInfo().Config, nil
+	return streamState{
+		place:  place{want.Name, have.Domain},
+		window: have.Config.Duplicates, allowsTTL: have.Config.AllowMsgTTL, noAck: have.Config.NoAck, direct: have.Config.AllowDirect, differences: list,
+	}, nil
 }
 
-// differences names the settings in which a stream is not as configured, and
-// those that endanger the promise whatever is configured.
-func differences(have, want jetstream.StreamConfig) []string {
-	var list []string
-	differ := func(name string, h, w any) {
-		if h != w {
-			list = append(list, fmt.Sprintf("%s: has %v, configured %v", name, h, w))
+// streamInfo is the answer of STREAM.INFO, with the domain that the client leaves
+// out.
+type streamInfo struct {
+	Config jetstream.StreamConfig `json:"config"`
+	Domain string                 `json:"domain"`
+	Error  *jetstream.APIError    `json:"error"`
+}
+
+// lookAt asks for a stream. [jetstream.ErrStreamNotFound] reports that there is
+// none.
+func lookAt(ctx context.Context, js jetstream.JetStream, name string) (*streamInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	m, err := js.Conn().RequestWithContext(ctx, apiSubject(js, "STREAM.INFO."+name), nil)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, errNoAnswer
+	}
+	if err != nil {
+		return nil, err
+	}
+	var info streamInfo
+	if err := json.Unmarshal(m.Data, &info); err != nil {
+		return nil, fmt.Errorf("read the answer: %w", err)
+	}
+	if info.Error != nil {
+		if info.Error.ErrorCode == jetstream.JSErrCodeStreamNotFound {
+			return nil, jetstream.ErrStreamNotFound
 		}
+		return nil, info.Error
 	}
-	if !slices.Equal(have.Subjects, want.Subjects) {
-		list = append(list, fmt.Sprintf("subjects: has %v, configured %v", have.Subjects, want.Subjects))
+	if info.Config.Name != name {
+		return nil, fmt.Errorf("stream %q answered", info.Config.Name)
 	}
-	differ("retention", have.Retention, want.Retention)
-	differ("storage", have.Storage, want.Storage)
-	differ("discard", have.Discard, want.Discard)
-	differ("replicas", have.Replicas, want.Replicas)
-	differ("max age", have.MaxAge, want.MaxAge)
-	differ("max bytes", have.MaxBytes, want.MaxBytes)
-	differ("duplicate window", have.Duplicates, want.Duplicates)
-	if have.Compression != jetstream.NoCompression {
-		list = append(list, fmt.Sprintf("compression: has %v, configured %v; a compressed stream may not come back when its server was killed or lost its power", have.Compression, want.Compression))
-	}
-	if !have.AllowDirect {
-		list = append(list, "direct get: has false; after an outage of more than a quarter of the duplicate window, forwarding waits until it is allowed")
-	}
-	if n := have.MaxMsgSize; n > 0 && n < MaxMessage {
-		list = append(list, fmt.Sprintf("max message size: has %d bytes; a message can have %d, and one that is too large goes to the dead-letter file", n, MaxMessage))
-	}
-	if have.NoAck {
-		list = append(list, "no ack: has true; such a stream never acknowledges, so the journal never empties")
-	}
-	if have.PersistMode == jetstream.AsyncPersistMode {
-		list = append(list, "persist mode: has async; such a stream acknowledges before it writes and loses events when its server is killed")
-	}
-	return list
+	return &info, nil
+}
+
+// apiSubject is where JetStream is asked for something: through the same prefix as
+// all else.
+func apiSubject(js jetstream.JetStream, operation string) string {
+	prefix := cmp.Or(js.Options().APIPrefix, strings.TrimSuffix(jetstream.DefaultAPIPrefix, "."))
+	return strings.TrimSuffix(prefix, ".") + "." + operation
 }

@@ -57,12 +57,13 @@ func TestAbsentStreamsAreCreatedAsConfigured(t *testing.T) {
 			server := natstest.Start(t)
 			b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: c.config})
 			natstest.Until(t, func() bool { return b.Status().Sending })
+			server.Await(schemas.QuarantineStream, 0)
 			for _, want := range c.want {
 				if diff := cmp.Diff(want, configured(t, server, want.Name)); diff != "" {
 					t.Error(want.Name, diff)
 				}
 			}
-			if d := b.Status().Differences; len(d) != 0 {
+			if d := b.differences(); len(d) != 0 {
 				t.Errorf("a new stream differs: %v", d)
 			}
 		})
@@ -99,7 +100,7 @@ func TestEveryDifferingSettingIsNamed(t *testing.T) {
 			}
 			b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 			natstest.Until(t, func() bool { return b.Status().Sending })
-			got := b.Status().Differences
+			got := b.differences()
 			if c.want == "" && len(got) != 0 || c.want != "" && (len(got) != 1 || !strings.HasPrefix(got[0], c.want)) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
@@ -114,8 +115,8 @@ func TestEveryDifferingSettingIsNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: publish.StreamConfig{Replicas: 3}})
-		natstest.Until(t, func() bool { return len(b.Status().Differences) > 0 })
-		if got := b.Status().Differences; len(got) != 1 || got[0] != "replicas: has 1, configured 3" {
+		natstest.Until(t, func() bool { return len(b.differences()) > 0 })
+		if got := b.differences(); len(got) != 1 || got[0] != "replicas: has 1, configured 3" {
 			t.Errorf("got %q", got)
 		}
 	})

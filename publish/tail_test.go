@@ -109,10 +109,7 @@ func TestForwardingWaitsForTheRightToReadBack(t *testing.T) {
 	b.stop()
 	afterWindow()
 	b = start(t, server.URL(), publish.Options{Dir: dir})
-	natstest.Until(t, func() bool {
-		problem := b.Status().Problem
-		return problem != nil && strings.Contains(problem.Error(), "direct get")
-	})
+	natstest.Until(t, func() bool { return b.says("read back what stream ACS holds") })
 	config.AllowDirect = true
 	if _, err := js.UpdateStream(t.Context(), config); err != nil {
 		t.Fatal(err)

@@ -25,13 +25,6 @@ const minTTL = time.Second
 // is left, and whether it may be sent, is known only when they are.
 type expiry struct{ allowed atomic.Bool }
 
-// look takes the stream as it was seen last.
-func (e *expiry) look(state streamState) {
-	if state.exists {
-		e.allowed.Store(state.allowsTTL)
-	}
-}
-
 // refused takes the stream's refusal of a publish: one that was made anew may
 // not allow what the one before it did.
 func (e *expiry) refused(err error) {

@@ -13,7 +13,7 @@ import (
 func TestTwoMayWaitForOneRecord(t *testing.T) {
 	link := &Link{}
 	link.connected.Store(true)
-	f := &forwarder{link: link, waiters: make(map[uint64]*waiter), sending: true}
+	f := &forwarder{link: link, waiters: make(map[uint64]*waiter), target: &target{ready: true}}
 	f.spare.New = newWaiter
 	var wg sync.WaitGroup
 	for range 10 {
@@ -53,7 +53,7 @@ func TestNobodyWaitsForNothing(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				link := &Link{}
 				link.connected.Store(c.connected)
-				f := &forwarder{link: link, waiters: make(map[uint64]*waiter), sending: c.sending, position: c.acked}
+				f := &forwarder{link: link, waiters: make(map[uint64]*waiter), target: &target{ready: c.sending}, position: c.acked}
 				f.spare.New = newWaiter
 				begin := time.Now()
 				f.wait(t.Context(), 1000, time.Minute)
@@ -70,7 +70,7 @@ func TestNobodyWaitsForNothing(t *testing.T) {
 func TestAWaiterIsCleanForTheNext(t *testing.T) {
 	link := &Link{}
 	link.connected.Store(true)
-	f := &forwarder{link: link, waiters: make(map[uint64]*waiter), sending: true}
+	f := &forwarder{link: link, waiters: make(map[uint64]*waiter), target: &target{ready: true}}
 	f.spare.New = newWaiter
 	for index := range uint64(5000) {
 		ctx, cancel := context.WithCancel(t.Context())

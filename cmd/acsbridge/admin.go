@@ -65,8 +65,8 @@ func (b *bridge) readyKeys() (name, state string, ok bool) {
 func (b *bridge) readyStorage() (name, state string, ok bool) {
 	s := b.publisher.Status()
 	if s.Journal == nil {
-		if !s.Connected {
-			return "storage", "no journal, and NATS is away: " + said(s.Problem), false
+		if !s.Sending {
+			return "storage", "no journal, and the stream is out of reach: " + said(s.Cause()), false
 		}
 		return "storage", "no journal, NATS is connected", true
 	}
@@ -75,7 +75,7 @@ func (b *bridge) readyStorage() (name, state string, ok bool) {
 	case s.Journal.Failing:
 		return "storage", state + "; the disk refuses writes", false
 	case s.Journal.Full && !s.Sending:
-		return "storage", state + "; it is full and NATS is away: " + said(s.Problem), false
+		return "storage", state + "; it is full, and the stream takes nothing: " + said(s.Cause()), false
 	}
 	return "storage", state, true
 }

@@ -1,9 +1,5 @@
 package main
 
-import (
-	"strings"
-)
-
 // note is one thing that is not well although callbacks are taken, as one line of
 // /readyz. The line stays until the thing is over.
 type note struct{ part, text string }
@@ -20,18 +16,11 @@ func (b *bridge) notes() []note {
 	return all
 }
 
-// natsNotes says what is not well with NATS while the journal stands in.
+// natsNotes says what is not well with NATS and the streams.
 func (b *bridge) natsNotes() []note {
-	s := b.publisher.Status()
 	var list []note
-	switch {
-	case !s.Connected:
-		list = append(list, note{"nats", "away: " + said(s.Problem)})
-	case !s.Sending:
-		list = append(list, note{"nats", "connected, but publishing fails: " + said(s.Problem)})
-	}
-	if len(s.Differences) > 0 {
-		list = append(list, note{"stream", "not as configured: " + strings.Join(s.Differences, "; ")})
+	for _, n := range b.publisher.Status().Notes {
+		list = append(list, note{n.Part, n.Text})
 	}
 	return list
 }

@@ -241,7 +241,7 @@ func (d *demo) awaitReady(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("demo: not ready: %w", errors.Join(ctx.Err(), keys.LastError, storage.Problem))
+			return fmt.Errorf("demo: not ready: %w", errors.Join(ctx.Err(), keys.LastError, storage.Cause()))
 		}
 	}
 }

@@ -217,7 +217,7 @@ func (h *hostileRun) withoutRights() {
 	h.want("without rights", h.post(h.token(acstest.TokenSpec{}), h.body("b")), 200)
 	h.want("without the right to quarantine", h.post(h.token(acstest.TokenSpec{}), private["a body"]), 400)
 	natstest.Until(h.t, func() bool { return strings.Contains(strings.ToLower(h.text()), "permissions violation for publish") })
-	natstest.Until(h.t, func() bool { _, problem := h.bridge.link.State(); return problem != nil })
+	natstest.Until(h.t, func() bool { s := h.bridge.publisher.Status(); return s.Cause() != nil })
 	h.pages()
 	h.nats.Restrict(func(o *natsserver.Options) { o.Users, o.NoAuthUser = nil, "" })
 	h.nats.Restart()

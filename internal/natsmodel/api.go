@@ -21,6 +21,9 @@ func (s *Server) api(call string, m message, behind time.Duration) []message {
 	if name, ok := strings.CutPrefix(call, "STREAM.UPDATE."); ok {
 		return s.configure(name, m.data, true)
 	}
+	if call == "INFO" { // of the account, which has no limits
+		return encoded(map[string]any{"type": "io.nats.jetstream.api.v1.account_info_response", "limits": map[string]int{"max_storage": -1}})
+	}
 	if rest, ok := strings.CutPrefix(call, "DIRECT.GET."); ok {
 		name, subject, _ := strings.Cut(rest, ".")
 		if st := s.named(name); st != nil && st.config.AllowDirect {

@@ -27,12 +27,14 @@ var (
 )
 
 const (
+	// DefaultMaxBytes is the MaxBytes of [Options] when it is zero.
+	DefaultMaxBytes = 1 << 30
+
 	// MaxRecord is the largest record in bytes. A callback is at most 256 KiB;
 	// the rest is room for headers and for raft-wal, whose segments could not
 	// hold an entry near their own size.
 	MaxRecord = 1 << 20
 
-	defaultMaxBytes    = 1 << 30
 	defaultSegmentSize = 64 << 20 // raft-wal's own default, preallocated
 
 	// maxBatch bounds the records of one fsync, maxBatchBytes their size.
@@ -74,6 +76,7 @@ type Journal struct {
 	first, last atomic.Uint64 // bounds of what is durable; zero when empty
 	begin, end  atomic.Uint64 // record bytes before first, and up to last
 	queued      atomic.Int64  // record bytes waiting for the writer
+	reserved    atomic.Int64  // see Reserve
 	failing     atomic.Bool
 
 	recent   recent
@@ -99,7 +102,7 @@ type appendRequest struct {
 // [dirlock.ErrLocked] when another process has it open.
 func Open(dir string, opts Options) (*Journal, error) {
 	if opts.MaxBytes == 0 {
-		opts.MaxBytes = defaultMaxBytes
+		opts.MaxBytes = DefaultMaxBytes
 	}
 	if opts.SegmentSize == 0 {
 		opts.SegmentSize = defaultSegmentSize
@@ -190,7 +193,7 @@ func (j *Journal) Append(ctx context.Context, records ...Record) (last uint64, e
 		}
 		r.size += int64(len(rec.Data))
 	}
-	if j.queued.Add(r.size)+j.Stats().Bytes > j.opts.MaxBytes {
+	if j.queued.Add(r.size)+j.Stats().Bytes+j.reserved.Load() > j.opts.MaxBytes {
 		j.queued.Add(-r.size)
 		return 0, ErrFull
 	}
@@ -278,6 +281,10 @@ func (j *Journal) Truncate(index uint64) error {
 	return nil
 }
 
+// Reserve counts bytes against MaxBytes that are stored outside of the journal. It
+// replaces what was reserved before.
+func (j *Journal) Reserve(bytes int64) { j.reserved.Store(bytes) }
+
 // Stats are the journal's figures for metrics and readiness.
 type Stats struct {
 	Records int64 // durable and not truncated
@@ -295,7 +302,7 @@ func (j *Journal) Stats() Stats {
 	}
 	s.Records = int64(last - first + 1)
 	s.Bytes = int64(j.end.Load() - j.begin.Load())
-	s.Full = s.Bytes >= j.opts.MaxBytes/20*19
+	s.Full = s.Bytes+j.reserved.Load() >= j.opts.MaxBytes/20*19
 	return s
 }
 

@@ -1,0 +1,181 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// surveyEvery is how often a stream is looked at while records flow: a setting,
+	// a right or a limit that was changed shows within it.
+	surveyEvery = time.Minute
+	// otherAnswers is how long further answers to one trial publish are waited for.
+	otherAnswers = 500 * time.Millisecond
+	// accountFull is the share of an account's storage from which on it is a note.
+	accountFull = 0.9
+	// trialToken is the resource in the subject of a trial publish.
+	trialToken = "_."
+	// accountInfo ends the subject of a request that few logins may make.
+	accountInfo = ".API.INFO"
+)
+
+// survey looks from the start at what forwarding needs, also at what it needs only
+// after an outage, and then at the stream again every minute until ctx ends. It
+// returns when the stream is not what it was, so that forwarding begins anew.
+func (t *target) survey(ctx context.Context, js jetstream.JetStream, state streamState) error {
+	for try := true; ; {
+		direct := t.directGet(ctx, js, state)
+		var server []string
+		if t.part == partEvents { // the quarantine is on the same server
+			server = append(serverLimits(js.Conn()), accountLimits(ctx, js)...)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		t.set(noteDirect, direct...)
+		t.set(noteServer, server...)
+		if try {
+			if list := t.trial(ctx, js.Conn(), state); ctx.Err() == nil {
+				t.set(noteTrial, list...)
+			}
+		}
+		// Those who subscribe to the subjects get trial publishes: no more than needed.
+		try = t.has(noteTrial) || t.has(noteForeign)
+		select {
+		case <-time.After(surveyEvery):
+		case <-ctx.Done():
+			return nil
+		}
+		now, err := t.look(ctx, js, false)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil && !now.same(state) {
+			return fmt.Errorf("stream %s has other settings now: forwarding begins anew", t.want.Name)
+		}
+	}
+}
+
+// The oldest nats-server that has batched direct gets, by which a stream is read back (ADR-31).
+const leastMajor, leastMinor = 2, 11
+
+// serverLimits names what the server tells when a client connects and is too little.
+func serverLimits(nc *nats.Conn) (list []string) {
+	var major, minor int
+	version := nc.ConnectedServerVersion()
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err == nil && (major < leastMajor || major == leastMajor && minor < leastMinor) {
+		list = append(list, fmt.Sprintf("nats-server is %s: the bridge needs %d.%d or newer, else forwarding stops after an outage of more than a quarter of the duplicate window", version, leastMajor, leastMinor))
+	}
+	if most := nc.MaxPayload(); most < MaxMessage {
+		list = append(list, fmt.Sprintf("max_payload of the server is %d bytes: a message can have %d, and one that is too large goes to the dead-letter file; raise it", most, MaxMessage))
+	}
+	return list
+}
+
+// directGet tries a direct get, unless the stream has it off, which is a difference.
+func (t *target) directGet(ctx context.Context, js jetstream.JetStream, state streamState) []string {
+	if !state.direct {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	began := time.Now()
+	_, err := messageAt(ctx, js, state.stream, 1)
+	if err == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("direct get fails: %v; after an outage of more than a quarter of the duplicate window, forwarding waits until it works", t.explain(err, began, apiSubject(js, "DIRECT.")))}
+}
+
+// accountLimits names the limits of the account that are nearly reached. Without
+// the right to ask for them nothing is known.
+func accountLimits(ctx context.Context, js jetstream.JetStream) (list []string) {
+	info, err := js.AccountInfo(ctx)
+	if err != nil {
+		return nil
+	}
+	tiers := map[string]jetstream.Tier{"": info.Tier}
+	for name, tier := range info.Tiers {
+		tiers[" of tier "+name] = tier
+	}
+	for name, tier := range tiers {
+		if most := tier.Limits.MaxStore; most > 0 && float64(tier.Store) >= accountFull*float64(most) {
+			list = append(list, fmt.Sprintf("the account%s has stored %d of %d bytes: raise its limit, or bound the stream with --stream-max-bytes", name, tier.Store, most))
+		}
+	}
+	return list
+}
+
+// trial publishes a message that no stream stores, because it is for a stream whose
+// name cannot exist. The refusals tell whether this login may publish, and which
+// streams take the subjects.
+func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) []string {
+	inbox := nc.NewInbox()
+	answers, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return nil // the connection has just broken
+	}
+	defer func() { _ = answers.Unsubscribe() }()
+	began := time.Now()
+	err = nc.PublishMsg(&nats.Msg{
+		Subject: t.prefix + "." + trialToken + "Trial._", Reply: inbox,
+		Header: nats.Header{jetstream.ExpectedStreamHeader: {"not a stream"}},
+	})
+	if err != nil {
+		return nil
+	}
+	var refusal error
+	var others []string
+	own, wait := 0, ackTimeout
+	for {
+		m, err := nextAnswer(ctx, answers, wait)
+		if err != nil {
+			break
+		}
+		wait = otherAnswers
+		read := acksOf(place{stream: t.want.Name})
+		got, err := read.read(m)
+		var api *jetstream.APIError
+		switch {
+		case errors.Is(err, errForeign):
+			others = append(others, t.foreign(got.String()))
+		case errors.As(err, &api) && api.ErrorCode == codeWrongStream:
+			own++
+		default:
+			refusal = err
+		}
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	t.mu.Lock()
+	mistaken := t.mistaken // a refusal names no domain: one alone may be the other stream's
+	t.mu.Unlock()
+	if own > 1 && !t.has(noteForeign) { // else an acknowledgement has named its domain
+		others = append(others, t.foreign(t.want.Name+" of another domain or account"))
+	}
+	if len(others) > 0 || own < 2 && !mistaken {
+		slices.Sort(others)
+		t.set(noteForeign, slices.Compact(others)...)
+	}
+	switch {
+	case refusal != nil:
+	case own == 0 && len(others) == 0 && !state.noAck:
+		refusal = errNoAnswer
+	default:
+		return nil
+	}
+	return []string{fmt.Sprintf("a trial publish fails: %v", t.explain(refusal, began, t.prefix+"."+trialToken))}
+}
+
+func nextAnswer(ctx context.Context, answers *nats.Subscription, wait time.Duration) (*nats.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return answers.NextMsgWithContext(ctx)
+}

@@ -1,0 +1,244 @@
+package publish_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/publish"
+)
+
+// rewriting stands in front of a server and replaces a text in what it says by
+// another one of the same length.
+func rewriting(t *testing.T, server *natstest.Server, from, to string) (url string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			upstream, err := net.Dial("tcp", strings.TrimPrefix(server.URL(), "nats://"))
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go func() {
+				_, _ = io.Copy(upstream, client)
+				upstream.Close()
+			}()
+			go func() {
+				defer client.Close()
+				for buf := make([]byte, 64<<10); ; {
+					n, err := upstream.Read(buf)
+					if _, werr := client.Write(bytes.ReplaceAll(buf[:n], []byte(from), []byte(to))); err != nil || werr != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return "nats://" + l.Addr().String()
+}
+
+// What recovery needs is looked at from the start, not when it is needed.
+func TestSurvey_fromTheStart(t *testing.T) {
+	current := fmt.Sprintf(`"version":%q`, natsserver.VERSION)
+	old := `"version":"2.10.29"`
+	old += strings.Repeat(" ", max(0, len(current)-len(old)))
+	for name, c := range map[string]struct {
+		server func(*natsserver.Options)
+		rights []string // of the bridge; nil means all
+		url    func(*natstest.Server) string
+		says   string
+	}{
+		"an old server": {
+			url:  func(s *natstest.Server) string { return rewriting(t, s, current, old[:max(len(current), len(old))]) },
+			says: "nats-server is 2.10.29: the bridge needs 2.11 or newer",
+		},
+		"small messages": {
+			server: func(o *natsserver.Options) { o.MaxPayload = 64 << 10 },
+			says:   "max_payload of the server is 65536 bytes: a message can have 270336",
+		},
+		"no right to direct get": {
+			rights: []string{"acs.>", "acs-quarantine.>", "$JS.API.STREAM.>"},
+			says:   `direct get fails: nats: permissions violation: Permissions Violation for Publish to "$JS.API.DIRECT.GET.ACS"`,
+		},
+		"no right to publish": {
+			rights: []string{"$JS.API.>"},
+			says:   `a trial publish fails: nats: permissions violation: Permissions Violation for Publish to "acs._.`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			change := func(o *natsserver.Options) {
+				if c.server != nil {
+					c.server(o)
+				}
+				if c.rights != nil {
+					o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
+						Publish: &natsserver.SubjectPermission{Allow: c.rights},
+					}}, {Username: "admin", Password: "p"}}
+					o.NoAuthUser = "admin"
+				}
+			}
+			server := natstest.Start(t, change)
+			url := server.URL()
+			if c.url != nil {
+				url = c.url(server)
+			}
+			if c.rights != nil {
+				url = strings.Replace(url, "nats://", "nats://bridge:p@", 1)
+			}
+			var log lines
+			b := start(t, url, publish.Options{Dir: t.TempDir(), Logger: log.logger()})
+			until := time.Now().Add(10 * time.Second)
+			natstest.Until(t, func() bool { return b.says(c.says) || time.Now().After(until) })
+			if !b.says(c.says) {
+				t.Errorf("notes: %v", b.Status().Notes)
+			}
+			if !log.has("level=WARN", c.says[:20]) {
+				t.Errorf("the log does not say it:\n%s", log.String())
+			}
+		})
+	}
+}
+
+// An account whose storage is nearly used up stops taking events soon.
+func TestSurvey_accountLimit(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "nats.conf")
+	text := `accounts { A { jetstream { max_file: 10000000 }, users: [{ user: a, password: a }] } }, no_auth_user: a`
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	configured, err := natsserver.ProcessConfigFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := natstest.Start(t, func(o *natsserver.Options) {
+		o.Accounts, o.Users, o.NoAuthUser = configured.Accounts, configured.Users, configured.NoAuthUser
+	})
+	js := server.JetStream()
+	makeStream(t, server, jetstream.StreamConfig{Name: "FILLS", Subjects: []string{"fills"}})
+	for range 19 {
+		if _, err := js.Publish(t.Context(), "fills", make([]byte, 500_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limited := publish.StreamConfig{MaxBytes: 100_000}
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: limited})
+	natstest.Until(t, func() bool { return b.says("of 10000000 bytes: raise its limit, or bound the stream") })
+}
+
+// Polled again and again, a note is there every time until it is over.
+func TestStatus_notesAreSteady(t *testing.T) {
+	server := natstest.Start(t)
+	makeStream(t, server, asConfigured())
+	rights := []string{"$JS.API.>", "acs-quarantine.>"}
+	restart := func() {
+		server.Restrict(func(o *natsserver.Options) {
+			o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
+				Publish: &natsserver.SubjectPermission{Allow: rights},
+			}}, {Username: "admin", Password: "p"}}
+			o.NoAuthUser = "admin"
+		})
+		server.Restart()
+	}
+	restart()
+	var log lines
+	b := start(t, strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1), publish.Options{Dir: t.TempDir(), Logger: log.logger()})
+	b.publish("a", 1, 1)
+	const cause = `Permissions Violation for Publish to "acs.contoso.…"`
+	natstest.Until(t, func() bool { return b.says(cause) })
+	polls := 0
+	for end := time.After(9 * time.Second); ; polls++ { // three times the wait for an answer
+		select {
+		case <-end:
+		case <-time.After(20 * time.Millisecond):
+			if !b.says(cause) || b.Status().Sending {
+				t.Fatalf("poll %d: %+v", polls, b.Status())
+			}
+			continue
+		}
+		break
+	}
+	if n := log.count("stream does not take records", "stream=ACS "); n != 1 {
+		t.Errorf("it was logged %d times:\n%s", n, log.String())
+	}
+	rights = append(rights, "acs.>")
+	restart()
+	b.drained()
+	natstest.Until(t, func() bool { s := b.Status(); return len(s.Notes) == 0 && s.Sending })
+}
+
+// Why the first connection fails is said, once, and again when it changes.
+func TestLink_firstConnection(t *testing.T) {
+	files := certificates(t)
+	expired := certificatesUntil(t, time.Now().Add(-time.Minute))
+	plain := natstest.Start(t, func(o *natsserver.Options) { o.JetStream = false })
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for name, c := range map[string]struct {
+		server func(*natsserver.Options)
+		login  publish.NATS
+		says   string
+	}{
+		"refused":           {login: publish.NATS{URL: "nats://127.0.0.1:1"}, says: "connection refused; is NATS running there? --nats-url"},
+		"unknown name":      {login: publish.NATS{URL: "nats://nats.invalid:4222"}, says: "the name of the server in --nats-url cannot be looked up"},
+		"login":             {server: func(o *natsserver.Options) { o.Authorization = "secret" }, says: "Authorization Violation; check the login"},
+		"unknown authority": {server: files.require, says: "signed by an authority that is not known here: name it with --nats-ca"},
+		"no client certificate": {server: files.require, login: publish.NATS{CA: files.ca},
+			says: "it may want a certificate (--nats-cert, --nats-key)"},
+		"TLS of a plain server": {login: publish.NATS{URL: strings.Replace(plain.URL(), "nats://", "tls://", 1)}, says: "the server does not speak TLS there"},
+		"expired certificate":   {server: expired.require, login: publish.NATS{CA: expired.ca}, says: "renew its certificate, or check the clock of this host"},
+		"nothing answers":       {login: publish.NATS{URL: "nats://" + silent.Addr().String()}, says: "the server does not answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.server != nil {
+				server := natstest.Start(t, func(o *natsserver.Options) {
+					o.JetStream = false
+					c.server(o)
+				})
+				c.login.URL = server.URL()
+			}
+			var log lines
+			link, err := publish.Connect(c.login, log.logger())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer link.Close()
+			until := time.Now().Add(10 * time.Second)
+			natstest.Until(t, func() bool {
+				return log.has("level=WARN", "NATS cannot be reached", c.says) || time.Now().After(until)
+			})
+			_, cause := link.State()
+			if cause == nil || !strings.Contains(cause.Error(), c.says) {
+				t.Errorf("State says %v", cause)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			_, _ = link.JetStream(ctx) // further attempts say nothing new
+			if n := log.count("NATS cannot be reached"); n > 2 {
+				t.Errorf("%d lines:\n%s", n, log.String())
+			}
+		})
+	}
+}

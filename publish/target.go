@@ -1,0 +1,259 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// Note is one thing that is not well with NATS or a stream, on one line: the
+// cause, and what cures it. It stays until that is over.
+type Note struct {
+	Part string // nats, stream or quarantine
+	Text string
+}
+
+// The kinds of notes about a stream, in the order in which they are shown: causes
+// before what follows from them.
+const (
+	noteLook    = iota // it cannot be looked at or made
+	notePublish        // it does not take records
+	noteTrial          // a trial publish failed, and no record was sent since
+	noteForeign        // another stream takes its subjects
+	noteServer         // the server lacks what forwarding needs; told for events alone
+	noteDirect         // direct get fails, which forwarding needs after an outage
+	noteDiffers        // it is not as configured
+	noteKinds
+)
+
+// noteLines are the lines in the log with which notes of a kind begin.
+var noteLines = [noteKinds]string{
+	noteLook:    "stream cannot be used, records wait",
+	notePublish: "stream does not take records, they wait",
+	noteTrial:   "stream will not take records",
+	noteForeign: "another stream takes the same subjects",
+	noteServer:  "NATS lacks what forwarding needs",
+	noteDirect:  "stream cannot be read back",
+	noteDiffers: "stream is not as configured (--stream-update changes it)",
+}
+
+// Names of parts in notes.
+const (
+	partServer     = "nats"
+	partEvents     = "stream"
+	partQuarantine = "quarantine"
+)
+
+// target is a stream that records go to: how it is to be, what it says of itself,
+// and what is not well with it.
+type target struct {
+	config StreamConfig
+	want   jetstream.StreamConfig
+	part   string // name in notes
+	prefix string // first token of its subjects
+	link   *Link
+	logger *slog.Logger
+	expiry expiry
+
+	mu    sync.Mutex
+	state streamState
+	known bool // STREAM.INFO has answered on this connection: state is of now
+	ready bool // and no publish has failed since
+	// mistaken says that another stream has answered since this one last did.
+	mistaken bool
+	notes    [noteKinds][]string
+	said     map[string]time.Time // when a note was last logged
+}
+
+func (c StreamConfig) eventTarget(link *Link, logger *slog.Logger) *target {
+	return &target{config: c, want: c.events(), part: partEvents, prefix: c.Prefix, link: link, logger: logger}
+}
+
+func (c StreamConfig) quarantineTarget(link *Link, logger *slog.Logger) *target {
+	return &target{config: c, want: c.quarantine(), part: partQuarantine, prefix: schemas.QuarantinePrefix, link: link, logger: logger}
+}
+
+// prepare looks at the stream, and creates it when it is absent. Nothing may be
+// sent before that has succeeded: only what the stream says of itself tells its
+// acknowledgements from those of another one.
+func (t *target) prepare(ctx context.Context, js jetstream.JetStream) (streamState, error) {
+	return t.look(ctx, js, t.config.Update)
+}
+
+func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) (streamState, error) {
+	began := time.Now()
+	state, err := ensure(ctx, js, t.want, update)
+	if ctx.Err() != nil {
+		return state, context.Cause(ctx)
+	}
+	if err != nil {
+		err = t.explain(err, began, apiSubject(js, "STREAM."))
+		t.set(noteLook, oneLine(err))
+		t.mu.Lock()
+		t.ready = false
+		t.mu.Unlock()
+		return state, err
+	}
+	t.set(noteLook)
+	t.set(noteDiffers, state.differences...)
+	t.expiry.allowed.Store(state.allowsTTL)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.state, t.known = state, true
+	t.ready = len(t.notes[notePublish]) == 0
+	return state, nil
+}
+
+// explain puts the cause in front of an answer that stayed away: most often a
+// right to a subject that begins like this is missing.
+func (t *target) explain(err error, since time.Time, subject string) error {
+	if missing := t.link.violation(since, subject); missing != nil && unanswered(err) {
+		err = missing
+	}
+	return withRemedy(err)
+}
+
+var errNoAnswer = errors.New("no answer")
+
+func unanswered(err error) bool {
+	return errors.Is(err, errNoAnswer) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrAsyncPublishTimeout)
+}
+
+// fails notes why a record was not taken. A connection that broke is the link's
+// to tell, and a request that its sender gave up says nothing.
+func (t *target) fails(err error, since time.Time) {
+	if broken(err) || errors.Is(err, context.Canceled) {
+		return
+	}
+	t.set(notePublish, oneLine(t.explain(err, since, t.prefix+".")))
+}
+
+// works notes that a record was taken.
+func (t *target) works() {
+	t.mu.Lock()
+	ready := t.ready
+	t.ready, t.mistaken = true, false
+	t.mu.Unlock()
+	if !ready {
+		t.set(notePublish)
+		t.set(noteTrial)
+	}
+}
+
+// stops notes that nothing is sent until the stream was looked at again.
+func (t *target) stops() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ready, t.known = false, false
+}
+
+// isReady reports whether records are taken, as far as is known.
+func (t *target) isReady() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.ready
+}
+
+// where returns where the stream is, when it has said so.
+func (t *target) where() (at place, known bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state.place, t.known
+}
+
+// await returns where the stream is, once it has said so. It fails when ctx ends
+// before.
+func (t *target) await(ctx context.Context) (place, error) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if at, known := t.where(); known {
+			return at, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return place{}, fmt.Errorf("stream %s has not said where it is: %w", t.want.Name, ctx.Err())
+		}
+	}
+}
+
+// answers notes that another stream than the one asked for has answered.
+func (t *target) answers(other place) {
+	t.mu.Lock()
+	t.mistaken = true
+	t.mu.Unlock()
+	t.set(noteForeign, t.foreign(other.String()))
+}
+
+// foreign returns the note about a stream, or about what has no name and so is none.
+func (t *target) foreign(stream string) string {
+	who := "something that is not a stream answers on"
+	if stream != "" {
+		who = fmt.Sprintf("stream %s takes", stream)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return fmt.Sprintf("%s %s.> as well as %s: only what that one acknowledges counts; take the subjects away from the other", who, t.prefix, t.state.place)
+}
+
+// has reports whether there are notes of a kind.
+func (t *target) has(kind int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.notes[kind]) > 0
+}
+
+// stuck reports whether the stream takes nothing, for a reason that is known.
+func (t *target) stuck() bool { return t.has(noteLook) || t.has(notePublish) }
+
+// set replaces the notes of a kind, and logs those that are new.
+func (t *target) set(kind int, texts ...string) {
+	t.mu.Lock()
+	var fresh []string
+	for _, text := range texts {
+		if !slices.Contains(t.notes[kind], text) && time.Since(t.said[text]) > repeatLine {
+			fresh = append(fresh, text)
+		}
+	}
+	if t.said == nil || len(t.said) > maxCauses*noteKinds {
+		t.said = make(map[string]time.Time)
+	}
+	for _, text := range fresh {
+		t.said[text] = time.Now()
+	}
+	t.notes[kind] = texts
+	t.mu.Unlock()
+	for _, text := range fresh {
+		t.logger.Warn(noteLines[kind], "stream", t.want.Name, "note", text)
+	}
+}
+
+// list returns the present notes.
+func (t *target) list() []Note {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var list []Note
+	for kind, texts := range t.notes {
+		if kind == noteTrial && len(t.notes[notePublish]) > 0 {
+			continue // the same once more
+		}
+		part := t.part
+		if kind == noteServer {
+			part = partServer
+		}
+		for _, text := range texts {
+			list = append(list, Note{part, text})
+		}
+	}
+	return list
+}
