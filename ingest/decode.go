@@ -295,6 +295,8 @@ func known(quoted jsontext.Value) string {
 		return "data"
 	case `"callConnectionId"`:
 		return "callConnectionId"
+	case `"subject"`:
+		return "subject"
 	case `"topic"`:
 		return "topic"
 	case `"eventType"`:
