@@ -79,7 +79,7 @@ func (r *Redrive) Messages(m *Message) ([]*nats.Msg, error) {
 			schemas.HeaderContentType: e.ContentType(), schemas.HeaderMsgID: e.MsgID(), schemas.HeaderExpectedStream: r.Reader.Stream,
 			schemas.HeaderDeliveryIndex: strconv.Itoa(i) + "/" + strconv.Itoa(len(events)),
 			schemas.HeaderEventID:       attribute(e.ID), schemas.HeaderEventSource: attribute(e.Source),
-			schemas.HeaderEventType: attribute(e.Type), schemas.HeaderEventTime: attribute(e.Time), schemas.HeaderExpiresAt: expiry(e, m),
+			schemas.HeaderEventType: attribute(e.Type), schemas.HeaderEventTime: eventTime(e), schemas.HeaderExpiresAt: expiry(e, m),
 			schemas.HeaderRedrivenFrom: m.Stream + "/" + strconv.FormatUint(m.Sequence, 10),
 		} {
 			if value != "" {
@@ -188,6 +188,13 @@ func expiry(e *schemas.Event, m *Message) string {
 		return at.UTC().Format(time.RFC3339Nano)
 	}
 	return ""
+}
+
+// eventTime is an event's time as the bridge writes it: empty when it names no
+// moment.
+func eventTime(e *schemas.Event) string {
+	at, _ := schemas.Timestamp(e.Time).RFC3339()
+	return at
 }
 
 func attribute(value string) string {
