@@ -75,7 +75,9 @@ func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Event) 
 		case "eventTime":
 			return readTime(d, &eventTime)
 		case "subject":
-			return readString(d, name, &subject)
+			if d.PeekKind() == '"' {
+				return readString(d, name, &subject)
+			}
 		case "data":
 			return readGridData(d, e.Grid, &code)
 		}
