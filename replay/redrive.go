@@ -119,8 +119,12 @@ func (r *Redrive) Letter(m *Message) (*nats.Msg, error) {
 		return nil, err
 	}
 	e := &events[0]
+	out.Subject = schemas.Subject(r.Reader.Prefix, tokens[1], e)
+	// An earlier version wrote a GUID as it was sent, and _ for the call of a
+	// RecordingFileStatusUpdated.
+	noCall := out.Subject[:strings.LastIndexByte(out.Subject, '.')+1] + schemas.NoCall
 	switch {
-	case len(events) != 1 || m.Subject != schemas.Subject(r.Reader.Prefix, tokens[1], e):
+	case len(events) != 1 || !strings.EqualFold(m.Subject, out.Subject) && m.Subject != noCall:
 		return nil, errors.New("its subject is not that of its event")
 	case m.Header.Get(schemas.HeaderMsgID) != e.MsgID():
 		return nil, errors.New("its message id is not that of its event")

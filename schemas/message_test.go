@@ -101,7 +101,7 @@ func TestParseTakesWhatMayCome(t *testing.T) {
 			schemas.Envelope{Type: "Microsoft.Communication.PlayFailed", Data: &schemas.PlayFailed{}, Rest: rest("eventType", `"Microsoft.Communication.PlayFailed"`)},
 		},
 		"type by header alone, in no schema": {`{"data":{}}`, schemas.Envelope{Data: &schemas.PlayFailed{}}},
-		"other case": {`{"ID":"7"}`, schemas.Envelope{Rest: rest("ID", `"7"`)}},
+		"other case":                         {`{"ID":"7"}`, schemas.Envelope{Rest: rest("ID", `"7"`)}},
 	} {
 		m, err := schemas.Parse(map[string][]string{"ce-type": {"Microsoft.Communication.PlayFailed"}}, []byte(test.payload))
 		if err != nil {
