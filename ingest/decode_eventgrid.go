@@ -54,7 +54,7 @@ func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Event) 
 	if err := wantObject(d); err != nil {
 		return err
 	}
-	var version, topic, eventType, eventTime, code string
+	var version, topic, eventType, eventTime, subject, code string
 	e.Grid = &schemas.GridEvent{}
 	start, end, err := readObject(d, func(name string) error {
 		switch name {
@@ -65,7 +65,7 @@ func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Event) 
 		case "type":
 			return readString(d, name, &e.Type)
 		case "time":
-			return readString(d, name, &e.Time)
+			return readTime(d, &e.Time)
 		case "specversion":
 			return readString(d, name, &version)
 		case "topic":
@@ -73,7 +73,11 @@ func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Event) 
 		case "eventType":
 			return readString(d, name, &eventType)
 		case "eventTime":
-			return readString(d, name, &eventTime)
+			return readTime(d, &eventTime)
+		case "subject":
+			if d.PeekKind() == '"' {
+				return readString(d, name, &subject)
+			}
 		case "data":
 			return readGridData(d, e.Grid, &code)
 		}
@@ -83,6 +87,9 @@ func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Event) 
 		return err
 	}
 	e.Raw = body[start:end:end]
+	if e.Grid.CorrelationID == "" {
+		e.Grid.CorrelationID = schemas.SubjectIDs(subject).CorrelationID
+	}
 	if version != "" || g.cloudEvents {
 		return checkEvent(e, version)
 	}

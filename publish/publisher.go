@@ -171,7 +171,9 @@ func (p *Publisher) Publish(ctx context.Context, claims *verify.Claims, d *Deliv
 	if claims.Resource() == "" {
 		return ErrUnverified
 	}
-	return p.store(ctx, d, p.forwarder, p.events, p.opts.eventRecords(claims, d, events))
+	records := p.opts.eventRecords(claims, d, events)
+	p.metrics.incomplete(records, events)
+	return p.store(ctx, d, p.forwarder, p.events, records)
 }
 
 // Quarantine keeps a verified callback that is no CloudEvents, as received,
@@ -180,7 +182,9 @@ func (p *Publisher) Quarantine(ctx context.Context, claims *verify.Claims, d *De
 	if claims.Resource() == "" {
 		return ErrUnverified
 	}
-	return p.store(ctx, d, p.quarantine, p.malformed, []*record{p.opts.quarantineRecord(claims, d, reason, contentType, body)})
+	records := []*record{p.opts.quarantineRecord(claims, d, reason, contentType, body)}
+	p.metrics.incomplete(records, nil)
+	return p.store(ctx, d, p.quarantine, p.malformed, records)
 }
 
 // store makes records durable in the journal of a forwarder, or in its stream when

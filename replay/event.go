@@ -48,9 +48,7 @@ func (m *Message) Event() (*Event, error) {
 		return nil, errors.New("the payload is no event")
 	}
 	e.Type = schemas.ShortType(e.Envelope.Type)
-	if e.Data != nil {
-		e.IDs = e.Data.IDs()
-	}
+	e.IDs = e.Envelope.IDs()
 	e.Call = e.IDs.CallConnectionID
 	if tokens := strings.Split(m.Subject, "."); len(tokens) == 4 {
 		e.Resource = tokens[1]

@@ -79,7 +79,7 @@ func (r *Redrive) Messages(m *Message) ([]*nats.Msg, error) {
 			schemas.HeaderContentType: e.ContentType(), schemas.HeaderMsgID: e.MsgID(), schemas.HeaderExpectedStream: r.Reader.Stream,
 			schemas.HeaderDeliveryIndex: strconv.Itoa(i) + "/" + strconv.Itoa(len(events)),
 			schemas.HeaderEventID:       attribute(e.ID), schemas.HeaderEventSource: attribute(e.Source),
-			schemas.HeaderEventType: attribute(e.Type), schemas.HeaderEventTime: attribute(e.Time), schemas.HeaderExpiresAt: expiry(e, m),
+			schemas.HeaderEventType: attribute(e.Type), schemas.HeaderEventTime: eventTime(e), schemas.HeaderExpiresAt: expiry(e, m),
 			schemas.HeaderRedrivenFrom: m.Stream + "/" + strconv.FormatUint(m.Sequence, 10),
 		} {
 			if value != "" {
@@ -119,8 +119,12 @@ func (r *Redrive) Letter(m *Message) (*nats.Msg, error) {
 		return nil, err
 	}
 	e := &events[0]
+	out.Subject = schemas.Subject(r.Reader.Prefix, tokens[1], e)
+	// An earlier version wrote a GUID as it was sent, and _ for the call of a
+	// RecordingFileStatusUpdated.
+	noCall := out.Subject[:strings.LastIndexByte(out.Subject, '.')+1] + schemas.NoCall
 	switch {
-	case len(events) != 1 || m.Subject != schemas.Subject(r.Reader.Prefix, tokens[1], e):
+	case len(events) != 1 || !strings.EqualFold(m.Subject, out.Subject) && m.Subject != noCall:
 		return nil, errors.New("its subject is not that of its event")
 	case m.Header.Get(schemas.HeaderMsgID) != e.MsgID():
 		return nil, errors.New("its message id is not that of its event")
@@ -188,6 +192,13 @@ func expiry(e *schemas.Event, m *Message) string {
 		return at.UTC().Format(time.RFC3339Nano)
 	}
 	return ""
+}
+
+// eventTime is an event's time as the bridge writes it: empty when it names no
+// moment.
+func eventTime(e *schemas.Event) string {
+	at, _ := schemas.Timestamp(e.Time).RFC3339()
+	return at
 }
 
 func attribute(value string) string {

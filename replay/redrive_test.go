@@ -153,6 +153,22 @@ func TestWhatIsNotRedriven(t *testing.T) {
 	}
 }
 
+// TestRedriveLetter_subjectOfAnEarlierVersion: a letter from before GUIDs were
+// written in small letters, or from when a recording's subject had no call, is
+// published under the subject of today.
+func TestRedriveLetter_subjectOfAnEarlierVersion(t *testing.T) {
+	const guid = "7c1b1a5e-62f0-4d3b-9c55-0b1b6c8d9e0f"
+	m := letter()
+	m.Data = []byte(strings.Replace(oneEvent, `"c-1"`, `"`+strings.ToUpper(guid)+`"`, 1))
+	want := "acs.contoso.PlayCompleted." + guid
+	for _, subject := range []string{want, "acs.contoso.PlayCompleted." + strings.ToUpper(guid), "acs.contoso.PlayCompleted._"} {
+		m.Subject = subject
+		if got, err := redrive(nil).Letter(m); err != nil || got.Subject != want {
+			t.Errorf("%s: got %v, error %v", subject, got, err)
+		}
+	}
+}
+
 // TestADeliveryOfEventGrid can have come with a key in the place of a token, and
 // is read as what it is.
 func TestADeliveryOfEventGrid(t *testing.T) {

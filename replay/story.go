@@ -179,7 +179,7 @@ func (s *search) scan(ctx context.Context, c scope) error {
 
 // likely returns a quick look for one of the ids in an event, which spares
 // reading most of them. It looks for the beginning of an id, since a '/' or '+'
-// can be written in more than one way.
+// can be written in more than one way, and in either case, as GUIDs are.
 func (s *search) likely() func(data []byte) bool {
 	var beginnings [][]byte
 	for id := range s.ids {
@@ -189,9 +189,10 @@ func (s *search) likely() func(data []byte) bool {
 		if len(id) < 8 {
 			return func([]byte) bool { return true }
 		}
-		beginnings = append(beginnings, []byte(id))
+		beginnings = append(beginnings, []byte(strings.ToLower(id)))
 	}
 	return func(data []byte) bool {
+		data = bytes.ToLower(data)
 		return slices.ContainsFunc(beginnings, func(b []byte) bool { return bytes.Contains(data, b) })
 	}
 }

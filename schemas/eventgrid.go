@@ -16,8 +16,9 @@ const ContentTypeGridEvent = "application/json"
 
 // GridEvent is what an event has of Event Grid.
 type GridEvent struct {
-	// CorrelationID is data.correlationId, the id of the call as long as it has
-	// no connection. Empty when the event has none or it is no string.
+	// CorrelationID is the id of the call as long as it has no connection:
+	// data.correlationId, or that in the event's subject ([SubjectIDs]). Empty
+	// when the event has neither.
 	CorrelationID string
 
 	// OwnSchema says that the event is in Event Grid's own schema, and no
@@ -41,7 +42,7 @@ func (e *Event) Expires(received time.Time) (at time.Time, ends bool) {
 	if e.Grid == nil || e.Type != TypeIncomingCall {
 		return time.Time{}, false
 	}
-	rang, err := time.Parse(time.RFC3339Nano, e.Time)
+	rang, err := Timestamp(e.Time).Time()
 	if err != nil || rang.After(received) {
 		rang = received
 	}

@@ -63,16 +63,17 @@ func ValidToken(s string) bool {
 
 // Subject returns the subject of an event:
 // prefix.<resource>.<EventType>.<callConnectionId>. An event of Event Grid, where
-// a call has no connection yet, has its correlationId in the last place. The
-// prefix and the resource are configuration and must be valid tokens already;
-// type and ids come from outside and are escaped by [Token].
+// a call has no connection yet, has its correlationId in the last place. A GUID
+// there is in small letters: filters of NATS are exact. The prefix and the
+// resource are configuration and must be valid tokens already; type and ids come
+// from outside and are escaped by [Token].
 func Subject(prefix, resource string, e *Event) string {
 	call := NoCall
 	switch {
 	case e.CallConnectionID != "":
-		call = Token(e.CallConnectionID)
+		call = CallToken(e.CallConnectionID)
 	case e.Grid != nil && e.Grid.CorrelationID != "":
-		call = Token(e.Grid.CorrelationID)
+		call = CallToken(e.Grid.CorrelationID)
 	}
 	return strings.Join([]string{prefix, resource, Token(ShortType(e.Type)), call}, ".")
 }

@@ -9,9 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/bom"
 )
 
 // Bounds of a fetch. The real documents have a few KiB.
@@ -99,7 +100,7 @@ func (s *keyServer) keysURL(document []byte) (*url.URL, error) {
 	if err := json.Unmarshal(document, &d); err != nil {
 		return nil, errors.New("it is not one JSON object")
 	}
-	if !slices.Contains(s.issuers, d.Issuer) {
+	if !contains(s.issuers, d.Issuer) {
 		return nil, fmt.Errorf("its issuer is %.100q, not %q", d.Issuer, s.issuers[0])
 	}
 	u, err := url.Parse(d.JWKSURI)
@@ -148,6 +149,9 @@ func (s *keyServer) read(ctx context.Context, u *url.URL) (answer, error) {
 	}
 	if len(body) > maxFetchBody {
 		return answer{}, fmt.Errorf("%s answered with more than %d KiB", u.Redacted(), maxFetchBody>>10)
+	}
+	if body, err = bom.Trim(body); err != nil {
+		return answer{}, fmt.Errorf("%s: %w", u.Redacted(), err)
 	}
 	age, _ := strconv.Atoi(response.Header.Get("Age"))
 	return answer{body: body, cached: age > 0}, nil
