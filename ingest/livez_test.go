@@ -50,7 +50,7 @@ func TestLivez(t *testing.T) {
 }
 
 // TestLivez_CostsNothing has a client ask that has no refusal left, whose next
-// callback is turned away.
+// callback gets 503.
 func TestLivez_CostsNothing(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	h := handler(t, ingest.Config{Verifier: refusing{verify.BadSignature}, Registerer: reg})
