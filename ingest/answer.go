@@ -15,7 +15,7 @@ import (
 // Refusals that concern the request itself.
 var (
 	errNotFound   = errors.New("no such path")
-	errMethod     = errors.New("only POST is taken")
+	errMethod     = errors.New("the method is not taken there")
 	errMediaType  = errors.New("media type or encoding is not taken")
 	errTooLarge   = errors.New("body is too large")
 	errIncomplete = errors.New("body ended early")
@@ -102,17 +102,18 @@ func (c *callback) write(code int) {
 	case http.StatusUnauthorized:
 		header.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 	case http.StatusMethodNotAllowed:
-		header.Set("Allow", http.MethodPost)
-		if c.route == routeEventGrid {
-			header.Set("Allow", http.MethodOptions+", "+http.MethodPost)
-		}
+		header.Set("Allow", allowed(c.route))
 	case http.StatusServiceUnavailable:
 		header.Set("Retry-After", retryAfter)
 	}
 	// What follows a refused request, or one framed by Transfer-Encoding, may
 	// be something that a proxy took for its body. HTTP/2 has no such doubt.
-	if c.r.ProtoMajor == 1 && (code != http.StatusOK || len(c.r.TransferEncoding) > 0) || c.hangUp {
+	http1, unread := c.r.ProtoMajor == 1, c.unread()
+	if http1 && (code != http.StatusOK || len(c.r.TransferEncoding) > 0 || unread || c.route == routeLivez || c.handler.stopping.Load()) || c.hangUp {
 		header.Set("Connection", "close") // over HTTP/2: GOAWAY
+	}
+	if http1 && unread {
+		c.cutOff() // net/http reads no more of it; countedConn throws it away
 	}
 	if code == http.StatusOK && c.reply != nil {
 		header.Set("Content-Type", "application/json")
@@ -121,6 +122,34 @@ func (c *callback) write(code int) {
 		return
 	}
 	c.w.WriteHeader(code)
+}
+
+// unread reports whether there is a body that was not read to its end.
+func (c *callback) unread() bool { return c.r.ContentLength != 0 && !c.whole }
+
+// discard takes the rest of a body that comes over HTTP/2, once the answer has been
+// sent. Else net/http would reset the stream without an error, as RFC 9113, section
+// 8.1 has it, on which some proxies drop the answer: HAProxy 2.6 does. For HTTP/1
+// see [countedConn.Close].
+func (c *callback) discard() {
+	if c.r.ProtoMajor == 1 || !c.unread() {
+		return
+	}
+	stream := http.NewResponseController(c.w)
+	if stream.Flush() == nil {
+		c.handler.lingering.discard(c.r.Body, stream.SetReadDeadline)
+	}
+}
+
+// allowed names the methods of a route.
+func allowed(route string) string {
+	switch route {
+	case routeEventGrid:
+		return "OPTIONS, POST"
+	case routeLivez:
+		return "GET, HEAD"
+	}
+	return http.MethodPost
 }
 
 // log writes at most one line, without anything that the sender chose. The
@@ -166,4 +195,5 @@ func (c *callback) recoverPanic() {
 	}
 	c.write(http.StatusInternalServerError)
 	c.handler.metrics.answer(c.route, http.StatusInternalServerError, time.Since(c.received))
+	c.discard()
 }

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -72,7 +73,10 @@ func TestEveryWaitOfTheServerIsBounded(t *testing.T) {
 		h2.MaxReceiveBufferPerConnection != 1<<20 || h2.MaxReceiveBufferPerStream != 64<<10 {
 		t.Errorf("HTTP/2: got %+v", h2)
 	}
-	if !s.Protocols.HTTP1() || !s.Protocols.HTTP2() || s.Protocols.UnencryptedHTTP2() {
+	if !s.Protocols.HTTP1() || !s.Protocols.HTTP2() || !s.Protocols.UnencryptedHTTP2() {
 		t.Errorf("protocols: %v", s.Protocols)
+	}
+	if p := h.Server(&tls.Config{}).Protocols; !p.HTTP1() || !p.HTTP2() || p.UnencryptedHTTP2() {
+		t.Errorf("protocols with a certificate: %v", p)
 	}
 }

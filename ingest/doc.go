@@ -1,6 +1,7 @@
 // Package ingest is the HTTP edge: it takes callbacks, has their token
 // verified, decodes them and answers when their events are durable. On a route
-// of its own it takes the deliveries of Event Grid, in the same way.
+// of its own it takes the deliveries of Event Grid, in the same way. [LivezPath] is
+// for load balancers, and answers all who ask.
 //
 // The order of the steps is the promise that nobody without a good token gets
 // a body read or a byte of detail:
@@ -25,8 +26,10 @@
 // 401 and 400 are final for the sender, so they are given only when no other
 // try could succeed. Everything that is our fault is 503, never 429, on which
 // ACS may drop the event; and nothing that a later try could mend is answered
-// 400, 401, 403 or 413, after which Event Grid never comes again. Refusals close an HTTP/1 connection, because what
-// follows on it may be a request that a proxy in front has not seen.
+// 400, 401, 403 or 413, after which Event Grid never comes again. Refusals close an
+// HTTP/1 connection, because what follows on it may be a request that a proxy in front
+// has not seen. It is thrown away unparsed for a while, or the sender would get a reset
+// in the place of the answer.
 //
 // # Event Grid
 //

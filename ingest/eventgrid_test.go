@@ -44,7 +44,9 @@ func TestNewRefusesBadRoutesForEventGrid(t *testing.T) {
 	}{
 		"path without a slash":   {func(g *ingest.EventGrid) { g.Path = "eventgrid" }, "event grid path"},
 		"path with a step up":    {func(g *ingest.EventGrid) { g.Path = "/x/../eventgrid" }, "event grid path"},
-		"root":                   {func(g *ingest.EventGrid) { g.Path = "/" }, "event grid path"},
+		"root":                   {func(g *ingest.EventGrid) { g.Path = "/" }, `event grid path "/": covers /livez`},
+		"probe path":             {func(g *ingest.EventGrid) { g.Path = "/livez" }, `event grid path "/livez": covers /livez`},
+		"below the probe path":   {func(g *ingest.EventGrid) { g.Path = "/livez/x" }, ""},
 		"callback path":          {func(g *ingest.EventGrid) { g.Path = "/callbacks" }, "is the callback path or below it"},
 		"below the callbacks":    {func(g *ingest.EventGrid) { g.Path = "/callbacks/eventgrid" }, "is the callback path or below it"},
 		"no proof":               {func(g *ingest.EventGrid) { g.Keys = nil }, "a verifier or a key is required"},
@@ -114,7 +116,7 @@ func TestDeliveriesAreCounted(t *testing.T) {
 # TYPE acsbridge_eventgrid_key_total counter
 acsbridge_eventgrid_key_total{key="new"} 3
 acsbridge_eventgrid_key_total{key="old"} 1
-# HELP acsbridge_requests_total Requests answered, by route (callbacks, eventgrid, other) and status code.
+# HELP acsbridge_requests_total Requests answered, by route (callbacks, eventgrid, livez, other) and status code.
 # TYPE acsbridge_requests_total counter
 acsbridge_requests_total{code="200",route="callbacks"} 1
 acsbridge_requests_total{code="200",route="eventgrid"} 3

@@ -22,7 +22,9 @@ import (
 
 // Defaults of [Config].
 const (
-	DefaultPath        = "/callbacks"
+	DefaultPath = "/callbacks"
+	// LivezPath is where a load balancer asks whether the bridge is there.
+	LivezPath          = "/livez"
 	DefaultMaxInFlight = 512 // × placeBytes = 16 MiB of bodies at most
 	// DefaultMaxConnections is ample for what ACS does and takes some 60 MiB
 	// with TLS when all are used.
@@ -86,6 +88,7 @@ type Handler struct {
 	grid     *gridRoute        // nil without Event Grid
 	refusals refusals
 	places   *places
+	stopping atomic.Bool
 	draining atomic.Bool
 
 	unverified atomic.Int64 // requests that wait for a verdict
@@ -95,6 +98,7 @@ type Handler struct {
 
 	quarantine  quarantineBuckets
 	connections connections
+	lingering   lingering
 }
 
 // New returns a handler.
@@ -127,21 +131,33 @@ func New(config Config) (*Handler, error) {
 	}
 	h := &Handler{
 		config: config, metrics: newMetrics(), keys: keys, grid: grid, places: newPlaces(config.MaxInFlight),
-		sources: sources{ranges: config.SourceRanges, proxies: config.TrustedProxies},
+		sources:   sources{ranges: config.SourceRanges, proxies: config.TrustedProxies},
+		lingering: make(lingering, maxLingering),
 	}
 	h.metrics.register(config.Registerer, h)
 	return h, nil
 }
 
-// Drain makes the handler answer new callbacks with 503, so that the sender
-// brings them to another bridge.
-func (h *Handler) Drain() { h.draining.Store(true) }
+// Stopping makes [LivezPath] answer 503 and each answer over HTTP/1 close its
+// connection, while callbacks are still taken: clients that keep connections
+// through a balancer of TCP move to another bridge before the server closes what
+// is idle, which may be when their next request is on its way. HTTP/2 has GOAWAY
+// for that.
+func (h *Handler) Stopping() { h.stopping.Store(true) }
+
+// Drain makes the handler answer new callbacks with 503 as well, so that the
+// sender brings them to another bridge.
+func (h *Handler) Drain() {
+	h.Stopping()
+	h.draining.Store(true)
+}
 
 // ServeHTTP answers one callback.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := callback{handler: h, w: w, r: r, received: time.Now(), route: routeOther}
 	defer c.recoverPanic()
 	c.answer(c.handle())
+	c.discard()
 }
 
 // callback is one request on its way through the steps.
@@ -157,12 +173,16 @@ type callback struct {
 	events   int
 	reply    *bytes.Buffer // body of an answer 200: that to a handshake
 	answered bool
+	whole    bool // the body was read
 	hangUp   bool // the connection is closed, also one of HTTP/2
 }
 
 // handle takes the steps of the package comment. Its error decides the answer.
 func (c *callback) handle() error {
 	h, r := c.handler, c.r
+	if r.URL.Path == LivezPath && r.URL.RawPath == "" {
+		return c.handleLivez()
+	}
 	if h.grid.takes(r) {
 		return c.handleGrid()
 	}
@@ -199,6 +219,19 @@ func (c *callback) handle() error {
 	return c.publish(claims, below, contentType, body)
 }
 
+// handleLivez answers a load balancer, from wherever it asks: its own address is
+// in no source range.
+func (c *callback) handleLivez() error {
+	c.route = routeLivez
+	switch {
+	case c.r.Method != http.MethodGet && c.r.Method != http.MethodHead:
+		return errMethod
+	case c.handler.stopping.Load():
+		return errDraining
+	}
+	return nil
+}
+
 // read returns the media type and the body, when both can be taken. From then on
 // the request has a place, also beside an error; its holder gives it back.
 func (c *callback) read() (contentType string, body []byte, err error) {
@@ -214,6 +247,7 @@ func (c *callback) read() (contentType string, body []byte, err error) {
 		return "", nil, errBusy
 	}
 	body, err = c.readBody()
+	c.whole = err == nil
 	if !places.arrived(c.place, len(body)) {
 		err = errBusy
 	}

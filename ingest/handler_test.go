@@ -100,7 +100,7 @@ func TestEveryAnswerIsCounted(t *testing.T) {
 		serve(h, r)
 	}
 	want := `
-# HELP acsbridge_requests_total Requests answered, by route (callbacks, eventgrid, other) and status code.
+# HELP acsbridge_requests_total Requests answered, by route (callbacks, eventgrid, livez, other) and status code.
 # TYPE acsbridge_requests_total counter
 acsbridge_requests_total{code="200",route="callbacks"} 2
 acsbridge_requests_total{code="400",route="callbacks"} 1
@@ -169,7 +169,7 @@ func TestAPanicIsAnswered500AndSaysNothing(t *testing.T) {
 # HELP acsbridge_panics_total Faults of the bridge itself, answered 500.
 # TYPE acsbridge_panics_total counter
 acsbridge_panics_total 1
-# HELP acsbridge_requests_total Requests answered, by route (callbacks, eventgrid, other) and status code.
+# HELP acsbridge_requests_total Requests answered, by route (callbacks, eventgrid, livez, other) and status code.
 # TYPE acsbridge_requests_total counter
 acsbridge_requests_total{code="500",route="callbacks"} 1
 `

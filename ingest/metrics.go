@@ -12,6 +12,7 @@ import (
 const (
 	routeCallbacks = "callbacks"
 	routeEventGrid = "eventgrid"
+	routeLivez     = "livez"
 	routeOther     = "other"
 )
 
@@ -49,7 +50,7 @@ func newMetrics() *metrics {
 	return &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_requests_total",
-			Help: "Requests answered, by route (callbacks, eventgrid, other) and status code.",
+			Help: "Requests answered, by route (callbacks, eventgrid, livez, other) and status code.",
 		}, []string{"route", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "acsbridge_request_duration_seconds",

@@ -7,7 +7,6 @@ import (
 	"mime"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -24,6 +23,9 @@ func (h *Handler) route(r *http.Request) (below string, err error) {
 
 // checkPath reports what a configured path must not be.
 func checkPath(what, path string) error {
+	if path == LivezPath || path == "/" {
+		return fmt.Errorf("%s %q: covers %s, where load balancers ask; choose another, like %s", what, path, LivezPath, DefaultPath)
+	}
 	if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || !plainPath(path) {
 		return fmt.Errorf("%s %q: must start with a slash, not end with one, and need no escapes", what, path)
 	}
@@ -94,7 +96,7 @@ func (c *callback) announced() (int, error) {
 // cutOff ends the reading of the body.
 func (c *callback) cutOff() {
 	// It fails where there is no connection, in a test.
-	_ = http.NewResponseController(c.w).SetReadDeadline(time.Unix(1, 0))
+	_ = http.NewResponseController(c.w).SetReadDeadline(longAgo)
 }
 
 // readBody reads the body within its bound.

@@ -29,12 +29,15 @@ const (
 	writeByteTimeout     = 10 * time.Second
 )
 
-// Server returns the server for callbacks: HTTP/1.1 and, over TLS, HTTP/2, with
-// every wait and size bounded. tlsConfig is nil for plain HTTP behind a proxy.
+// Server returns the server for callbacks: HTTP/1.1 and HTTP/2, with every wait
+// and size bounded. tlsConfig is nil for plain HTTP behind a proxy; there a client
+// speaks HTTP/2 by prior knowledge (RFC 9113, section 3.3), and an "Upgrade: h2c"
+// has no effect.
 func (h *Handler) Server(tlsConfig *tls.Config) *http.Server {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true) // over TLS; never h2c
+	protocols.SetHTTP2(true) // over TLS
+	protocols.SetUnencryptedHTTP2(tlsConfig == nil)
 	return &http.Server{
 		Handler:           h,
 		TLSConfig:         tlsConfig,

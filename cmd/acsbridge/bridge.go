@@ -236,6 +236,7 @@ func (b *bridge) shutDown(server *http.Server) {
 	s := b.settings
 	b.logger.Info("stopping: a second signal ends at once", "delay", s.ShutdownDelay.String(), "timeout", s.ShutdownTimeout.String())
 	b.stopping.Store(true)
+	b.handler.Stopping()
 	time.Sleep(s.ShutdownDelay.Duration)
 	ctx, cancel := context.WithTimeout(context.Background(), s.ShutdownTimeout.Duration)
 	defer cancel()

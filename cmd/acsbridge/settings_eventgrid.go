@@ -161,9 +161,11 @@ func (x *examination) guid(setting, text string) string {
 
 // routePath examines the path of a route.
 func (x *examination) routePath(setting, p string) {
-	if !plainRoute(p) {
-		x.reject(setting, "%q is no path of plain segments; write it like %s", p, map[string]string{
-			"callback-path": ingest.DefaultPath, "eventgrid-path": ingest.DefaultGridPath,
-		}[setting])
+	like := map[string]string{"callback-path": ingest.DefaultPath, "eventgrid-path": ingest.DefaultGridPath}[setting]
+	switch {
+	case p == "/" || p == ingest.LivezPath:
+		x.reject(setting, "%q covers %s, where load balancers ask whether the bridge is there; choose another, like %s", p, ingest.LivezPath, like)
+	case !plainRoute(p):
+		x.reject(setting, "%q is no path of plain segments; write it like %s", p, like)
 	}
 }

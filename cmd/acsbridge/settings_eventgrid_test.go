@@ -47,6 +47,8 @@ func TestRefuseEventGridSettings(t *testing.T) {
 			flag("eventgrid-audience") + noToken, flag("eventgrid-app") + noToken, flag("eventgrid-role") + noToken}},
 
 		{"path without a slash", gridArgs("--eventgrid-path=grid"), []string{flag("eventgrid-path") + `"grid" is no path of plain segments; write it like /eventgrid`}},
+		{"root", gridArgs("--eventgrid-path=/"), []string{flag("eventgrid-path") + `"/" covers /livez`}},
+		{"path of the probe", gridArgs("--eventgrid-path=/livez"), []string{flag("eventgrid-path") + `"/livez" covers /livez`}},
 		{"path of callbacks", gridArgs("--eventgrid-path=/callbacks"), []string{flag("eventgrid-path") + `"/callbacks" is callback-path or below it`}},
 		{"path below callbacks", gridArgs("--eventgrid-path=/callbacks/grid"), []string{flag("eventgrid-path") + `"/callbacks/grid" is callback-path or below it`}},
 		{"callbacks below the path", gridArgs("--callback-path=/eventgrid/callbacks"), nil},

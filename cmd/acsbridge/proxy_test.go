@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/internal/proxytest"
+)
+
+const (
+	nginxFile      = "../../deploy/nginx/acsbridge.conf"
+	haproxyFile    = "../../deploy/haproxy/acsbridge.cfg"
+	haproxyTCPFile = "../../deploy/haproxy/acsbridge-tcp.cfg"
+)
+
+// TestProxy_OneRetryAtTheOtherBridge kills one of two bridges behind each proxy, as
+// the project ships its configuration, and then the other one. No request may
+// fail, and nothing may be in the stream twice.
+func TestProxy_OneRetryAtTheOtherBridge(t *testing.T) {
+	for name, proxy := range map[string]func(front string, bridges [2]string){
+		"nginx": func(front string, bridges [2]string) {
+			cert, key, _ := proxytest.Certificate(t)
+			proxytest.Nginx(t, proxytest.Shipped(t, nginxFile, "listen 443", "listen "+front,
+				"/var/log/nginx/acsbridge.log", "stderr", "/etc/ssl/callbacks.pem", cert, "/etc/ssl/callbacks.key", key,
+				"10.0.0.11:8080", bridges[0], "10.0.0.12:8080", bridges[1]), front)
+		},
+		"HAProxy": func(front string, bridges [2]string) {
+			_, _, both := proxytest.Certificate(t)
+			proxytest.HAProxy(t, proxytest.Shipped(t, haproxyFile, "bind :443", "bind "+front,
+				"/etc/haproxy/callbacks.pem", both,
+				"10.0.0.11:8080", bridges[0], "10.0.0.12:8080", bridges[1]), front)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPairLoad(t)
+			proxy(p.front, p.addresses)
+			p.run(func() {
+				for round := range 4 {
+					n := round % 2
+					p.awaitAnswers(restartAnswers)
+					if round < 2 {
+						p.bridges[n].stop(syscall.SIGKILL)
+					} else {
+						p.bridges[n].stop(syscall.SIGTERM)
+					}
+					p.awaitAnswers(restartAnswers)
+					p.start(n)
+					p.awaitUse(n)
+				}
+			})
+		})
+	}
+}
+
+// TestProxy_BalancerOfTCP stops one of two bridges whose clients keep their
+// connections through a balancer: they must have left before the bridge closes the
+// connections, because one of them may be sending then.
+func TestProxy_BalancerOfTCP(t *testing.T) {
+	const delay = 5 * time.Second
+	cert, key := writePair(t)
+	p := newPairLoad(t, "--tls-cert="+cert, "--tls-key="+key, "--shutdown-delay="+delay.String())
+	proxytest.HAProxy(t, proxytest.Shipped(t, haproxyTCPFile, "bind :443", "bind "+p.front, "inter 1s", "inter 100ms",
+		"10.0.0.11:8443", p.addresses[0], "10.0.0.12:8443", p.addresses[1]), p.front)
+	p.run(func() {
+		p.awaitAnswers(restartAnswers)
+		told := time.Now()
+		if err := p.bridges[0].cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		natstest.Until(t, func() bool {
+			return strings.Contains(ask(p.bridges[0].admin+"/metrics"), "\nacsbridge_connections 0\n")
+		})
+		if took := time.Since(told); took >= delay {
+			t.Errorf("the clients kept their connections for %s", took)
+		}
+		p.bridges[0].stop(0)
+		p.awaitAnswers(restartAnswers)
+		p.start(0)
+	})
+}
+
+// pairLoad is a load on two bridges that share a stream, behind a proxy.
+type pairLoad struct {
+	*restartLoad
+	front     string
+	addresses [2]string
+	settings  []string
+	dirs      [2]string
+	bridges   [2]*bridgeProcess
+}
+
+// newPairLoad starts two bridges.
+func newPairLoad(t *testing.T, settings ...string) *pairLoad {
+	ignoreEnvironment(t)
+	p := &pairLoad{
+		restartLoad: newRestartLoad(t), front: proxytest.FreeAddress(t), settings: settings,
+		addresses: [2]string{proxytest.FreeAddress(t), proxytest.FreeAddress(t)}, dirs: [2]string{t.TempDir(), t.TempDir()},
+	}
+	p.start(0)
+	p.start(1)
+	return p
+}
+
+// start starts one of the bridges at its address, again.
+func (p *pairLoad) start(n int) {
+	p.t.Helper()
+	b := startServe(p.t, append(p.settings, "--listen="+p.addresses[n], "--admin-listen=127.0.0.1:0", "--log-format=json",
+		"--resource="+acstest.DemoResource+"="+acstest.DemoAudience,
+		"--issuer="+p.issuer.Name(), "--oidc-config-url="+p.issuer.MetadataURL(),
+		"--nats-url="+p.nats.URL(), "--data-dir="+p.dirs[n])...)
+	natstest.Until(p.t, func() bool { return strings.HasPrefix(ask(b.admin+"/readyz"), "200") })
+	p.bridges[n] = b
+}
+
+// awaitUse waits until the proxy has found out that a bridge is there again.
+func (p *pairLoad) awaitUse(n int) {
+	p.t.Helper()
+	natstest.Until(p.t, func() bool { return inUse.MatchString(ask(p.bridges[n].admin + "/metrics")) })
+}
+
+var inUse = regexp.MustCompile(`acsbridge_requests_total\{code="200",route="callbacks"\} [1-9]`)
+
+// run sends callbacks, each once, while do acts on the bridges, and compares what
+// was answered with the stream.
+func (p *pairLoad) run(do func()) {
+	sending, stop := context.WithCancel(p.t.Context())
+	var senders sync.WaitGroup
+	for range restartSenders {
+		senders.Go(func() { p.sendOnce(sending) })
+	}
+	do()
+	stop()
+	senders.Wait()
+	for _, b := range p.bridges {
+		natstest.Until(p.t, func() bool { return strings.Contains(ask(b.admin+"/readyz"), " 0 not in the stream") })
+		b.stop(syscall.SIGKILL) // it may have a long delay
+	}
+	p.compare()
+}
+
+// sendOnce posts one event after another through the proxy, on a connection of its
+// own, and takes no answer but 200.
+func (p *pairLoad) sendOnce(ctx context.Context) {
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer transport.CloseIdleConnections()
+	caller, err := acstest.NewCaller(acstest.CallerOptions{
+		Target: "https://" + p.front + "/callbacks/x%20y?a=%2F", Signer: p.issuer, Attempts: 1, Transport: transport,
+	})
+	if err != nil {
+		p.t.Error(err)
+		return
+	}
+	call := acstest.NewCall()
+	for ctx.Err() == nil {
+		event, err := call.NewEvent("PlayCompleted")
+		if err != nil {
+			p.t.Error(err)
+			return
+		}
+		payload, err := json.Marshal(event)
+		if err != nil {
+			p.t.Error(err)
+			return
+		}
+		p.mu.Lock()
+		p.sent[event.MsgID()] = payload
+		p.mu.Unlock()
+		a := caller.Send(ctx, call.Deliver(event))
+		if a.Status != http.StatusOK {
+			p.t.Errorf("answer %d, %v", a.Status, a.Err)
+			continue
+		}
+		p.mu.Lock()
+		p.answered[event.MsgID()] = true
+		p.mu.Unlock()
+	}
+}

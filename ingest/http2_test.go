@@ -1,0 +1,364 @@
+package ingest_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/publish"
+)
+
+// h2Client speaks HTTP/2 without TLS.
+func h2Client(t *testing.T) *http.Client {
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// post sends a callback to a server.
+func post(t *testing.T, client *http.Client, address string, headers ...string) *http.Response {
+	t.Helper()
+	request, err := http.NewRequest(http.MethodPost, "http://"+address+"/callbacks", strings.NewReader(defaultBody))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range append(headers, "Authorization: Bearer x") {
+		name, value, _ := strings.Cut(h, ": ")
+		request.Header.Set(name, value)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	return response
+}
+
+func TestHTTP2_WithoutTLS(t *testing.T) {
+	l := listen(t, ingest.Config{})
+	if r := post(t, h2Client(t), l.address); r.StatusCode != 200 || r.ProtoMajor != 2 {
+		t.Errorf("by prior knowledge: %s %s", r.Proto, r.Status)
+	}
+	if r := post(t, http.DefaultClient, l.address); r.StatusCode != 200 || r.ProtoMajor != 1 {
+		t.Errorf("HTTP/1.1: %s %s", r.Proto, r.Status)
+	}
+	// A proxy that passes this on does not know that the protocol has changed.
+	if r := post(t, http.DefaultClient, l.address, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"); r.StatusCode != 200 || r.ProtoMajor != 1 {
+		t.Errorf("upgrade: %s %s", r.Proto, r.Status)
+	}
+}
+
+// TestHTTP2_BoundsAreThoseOfTLS compares what servers announce.
+func TestHTTP2_BoundsAreThoseOfTLS(t *testing.T) {
+	plain, overTLS := listenBoth(t, ingest.Config{}, false, "h2")
+	announced := func(dial func() (net.Conn, error)) (list []string) {
+		conn, err := dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		p := newH2Peer(t, conn)
+		settings, ok := p.frame().(*http2.SettingsFrame)
+		if !ok {
+			t.Fatal("no settings")
+		}
+		_ = settings.ForeachSetting(func(s http2.Setting) error {
+			list = append(list, s.String())
+			return nil
+		})
+		for { // the window of the connection
+			if window, ok := p.frame().(*http2.WindowUpdateFrame); ok {
+				return append(list, fmt.Sprint("connection window + ", window.Increment))
+			}
+		}
+	}
+	got, want := announced(plain), announced(overTLS)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for _, s := range []string{"MAX_CONCURRENT_STREAMS = 100]", "MAX_FRAME_SIZE = 16384]", "INITIAL_WINDOW_SIZE = 65536]", "MAX_HEADER_LIST_SIZE = 16"} {
+		if !strings.Contains(strings.Join(got, "\n"), s) {
+			t.Errorf("no %s in %q", s, got)
+		}
+	}
+}
+
+func TestHTTP2_InFlightLimit(t *testing.T) {
+	arrived, finish := make(chan struct{}), make(chan struct{})
+	h := handler(t, ingest.Config{MaxInFlight: 1, Publisher: storing(func(context.Context, *publish.Delivery) error {
+		arrived <- struct{}{}
+		<-finish
+		return nil
+	})})
+	server, address := serveBound(t, h)
+	defer server.Close()
+	client, first := h2Client(t), make(chan int, 1)
+	go func() { first <- post(t, client, address).StatusCode }()
+	<-arrived
+	if r := post(t, client, address); r.StatusCode != 503 {
+		t.Errorf("one more than may be in flight: %s", r.Status)
+	}
+	close(finish)
+	if status := <-first; status != 200 {
+		t.Errorf("the first: %d", status)
+	}
+}
+
+// serveBound serves a handler without TLS.
+func serveBound(t *testing.T, h *ingest.Handler) (server *http.Server, address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server = h.Server(nil)
+	go func() { _ = server.Serve(h.Bound(l)) }()
+	return server, l.Addr().String()
+}
+
+// h2Peer is a client whose frames a test writes and reads one by one.
+type h2Peer struct {
+	*http2.Framer
+	t      *testing.T
+	conn   net.Conn
+	fields bytes.Buffer
+	coder  *hpack.Encoder
+}
+
+func newH2Peer(t *testing.T, conn net.Conn) *h2Peer {
+	t.Helper()
+	p := &h2Peer{Framer: http2.NewFramer(conn, conn), t: t, conn: conn}
+	p.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	p.coder = hpack.NewEncoder(&p.fields)
+	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+		t.Fatal(err)
+	}
+	p.check(p.WriteSettings())
+	return p
+}
+
+func (p *h2Peer) check(err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// frame returns the next frame, nil at the end of the connection.
+func (p *h2Peer) frame() http2.Frame {
+	p.t.Helper()
+	frame, err := p.ReadFrame()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	p.check(err)
+	return frame
+}
+
+// request begins a callback whose body is still to come.
+func (p *h2Peer) request(id uint32, authorization string) {
+	p.t.Helper()
+	p.fields.Reset()
+	for _, f := range [][2]string{
+		{":method", "POST"}, {":scheme", "http"}, {":authority", "b"}, {":path", "/callbacks"}, {"authorization", authorization},
+	} {
+		if f[1] != "" {
+			p.check(p.coder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
+		}
+	}
+	p.check(p.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: p.fields.Bytes(), EndHeaders: true}))
+}
+
+// until reads frames until one of a stream ends it, or the connection ends, and
+// returns what came on the way.
+func (p *h2Peer) until() (seen []string) {
+	p.t.Helper()
+	for {
+		switch f := p.frame().(type) {
+		case nil:
+			return append(seen, "closed")
+		case *http2.PingFrame:
+			p.check(p.WritePing(true, f.Data))
+		case *http2.MetaHeadersFrame:
+			seen = append(seen, f.PseudoValue("status"))
+			if f.StreamEnded() {
+				return append(seen, "end")
+			}
+		case *http2.DataFrame:
+			if f.StreamEnded() {
+				return append(seen, "end")
+			}
+		case *http2.RSTStreamFrame:
+			return append(seen, "RST_STREAM "+f.ErrCode.String())
+		case *http2.GoAwayFrame:
+			seen = append(seen, fmt.Sprintf("GOAWAY %s after %d", f.ErrCode, f.LastStreamID))
+		}
+	}
+}
+
+// inMemory serves a handler in a bubble of synctest and returns a connection.
+func inMemory(t *testing.T, h *ingest.Handler) (server *http.Server, conn net.Conn) {
+	t.Helper()
+	queue := make(chan net.Conn, 1)
+	arriving := &closingListener{visitors{queue}, sync.OnceFunc(func() { close(queue) })}
+	front, back := net.Pipe()
+	queue <- fromLoopback{back}
+	server = h.Server(nil)
+	go func() { _ = server.Serve(h.Bound(arriving)) }()
+	t.Cleanup(func() {
+		server.Close()
+		front.Close()
+	})
+	return server, front
+}
+
+// closingListener is one whose Accept ends when it is closed.
+type closingListener struct {
+	visitors
+	end func()
+}
+
+func (l *closingListener) Close() error {
+	l.end()
+	return nil
+}
+
+// fromLoopback is a connection that has an address.
+type fromLoopback struct{ net.Conn }
+
+func (fromLoopback) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+
+func TestHTTP2_WaitsAreBounded(t *testing.T) {
+	for name, test := range map[string]struct {
+		do     func(t *testing.T, conn net.Conn)
+		within time.Duration
+	}{
+		"half a preface": {func(t *testing.T, conn net.Conn) {
+			if _, err := io.WriteString(conn, http2.ClientPreface[:10]); err != nil {
+				t.Fatal(err)
+			}
+		}, 7 * time.Second}, // with the time to read what is wrong with it
+		"preface alone": {func(t *testing.T, conn net.Conn) {
+			if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+				t.Fatal(err)
+			}
+		}, 5 * time.Second},
+		"no answer to a ping": {func(t *testing.T, conn net.Conn) { newH2Peer(t, conn) }, 22 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, conn := inMemory(t, handler(t, ingest.Config{}))
+				start, ended := time.Now(), make(chan struct{})
+				go func() {
+					_, _ = io.Copy(io.Discard, conn)
+					close(ended)
+				}()
+				test.do(t, conn)
+				<-ended
+				if took := time.Since(start); took > test.within {
+					t.Errorf("closed after %s, want %s", took, test.within)
+				}
+			})
+		})
+	}
+}
+
+func TestHTTP2_IdleAndSlowPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, conn := inMemory(t, handler(t, ingest.Config{}))
+		p := newH2Peer(t, &buffered{Conn: conn})
+		p.check(p.WriteSettingsAck())
+		start := time.Now()
+		p.request(1, "Bearer x")
+		if got := p.until(); got[0] != "503" || time.Since(start) != 10*time.Second {
+			t.Errorf("a body that does not come: %q after %s", got, time.Since(start))
+		}
+		start = time.Now()
+		if diff := cmp.Diff([]string{"RST_STREAM NO_ERROR", "GOAWAY NO_ERROR after 1", "closed"}, append(p.until(), p.until()...)); diff != "" {
+			t.Error(diff)
+		}
+		if took := time.Since(start); took > time.Minute+time.Second {
+			t.Errorf("an idle connection was closed after %s", took)
+		}
+	})
+}
+
+// TestHTTP2_EarlyAnswer refuses streams before their body has come: the answer is
+// there at once, and the stream is not reset while the body comes within bounds.
+func TestHTTP2_EarlyAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, conn := inMemory(t, handler(t, ingest.Config{}))
+		p := newH2Peer(t, &buffered{Conn: conn})
+		p.check(p.WriteSettingsAck())
+		p.request(1, "")
+		for status := ""; status == ""; {
+			if f, ok := p.frame().(*http2.MetaHeadersFrame); ok {
+				if status = f.PseudoValue("status"); status != "401" || f.StreamEnded() {
+					t.Fatalf("got %s, ended: %v", status, f.StreamEnded())
+				}
+			}
+		}
+		p.check(p.WriteData(1, true, make([]byte, 1000)))
+		if diff := cmp.Diff([]string{"end"}, p.until()); diff != "" {
+			t.Error(diff)
+		}
+		start := time.Now()
+		p.request(3, "")
+		if got := p.until(); got[0] != "401" || got[1] != "end" {
+			t.Errorf("a body that does not come: %q", got)
+		}
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("its stream ended after %s", took)
+		}
+	})
+}
+
+// buffered keeps a test that writes from waiting for a server that writes, too.
+type buffered struct{ net.Conn }
+
+func (b *buffered) Write(p []byte) (int, error) {
+	data := bytes.Clone(p)
+	go func() { _, _ = b.Conn.Write(data) }()
+	synctest.Wait()
+	return len(p), nil
+}
+
+// TestHTTP2_Shutdown stops a server while a callback is on its way.
+func TestHTTP2_Shutdown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server, conn := inMemory(t, handler(t, ingest.Config{}))
+		p := newH2Peer(t, &buffered{Conn: conn})
+		p.check(p.WriteSettingsAck())
+		p.request(1, "Bearer x")
+		synctest.Wait()
+		stopped := make(chan error, 1)
+		go func() { stopped <- server.Shutdown(t.Context()) }()
+		go func() {
+			time.Sleep(time.Second)
+			_ = p.WriteData(1, true, []byte(defaultBody))
+		}()
+		got := append(p.until(), p.until()...)
+		if diff := cmp.Diff([]string{"GOAWAY NO_ERROR after 1", "200", "end", "closed"}, got); diff != "" {
+			t.Error(diff)
+		}
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	})
+}
