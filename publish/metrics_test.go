@@ -89,6 +89,25 @@ func TestGaugesFollowAnOutage(t *testing.T) {
 	natstest.Until(t, func() bool { return scrape(t, reg)["acsbridge_forwarder_sessions_total failed"] > before })
 }
 
+// TestCounters_existFromTheStart holds that an alert on an increase sees the first
+// event: a counter that is born with a 1 has not increased.
+func TestCounters_existFromTheStart(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	start(t, natstest.Start(t).URL(), publish.Options{Dir: t.TempDir(), Registerer: reg, Resources: []string{"contoso", "_"}})
+	want := map[string]float64{"acsbridge_conflicts_total": 0, "acsbridge_recalled_total": 0}
+	for _, reason := range []string{"corrupt", "too_large", "bad_subject", "quarantine"} {
+		want["acsbridge_dead_letters_total "+reason] = 0
+	}
+	for _, outcome := range []string{"stored", "duplicate", "quarantined", "dead_letter"} {
+		want["acsbridge_published_total "+outcome+" contoso"], want["acsbridge_published_total "+outcome+" _"] = 0, 0
+	}
+	got := scrape(t, reg)
+	expect(t, got, want)
+	if _, ok := got["acsbridge_forwarder_sessions_total failed"]; !ok {
+		t.Error("no series of sessions")
+	}
+}
+
 func TestWithoutAJournalThereAreNoJournalGauges(t *testing.T) {
 	server := natstest.Start(t)
 	reg := prometheus.NewRegistry()

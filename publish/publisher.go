@@ -54,6 +54,10 @@ type Options struct {
 	// have created it. Nil means nothing to do.
 	Created func()
 
+	// Resources are the names whose counters exist from the start. Records of
+	// others are counted when there are some.
+	Resources []string
+
 	Logger     *slog.Logger          // nil means silence
 	Registerer prometheus.Registerer // nil means no metrics
 }
