@@ -62,13 +62,13 @@ func statusOf(err error) (code int, reason string) {
 	case errors.Is(err, errQuarantineRate):
 		return http.StatusServiceUnavailable, reasonQuarantineRate
 	case errors.Is(err, errNotFound):
-		return http.StatusNotFound, "not_found"
+		return http.StatusNotFound, reasonNotFound
 	case errors.Is(err, errMethod):
-		return http.StatusMethodNotAllowed, "method"
+		return http.StatusMethodNotAllowed, reasonMethod
 	case errors.Is(err, errTooLarge):
-		return http.StatusRequestEntityTooLarge, "too_large"
+		return http.StatusRequestEntityTooLarge, reasonTooLarge
 	case errors.Is(err, errMediaType):
-		return http.StatusUnsupportedMediaType, "media_type"
+		return http.StatusUnsupportedMediaType, reasonMediaType
 	case errors.Is(err, verify.ErrNoKeys):
 		return http.StatusServiceUnavailable, "keys_unavailable"
 	case errors.Is(err, publish.ErrUnavailable):
@@ -92,6 +92,7 @@ func (c *callback) answer(err error) {
 	if turnsAway(reason) {
 		c.handler.metrics.turnedAway.WithLabelValues(reason).Inc()
 	}
+	c.record(err, code, reason)
 	c.log(err, code, reason, took)
 }
 
@@ -141,7 +142,10 @@ func (c *callback) log(err error, code int, reason string, took time.Duration) {
 	}
 	attrs := []slog.Attr{
 		slog.String("route", c.route), slog.Int("status", code), slog.String("reason", reason),
-		slog.Int("events", c.events), slog.Duration("duration", took),
+		slog.Int("events", c.events), slog.Float64("duration_seconds", took.Seconds()),
+	}
+	if logger.Enabled(ctx, slog.LevelDebug) { // the addresses show what --trusted-proxy comes to
+		attrs = append(attrs, slog.String("client", addressText(c.handler.sources.client(c.r))), slog.String("peer", addressText(parseAddress(c.r.RemoteAddr))))
 	}
 	if c.resource != "" {
 		attrs = append(attrs, slog.String("resource", c.resource))

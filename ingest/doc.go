@@ -28,6 +28,13 @@
 // 400, 401, 403 or 413, after which Event Grid never comes again. Refusals close an HTTP/1 connection, because what
 // follows on it may be a request that a proxy in front has not seen.
 //
+// # Refusals
+//
+// A final answer is a lost event when the configuration is wrong, and most often the
+// answer to a stranger's junk. Each kind of refusal, a route and a reason, is logged
+// once a minute with what cures it, and [Handler.Activity] has what was refused lately.
+// Requests that look for something else than callbacks do not count.
+//
 // # Event Grid
 //
 // The route for Event Grid ([EventGrid]) has one path and nothing below it, and

@@ -95,6 +95,10 @@ type Handler struct {
 
 	quarantine  quarantineBuckets
 	connections connections
+
+	refused                               refusalLog
+	issuers                               map[string][]issuer // of tokens, by route
+	lastCallback, lastStored, lastRefused lastTime
 }
 
 // New returns a handler.
@@ -129,6 +133,7 @@ func New(config Config) (*Handler, error) {
 		config: config, metrics: newMetrics(), keys: keys, grid: grid, places: newPlaces(config.MaxInFlight),
 		sources: sources{ranges: config.SourceRanges, proxies: config.TrustedProxies},
 	}
+	h.refused.logger, h.issuers = config.Logger, config.issuers()
 	h.metrics.register(config.Registerer, h)
 	return h, nil
 }
