@@ -54,8 +54,8 @@ func (c *Config) issuers() map[string][]issuer {
 	return map[string][]issuer{routeCallbacks: both, routeOther: both, routeEventGrid: append(grid, callbacks...)}
 }
 
-// record notes what became of a request, if it may have been a callback. Answers
-// that the sender tries again after are not refusals: they are logged as errors.
+// record notes what became of a request, if it may have been a callback. The other
+// answers 503 are not refusals: they are logged as errors.
 func (c *callback) record(err error, code int, reason string) {
 	if !c.concerns(code) {
 		return
@@ -65,9 +65,9 @@ func (c *callback) record(err error, code int, reason string) {
 	switch {
 	case code == http.StatusOK && c.events > 0:
 		h.lastStored.set(c.received)
-	case code != http.StatusOK && code < 500, reason == reasonRefusedClient:
+	case code != http.StatusOK && code < 500, reason == reasonRefusedClient, errors.Is(err, errIncomplete):
 		h.lastRefused.set(c.received)
-		h.refused.add(refusalKind{c.route, reason}, code, c.cause(err), c.suspect(code))
+		h.refused.add(refusalKind{c.route, reason}, code, c.cause(err), c.suspect(err, code))
 	}
 }
 
@@ -84,7 +84,7 @@ func (c *callback) concerns(code int) bool {
 	case http.StatusMethodNotAllowed:
 		return c.hasProof()
 	}
-	return true
+	return c.route == routeCallbacks || c.route == routeEventGrid
 }
 
 // hasProof reports whether a request has a bearer token, whatever it is worth, or
@@ -106,9 +106,10 @@ func (c *callback) hasToken() bool {
 
 // suspect returns the token of a request, to be looked at later, if it has one. A
 // body is refused behind a good token only.
-func (c *callback) suspect(code int) *suspect {
+func (c *callback) suspect(err error, code int) *suspect {
 	values := c.r.Header["Authorization"]
-	if code == http.StatusBadRequest || code == http.StatusRequestEntityTooLarge || code == http.StatusUnsupportedMediaType || len(values) != 1 || !c.hasToken() {
+	body := code == http.StatusBadRequest || code == http.StatusRequestEntityTooLarge || code == http.StatusUnsupportedMediaType || errors.Is(err, errIncomplete)
+	if body || len(values) != 1 || !c.hasToken() {
 		return nil
 	}
 	client, _ := bucketOf(c.handler.sources.client(c.r))

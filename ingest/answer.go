@@ -78,7 +78,7 @@ func statusOf(err error) (code int, reason string) {
 	case errors.Is(err, errDraining):
 		return http.StatusServiceUnavailable, "draining"
 	case errors.Is(err, errIncomplete), errors.Is(err, context.Canceled):
-		return http.StatusServiceUnavailable, "incomplete"
+		return http.StatusServiceUnavailable, reasonIncomplete
 	}
 	return http.StatusServiceUnavailable, "internal"
 }
@@ -128,7 +128,7 @@ func (c *callback) write(code int) {
 // sender's faults are for debugging; ours are errors.
 func (c *callback) log(err error, code int, reason string, took time.Duration) {
 	logger, level, held := c.handler.config.Logger, slog.LevelDebug, 0
-	ours := code >= 500 && reason != "draining" && reason != "incomplete" && reason != reasonRefusedClient
+	ours := code >= 500 && reason != "draining" && reason != reasonIncomplete && reason != reasonRefusedClient
 	if ours {
 		level = slog.LevelError
 		var ok bool

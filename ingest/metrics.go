@@ -23,11 +23,12 @@ var codes = []int{200, 400, 401, 403, 404, 405, 413, 415, 500, 503}
 
 // Reasons of refusals that are neither verdicts nor limits.
 const (
-	reasonNotFound  = "not_found"
-	reasonMethod    = "method"
-	reasonTooLarge  = "too_large"
-	reasonMediaType = "media_type"
-	reasonSurplus   = "surplus_connection" // before there is a request
+	reasonNotFound   = "not_found"
+	reasonMethod     = "method"
+	reasonTooLarge   = "too_large"
+	reasonMediaType  = "media_type"
+	reasonIncomplete = "incomplete"
+	reasonSurplus    = "surplus_connection" // before there is a request
 )
 
 // Reasons of [turnsAway]: a closed set, used as a metric label.

@@ -217,6 +217,7 @@ func TestRefusalLog(t *testing.T) {
 		{"method", none, 405, acstest.TokenSpec{}, func(r *http.Request) { r.Method = http.MethodGet }, "turns POST into GET"},
 		{"media_type", none, 415, acstest.TokenSpec{}, header("Content-Encoding", "gzip"), "media type or encoding is not taken: a proxy in front"},
 		{"too_large", none, 413, acstest.TokenSpec{}, func(r *http.Request) { r.ContentLength = ingest.MaxBody + 1 }, "a body has 256 KiB at most"},
+		{"incomplete", none, 503, acstest.TokenSpec{}, func(r *http.Request) { r.ContentLength++ }, "body ended early: a proxy in front"},
 		{"not_cloudevents", none, 400, acstest.TokenSpec{}, header("Ce-Specversion", "1.0"), "a body behind a good token or key is not one that is taken: it is kept: see \"acsbridge quarantine list\""},
 		{"missing_token", none, 401, acstest.TokenSpec{}, func(r *http.Request) { toEventGrid(r); r.Header.Del("Authorization") }, "--eventgrid-audience"},
 		{"wrong_application", none, 401, entraSpec(map[string]any{"appid": foreignGUID}), toEventGrid,
@@ -244,7 +245,7 @@ func TestRefusalLog(t *testing.T) {
 				if len(lines) != 1 || lines[0]["level"] != "WARN" || lines[0]["refused"] != "1" || !strings.Contains(lines[0]["cause"], test.want) {
 					r.t.Fatalf("got %v, want one line with %q", lines, test.want)
 				}
-				if body := test.code == 400 || test.code == 413 || test.code == 415; body && strings.Contains(lines[0]["cause"], "signed") {
+				if body := test.code == 400 || test.code == 503 || test.code == 413 || test.code == 415; body && strings.Contains(lines[0]["cause"], "signed") {
 					r.t.Errorf("the token was good: %s", lines[0]["cause"])
 				}
 				for _, word := range []string{"PRIVATE", "CONTEXT", "eyJ", goodKey, "192.0.2.1", "c-42"} {

@@ -115,6 +115,7 @@ var callbackAdvice = map[string]string{
 	reasonNotFound:      "compare the callback URL that the application gives to ACS, and what a proxy in front makes of it, with --callback-path and --eventgrid-path",
 	reasonMethod:        "a redirect in front, to https or to another path, turns POST into GET: ACS must be given the URL behind it",
 	reasonTooLarge:      "a body has 256 KiB at most",
+	reasonIncomplete:    "a proxy in front, or the network, cuts bodies off or is slower than ten seconds",
 	reasonMediaType:     "a proxy in front must leave Content-Type and Content-Encoding as they are; taken is JSON in UTF-8 that is not compressed",
 }
 
