@@ -107,10 +107,12 @@ func (m *metrics) stored(r *record, duplicate bool) {
 		outcome = outcomeDuplicate
 	}
 	m.published.WithLabelValues(r.resource(), outcome).Inc()
-	// A record of an earlier start has the wall clock alone, which may have been set
-	// back; the sum of a histogram must not fall.
-	m.acked.Observe(max(0, time.Since(r.receivedAt).Seconds()))
+	m.acked.Observe(secondsSince(r.receivedAt))
 }
+
+// secondsSince is not below zero: a record of an earlier start has the wall clock
+// alone, which may have been set back, and the sum of a histogram must not fall.
+func secondsSince(t time.Time) float64 { return max(0, time.Since(t).Seconds()) }
 
 func flag(on bool) float64 {
 	if on {

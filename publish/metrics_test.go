@@ -108,6 +108,37 @@ func TestCounters_existFromTheStart(t *testing.T) {
 	}
 }
 
+// TestDurations_areNotBelowZero has the clock set back after a callback came: the sum
+// of a histogram that falls looks like a restart.
+func TestDurations_areNotBelowZero(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	b := start(t, natstest.Start(t).URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
+	ahead := delivery()
+	ahead.ReceivedAt = time.Now().Add(time.Hour)
+	if err := b.Publish(context.Background(), claims(t), ahead, []schemas.Event{event("a", 1)}); err != nil {
+		t.Fatal(err)
+	}
+	b.drained()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if h := m.GetHistogram(); h.GetSampleCount() > 0 {
+				seen++
+				if h.GetSampleSum() < 0 {
+					t.Errorf("%s sums up to %v", f.GetName(), h.GetSampleSum())
+				}
+			}
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d durations were observed, want 2", seen)
+	}
+}
+
 func TestWithoutAJournalThereAreNoJournalGauges(t *testing.T) {
 	server := natstest.Start(t)
 	reg := prometheus.NewRegistry()

@@ -153,14 +153,14 @@ func (p *Publisher) store(ctx context.Context, d *Delivery, records []*record) e
 		if err := p.storeDirect(ctx, records); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
-		p.metrics.durable.Observe(time.Since(d.ReceivedAt).Seconds())
+		p.metrics.durable.Observe(secondsSince(d.ReceivedAt))
 		return nil
 	}
 	last, err := p.journal.Append(ctx, encodeAll(records)...)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	p.metrics.durable.Observe(time.Since(d.ReceivedAt).Seconds())
+	p.metrics.durable.Observe(secondsSince(d.ReceivedAt))
 	if p.opts.AckWait > 0 {
 		p.forwarder.wait(ctx, last, p.opts.AckWait)
 	}
