@@ -62,13 +62,13 @@ func statusOf(err error) (code int, reason string) {
 	case errors.Is(err, errQuarantineRate):
 		return http.StatusServiceUnavailable, reasonQuarantineRate
 	case errors.Is(err, errNotFound):
-		return http.StatusNotFound, "not_found"
+		return http.StatusNotFound, reasonNotFound
 	case errors.Is(err, errMethod):
-		return http.StatusMethodNotAllowed, "method"
+		return http.StatusMethodNotAllowed, reasonMethod
 	case errors.Is(err, errTooLarge):
-		return http.StatusRequestEntityTooLarge, "too_large"
+		return http.StatusRequestEntityTooLarge, reasonTooLarge
 	case errors.Is(err, errMediaType):
-		return http.StatusUnsupportedMediaType, "media_type"
+		return http.StatusUnsupportedMediaType, reasonMediaType
 	case errors.Is(err, verify.ErrNoKeys):
 		return http.StatusServiceUnavailable, "keys_unavailable"
 	case errors.Is(err, publish.ErrUnavailable):
@@ -78,7 +78,7 @@ func statusOf(err error) (code int, reason string) {
 	case errors.Is(err, errDraining):
 		return http.StatusServiceUnavailable, "draining"
 	case errors.Is(err, errIncomplete), errors.Is(err, context.Canceled):
-		return http.StatusServiceUnavailable, "incomplete"
+		return http.StatusServiceUnavailable, reasonIncomplete
 	}
 	return http.StatusServiceUnavailable, "internal"
 }
@@ -92,6 +92,7 @@ func (c *callback) answer(err error) {
 	if turnsAway(reason) {
 		c.handler.metrics.turnedAway.WithLabelValues(reason).Inc()
 	}
+	c.record(err, code, reason)
 	c.log(err, code, reason, took)
 }
 
@@ -156,7 +157,7 @@ func allowed(route string) string {
 // sender's faults are for debugging; ours are errors.
 func (c *callback) log(err error, code int, reason string, took time.Duration) {
 	logger, level, held := c.handler.config.Logger, slog.LevelDebug, 0
-	ours := code >= 500 && reason != "draining" && reason != "incomplete" && reason != reasonRefusedClient
+	ours := code >= 500 && reason != "draining" && reason != reasonIncomplete && reason != reasonRefusedClient
 	if ours {
 		level = slog.LevelError
 		var ok bool
@@ -170,7 +171,10 @@ func (c *callback) log(err error, code int, reason string, took time.Duration) {
 	}
 	attrs := []slog.Attr{
 		slog.String("route", c.route), slog.Int("status", code), slog.String("reason", reason),
-		slog.Int("events", c.events), slog.Duration("duration", took),
+		slog.Int("events", c.events), slog.Float64("duration_seconds", took.Seconds()),
+	}
+	if logger.Enabled(ctx, slog.LevelDebug) { // the addresses show what --trusted-proxy comes to
+		attrs = append(attrs, slog.String("client", addressText(c.handler.sources.client(c.r))), slog.String("peer", addressText(parseAddress(c.r.RemoteAddr))))
 	}
 	if c.resource != "" {
 		attrs = append(attrs, slog.String("resource", c.resource))

@@ -58,6 +58,8 @@ func (l *countingListener) Accept() (net.Conn, error) {
 		client, counted := h.sources.peer(conn.RemoteAddr())
 		if !h.connections.open(client, counted, max(1, h.config.MaxConnections/clientShare)) {
 			h.metrics.surplus.Inc()
+			h.refused.add(refusalKind{routeOther, reasonSurplus}, 0, "connections were closed, since one client held a quarter of --max-connections", nil)
+			h.config.Logger.Debug("connection closed, its client holds a quarter of all", "client", addressText(client))
 			_ = conn.Close() // nothing was said on it
 			continue
 		}

@@ -112,6 +112,9 @@ func TestOneClientHasAQuarterOfTheConnections(t *testing.T) {
 			arriving.queue <- &visitor{from: test.from}
 			accept(test.from) // there is room for it again
 			surplus := 0
+			if refused := h.Activity().Refused; (len(refused) == 1 && refused[0].Reason == "surplus_connection") != test.bounded {
+				t.Errorf("refused: %+v", refused)
+			}
 			if test.bounded {
 				surplus = 1
 			}

@@ -31,6 +31,13 @@
 // has not seen. It is thrown away unparsed for a while, or the sender would get a reset
 // in the place of the answer.
 //
+// # Refusals
+//
+// A final answer is a lost event when the configuration is wrong, and most often the
+// answer to a stranger's junk. Each kind of refusal, a route and a reason, is logged
+// once a minute with what cures it, and [Handler.Activity] has what was refused lately.
+// Requests that look for something else than callbacks do not count.
+//
 // # Event Grid
 //
 // The route for Event Grid ([EventGrid]) has one path and nothing below it, and

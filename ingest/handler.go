@@ -99,6 +99,10 @@ type Handler struct {
 	quarantine  quarantineBuckets
 	connections connections
 	lingering   lingering
+
+	refused                               refusalLog
+	issuers                               map[string][]issuer // of tokens, by route
+	lastCallback, lastStored, lastRefused lastTime
 }
 
 // New returns a handler.
@@ -134,6 +138,7 @@ func New(config Config) (*Handler, error) {
 		sources:   sources{ranges: config.SourceRanges, proxies: config.TrustedProxies},
 		lingering: make(lingering, maxLingering),
 	}
+	h.refused.logger, h.issuers = config.Logger, config.issuers()
 	h.metrics.register(config.Registerer, h)
 	return h, nil
 }

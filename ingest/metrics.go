@@ -16,6 +16,22 @@ const (
 	routeOther     = "other"
 )
 
+// routes are all routes.
+var routes = []string{routeCallbacks, routeEventGrid, routeLivez, routeOther}
+
+// codes are the status codes of all answers.
+var codes = []int{200, 400, 401, 403, 404, 405, 413, 415, 500, 503}
+
+// Reasons of refusals that are neither verdicts nor limits.
+const (
+	reasonNotFound   = "not_found"
+	reasonMethod     = "method"
+	reasonTooLarge   = "too_large"
+	reasonMediaType  = "media_type"
+	reasonIncomplete = "incomplete"
+	reasonSurplus    = "surplus_connection" // before there is a request
+)
+
 // Reasons of [turnsAway]: a closed set, used as a metric label.
 const (
 	reasonSource         = "source_range"
@@ -92,8 +108,16 @@ func (m *metrics) register(reg prometheus.Registerer, h *Handler) {
 	if reg == nil {
 		return
 	}
+	// All exist from the start, so that an alert sees the first event.
+	for _, code := range codes {
+		label := strconv.Itoa(code)
+		m.duration.WithLabelValues(label)
+		for _, route := range routes {
+			m.requests.WithLabelValues(route, label)
+		}
+	}
 	for _, reason := range Reasons() {
-		m.malformed.WithLabelValues(string(reason)) // all are visible from the start
+		m.malformed.WithLabelValues(string(reason))
 	}
 	for _, reason := range turnAwayReasons {
 		m.turnedAway.WithLabelValues(reason)
@@ -106,15 +130,15 @@ func (m *metrics) register(reg prometheus.Registerer, h *Handler) {
 			m.gridKeys.WithLabelValues(key.Name)
 		}
 	}
-	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics, m.surplus, m.broken, m.turnedAway, m.callbackKeys, m.gridKeys,
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "acsbridge_connections",
-			Help: "Connections for callbacks that are open.",
-		}, func() float64 { return float64(h.connections.all.Load()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "acsbridge_inflight",
-			Help: "Verified callbacks under way.",
-		}, func() float64 { return float64(h.places.underWay()) }))
+	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics, m.surplus, m.broken, m.turnedAway, m.callbackKeys, m.gridKeys)
+	gauge := func(name, help string, value func() float64) {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+	}
+	gauge("acsbridge_connections", "Connections for callbacks that are open.", func() float64 { return float64(h.connections.all.Load()) })
+	gauge("acsbridge_inflight", "Verified callbacks under way.", func() float64 { return float64(h.places.underWay()) })
+	gauge("acsbridge_last_callback_timestamp_seconds", "When the last callback or delivery of Event Grid came, as Unix time; 0 before the first.", h.lastCallback.seconds)
+	gauge("acsbridge_last_stored_timestamp_seconds", "When events were last made durable and answered 200, as Unix time; 0 before the first.", h.lastStored.seconds)
+	gauge("acsbridge_last_refused_timestamp_seconds", "When the last callback or delivery of Event Grid was refused, as Unix time; 0 before the first.", h.lastRefused.seconds)
 }
 
 func (m *metrics) answer(route string, code int, took time.Duration) {

@@ -16,7 +16,7 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// reasonLog keeps the reason of the last log line, and looks for secrets in
+// reasonLog keeps the reason in the last line about a callback, and looks for secrets in
 // every line.
 type reasonLog struct {
 	mu     sync.Mutex
@@ -32,7 +32,7 @@ func (l *reasonLog) Handle(_ context.Context, r slog.Record) error {
 	line.WriteString(r.Message)
 	reason := ""
 	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == "reason" {
+		if a.Key == "reason" && r.Message == "callback" { // the warning about it comes later
 			reason = a.Value.String()
 		}
 		fmt.Fprint(&line, " ", a)
@@ -42,6 +42,9 @@ func (l *reasonLog) Handle(_ context.Context, r slog.Record) error {
 		if strings.Contains(line.String(), secret) {
 			reason = "the log line holds " + secret
 		}
+	}
+	if reason == "" {
+		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

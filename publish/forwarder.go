@@ -242,7 +242,7 @@ func (f *forwarder) refuse(index uint64, r *record, reason string) error {
 		return fmt.Errorf("set aside record %d: %w", index, err)
 	}
 	f.metrics.deadLetters.WithLabelValues(reason).Inc()
-	f.metrics.published.WithLabelValues(r.resource(), "dead_letter").Inc()
+	f.metrics.published.WithLabelValues(r.resource(), outcomeDeadLetter).Inc()
 	f.letters.Log(f.logger, slog.LevelError, "record can never be stored and went to the dead-letter file",
 		slog.Uint64("index", index), slog.String("reason", reason), slog.String("file", f.dead.path()))
 	return nil

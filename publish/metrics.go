@@ -73,11 +73,29 @@ func newMetrics() *metrics {
 	return m
 }
 
-// register adds the metrics, and the gauges that are read when scraped.
+// Outcomes of acsbridge_published_total.
+const (
+	outcomeStored      = "stored"
+	outcomeDuplicate   = "duplicate"
+	outcomeQuarantined = "quarantined"
+	outcomeDeadLetter  = "dead_letter"
+)
+
+// register adds the metrics, and the gauges that are read when scraped. All
+// counters exist from the start, so that an alert sees the first event.
 func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	if reg == nil {
 		return
 	}
+	for _, resource := range p.opts.Resources {
+		for _, outcome := range []string{outcomeStored, outcomeDuplicate, outcomeQuarantined, outcomeDeadLetter} {
+			m.published.WithLabelValues(resource, outcome)
+		}
+	}
+	for _, reason := range []string{reasonCorrupt, reasonTooLarge, reasonBadSubject, reasonQuarantine} {
+		m.deadLetters.WithLabelValues(reason)
+	}
+	m.sessions.WithLabelValues("failed")
 	reg.MustRegister(m.published, m.deadLetters, m.sessions, m.recalled, m.conflicts, m.truncated, m.badTimes, m.durable, m.acked)
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
@@ -118,16 +136,20 @@ func (m *metrics) incomplete(records []*record, events []schemas.Event) {
 
 // stored counts a record that the stream has.
 func (m *metrics) stored(r *record, duplicate bool) {
-	outcome := "stored"
+	outcome := outcomeStored
 	switch {
 	case r.stream == schemas.QuarantineStream:
-		outcome = "quarantined"
+		outcome = outcomeQuarantined
 	case duplicate:
-		outcome = "duplicate"
+		outcome = outcomeDuplicate
 	}
 	m.published.WithLabelValues(r.resource(), outcome).Inc()
-	m.acked.Observe(time.Since(r.receivedAt).Seconds())
+	m.acked.Observe(secondsSince(r.receivedAt))
 }
+
+// secondsSince is not below zero: a record of an earlier start has the wall clock
+// alone, which may have been set back, and the sum of a histogram must not fall.
+func secondsSince(t time.Time) float64 { return max(0, time.Since(t).Seconds()) }
 
 func flag(on bool) float64 {
 	if on {

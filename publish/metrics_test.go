@@ -90,6 +90,56 @@ func TestGaugesFollowAnOutage(t *testing.T) {
 	natstest.Until(t, func() bool { return scrape(t, reg)["acsbridge_forwarder_sessions_total failed"] > before })
 }
 
+// TestCounters_existFromTheStart holds that an alert on an increase sees the first
+// event: a counter that is born with a 1 has not increased.
+func TestCounters_existFromTheStart(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	start(t, natstest.Start(t).URL(), publish.Options{Dir: t.TempDir(), Registerer: reg, Resources: []string{"contoso", "_"}})
+	want := map[string]float64{"acsbridge_conflicts_total": 0, "acsbridge_recalled_total": 0}
+	for _, reason := range []string{"corrupt", "too_large", "bad_subject", "quarantine"} {
+		want["acsbridge_dead_letters_total "+reason] = 0
+	}
+	for _, outcome := range []string{"stored", "duplicate", "quarantined", "dead_letter"} {
+		want["acsbridge_published_total "+outcome+" contoso"], want["acsbridge_published_total "+outcome+" _"] = 0, 0
+	}
+	got := scrape(t, reg)
+	expect(t, got, want)
+	if _, ok := got["acsbridge_forwarder_sessions_total failed"]; !ok {
+		t.Error("no series of sessions")
+	}
+}
+
+// TestDurations_areNotBelowZero has the clock set back after a callback came: the sum
+// of a histogram that falls looks like a restart.
+func TestDurations_areNotBelowZero(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	b := start(t, natstest.Start(t).URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
+	ahead := delivery()
+	ahead.ReceivedAt = time.Now().Add(time.Hour)
+	if err := b.Publish(context.Background(), claims(t), ahead, []schemas.Event{event("a", 1)}); err != nil {
+		t.Fatal(err)
+	}
+	b.drained()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if h := m.GetHistogram(); h.GetSampleCount() > 0 {
+				seen++
+				if h.GetSampleSum() < 0 {
+					t.Errorf("%s sums up to %v", f.GetName(), h.GetSampleSum())
+				}
+			}
+		}
+	}
+	if seen != 2 {
+		t.Errorf("%d durations were observed, want 2", seen)
+	}
+}
+
 func TestWithoutAJournalThereAreNoJournalGauges(t *testing.T) {
 	server := natstest.Start(t)
 	reg := prometheus.NewRegistry()

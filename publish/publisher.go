@@ -57,6 +57,10 @@ type Options struct {
 	// have created it. Nil means nothing to do.
 	Created func()
 
+	// Resources are the names whose counters exist from the start. Records of
+	// others are counted when there are some.
+	Resources []string
+
 	Logger     *slog.Logger          // nil means silence
 	Registerer prometheus.Registerer // nil means no metrics
 }
@@ -194,14 +198,14 @@ func (p *Publisher) store(ctx context.Context, d *Delivery, f *forwarder, to *ta
 		if err := p.storeDirect(ctx, to, records); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
-		p.metrics.durable.Observe(time.Since(d.ReceivedAt).Seconds())
+		p.metrics.durable.Observe(secondsSince(d.ReceivedAt))
 		return nil
 	}
 	last, err := f.journal.Append(ctx, encodeAll(records)...)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	p.metrics.durable.Observe(time.Since(d.ReceivedAt).Seconds())
+	p.metrics.durable.Observe(secondsSince(d.ReceivedAt))
 	if p.opts.AckWait > 0 {
 		f.wait(ctx, last, p.opts.AckWait)
 	}

@@ -177,7 +177,7 @@ func (c *recall) readBack(ctx context.Context, stream string, t *tail) error {
 	}
 	t.read = began
 	c.logger.Log(ctx, level, "read back what the stream holds, for records older than a quarter of its duplicate window",
-		"stream", stream, "since", t.since, "messages", messages, "took", time.Since(began))
+		"stream", stream, "since", t.since, "messages", messages, "duration_seconds", time.Since(began).Seconds())
 	return nil
 }
 

@@ -67,6 +67,13 @@
 // Trusted are TLS to the pinned origin, the machine's clock, and the
 // configuration. A token's iss, jku, x5u and the like never start a fetch.
 //
+// # A message about a refusal
+//
+// A wrong configuration has every callback refused, most often for a claim and
+// before its signature is looked at. [Verifier.Explain] reads a refused token again
+// so that a log can say what is wrong. It changes no verdict, fetches nothing, waits
+// for nothing, and gives away claims only when a key that is held has signed them.
+//
 // # What a token does not prove
 //
 // ACS does not sign the body. Who has seen a token can send any body with it

@@ -22,6 +22,7 @@ type metrics struct {
 	noVerdict prometheus.Counter
 	refused   map[Reason]prometheus.Counter
 	age       prometheus.Histogram
+	ahead     prometheus.Counter
 	unknown   prometheus.Counter
 }
 
@@ -37,8 +38,12 @@ func newMetrics(registerer prometheus.Registerer, keys *keyring, reuse *reuse) *
 		refused:   map[Reason]prometheus.Counter{},
 		age: auto.NewHistogram(prometheus.HistogramOpts{
 			Name:    "acsbridge_token_age_seconds",
-			Help:    "Now less iat of accepted tokens that have one. Below 0 or far above 1, a clock is wrong.",
-			Buckets: []float64{-30, -5, -1, 0, 1, 2, 5, 10, 30, 60, 300},
+			Help:    "Age of accepted tokens by their iat, when they have one; 0 when it is ahead. Far above 1, a clock is wrong.",
+			Buckets: []float64{1, 2, 5, 10, 30, 60, 300},
+		}),
+		ahead: auto.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_token_issued_ahead_total",
+			Help: "Accepted tokens whose iat was more than a second ahead. This host's clock is behind, or the issuer's is ahead.",
 		}),
 		unknown: auto.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_token_unknown_header_members_total",
@@ -126,6 +131,10 @@ func (m *metrics) verdict(err error) {
 func (m *metrics) accepted(c *Claims, h header, now time.Time) {
 	m.unknown.Add(float64(h.unknown))
 	if issued, known := c.IssuedAt(); known {
-		m.age.Observe(now.Sub(issued).Seconds())
+		age := now.Sub(issued)
+		m.age.Observe(max(0, age.Seconds())) // the sum of a histogram must not fall
+		if age < -time.Second {
+			m.ahead.Inc()
+		}
 	}
 }

@@ -72,6 +72,36 @@ func TestMetricsCountVerdicts(t *testing.T) {
 	})
 }
 
+// TestMetrics_clocksThatDiffer has tokens of an issuer whose clock is ahead: their
+// age must not take anything from the sum of ages, which would look like a restart.
+func TestMetrics_clocksThatDiffer(t *testing.T) {
+	issuer := newIssuer(t)
+	synctest.Test(t, func(t *testing.T) {
+		registry := prometheus.NewRegistry()
+		c := config(issuer)
+		c.Registerer = registry
+		v := start(t, c)
+		synctest.Wait()
+		checkMetric(t, registry, "acsbridge_token_issued_ahead_total", 0)
+		for _, ahead := range []time.Duration{-3 * time.Second, 30 * time.Second, time.Second} {
+			expect(t, v, sign(t, issuer, acstest.TokenSpec{Now: time.Now().Add(ahead)}), vectorAccepted)
+		}
+		checkMetric(t, registry, "acsbridge_token_issued_ahead_total", 1)
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() != "acsbridge_token_age_seconds" {
+				continue
+			}
+			if sum := f.GetMetric()[0].GetHistogram().GetSampleSum(); sum != 3 {
+				t.Errorf("the ages sum up to %v, want 3", sum)
+			}
+		}
+	})
+}
+
 func TestMetricsShowTheKeys(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {

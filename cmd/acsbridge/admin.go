@@ -28,6 +28,7 @@ func (b *bridge) readyz(w http.ResponseWriter, details bool) {
 		fmt.Fprintln(&text, strings.TrimRight(fmt.Sprintf("%-8s %-8s %s", name, mark, state), " "))
 	}
 	if details {
+		fmt.Fprintf(&text, "%-8s %-8s %s\n", "callback", "ok", b.lastCallbacks())
 		for _, n := range b.notes() {
 			fmt.Fprintf(&text, "%-8s %-8s %s\n", n.part, "note", n.text)
 		}

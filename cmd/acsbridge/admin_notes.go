@@ -10,6 +10,7 @@ func (b *bridge) notes() []note {
 	for _, part := range []func() []note{
 		b.natsNotes,
 		b.eventGridNotes,
+		b.refusalNotes,
 	} {
 		all = append(all, part()...)
 	}

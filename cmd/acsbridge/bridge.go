@@ -24,6 +24,7 @@ import (
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/embedded"
 	"github.com/acsbridge/acsbridge/publish/journal"
+	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
@@ -104,6 +105,12 @@ func (b *bridge) openPublisher() (err error) {
 		Journal: journal.Options{MaxBytes: s.JournalMaxBytes.Bytes},
 		AckWait: cmp.Or(s.AckWait.Duration, publish.NoAckWait),
 		Logger:  b.logger, Registerer: b.registry,
+	}
+	for _, resource := range s.resources() {
+		opts.Resources = append(opts.Resources, resource.Name)
+	}
+	if s.gridSettings.on() { // what is of none of them is quarantined
+		opts.Resources = append(opts.Resources, schemas.NoResource)
 	}
 	if s.Journal == "off" {
 		opts.Dir = ""

@@ -134,7 +134,8 @@ func (d *demo) build() error {
 		"--nats-listen=" + d.free("NATS", d.NatsListen),
 		"--resource=" + acstest.DemoResource + "=" + acstest.DemoAudience,
 		"--issuer=" + d.issuer.Name(), "--oidc-config-url=" + d.issuer.MetadataURL(),
-		"--data-dir=" + d.dir, "--log-level=warn",
+		// The demo shows itself what is refused of the hostile callbacks that it sends.
+		"--data-dir=" + d.dir, "--log-level=error",
 		// One key server plays both: what keeps the routes apart is in the tokens.
 		"--eventgrid-issuer=" + d.issuer.Name(), "--eventgrid-oidc-config-url=" + d.issuer.MetadataURL(),
 		"--eventgrid-tenant=" + acstest.DemoTenant, "--eventgrid-audience=" + acstest.DemoApplication,

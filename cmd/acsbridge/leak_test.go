@@ -86,6 +86,7 @@ func TestNothingLeaks(t *testing.T) {
 			h.eventGrid()
 			h.withoutNATS()
 			h.panics()
+			h.warnings()
 			h.ofOperators()
 			h.check()
 		})
@@ -349,6 +350,11 @@ func (bug) Quarantine(context.Context, *verify.Claims, *publish.Delivery, string
 	panic("not asked for here")
 }
 
+// warnings waits until the log says why callbacks were refused.
+func (h *hostileRun) warnings() {
+	natstest.Until(h.t, func() bool { return strings.Count(h.text(), "callbacks are refused") >= 15 })
+}
+
 // ofOperators asks the admin listener what strangers would.
 func (h *hostileRun) ofOperators() {
 	base := "http://" + h.bridge.admin.Addr().String()
@@ -393,6 +399,7 @@ func (h *hostileRun) check() {
 		"lifetime_too_long", "wrong_issuer", "wrong_audience", "keys_unavailable", "callback_key", "eventgrid_key", "wrong_application", "unknown_source", "not_event_grid", "not_found", "method",
 		"media_type", "too_large", "incomplete", "not_json", "panic in a handler", "token came again with another body",
 		"event has the id of another one", "permissions violation", "disconnected from NATS", "acsbridge_requests_total{", "DEBUG",
+		"a token signed by ACS names an audience that is not a GUID", " in the last 5 minutes",
 	} {
 		if !strings.Contains(said, sign) {
 			h.t.Errorf("nothing was said of %q: that was not tried", sign)

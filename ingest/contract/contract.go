@@ -61,6 +61,12 @@ func Report(publisher ingest.Publisher, registerer prometheus.Registerer) (*Repo
 	if err := r.compile(); err != nil {
 		return nil, fmt.Errorf("compile the schemas: %w", err)
 	}
+	for _, outcome := range []string{conforms, deviates} { // from the start, so that an alert sees the first
+		r.events.WithLabelValues(otherType, outcome)
+		for eventType := range r.types {
+			r.events.WithLabelValues(schemas.ShortType(eventType), outcome)
+		}
+	}
 	if registerer != nil {
 		registerer.MustRegister(r.events)
 	}
