@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"strings"
 )
 
@@ -14,6 +16,7 @@ func (b *bridge) notes() []note {
 	for _, part := range []func() []note{
 		b.natsNotes,
 		b.eventGridNotes,
+		b.subscriptionNotes,
 	} {
 		all = append(all, part()...)
 	}
@@ -49,4 +52,14 @@ func (b *bridge) eventGridNotes() []note {
 		return []note{{"eventgrid", "no keys yet"}}
 	}
 	return nil
+}
+
+// subscriptionNotes names the subscriptions of Event Grid that were deleted.
+func (b *bridge) subscriptionNotes() (list []note) {
+	for _, d := range b.handler.DeletedSubscriptions() {
+		list = append(list, note{"eventgrid", fmt.Sprintf(
+			"subscription %s of %s was deleted on %s: its events do not come any more; create it again, or restart the bridge if that was meant",
+			cmp.Or(d.Name, "(no name)"), d.Resource, d.At.UTC().Format("2006-01-02 15:04Z"))})
+	}
+	return list
 }
