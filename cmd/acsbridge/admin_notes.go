@@ -17,6 +17,7 @@ func (b *bridge) notes() []note {
 		b.natsNotes,
 		b.eventGridNotes,
 		b.subscriptionNotes,
+		b.watch.notes,
 	} {
 		all = append(all, part()...)
 	}
