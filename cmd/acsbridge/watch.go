@@ -39,7 +39,7 @@ type watch struct {
 func (b *bridge) makeWatch() error {
 	b.compareSettings()
 	b.watch = &watch{logger: b.logger, looks: []func(context.Context) []condition{
-		b.expiries(), b.disk(), b.deadLetters(), b.quarantined(), b.journaled(),
+		b.expiries(), b.oldKeys, b.disk(), b.deadLetters(), b.quarantined(), b.journaled(),
 	}}
 	b.registry.MustRegister(noteCounter{b.notes})
 	return nil

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/acsbridge/acsbridge/verify"
 )
 
 // expirySoon is how long before its end a certificate or a login is said to end.
@@ -27,7 +29,7 @@ type credential struct {
 	read      func() (validity, error)
 }
 
-// validity is when something is valid. A zero time is no bound.
+// validity is when something is valid. A zero time sets no bound.
 type validity struct{ from, until time.Time }
 
 // expiries looks at what the bridge shows to others and logs in with.
@@ -91,6 +93,29 @@ func (c *credential) conditions(v validity, err error, now time.Time) (found []c
 		add("validity", "soon", "expires on %s, in %s: then %s; renew it, a restart is not needed", day(v.until), plural(int(v.until.Sub(now).Hours()/24), "day"), c.loss)
 	}
 	return found
+}
+
+// keysOld is the age from which keys that cannot be fetched again are said: they
+// are fetched more often than that, and used for a day.
+const keysOld = time.Hour
+
+// oldKeys looks for keys of tokens that are used although they cannot be fetched.
+func (b *bridge) oldKeys(context.Context) (found []condition) {
+	found = keyConditions("keys", "callbacks", b.verifier.Keys(), time.Now())
+	if b.gridVerifier != nil {
+		found = append(found, keyConditions("eventgrid", "deliveries of Event Grid", b.gridVerifier.Keys(), time.Now())...)
+	}
+	return found
+}
+
+// keyConditions says what is not well with keys that are held at a time.
+func keyConditions(part, what string, keys verify.KeyStatus, now time.Time) []condition {
+	age := now.Sub(keys.FetchedAt)
+	if keys.Held == 0 || keys.LastError == nil || age < keysOld {
+		return nil
+	}
+	return []condition{{part + " old", note{part, fmt.Sprintf(
+		"not fetched for %s, and after 24h %s are answered 503: check the way to the key server: %v", age.Round(time.Minute), what, keys.LastError)}, ""}}
 }
 
 // ofChain returns when all certificates of a chain are valid: a client needs each

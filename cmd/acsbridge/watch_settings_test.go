@@ -213,7 +213,7 @@ func TestCompareSettings_withAFileThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestReadyz_namesADeletedSubscription has Event Grid say goodbye, and deliver again.
+// TestReadyz_namesADeletedSubscription deletes a subscription, which then delivers again.
 func TestReadyz_namesADeletedSubscription(t *testing.T) {
 	key := writeFile(t, "grid-key", testSecret)
 	b := runBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--eventgrid-key=k="+key, "--eventgrid-source=contoso="+testTopic), slog.New(slog.DiscardHandler))

@@ -19,6 +19,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/verify"
 )
 
 // logLines keeps the lines of a log, each as its level, message and attributes.
@@ -234,6 +235,23 @@ acsbridge_nats_credential_expiry_timestamp_seconds{credential="user_jwt"} %[1]d
 	}
 	if got := texts(); len(got) != 0 {
 		t.Errorf("renewed, and still said: %q", got)
+	}
+}
+
+func TestOldKeys_thatCannotBeFetchedAreSaid(t *testing.T) {
+	now := time.Now()
+	for name, test := range map[string]struct {
+		keys verify.KeyStatus
+		said bool
+	}{
+		"fetched":            {verify.KeyStatus{Held: 1, FetchedAt: now.Add(-2 * time.Hour)}, false},
+		"failed just now":    {verify.KeyStatus{Held: 1, FetchedAt: now.Add(-time.Minute), LastError: os.ErrDeadlineExceeded}, false},
+		"failed for an hour": {verify.KeyStatus{Held: 1, FetchedAt: now.Add(-time.Hour), LastError: os.ErrDeadlineExceeded}, true},
+		"none":               {verify.KeyStatus{FetchedAt: now.Add(-25 * time.Hour), LastError: os.ErrDeadlineExceeded}, false},
+	} {
+		if got := keyConditions("keys", "callbacks", test.keys, now); (len(got) == 1) != test.said {
+			t.Errorf("%s: %q", name, got)
+		}
 	}
 }
 
