@@ -3,6 +3,7 @@ package examples_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -176,6 +177,7 @@ var ended = regexp.MustCompile(`(?m)^(\S+) ended (\S+)$`)
 // and is told once. The second run goes on where the first one was.
 func check(t *testing.T, consumer string, service func(t *testing.T, url string) *program) {
 	url := startDemo(t)
+	checkPrefetch(t, url, consumer)
 	first := service(t, url)
 	first.await(ended, enoughCalls)
 	first.stop()
@@ -207,9 +209,46 @@ func check(t *testing.T, consumer string, service func(t *testing.T, url string)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if policy := c.CachedInfo().Config.DeliverPolicy; policy != jetstream.DeliverNewPolicy {
+		t.Errorf("the consumer began with %v, want the events that are new", policy)
+	}
 	if done := c.CachedInfo().AckFloor.Consumer; done < 2*enoughCalls {
 		t.Errorf("only the first %d events were acknowledged", done)
 	}
+}
+
+// prefetchAtMost is what half an ack wait of 30 s allows with work of 2 s at most.
+const prefetchAtMost = 7
+
+// checkPrefetch listens to what a consumer asks the server for until the test ends.
+func checkPrefetch(t *testing.T, url, consumer string) {
+	nc, _ := connect(t, url)
+	asked := false
+	subscription, err := nc.Subscribe("$JS.API.CONSUMER.MSG.NEXT."+schemas.Stream+"."+consumer, func(m *nats.Msg) {
+		var request struct{ Batch int }
+		if err := json.Unmarshal(m.Data, &request); err != nil || request.Batch > prefetchAtMost {
+			t.Errorf("asked for events with %s, %v, want a batch of %d at most", m.Data, err, prefetchAtMost)
+		}
+		asked = true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan struct{})
+	subscription.SetClosedHandler(func(string) { close(closed) })
+	t.Cleanup(func() {
+		if err := subscription.Drain(); err != nil {
+			t.Error(err)
+		}
+		<-closed
+		nc.Close()
+		if !asked {
+			t.Error("nothing was asked for")
+		}
+	})
 }
 
 func connect(t *testing.T, url string) (*nats.Conn, jetstream.JetStream) {

@@ -78,6 +78,15 @@ func (c *Certificate) latest() *pair {
 	return c.current.Load()
 }
 
+// Chain returns the chain of the certificate in use, in DER, and why its files
+// cannot be used: empty when they can.
+func (c *Certificate) Chain() (chain [][]byte, problem string) {
+	held := c.latest()
+	c.looking.Lock()
+	defer c.looking.Unlock()
+	return held.certificate.Certificate, c.problem
+}
+
 // look takes over the files when they have changed.
 func (c *Certificate) look() {
 	held := c.current.Load()

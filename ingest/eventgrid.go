@@ -198,6 +198,7 @@ func (c *callback) answerCode(code string) error {
 // tellOfHandshake logs that somebody has made or changed a subscription.
 func (c *callback) tellOfHandshake(kind string) {
 	h := c.handler
+	h.metrics.gridDeliveries.WithLabelValues(gridHandshake).Inc()
 	h.handshakes.Log(h.config.Logger, slog.LevelInfo, "event grid asked for leave to send and got it", slog.String("handshake", kind))
 }
 
@@ -223,6 +224,7 @@ func (c *callback) publishGrid(sender *verify.Claims, contentType string, body [
 			c.resource = name
 		}
 	}
+	c.noteGridDelivery(c.r.Header.Get("Aeg-Event-Type"), grid.Subscription, events)
 	claims, pickErr := sender.ForResource(c.resource)
 	if pickErr != nil {
 		return pickErr

@@ -95,6 +95,9 @@ type Handler struct {
 
 	failures, panics, accepts quiet.Line // of ours, which come in floods
 	handshakes                quiet.Line // of Event Grid
+	deletions, unknownKinds   quiet.Line // the same
+
+	subscriptions subscriptions
 
 	quarantine  quarantineBuckets
 	connections connections

@@ -60,6 +60,8 @@ type metrics struct {
 	turnedAway   *prometheus.CounterVec // reason
 	callbackKeys *prometheus.CounterVec // key
 	gridKeys     *prometheus.CounterVec // key
+
+	gridDeliveries *prometheus.CounterVec // type
 }
 
 func newMetrics() *metrics {
@@ -101,6 +103,10 @@ func newMetrics() *metrics {
 			Name: "acsbridge_eventgrid_key_total",
 			Help: "Deliveries of Event Grid that came with a good key, by its name.",
 		}, []string{"key"}),
+		gridDeliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "acsbridge_eventgrid_deliveries_total",
+			Help: "Deliveries of Event Grid with a good proof, by what they are: notification, validation (a handshake), deletion (of a subscription), other.",
+		}, []string{"type"}),
 	}
 }
 
@@ -130,7 +136,10 @@ func (m *metrics) register(reg prometheus.Registerer, h *Handler) {
 			m.gridKeys.WithLabelValues(key.Name)
 		}
 	}
-	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics, m.surplus, m.broken, m.turnedAway, m.callbackKeys, m.gridKeys)
+	for _, kind := range gridDeliveries {
+		m.gridDeliveries.WithLabelValues(kind)
+	}
+	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics, m.surplus, m.broken, m.turnedAway, m.callbackKeys, m.gridKeys, m.gridDeliveries)
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}

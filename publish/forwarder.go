@@ -204,18 +204,24 @@ func (f *forwarder) oldest() time.Duration {
 
 // read returns the record at index, addressed as the settings of today say.
 func (f *forwarder) read(index uint64) (*record, error) {
+	r, err := f.readAsKept(index)
+	if err == nil && !r.forQuarantine() {
+		r.address(f.target.config)
+	}
+	return r, err
+}
+
+// readAsKept returns the record at index with the address that it was journaled
+// under.
+func (f *forwarder) readAsKept(index uint64) (*record, error) {
 	kept, err := f.journal.Read(index)
 	if err != nil {
 		return nil, err
 	}
 	if r, ok := kept.Decoded.(*record); ok {
-		return r, nil
+		return r, nil // of this process, and so of its settings
 	}
-	r, err := decodeRecord(kept.Data)
-	if err == nil && !r.forQuarantine() {
-		r.address(f.target.config)
-	}
-	return r, err
+	return decodeRecord(kept.Data)
 }
 
 // backlog returns the message ids of a stream's records in the journal, from an

@@ -111,6 +111,12 @@ const (
 	quarantineSegment = 8 << 20
 )
 
+// The journals in the data directory.
+const (
+	journalDir    = "journal"
+	quarantineDir = "quarantine"
+)
+
 func (p *Publisher) openJournal() (err error) {
 	p.opts.Journal.Logger = p.opts.Logger
 	p.dead = &deadLetters{dir: p.opts.Dir}
@@ -118,10 +124,10 @@ func (p *Publisher) openJournal() (err error) {
 	most := cmp.Or(small.MaxBytes, journal.DefaultMaxBytes)
 	small.MaxBytes = max(most/quarantineShare, min(most, quarantineLeast))
 	small.SegmentSize = quarantineSegment
-	if p.quarantine, err = p.openForwarder("quarantine", small, p.malformed, nil); err != nil {
+	if p.quarantine, err = p.openForwarder(quarantineDir, small, p.malformed, nil); err != nil {
 		return err
 	}
-	if p.forwarder, err = p.openForwarder("journal", p.opts.Journal, p.events, p.quarantine); err != nil {
+	if p.forwarder, err = p.openForwarder(journalDir, p.opts.Journal, p.events, p.quarantine); err != nil {
 		return errors.Join(err, p.quarantine.close())
 	}
 	p.forwarder.created = p.opts.Created

@@ -1,5 +1,10 @@
 package main
 
+import (
+	"cmp"
+	"fmt"
+)
+
 // note is one thing that is not well although callbacks are taken, as one line of
 // /readyz. The line stays until the thing is over.
 type note struct{ part, text string }
@@ -11,6 +16,8 @@ func (b *bridge) notes() []note {
 		b.natsNotes,
 		b.eventGridNotes,
 		b.refusalNotes,
+		b.subscriptionNotes,
+		b.watch.notes,
 	} {
 		all = append(all, part()...)
 	}
@@ -39,4 +46,14 @@ func (b *bridge) eventGridNotes() []note {
 		return []note{{"eventgrid", "no keys yet"}}
 	}
 	return nil
+}
+
+// subscriptionNotes names the subscriptions of Event Grid that were deleted.
+func (b *bridge) subscriptionNotes() (list []note) {
+	for _, d := range b.handler.DeletedSubscriptions() {
+		list = append(list, note{"eventgrid", fmt.Sprintf(
+			"subscription %s of %s was deleted on %s: its events do not come any more; create it again, or restart the bridge if that was meant",
+			cmp.Or(d.Name, "(no name)"), d.Resource, d.At.UTC().Format("2006-01-02 15:04Z"))})
+	}
+	return list
 }

@@ -42,6 +42,8 @@ type bridge struct {
 	handler          *ingest.Handler
 	certificate      *ingest.Certificate // nil for plain HTTP
 	registry         *prometheus.Registry
+	watch            *watch
+	changed          prometheus.Gauge // settings
 	stopping         atomic.Bool
 }
 
@@ -51,7 +53,7 @@ func newBridge(s *settings, logger *slog.Logger) (*bridge, error) {
 	b := &bridge{settings: s, logger: logger, registry: prometheus.NewRegistry()}
 	b.registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
-	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifier, b.makeHandler, b.openCertificate}
+	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifier, b.makeHandler, b.openCertificate, b.makeWatch}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, b.close())
@@ -206,6 +208,9 @@ func (b *bridge) run(ctx context.Context) (err error) {
 	if b.gridVerifier != nil {
 		rooms.Go(func() { _ = b.gridVerifier.Run(work) })
 	}
+	b.watch.look(work)
+	rooms.Go(func() { b.watch.run(work) })
+	rooms.Go(func() { b.compareStream(work) })
 	rooms.Go(func() { b.publisher.Run(work) })
 	failed := make(chan error, 2)
 	go func() { failed <- serve(server, b.handler.Bound(b.callbacks), tlsConfig != nil) }()

@@ -122,7 +122,7 @@ var foreignFlags = map[string]bool{
 	"--all": true, "--new": true, "--last-for": true, "--jetstream": true, "--force-stdin": true, "--decode": true,
 	"--subjects": true, "--storage": true, "--retention": true, "--discard": true, "--max-age": true, "--max-bytes": true,
 	"--dupe-window": true, "--compression": true, "--allow-direct": true, "--replicas": true, "--defaults": true,
-	"--pull": true, "--filter": true, "--ack": true, "--max-deliver": true, "--now": true, "--signal": true, "--since": true, "--js-domain": true,
+	"--pull": true, "--filter": true, "--ack": true, "--max-deliver": true, "--deliver": true, "--wait": true, "--now": true, "--signal": true, "--since": true, "--js-domain": true,
 	"--allow-msg-ttl": true, "--display-name": true, "--sign-in-audience": true, "--id": true, "--source-resource-id": true,
 	"--included-event-types": true, "--endpoint": true, "--event-delivery-schema": true, "--max-delivery-attempts": true, "--event-ttl": true,
 	"--azure-active-directory-tenant-id": true, "--azure-active-directory-application-id-or-uri": true, "--deadletter-endpoint": true,

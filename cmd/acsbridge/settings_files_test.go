@@ -17,11 +17,18 @@ import (
 // writePair makes a self-signed certificate and its key.
 func writePair(t *testing.T) (cert, key string) {
 	t.Helper()
+	cert, key = makePair(t, time.Time{}, time.Now().Add(time.Hour))
+	return writeFile(t, "cert.pem", cert), writeFile(t, "key.pem", key)
+}
+
+// makePair returns a certificate that is valid for a time, and its key, in PEM.
+func makePair(t *testing.T, from, until time.Time) (cert, key string) {
+	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: from, NotAfter: until}
 	signed, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +40,7 @@ func writePair(t *testing.T) (cert, key string) {
 	block := func(kind string, der []byte) string {
 		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 	}
-	return writeFile(t, "cert.pem", block("CERTIFICATE", signed)), writeFile(t, "key.pem", block("PRIVATE KEY", pkcs8))
+	return block("CERTIFICATE", signed), block("PRIVATE KEY", pkcs8)
 }
 
 // TestKeyPairs checks both pairs of certificate and key: taken when they fit,

@@ -38,7 +38,20 @@ const (
 	// maxDeliver is how often an event is tried, within half an hour by [backoff].
 	// Then this consumer does not get it again; it stays in the stream.
 	maxDeliver = 12
+	// ackWait is how long the server waits for the answer to an event before it
+	// sends it again; it begins when the event is sent, not when the work begins.
+	ackWait = 30 * time.Second
+	// handleAtMost bounds the work on one event.
+	handleAtMost = 2 * time.Second
 )
+
+// prefetch is how many events may be here at a time. The last of them waits for
+// the others, and must be done within half the ack wait. The client's own choice
+// is 500: with work of 300 ms the server would send most of them two or three
+// times over.
+func prefetch(ackWait, handleAtMost time.Duration) int {
+	return max(1, int(ackWait/2/handleAtMost))
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -67,14 +80,18 @@ func run(ctx context.Context, url string, out io.Writer) error {
 	consumer, err := js.CreateOrUpdateConsumer(ctx, schemas.Stream, jetstream.ConsumerConfig{
 		Durable:        consumerName,
 		FilterSubjects: filters("CallConnected", "ParticipantsUpdated", "CallDisconnected"),
-		AckWait:        30 * time.Second,
-		MaxDeliver:     maxDeliver,
+		// Events from now on. DeliverAllPolicy, the default, begins with the oldest
+		// of the stream, 72 hours back, whose calls are over. It holds when the
+		// consumer is made; afterwards the server keeps the place.
+		DeliverPolicy: jetstream.DeliverNewPolicy,
+		AckWait:       ackWait,
+		MaxDeliver:    maxDeliver,
 	})
 	if err != nil {
 		return err
 	}
 	s := service{bucket: bucket, out: out}
-	consuming, err := consumer.Consume(s.receive)
+	consuming, err := consumer.Consume(s.receive, jetstream.PullMaxMessages(prefetch(ackWait, handleAtMost)))
 	if err != nil {
 		return err
 	}
@@ -111,7 +128,7 @@ func (s *service) receive(m jetstream.Msg) {
 		return
 	}
 	// A stop must not cut the work in two, so it has a context of its own.
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), handleAtMost)
 	defer cancel()
 	if err := s.update(ctx, message); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", message.Delivery.MsgID, err)

@@ -8,7 +8,7 @@
 // apply makes the same of it, and a revision in the bucket keeps two replicas from
 // writing over each other.
 import { connect, nanos } from "@nats-io/transport-node";
-import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
+import { AckPolicy, DeliverPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
 import { Kvm } from "@nats-io/kv";
 import { apply } from "./state.js";
 
@@ -16,6 +16,12 @@ const stream = "ACS";
 // Where the service's place in the stream is kept. Replicas share it; another
 // service takes another name.
 const name = "call-state-node";
+// How long the server waits for the answer to an event before it sends it again; it
+// begins when the event is sent, not when the work begins.
+const ackWait = 30_000;
+// The work on one event: two requests of a second at most.
+const requestAtMost = 1000;
+const handleAtMost = 2 * requestAtMost;
 const types = ["CallConnected", "ParticipantsUpdated", "CallDisconnected"];
 
 const nc = await connect({
@@ -23,11 +29,11 @@ const nc = await connect({
   name,
   maxReconnectAttempts: -1,
 });
-const calls = await new Kvm(nc).create(name, { ttl: 72 * 3600 * 1000 });
+const calls = await new Kvm(jetstream(nc, { timeout: requestAtMost })).create(name, { ttl: 72 * 3600 * 1000 });
 const manager = await jetstreamManager(nc);
 const config = {
   filter_subjects: types.map((type) => `acs.*.${type}.*`),
-  ack_wait: nanos(30_000),
+  ack_wait: nanos(ackWait),
   max_deliver: 12, // within half an hour by the pauses below; then it stays in the stream alone
 };
 try {
@@ -35,10 +41,17 @@ try {
   await manager.consumers.update(stream, name, config);
 } catch (error) {
   if (error.name !== "ConsumerNotFoundError") throw error;
-  await manager.consumers.add(stream, { durable_name: name, ack_policy: AckPolicy.Explicit, ...config });
+  // Events from now on. DeliverPolicy.All begins with the oldest of the stream, 72
+  // hours back, whose calls are over. It holds when the consumer is made;
+  // afterwards the server keeps the place.
+  const deliver_policy = DeliverPolicy.New;
+  await manager.consumers.add(stream, { durable_name: name, ack_policy: AckPolicy.Explicit, deliver_policy, ...config });
 }
 const consumer = await jetstream(nc).consumers.get(stream, name);
-const messages = await consumer.consume();
+// The last of the events that are here waits for the others, and must be done within
+// half the ack wait. The client's own choice is 100.
+const max_messages = Math.max(1, Math.floor(ackWait / 2 / handleAtMost));
+const messages = await consumer.consume({ max_messages });
 // What was fetched by then and not begun comes again, after ack_wait.
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => messages.close());
 

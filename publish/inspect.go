@@ -1,0 +1,202 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/publish/journal"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// File is a file and its size in bytes.
+type File struct {
+	Path string
+	Size int64
+}
+
+// DeadLetters returns the files of dead letters that hold something, those
+// included that a redrive has taken and not emptied.
+func (p *Publisher) DeadLetters() (files []File, err error) {
+	if p.opts.Dir == "" {
+		return nil, nil
+	}
+	entries, err := os.ReadDir(p.opts.Dir)
+	for _, entry := range entries {
+		name := entry.Name()
+		if !strings.HasPrefix(name, "dead-letters") || !strings.Contains(name, ".ndjson") || entry.IsDir() {
+			continue
+		}
+		// One that is gone was taken away just now.
+		if info, err := entry.Info(); err == nil && info.Size() > 0 {
+			files = append(files, File{filepath.Join(p.opts.Dir, name), info.Size()})
+		}
+	}
+	return files, err
+}
+
+// JournalDisk returns the bytes that the journal's files take, and those that
+// they may take at most; zeros without a journal.
+func (p *Publisher) JournalDisk() (now, atMost int64, err error) {
+	if p.journal == nil {
+		return 0, 0, nil
+	}
+	return p.journal.Disk()
+}
+
+// Address is what a record was journaled under.
+type Address struct{ Stream, Prefix, Resource string }
+
+// Unsent counts the records that the stream does not have, by address, and
+// returns the index of the last one. It reads at most the given number of them:
+// those of other settings are the oldest. Quarantined callbacks are left out.
+func (p *Publisher) Unsent(atMost uint64) (counts map[Address]int, last uint64, err error) {
+	counts = make(map[Address]int)
+	if p.journal == nil {
+		return counts, 0, nil
+	}
+	first := p.forwarder.acked() + 1
+	_, last = p.journal.Bounds()
+	last = min(last, first+atMost-1)
+	for index := first; index <= last; index++ {
+		r, err := p.forwarder.readAsKept(index)
+		switch {
+		case errors.Is(err, journal.ErrCorrupt): // is set aside when it is sent
+		case err != nil:
+			return counts, last, err
+		case !r.forQuarantine():
+			prefix, _, _ := strings.Cut(r.subject, ".")
+			counts[Address{r.stream, prefix, r.resource()}]++
+		}
+	}
+	return counts, last, nil
+}
+
+// Sent reports whether the stream has every record up to an index.
+func (p *Publisher) Sent(index uint64) bool { return p.journal == nil || p.forwarder.acked() >= index }
+
+// LeftBehind returns how many records a journal holds that no stream has. It is
+// for a directory whose journal is not in use, and makes nothing there.
+func LeftBehind(dir string) (records uint64, err error) {
+	for _, name := range []string{journalDir, quarantineDir} {
+		n, err := leftIn(filepath.Join(dir, name))
+		if err != nil {
+			return 0, err
+		}
+		records += n
+	}
+	return records, nil
+}
+
+func leftIn(dir string) (records uint64, err error) {
+	if _, err := os.Stat(filepath.Join(dir, "cursor")); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return 0, err
+	}
+	j, err := journal.Open(dir, journal.Options{})
+	if err != nil {
+		return 0, err
+	}
+	defer j.Close()
+	c, err := openCursor(filepath.Join(dir, "cursor"))
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	first, last := j.Bounds()
+	acked := max(first, 1) - 1
+	if c.valid {
+		acked = min(max(acked, c.acked), last)
+	}
+	return last - acked, nil
+}
+
+// Quarantine is what the quarantine stream holds.
+type Quarantine struct {
+	Callbacks uint64
+	Bytes     uint64
+	MaxBytes  int64 // at which the oldest go
+	MaxAge    time.Duration
+	Last      uint64    // sequence of the newest
+	LastAt    time.Time // when it was stored
+}
+
+// Quarantined looks at the quarantine stream; one that does not exist holds
+// nothing. It waits for NATS as long as ctx lets it.
+func (p *Publisher) Quarantined(ctx context.Context) (Quarantine, error) {
+	js, err := p.link.JetStream(ctx)
+	if err != nil {
+		return Quarantine{}, err
+	}
+	stream, err := js.Stream(ctx, schemas.QuarantineStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return Quarantine{}, nil
+	}
+	if err != nil {
+		return Quarantine{}, fmt.Errorf("look at stream %s: %w", schemas.QuarantineStream, err)
+	}
+	info := stream.CachedInfo()
+	return Quarantine{
+		Callbacks: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes, MaxAge: info.Config.MaxAge,
+		Last: info.State.LastSeq, LastAt: info.State.LastTime,
+	}, nil
+}
+
+// LastEvent returns the resource of the newest event in the stream, and the
+// audience that its token named; nothing when there is none.
+func (p *Publisher) LastEvent(ctx context.Context) (resource, audience string, err error) {
+	js, err := p.link.JetStream(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	stream, err := js.Stream(ctx, p.opts.Stream.Name)
+	if err != nil || stream.CachedInfo().State.Msgs == 0 || !stream.CachedInfo().Config.AllowDirect {
+		return "", "", err
+	}
+	m, err := stream.GetMsg(ctx, stream.CachedInfo().State.LastSeq)
+	if err != nil {
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			err = nil
+		}
+		return "", "", err
+	}
+	return m.Header.Get(schemas.HeaderResource), m.Header.Get(schemas.HeaderTokenAudience), nil
+}
+
+// ClientCertificate returns the chain that the link shows to NATS, in DER, as
+// its files are now; nothing when there is none.
+func (l *Link) ClientCertificate() ([][]byte, error) {
+	nc := l.conn()
+	if nc == nil || nc.Opts.TLSCertCB == nil {
+		return nil, nil
+	}
+	certificate, err := nc.Opts.TLSCertCB()
+	return certificate.Certificate, err
+}
+
+// UserJWT returns the JWT with which the link logs in, as its file is now; empty
+// when it uses none.
+func (l *Link) UserJWT() (string, error) {
+	nc := l.conn()
+	if nc == nil || nc.Opts.UserJWT == nil {
+		return "", nil
+	}
+	return nc.Opts.UserJWT()
+}
+
+// conn is the present connection, nil before the first.
+func (l *Link) conn() *nats.Conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nc
+}
