@@ -54,9 +54,13 @@ func newForwarder(f *forwarder) *forwarder {
 	f.spare.New = newWaiter
 	first, last := f.journal.Bounds()
 	f.position = f.cursor.acked
-	if !f.cursor.valid || f.position > last || f.position+1 < first || f.keep > 0 {
-		// With keep, the stream may have lost the tail that it acknowledged.
+	if !f.cursor.valid || f.position > last || f.position+1 < first {
+		f.position, f.cursor.since = max(first, 1)-1, 0
+	} else if f.keep > 0 {
+		// The stream may have lost the tail that it acknowledged, but what another
+		// stream acknowledged is not sent to this one.
 		f.position = max(first, 1) - 1
+		f.position = min(max(f.position, f.cursor.since), f.cursor.acked)
 	}
 	f.doubtful = last
 	f.recall = recall{backlog: f.backlog, logger: f.logger, metrics: f.metrics}

@@ -43,13 +43,20 @@ func (p *Publisher) DeadLetters() (files []File, err error) {
 	return files, err
 }
 
-// JournalDisk returns the bytes that the journal's files take, and those that
+// JournalDisk returns the bytes that the files of the journals take, and those that
 // they may take at most; zeros without a journal.
 func (p *Publisher) JournalDisk() (now, atMost int64, err error) {
 	if p.journal == nil {
 		return 0, 0, nil
 	}
-	return p.journal.Disk()
+	for _, f := range []*forwarder{p.forwarder, p.quarantine} {
+		n, most, err := f.journal.Disk()
+		if err != nil {
+			return 0, 0, err
+		}
+		now, atMost = now+n, atMost+most
+	}
+	return now, atMost, nil
 }
 
 // Address is what a record was journaled under.

@@ -148,6 +148,7 @@ func (p *Publisher) openForwarder(name string, opts journal.Options, to *target,
 	if err != nil {
 		return nil, errors.Join(err, j.Close())
 	}
+	c.sentTo(addressOf(p.opts.Stream))
 	f := newForwarder(&forwarder{
 		journal: j, link: p.link, target: to, cursor: c, dead: p.dead, quarantine: quarantine,
 		keep: p.opts.KeepAcked, logger: p.opts.Logger, metrics: p.metrics,

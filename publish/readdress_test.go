@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
@@ -112,6 +113,34 @@ func TestForwarder_waitsUntilItIsMended(t *testing.T) {
 				t.Errorf("dead letters were written: %v", err)
 			}
 		})
+	}
+}
+
+// With an embedded server the tail that it acknowledged is sent again at a start, to
+// that stream, and not to the one that the settings name now.
+func TestForwarder_tailOfAnotherStream(t *testing.T) {
+	server := natstest.Start(t)
+	dir := t.TempDir()
+	run := func(config publish.StreamConfig, from, to int) {
+		b := start(t, server.URL(), publish.Options{Dir: dir, Stream: config, KeepAcked: time.Hour})
+		b.publish("a", from, to)
+		b.drained()
+		b.stop()
+	}
+	calls := publish.StreamConfig{Name: "CALLS", Prefix: "calls"}
+	run(publish.StreamConfig{}, 1, 3)
+	run(calls, 4, 5)
+	run(calls, 6, 6)
+	checkStream(t, server, map[string]int{"a": 3})
+	if n := len(server.Messages("CALLS")); n != 3 {
+		t.Errorf("CALLS has %d messages, want 3", n)
+	}
+	if err := server.JetStream().DeleteStream(t.Context(), "CALLS"); err != nil {
+		t.Fatal(err)
+	}
+	run(calls, 7, 7)
+	if n := len(server.Messages("CALLS")); n != 4 {
+		t.Errorf("CALLS has %d messages after it was lost, want 4", n)
 	}
 }
 
