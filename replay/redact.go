@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -75,6 +76,11 @@ func (r *Redactor) Message(m *Message) (*Message, error) {
 				out.Header.Add(name, r.text(value))
 			}
 		}
+	}
+	// What remains of cut headers is still cut.
+	cut := slices.DeleteFunc(truncated(m.Header), func(name string) bool { return !keptHeaders[name] && !pseudonymHeaders[name] })
+	if len(cut) > 0 {
+		out.Header.Set(schemas.HeaderTruncated, strings.Join(cut, ","))
 	}
 	if call := m.call(); call != "" {
 		before, _ := strings.CutSuffix(m.Subject, call)

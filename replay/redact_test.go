@@ -112,6 +112,19 @@ func TestPseudonymsJoin(t *testing.T) {
 	}
 }
 
+// TestRedactor_truncatedHeaders: what is left of a cut header is still cut.
+func TestRedactor_truncatedHeaders(t *testing.T) {
+	m := personalMessage()
+	m.Header.Set(schemas.HeaderTruncated, "acs-path,ce-source,acs-token-claims,ce-type")
+	redacted, err := replay.NewRedactor(nil).Message(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := redacted.Header.Get(schemas.HeaderTruncated); got != "ce-source,ce-type" {
+		t.Errorf("cut are %q", got)
+	}
+}
+
 // TestWhatCannotBeRedacted is an error that does not quote it.
 func TestWhatCannotBeRedacted(t *testing.T) {
 	for _, data := range []string{"", "secret", `{"a":secret}`, `{"a":1`} {

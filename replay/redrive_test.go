@@ -87,6 +87,38 @@ func TestRedrivenEvents(t *testing.T) {
 	}
 }
 
+// TestRedrive_truncatedHeaders names the headers of the callback that were cut, and
+// those of the event that are too long now.
+func TestRedrive_truncatedHeaders(t *testing.T) {
+	m := quarantined()
+	long := strings.Repeat("s", 600)
+	m.Data = []byte(strings.Replace("["+oneEvent+","+another+"]", `"source":"s"`, `"source":"`+long+`"`, 1))
+	m.Header.Set(schemas.HeaderTruncated, "acs-query,ce-id")
+	got, err := redrive(nil).Messages(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"acs-query,ce-source", "acs-query"} {
+		if cut := got[i].Header.Get(schemas.HeaderTruncated); cut != want {
+			t.Errorf("event %d: %q, want %q", i, cut, want)
+		}
+	}
+}
+
+// TestRedrive_formerSubjects: a letter from before today's rules of subjects gets
+// the subject of today.
+func TestRedrive_formerSubjects(t *testing.T) {
+	for _, subject := range []string{"acs.contoso.PlayCompleted." + strings.ToUpper(callGUID), "acs.contoso.PlayCompleted._"} {
+		m := letter()
+		m.Subject = subject
+		m.Data = []byte(strings.Replace(oneEvent, "c-1", strings.ToUpper(callGUID), 1))
+		got, err := redrive(nil).Letter(m)
+		if err != nil || got.Subject != "acs.contoso.PlayCompleted."+callGUID {
+			t.Errorf("%s: %v, %v", subject, got, err)
+		}
+	}
+}
+
 // TestWhatIsNotRedriven breaks each thing that is checked.
 func TestWhatIsNotRedriven(t *testing.T) {
 	set := func(name, value string) func(*replay.Message) {
