@@ -142,9 +142,9 @@ func readEvent(raw json.RawMessage) (e Event, w way, err error) {
 }
 
 // ParseBody returns the events in the body of a callback: an array of JSON
-// objects, or one. A byte order mark is ignored.
+// objects, or one.
 func ParseBody(body []byte) (events []json.RawMessage, err error) {
-	if body = bytes.TrimSpace(bytes.TrimPrefix(body, []byte("\ufeff"))); bytes.HasPrefix(body, []byte("{")) {
+	if body = bytes.TrimSpace(body); bytes.HasPrefix(body, []byte("{")) {
 		body = slices.Concat([]byte("["), body, []byte("]"))
 	}
 	if err := json.Unmarshal(body, &events); err != nil {

@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"github.com/acsbridge/acsbridge/internal/bom"
 )
 
 // LoadOrCreateKey reads an RSA key from a PEM file (PKCS #8), and makes the
@@ -50,7 +52,7 @@ func loadKey(path string) (*rsa.PrivateKey, error) {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
 		return nil, fmt.Errorf("%s can be read by others (mode %04o): run chmod 600 on it", path, mode)
 	}
-	text, err := os.ReadFile(path)
+	text, err := bom.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

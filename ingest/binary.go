@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/acsbridge/acsbridge/internal/bom"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -27,9 +28,10 @@ func isBinary(h http.Header, contentType string) bool {
 }
 
 // structured returns the event of a request in binary mode as one JSON object,
-// so that a message's payload has one form whatever the mode it came in. The
-// data keeps its exact bytes when it is JSON, and becomes data_base64 when the
-// request names no JSON type. Errors are malformedErrors.
+// so that a message's payload has one form whatever the mode it came in. A header
+// without a value is an absent attribute. The data keeps its exact bytes when it is
+// JSON, and becomes data_base64 when the request names no JSON type. Errors are
+// malformedErrors.
 func structured(h http.Header, contentType string, body []byte) ([]byte, error) {
 	names := make([]string, 0, len(h))
 	for name := range h {
@@ -55,10 +57,18 @@ func structured(h http.Header, contentType string, body []byte) ([]byte, error) 
 		if !utf8.ValidString(value) {
 			return nil, malformed(NotUTF8, "%s has bytes that are no UTF-8", name)
 		}
-		member(&b, name, value)
+		if value != "" {
+			member(&b, name, value)
+		}
 	}
 	if contentType != "" {
 		member(&b, "datacontenttype", contentType)
+	}
+	if contentType != "" {
+		var err error
+		if body, err = bom.Trim(body); err != nil {
+			return nil, malformed(NotUTF8, "%v", err)
+		}
 	}
 	switch {
 	case len(body) == 0:

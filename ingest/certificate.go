@@ -5,13 +5,13 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/acsbridge/acsbridge/internal/bom"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 )
 
@@ -105,11 +105,11 @@ func readPair(certFile, keyFile string, held *pair) (*pair, error) {
 	if err := secretfile.Check(keyFile); err != nil {
 		return nil, err
 	}
-	cert, err := os.ReadFile(certFile)
+	cert, err := bom.ReadFile(certFile)
 	if err != nil {
 		return nil, err
 	}
-	key, err := os.ReadFile(keyFile)
+	key, err := bom.ReadFile(keyFile)
 	if err != nil {
 		return nil, err
 	}

@@ -189,7 +189,13 @@ func TestNoCertificateFromFilesThatCannotBeUsed(t *testing.T) {
 	if err := open(); err != nil {
 		t.Error(err)
 	}
-	other, _ := makePair(t, "other", time.Now().Add(time.Hour))
+	other, otherKey := makePair(t, "other", time.Now().Add(time.Hour))
+	files.write(files.cert, append([]byte("\xef\xbb\xbf"), other...))
+	files.write(files.key, append([]byte("\xef\xbb\xbf"), otherKey...))
+	if err := open(); err != nil {
+		t.Errorf("files with a byte order mark: %v", err)
+	}
+	files.renew("first", time.Now().Add(time.Hour))
 	files.write(files.cert, other)
 	if err := open(); err == nil {
 		t.Error("a key was taken for a certificate that it is not of")

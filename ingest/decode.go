@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/acsbridge/acsbridge/internal/bom"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -87,6 +88,10 @@ type eventDecoder func(d *jsontext.Decoder, body []byte, e *schemas.Event) error
 
 // decodeAll reads the events of a body, each with one.
 func decodeAll(body []byte, one eventDecoder) ([]schemas.Event, error) {
+	body, err := bom.Trim(body)
+	if err != nil {
+		return nil, malformed(NotUTF8, "%v", err)
+	}
 	if err := scan(body); err != nil {
 		return nil, err
 	}
@@ -94,7 +99,6 @@ func decodeAll(body []byte, one eventDecoder) ([]schemas.Event, error) {
 	defer decoders.Put(d)
 	d.Reset(bytes.NewBuffer(body)) // reads in place
 	var events []schemas.Event
-	var err error
 	if d.PeekKind() == '[' {
 		events, err = decodeArray(d, body, one)
 	} else {
@@ -201,7 +205,7 @@ func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Event) error {
 		case "specversion":
 			return readString(d, name, &version)
 		case "time":
-			return readString(d, name, &e.Time)
+			return readTime(d, &e.Time)
 		case "data":
 			return readData(d, e)
 		}
@@ -318,17 +322,33 @@ func known(quoted jsontext.Value) string {
 	return string(name)
 }
 
-// readString reads an attribute that must be a string.
+// readString reads an attribute that must be a string. One that is null is absent
+// (CloudEvents JSON format 1.0.2, section 2.2), and Event Grid's own schema is read
+// by the same rule.
 func readString(d *jsontext.Decoder, name string, into *string) error {
 	token, err := d.ReadToken()
 	if err != nil {
 		return err
 	}
-	if token.Kind() != '"' {
-		return malformed(NotCloudEvents, "%s is no string", name)
+	switch token.Kind() {
+	case 'n':
+		return nil
+	case '"':
+		*into = token.String()
+		return nil
 	}
-	*into = token.String()
-	return nil
+	return malformed(NotCloudEvents, "%s is not a string", name)
+}
+
+// readTime reads the time of an event, for which it is never refused: another
+// value than a string is kept as it is written, and names no moment.
+func readTime(d *jsontext.Decoder, into *string) error {
+	if d.PeekKind() == '"' || d.PeekKind() == 'n' {
+		return readString(d, "", into)
+	}
+	value, err := d.ReadValue()
+	*into = string(value)
+	return err
 }
 
 // classify turns a decoder's error into a reason. Its text may quote member

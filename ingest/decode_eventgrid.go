@@ -65,7 +65,7 @@ func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Event) 
 		case "type":
 			return readString(d, name, &e.Type)
 		case "time":
-			return readString(d, name, &e.Time)
+			return readTime(d, &e.Time)
 		case "specversion":
 			return readString(d, name, &version)
 		case "topic":
@@ -73,9 +73,11 @@ func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Event) 
 		case "eventType":
 			return readString(d, name, &eventType)
 		case "eventTime":
-			return readString(d, name, &eventTime)
+			return readTime(d, &eventTime)
 		case "subject":
-			return readString(d, name, &subject)
+			if d.PeekKind() == '"' {
+				return readString(d, name, &subject)
+			}
 		case "data":
 			return readGridData(d, e.Grid, &code)
 		}

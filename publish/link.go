@@ -187,7 +187,7 @@ func (c *NATS) options() ([]nats.Option, error) {
 	case c.Creds != "":
 		opts = append(opts, nats.UserCredentials(c.Creds))
 	case c.NKey != "":
-		nkey, err := nats.NkeyOptionFromSeed(c.NKey)
+		nkey, err := nkeyOption(c.NKey)
 		if err != nil {
 			return nil, fmt.Errorf("read nkey seed: %w", err)
 		}
@@ -197,11 +197,8 @@ func (c *NATS) options() ([]nats.Option, error) {
 	case c.Token != "":
 		opts = append(opts, nats.Token(c.Token))
 	}
-	if c.CA != "" {
-		opts = append(opts, nats.RootCAs(c.CA))
-	}
-	if c.Cert != "" {
-		opts = append(opts, nats.ClientCert(c.Cert, c.Key))
+	if c.CA != "" || c.Cert != "" {
+		opts = append(opts, tlsOption(c.CA, c.Cert, c.Key))
 	}
 	if c.InboxPrefix != "" {
 		opts = append(opts, nats.CustomInboxPrefix(c.InboxPrefix))

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -80,9 +81,11 @@ func TestLogins(t *testing.T) {
 				test.server(o)
 			})
 			test.login.URL, test.wrong.URL = server.URL(), server.URL()
-			if link := connect(t, test.login); !connects(t, link) {
-				_, problem := link.State()
-				t.Errorf("the login does not let us in: %v", problem)
+			for _, login := range []publish.NATS{test.login, marked(t, test.login)} {
+				if link := connect(t, login); !connects(t, link) {
+					_, problem := link.State()
+					t.Errorf("the login %+v does not let us in: %v", login, problem)
+				}
 			}
 			link := connect(t, test.wrong)
 			natstest.Until(t, func() bool { _, problem := link.State(); return problem != nil })
@@ -112,6 +115,26 @@ func TestAContextOfTheNATSCommandLine(t *testing.T) {
 	if _, err := publish.Connect(publish.NATS{Context: "another"}, nil); err == nil {
 		t.Error("a context that is not there is no error")
 	}
+}
+
+// marked returns a login whose files begin with a byte order mark.
+func marked(t *testing.T, login publish.NATS) publish.NATS {
+	t.Helper()
+	dir := t.TempDir()
+	for i, name := range []*string{&login.NKey, &login.Creds, &login.CA, &login.Cert, &login.Key} {
+		if *name == "" {
+			continue
+		}
+		text, err := os.ReadFile(*name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*name = filepath.Join(dir, strconv.Itoa(i))
+		if err := os.WriteFile(*name, append([]byte("\xef\xbb\xbf"), text...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return login
 }
 
 func connect(t *testing.T, config publish.NATS) *publish.Link {

@@ -34,6 +34,15 @@ type Delivery struct {
 // maxHeaders is how many headers a callback's message can have, for sizing.
 const maxHeaders = 25
 
+// cuttable are the headers that have a bound, which [schemas.HeaderTruncated] can
+// name.
+var cuttable = []string{
+	schemas.HeaderEventID, schemas.HeaderEventSource, schemas.HeaderEventType, schemas.HeaderDeviation,
+	schemas.HeaderTokenIssuer, schemas.HeaderTokenAudience, schemas.HeaderTokenKeyID, schemas.HeaderTokenSubject,
+	schemas.HeaderTokenID, schemas.HeaderTokenClaims, schemas.HeaderPath, schemas.HeaderQuery, schemas.HeaderTraceparent, schemas.HeaderContentType,
+	schemas.HeaderGridSubscription, schemas.HeaderGridDeliveryCount, schemas.HeaderGridDataVersion, schemas.HeaderGridMetadataVersion,
+}
+
 // headers collects the headers of a message within their bounds.
 type headers struct {
 	list      []header
@@ -136,7 +145,8 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.E
 		h.text(schemas.HeaderEventID, e.ID)
 		h.text(schemas.HeaderEventSource, e.Source)
 		h.text(schemas.HeaderEventType, e.Type)
-		h.text(schemas.HeaderEventTime, e.Time)
+		at, _ := schemas.Timestamp(e.Time).RFC3339()
+		h.text(schemas.HeaderEventTime, at)
 		h.text(schemas.HeaderDeviation, e.Deviation)
 		h.add(schemas.HeaderDeliveryIndex, strconv.Itoa(i)+"/"+strconv.Itoa(len(events)))
 		if at, ends := e.Expires(d.ReceivedAt); ends {

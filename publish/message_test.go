@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
@@ -48,7 +49,13 @@ func TestWhatIsAbsentHasNoHeader(t *testing.T) {
 
 func TestHeadersThatAreCutAreNamed(t *testing.T) {
 	server := natstest.Start(t)
-	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
+	reg := prometheus.NewRegistry()
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
+	for name, value := range scrape(t, reg) { // each is there before the first one is cut
+		if strings.HasPrefix(name, "acsbridge_truncated_headers_total") && value != 0 {
+			t.Errorf("%s is %v at the start", name, value)
+		}
+	}
 	long := strings.Repeat("x", 3000)
 	c, err := verifiedFrom(map[string]any{"note": long, "sub": long[:600]})
 	if err != nil {
@@ -78,6 +85,34 @@ func TestHeadersThatAreCutAreNamed(t *testing.T) {
 	if _, ok := h["acs-token-claims"]; ok {
 		t.Error("claims above their limit are no JSON any more, and were sent")
 	}
+	if err := b.Quarantine(context.Background(), claims(t), d, "not_json", "application/json", []byte("[")); err != nil {
+		t.Fatal(err)
+	}
+	const counter = "acsbridge_truncated_headers_total "
+	expect(t, scrape(t, reg), map[string]float64{
+		counter + "acs-path": 3, counter + "acs-query": 3, counter + "acs-token-sub": 2, counter + "acs-token-claims": 2,
+		counter + "ce-type": 1, counter + "ce-id": 0, counter + "acs-eventgrid-subscription": 0,
+	})
+}
+
+// TestPublish_unreadableTimes: an event whose time names no moment is stored
+// without ce-time, and counted.
+func TestPublish_unreadableTimes(t *testing.T) {
+	server := natstest.Start(t)
+	reg := prometheus.NewRegistry()
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
+	events := []schemas.Event{event("a", 1), event("a", 2), event("a", 3), event("a", 4)}
+	events[1].Time, events[2].Time, events[3].Time = "2016-12-31t23:59:60", "soon", "7"
+	if err := b.Publish(context.Background(), claims(t), delivery(), events); err != nil {
+		t.Fatal(err)
+	}
+	b.drained()
+	for i, want := range []string{"", "2016-12-31T23:59:59Z", "", ""} {
+		if got := server.Messages(schemas.Stream)[i].Header.Get("ce-time"); got != want {
+			t.Errorf("event %d: ce-time %q, want %q", i, got, want)
+		}
+	}
+	expect(t, scrape(t, reg), map[string]float64{"acsbridge_unreadable_times_total": 2})
 }
 
 func TestQuarantineCarriesTokenAndDelivery(t *testing.T) {

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,6 +16,8 @@ type metrics struct {
 	sessions    *prometheus.CounterVec // outcome
 	recalled    prometheus.Counter
 	conflicts   prometheus.Counter
+	truncated   *prometheus.CounterVec // header
+	badTimes    prometheus.Counter
 	durable     prometheus.Histogram
 	acked       prometheus.Histogram
 }
@@ -24,7 +27,7 @@ type metrics struct {
 var seconds = []float64{.0002, .0005, .001, .002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 30, 300}
 
 func newMetrics() *metrics {
-	return &metrics{
+	m := &metrics{
 		published: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_published_total",
 			Help: "Records that left the bridge, by resource and outcome: stored, duplicate (folded by the stream), quarantined, dead_letter.",
@@ -45,6 +48,14 @@ func newMetrics() *metrics {
 			Name: "acsbridge_conflicts_total",
 			Help: "Events that had the id of another one in the stream and went to quarantine.",
 		}),
+		truncated: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "acsbridge_truncated_headers_total",
+			Help: "Headers of messages that were cut, or left out, at their bound, by header: see acs-truncated.",
+		}, []string{"header"}),
+		badTimes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_unreadable_times_total",
+			Help: "Events whose time is not a date and time. Their messages have no ce-time.",
+		}),
 		durable: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "acsbridge_durable_duration_seconds",
 			Help:    "From the arrival of a callback until its events were durable.",
@@ -56,6 +67,10 @@ func newMetrics() *metrics {
 			Buckets: seconds,
 		}),
 	}
+	for _, name := range cuttable {
+		m.truncated.WithLabelValues(name)
+	}
+	return m
 }
 
 // register adds the metrics, and the gauges that are read when scraped.
@@ -63,7 +78,7 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	if reg == nil {
 		return
 	}
-	reg.MustRegister(m.published, m.deadLetters, m.sessions, m.recalled, m.conflicts, m.durable, m.acked)
+	reg.MustRegister(m.published, m.deadLetters, m.sessions, m.recalled, m.conflicts, m.truncated, m.badTimes, m.durable, m.acked)
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
@@ -77,6 +92,27 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	gauge("acsbridge_journal_oldest_age_seconds", "Age of the oldest record that the stream has not acknowledged.", func() float64 { return p.forwarder.oldest().Seconds() })
 	gauge("acsbridge_forwarder_lag_records", "Records that the stream has not acknowledged.", func() float64 { return float64(p.forwarder.lag()) })
 	gauge("acsbridge_forwarder_sending", "1 while the forwarder publishes, 0 while it waits for NATS or after a failure.", func() float64 { return flag(p.Status().Sending) })
+}
+
+// incomplete counts what the headers of records lack of their callback. Events
+// has those that the records are of; none for a callback in quarantine.
+func (m *metrics) incomplete(records []*record, events []schemas.Event) {
+	for i, r := range records {
+		timed := i >= len(events) || events[i].Time == ""
+		for _, h := range r.headers {
+			switch h.name {
+			case schemas.HeaderTruncated:
+				for name := range strings.SplitSeq(h.value, ",") {
+					m.truncated.WithLabelValues(name).Inc()
+				}
+			case schemas.HeaderEventTime:
+				timed = true
+			}
+		}
+		if !timed {
+			m.badTimes.Inc()
+		}
+	}
 }
 
 // stored counts a record that the stream has.

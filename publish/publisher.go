@@ -132,7 +132,9 @@ func (p *Publisher) Publish(ctx context.Context, claims *verify.Claims, d *Deliv
 	if claims.Resource() == "" {
 		return ErrUnverified
 	}
-	return p.store(ctx, d, p.opts.eventRecords(claims, d, events))
+	records := p.opts.eventRecords(claims, d, events)
+	p.metrics.incomplete(records, events)
+	return p.store(ctx, d, records)
 }
 
 // Quarantine keeps a verified callback that is no CloudEvents, as received,
@@ -141,7 +143,9 @@ func (p *Publisher) Quarantine(ctx context.Context, claims *verify.Claims, d *De
 	if claims.Resource() == "" {
 		return ErrUnverified
 	}
-	return p.store(ctx, d, []*record{p.opts.quarantineRecord(claims, d, reason, contentType, body)})
+	records := []*record{p.opts.quarantineRecord(claims, d, reason, contentType, body)}
+	p.metrics.incomplete(records, nil)
+	return p.store(ctx, d, records)
 }
 
 func (p *Publisher) store(ctx context.Context, d *Delivery, records []*record) error {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/acsbridge/acsbridge/internal/bom"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -89,7 +90,7 @@ func ReadCapture(r io.Reader, s Selection) iter.Seq2[*Message, error] {
 			if n++; len(bytes.TrimSpace(lines.Bytes())) == 0 {
 				continue
 			}
-			m, err := parseCaptured(bytes.TrimPrefix(lines.Bytes(), []byte("\ufeff"))) // of an editor
+			m, err := parseCaptured(lines.Bytes())
 			if err == nil && m.Sequence <= before {
 				err = fmt.Errorf("sequence %d comes after %d; send captures one after another", m.Sequence, before)
 			}
@@ -113,6 +114,10 @@ func ReadCapture(r io.Reader, s Selection) iter.Seq2[*Message, error] {
 
 // parseCaptured reads one line of a capture.
 func parseCaptured(line []byte) (*Message, error) {
+	line, err := bom.Trim(line)
+	if err != nil {
+		return nil, err
+	}
 	var c captured
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()

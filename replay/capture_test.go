@@ -88,6 +88,18 @@ func TestACaptureIsSelectedFrom(t *testing.T) {
 	}
 }
 
+// TestReadCapture_byteOrderMark: editors of Windows write one in front of a file.
+func TestReadCapture_byteOrderMark(t *testing.T) {
+	got, err := collect(replay.ReadCapture(strings.NewReader("\xef\xbb\xbf"+capture(t, messages(2, 2)...)), replay.Selection{}))
+	if err != nil || len(got) != 2 {
+		t.Errorf("%d messages, error %v", len(got), err)
+	}
+	_, err = collect(replay.ReadCapture(strings.NewReader("\xff\xfe{\x00}\x00\n\x00"), replay.Selection{}))
+	if err == nil || err.Error() != "line 1: the text is UTF-16; save it as UTF-8" {
+		t.Errorf("error %v", err)
+	}
+}
+
 // TestWhatIsNoCapture is named by its line.
 func TestWhatIsNoCapture(t *testing.T) {
 	good := capture(t, messages(2, 2)...)

@@ -84,7 +84,7 @@ func (r *Redrive) message(m *Message, resource string, events []schemas.Event, i
 	}
 	cut := slices.DeleteFunc(truncated(m.Header), ofItsOwn)
 	for name, value := range map[string]string{
-		schemas.HeaderEventID: e.ID, schemas.HeaderEventSource: e.Source, schemas.HeaderEventType: e.Type, schemas.HeaderEventTime: e.Time,
+		schemas.HeaderEventID: e.ID, schemas.HeaderEventSource: e.Source, schemas.HeaderEventType: e.Type, schemas.HeaderEventTime: eventTime(e),
 	} {
 		value, short := schemas.HeaderValue(value, schemas.MaxHeaderValue)
 		if value != "" {
@@ -214,6 +214,13 @@ func expiry(e *schemas.Event, m *Message) string {
 		return at.UTC().Format(time.RFC3339Nano)
 	}
 	return ""
+}
+
+// eventTime is an event's time as the bridge writes it: empty when it names no
+// moment.
+func eventTime(e *schemas.Event) string {
+	at, _ := schemas.Timestamp(e.Time).RFC3339()
+	return at
 }
 
 // Publish stores an event unless the stream has it already, also long after the

@@ -29,7 +29,7 @@ type Event struct {
 	ID     string
 	Source string
 	Type   string // the full CloudEvents type, e.g. Microsoft.Communication.CallConnected
-	Time   string // as sent; empty when the event has none
+	Time   string // as sent, see [Timestamp]; empty when the event has none
 
 	// CallConnectionID is data.callConnectionId, the stable id of one leg of a
 	// call. Empty when the event has none or it is no string.

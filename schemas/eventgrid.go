@@ -42,7 +42,7 @@ func (e *Event) Expires(received time.Time) (at time.Time, ends bool) {
 	if e.Grid == nil || e.Type != TypeIncomingCall {
 		return time.Time{}, false
 	}
-	rang, err := time.Parse(time.RFC3339Nano, e.Time)
+	rang, err := Timestamp(e.Time).Time()
 	if err != nil || rang.After(received) {
 		rang = received
 	}

@@ -190,18 +190,6 @@ func TestRepeatedNames(t *testing.T) {
 	}
 }
 
-func TestTimestamp(t *testing.T) {
-	for _, s := range []schemas.Timestamp{"2026-03-02T09:30:00.1234567+00:00", "2026-03-02T09:30:00.1234567Z"} {
-		got, err := s.Time()
-		if want := time.Date(2026, 3, 2, 9, 30, 0, 123456700, time.UTC); err != nil || !got.Equal(want) {
-			t.Errorf("%s: got %v, error %v", s, got, err)
-		}
-	}
-	if _, err := schemas.Timestamp("").Time(); err == nil {
-		t.Error("no error of an empty timestamp")
-	}
-}
-
 // TestEmptyData: data that was made by hand and is empty is an object
 // still, and JSON that is cut off is said to be.
 func TestEmptyData(t *testing.T) {

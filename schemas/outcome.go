@@ -1,7 +1,5 @@
 package schemas
 
-import "time"
-
 // Call holds the ids that tie an event to others of its call. All are optional
 // on the wire.
 type Call struct {
@@ -63,10 +61,3 @@ type Diagnostic struct {
 	Message string `json:"message" pii:"text"`
 	Rest    Rest   `json:"-"`
 }
-
-// Timestamp is a date and time as it was sent, RFC 3339: ACS writes up to seven
-// digits of a second and +00:00, Event Grid Z.
-type Timestamp string
-
-// Time returns the moment. An empty or malformed timestamp is an error.
-func (t Timestamp) Time() (time.Time, error) { return time.Parse(time.RFC3339Nano, string(t)) }

@@ -34,7 +34,7 @@ const (
 // Resource is one ACS resource that callbacks are taken for.
 type Resource struct {
 	Name     string // becomes a token of the NATS subject
-	Audience string // the immutable resource ID, a GUID
+	Audience string // the immutable resource ID, a GUID in either case
 }
 
 // resourceName is what fits into a subject as it stands.
@@ -195,9 +195,9 @@ func (c Config) checkResources() error {
 			if r.Name == other.Name {
 				problems = append(problems, fmt.Errorf("resource: name %q is given twice", r.Name))
 			}
-			if r.Audience == other.Audience {
-				problems = append(problems, fmt.Errorf("resource: %q and %q have one audience: "+
-					"it must pick exactly one resource", other.Name, r.Name))
+			if foldGUIDs(r.Audience) == foldGUIDs(other.Audience) {
+				problems = append(problems, fmt.Errorf("resource: %q and %q have one audience "+
+					"(a GUID is the same in either case): it must pick exactly one resource", other.Name, r.Name))
 			}
 		}
 	}

@@ -3,8 +3,10 @@ package verify_test
 import (
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
@@ -42,6 +44,7 @@ func TestJ3NewRefusesBadSettings(t *testing.T) {
 		"blank audience":      {verify.Config{Resources: two("b", " ")}, `resource: audience " "`},
 		"audience with blank": {verify.Config{Resources: two("b", audience+" ")}, `resource: audience "`},
 		"audience twice":      {verify.Config{Resources: two("b", audience)}, `resource: "contoso" and "b"`},
+		"audience in caps":    {verify.Config{Resources: two("b", strings.ToUpper(audience))}, `resource: "contoso" and "b"`},
 		"blank issuer":        {verify.Config{Resources: contoso(), Issuer: " ", MetadataURL: elsewhere}, `issuer: " "`},
 		"issuer with blank":   {verify.Config{Resources: contoso(), Issuer: "https://a ", MetadataURL: elsewhere}, `issuer: "https://a "`},
 		"issuer alone":        {verify.Config{Resources: contoso(), Issuer: "https://a"}, "oidc-config-url: needed"},
@@ -70,6 +73,23 @@ func TestJ3NewRefusesBadSettings(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Row J3: a GUID of the configuration is equal to the token's in either case.
+func TestJ3ConfiguredInCapitals(t *testing.T) {
+	issuer := newIssuer(t)
+	synctest.Test(t, func(t *testing.T) {
+		c := config(issuer)
+		c.Resources = []verify.Resource{{Name: resource, Audience: strings.ToUpper(audience)}}
+		v := start(t, c)
+		expect(t, v, sign(t, issuer, acstest.TokenSpec{Audience: audience}), vectorAccepted)
+
+		c = entraConfig(issuer)
+		c.Entra.Tenant, c.Entra.Audiences = strings.ToUpper(tenant), []string{"api://" + strings.ToUpper(application)}
+		c.Entra.Applications = []string{strings.ToUpper(verify.EventGridApplication)}
+		v = start(t, c)
+		expect(t, v, signEntra(t, issuer, map[string]any{"aud": "api://" + application}), vectorAccepted)
+	})
 }
 
 func TestNewReportsAllProblemsAtOnce(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -27,10 +26,11 @@ const maxEntraLifetime = 25 * time.Hour
 // sends and to whom, but not for which ACS resource: see [Claims.ForResource].
 type Entra struct {
 	// Tenant is the directory, a GUID, in which our application is registered.
+	// Here and below, GUIDs may be in either case.
 	// Any tenant can have Entra ID issue tokens, so the issuers name this one.
 	Tenant string
 
-	// Issuers are the exact iss of good tokens, of which the OIDC document must
+	// Issuers are the iss of good tokens, of which the OIDC document must
 	// name one. Nil means the two of the tenant in the public cloud, since an
 	// application's registration decides whether it gets tokens of version 1 or
 	// 2. Both are signed with the same keys.
@@ -52,13 +52,11 @@ type Entra struct {
 	Role string
 }
 
-var tenantID = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
-
 // complete checks the profile and fills in what is left out.
 func (e Entra) complete() (*Entra, error) {
 	var problems []error
-	if !tenantID.MatchString(e.Tenant) {
-		problems = append(problems, fmt.Errorf("entra tenant: %q is no GUID in lower case", e.Tenant))
+	if len(e.Tenant) != guidLength || !guid.MatchString(e.Tenant) {
+		problems = append(problems, fmt.Errorf("entra tenant: %q is not a GUID", e.Tenant))
 	}
 	if e.Issuers == nil {
 		e.Issuers = []string{
@@ -97,7 +95,7 @@ func (e *Entra) metadataURL() string {
 // admit checks for whom a token is, and to whom it was issued.
 func (e *Entra) admit(c *Claims) error {
 	for _, audience := range c.payload.audiences {
-		if slices.Contains(e.Audiences, audience) {
+		if contains(e.Audiences, audience) {
 			c.audience = audience
 		}
 	}
@@ -108,7 +106,7 @@ func (e *Entra) admit(c *Claims) error {
 	if claims == nil {
 		claims = &entraClaims{}
 	}
-	foreign := func(id string) bool { return !slices.Contains(e.Applications, id) }
+	foreign := func(id string) bool { return !contains(e.Applications, id) }
 	if len(claims.applications) == 0 || slices.ContainsFunc(claims.applications, foreign) {
 		return refuse(WrongApplication, "appid or azp names no application that may send")
 	}
@@ -125,7 +123,7 @@ func (e *Entra) admit(c *Claims) error {
 // https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
 func (e *Entra) foreignKey(issuer any) bool {
 	name, _ := issuer.(string)
-	return issuer != nil && !slices.Contains(e.Issuers, strings.ReplaceAll(name, "{tenantid}", e.Tenant))
+	return issuer != nil && !contains(e.Issuers, strings.ReplaceAll(name, "{tenantid}", e.Tenant))
 }
 
 // entraClaims are the claims that only this profile looks at.

@@ -226,7 +226,7 @@ func TestE9NewRefusesBadProfiles(t *testing.T) {
 	}{
 		"no tenant":          {func(_ *verify.Config, e *verify.Entra) { e.Tenant = "" }, `entra tenant: ""`},
 		"tenant by name":     {func(_ *verify.Config, e *verify.Entra) { e.Tenant = "contoso.example" }, `entra tenant: "contoso`},
-		"tenant in capitals": {func(_ *verify.Config, e *verify.Entra) { e.Tenant = strings.ToUpper(tenant) }, "entra tenant: "},
+		"tenant in braces":   {func(_ *verify.Config, e *verify.Entra) { e.Tenant = "{" + tenant + "}" }, "entra tenant: "},
 		"no issuer":          {func(_ *verify.Config, e *verify.Entra) { e.Issuers = []string{} }, "entra issuer: at least one"},
 		"empty issuer":       {func(_ *verify.Config, e *verify.Entra) { e.Issuers = []string{issuerV1, ""} }, `entra issuer: ""`},
 		"no audience":        {func(_ *verify.Config, e *verify.Entra) { e.Audiences = nil }, "entra audience: at least one"},

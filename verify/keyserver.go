@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"time"
 )
@@ -99,7 +98,7 @@ func (s *keyServer) keysURL(document []byte) (*url.URL, error) {
 	if err := json.Unmarshal(document, &d); err != nil {
 		return nil, errors.New("it is not one JSON object")
 	}
-	if !slices.Contains(s.issuers, d.Issuer) {
+	if !contains(s.issuers, d.Issuer) {
 		return nil, fmt.Errorf("its issuer is %.100q, not %q", d.Issuer, s.issuers[0])
 	}
 	u, err := url.Parse(d.JWKSURI)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -21,7 +20,7 @@ const maxLifetime = 10 * time.Minute
 // concurrent use.
 type Verifier struct {
 	issuers   []string
-	resources map[string]string // name by audience
+	resources map[string]string // name by audience, its GUID in small letters
 	entra     *Entra            // nil: callback tokens
 	lifetime  time.Duration
 	types     []string
@@ -55,7 +54,7 @@ func New(config Config) (*Verifier, error) {
 			jwt.WithLeeway(c.Leeway), jwt.WithTimeFunc(c.Now)),
 	}
 	for _, r := range c.Resources {
-		v.resources[r.Audience] = r.Name
+		v.resources[foldGUIDs(r.Audience)] = r.Name
 	}
 	if v.entra != nil {
 		v.issuers, v.lifetime = v.entra.Issuers, maxEntraLifetime
@@ -146,7 +145,7 @@ func (p *parts) checkSignature(key any) error {
 
 // admit checks the claims and picks the resource.
 func (v *Verifier) admit(c *Claims) error {
-	if !slices.Contains(v.issuers, c.payload.issuer) {
+	if !contains(v.issuers, c.payload.issuer) {
 		return refuse(WrongIssuer, "iss is no configured issuer")
 	}
 	var err error
@@ -175,6 +174,9 @@ func (v *Verifier) admit(c *Claims) error {
 func (v *Verifier) pickResource(c *Claims) error {
 	for _, audience := range c.payload.audiences {
 		name, ours := v.resources[audience]
+		if !ours && len(audience) == guidLength {
+			name, ours = v.resources[foldGUIDs(audience)]
+		}
 		switch {
 		case !ours || name == c.resource:
 		case c.resource != "":

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"path"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/internal/bom"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
 )
@@ -53,6 +55,11 @@ func (x *examination) sharedKeys(setting string, entries []string) (keys []verif
 			continue
 		}
 		secret, err := readSecret(file)
+		var encoding bom.EncodingError
+		if errors.As(err, &encoding) {
+			x.reject(setting, "%s: %v", name, encoding)
+			continue
+		}
 		if err != nil {
 			x.reject(setting, "%s: the part after = is no file that can be read; put the secret into a file and name that", name)
 			continue

@@ -1,14 +1,15 @@
 package main
 
 import (
-	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"strconv"
 	"strings"
 
+	"github.com/acsbridge/acsbridge/internal/bom"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 )
 
@@ -24,7 +25,7 @@ func (x *examination) keyPair(certSetting, cert, keySetting, key string) {
 	case cert == "":
 		x.reject(keySetting, "needs %s beside it", certSetting)
 	case x.file(certSetting, cert) && x.secretFile(keySetting, key):
-		if _, err := tls.LoadX509KeyPair(cert, key); err != nil {
+		if _, err := bom.KeyPair(cert, key); err != nil {
 			x.reject(certSetting, "%v", err)
 		}
 	}
@@ -35,7 +36,7 @@ func (x *examination) authorities(setting, name string) {
 	if !x.file(setting, name) {
 		return
 	}
-	pem, err := os.ReadFile(name)
+	pem, err := bom.ReadFile(name)
 	if err != nil {
 		x.reject(setting, "%v", err)
 	} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
@@ -93,8 +94,8 @@ func (x *examination) secretOf(setting string, text secret, fileSetting, name st
 	return content
 }
 
-// readSecret returns the one line of a file without its end; more than
-// maxSecret bytes come back as nothing.
+// readSecret returns the one line of a file without its end and without a byte
+// order mark; more than maxSecret bytes come back as nothing.
 func readSecret(name string) (string, error) {
 	file, err := os.Open(name)
 	if err != nil {
@@ -104,6 +105,9 @@ func readSecret(name string) (string, error) {
 	content, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
 	if err != nil || len(content) > maxSecret {
 		return "", err
+	}
+	if content, err = bom.Trim(content); err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
 	}
 	line := strings.TrimSuffix(string(content), "\n")
 	return strings.TrimSuffix(line, "\r"), nil

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/bom"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -111,7 +111,7 @@ func (c *triggerCmd) delivery() (acstest.Delivery, error) {
 // events are those of the file, or one that is made.
 func (c *triggerCmd) events(call *acstest.Call) ([]json.RawMessage, error) {
 	if c.File != "" {
-		body, err := os.ReadFile(c.File)
+		body, err := bom.ReadFile(c.File)
 		if err != nil {
 			return nil, err
 		}

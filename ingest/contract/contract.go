@@ -148,11 +148,14 @@ func (r *Reporter) deviations(known *eventSchema, raw []byte) []string {
 	if err != nil {
 		return []string{"/ json"}
 	}
+	dropNulls(event)
 	schema, prefix := r.envelope, ""
 	if known != nil {
 		schema = known.event
 		if members, _ := event.(map[string]any); members["specversion"] == nil { // Event Grid's own schema
-			schema, event, prefix = known.data, members["data"], "/data"
+			if schema, event, prefix = known.data, members["data"], "/data"; event == nil {
+				return nil
+			}
 		}
 	} else if members, _ := event.(map[string]any); members["specversion"] == nil {
 		return nil // a type of Event Grid's that nothing is known of
@@ -164,6 +167,24 @@ func (r *Reporter) deviations(known *eventSchema, raw []byte) []string {
 	found := r.leaves(nil, prefix, invalid)
 	slices.Sort(found)
 	return slices.Compact(found)
+}
+
+// dropNulls removes the members of objects that are null: they are absent (CloudEvents
+// JSON format 1.0.2, section 2.2).
+func dropNulls(value any) {
+	switch value := value.(type) {
+	case map[string]any:
+		for name, inner := range value {
+			if inner == nil {
+				delete(value, name)
+			}
+			dropNulls(inner)
+		}
+	case []any:
+		for _, inner := range value {
+			dropNulls(inner)
+		}
+	}
 }
 
 // leaves appends the deviations that an error is made of. Names of members that
