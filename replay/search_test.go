@@ -144,13 +144,16 @@ func TestStory_farFromItsCall(t *testing.T) {
 		late.Header = nats.Header{}
 		late.Data = fmt.Appendf(nil, `{"id":"late","source":"/subscriptions/x","subject":"/recording/call/%s/serverCallId/%s/recordingId/%s","type":"Microsoft.Communication.%s","data":%s}`,
 			correlation, serverCall, recording, name, data)
-		all = append(all, &late)
+		end := *all[1] // of a leg, found by nothing but its subject
+		end.Sequence, end.Time, end.Header = 8, s.began.Add(6*time.Hour), nats.Header{}
+		end.Data = fmt.Appendf(nil, `{"id":"end","source":"s","type":"Microsoft.Communication.CallDisconnected","data":{"callConnectionId":%q}}`, connection)
+		all = append(all, &late, &end)
 		for _, id := range []string{connection, correlation, recording} {
 			story, err := replay.CaptureStory(t.Context(), strings.NewReader(capture(t, all...)), id, time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(story.Steps) != 5 || story.Steps[4].Message.Sequence != 7 {
+			if len(story.Steps) != 6 || story.Steps[4].Message.Sequence != 7 {
 				t.Errorf("%s, asked for %s: %d steps", name, id, len(story.Steps))
 			}
 		}
@@ -162,17 +165,20 @@ func TestStory_farFromItsCall(t *testing.T) {
 func TestStory_capitalsInTheStream(t *testing.T) {
 	s := newStream(t)
 	event := func(n int, id string) string {
-		return fmt.Sprintf(`{"id":"%d","source":"s","type":"Microsoft.Communication.PlayStarted","time":%q,"data":{"callConnectionId":%q}}`, n, s.began.Format(time.RFC3339Nano), id)
+		return fmt.Sprintf(`{"id":"%d","source":"s","type":"Microsoft.Communication.PlayStarted","time":%q,"data":{"callConnectionId":%q,"correlationId":%q}}`,
+			n, s.began.Format(time.RFC3339Nano), id, strings.ToUpper(correlation))
 	}
 	capitals := strings.ToUpper(connection)
 	s.put("acs.contoso.PlayStarted."+capitals, event(1, capitals))
 	s.put("acs.contoso.PlayStarted."+connection, event(2, connection))
 	s.put("acs.contoso.PlayStarted."+connection, event(3, capitals))
-	for _, id := range []string{connection, capitals} {
+	for _, id := range []string{connection, capitals, correlation, strings.ToUpper(correlation)} {
 		story, err := s.reader().Story(t.Context(), id, time.Now())
 		if err != nil || len(story.Steps) != 3 || len(story.Legs) != 1 || story.Legs[0].ID != connection {
 			t.Errorf("%s: %+v, %v", id, story, err)
 		}
+	}
+	for _, id := range []string{connection, capitals} {
 		if got := s.reader().read(t, replay.Selection{Call: id}); cmp.Diff([]uint64{2, 3}, got) != "" {
 			t.Errorf("reading by %s: %v", id, got)
 		}
