@@ -54,23 +54,24 @@ var phoneForm = regexp.MustCompile(`\+1\d{10}`)
 // the resource and the caller of this call.
 func (c *Call) gridEvent(short string, at time.Time) (Event, error) {
 	example := gridExamples()[short]
-	var told struct {
-		Event
-		Data struct{ ServerCallID, CorrelationID, IncomingCallContext string } `json:"data"`
-	}
+	var told schemas.Envelope
 	if err := json.Unmarshal(example, &told); err != nil {
 		return Event{}, fmt.Errorf("%s: read the contract's example: %w", short, err)
 	}
+	ids := told.IDs()
 	replace := []string{
 		told.ID, uuid.NewString(), told.Source, DemoTopic,
-		told.Time, at.UTC().Format("2006-01-02T15:04:05.9999999Z"),
-		told.Data.ServerCallID, c.serverCallID, told.Data.CorrelationID, c.correlationID,
+		string(told.Time), at.UTC().Format("2006-01-02T15:04:05.9999999Z"),
+		ids.ServerCallID, c.serverCallID, ids.CorrelationID, c.correlationID,
 	}
 	if number := phoneForm.FindString(string(example)); number != "" {
 		replace = append(replace, number, c.caller)
 	}
-	if told.Data.IncomingCallContext != "" {
-		replace = append(replace, told.Data.IncomingCallContext, newIncomingCallContext())
+	switch data := told.Data.(type) {
+	case *schemas.IncomingCall:
+		replace = append(replace, data.IncomingCallContext, newIncomingCallContext())
+	case *schemas.RecordingFileStatusUpdated:
+		replace = append(replace, data.RecordingID, c.values["$recordingId"].(string))
 	}
 	if slices.Contains(replace, "") {
 		return Event{}, errors.New(short + ": the contract's example lacks an id")

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 const gridTarget = "http://bridge.example/eventgrid"
@@ -127,22 +128,36 @@ func TestGridEventsAreOfTheirCall(t *testing.T) {
 	for _, name := range acstest.GridTypes() {
 		one, two := acstest.NewCall(), acstest.NewCall()
 		a, b := newEvents(t, one, name)[0], newEvents(t, two, name)[0]
-		var first, second, callback struct {
-			ServerCallID, CorrelationID, IncomingCallContext string
-		}
-		for data, into := range map[*json.RawMessage]any{&a.Data: &first, &b.Data: &second, &newEvents(t, one, "CallConnected")[0].Data: &callback} {
-			if err := json.Unmarshal(*data, into); err != nil {
+		read := func(e acstest.Event) *schemas.Envelope {
+			t.Helper()
+			document, err := json.Marshal(e)
+			if err != nil {
 				t.Fatal(err)
 			}
+			m, err := schemas.Parse(nil, document)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return &m.Event
 		}
+		first, second, callback := read(a).IDs(), read(b).IDs(), read(newEvents(t, one, "CallConnected")[0]).IDs()
 		if first.ServerCallID != callback.ServerCallID || first.CorrelationID != callback.CorrelationID || first.CorrelationID == second.CorrelationID || a.ID == b.ID {
 			t.Errorf("%s: ids %+v of a call with %+v", name, first, callback)
 		}
 		if at, err := time.Parse(time.RFC3339Nano, a.Time); err != nil || time.Since(at).Abs() > time.Minute || !strings.HasSuffix(a.Time, "Z") {
 			t.Errorf("%s: time %q", name, a.Time)
 		}
-		if n := len(first.IncomingCallContext); name == "IncomingCall" && (n < 7<<10 || n > 12<<10 || first.IncomingCallContext == second.IncomingCallContext) {
-			t.Errorf("a context of %d bytes", n)
+		switch data := read(a).Data.(type) {
+		case *schemas.IncomingCall:
+			n, other := len(data.IncomingCallContext), read(b).Data.(*schemas.IncomingCall)
+			if n < 7<<10 || n > 12<<10 || data.IncomingCallContext == other.IncomingCallContext {
+				t.Errorf("a context of %d bytes", n)
+			}
+		case *schemas.RecordingFileStatusUpdated:
+			recording := read(newEvents(t, one, "RecordingStateChanged")[0]).Data.(*schemas.RecordingStateChanged)
+			if data.RecordingID != recording.RecordingID || !strings.HasSuffix(a.Subject, "/recordingId/"+data.RecordingID) {
+				t.Errorf("recording %s of subject %s, want %s", data.RecordingID, a.Subject, recording.RecordingID)
+			}
 		}
 	}
 }

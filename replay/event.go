@@ -83,6 +83,8 @@ const maxAhead = 24 * time.Hour // after the arrival, of a clock that is off
 func (e *Event) keys() []string {
 	_, recording, _ := strings.Cut(e.Subject, "/recordingId/") // of a file that Event Grid tells of
 	switch d := e.Data.(type) {
+	case *schemas.RecordingFileStatusUpdated:
+		recording = cmp.Or(d.RecordingID, recording)
 	case *schemas.RecordingStateChanged:
 		recording = d.RecordingID
 	case *schemas.TeamsRecordingStateChanged:

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -224,7 +225,7 @@ func (s *Step) lookBack() time.Duration {
 			ago = s.Message.Time.Sub(began)
 		}
 	case *schemas.CallEnded:
-		ago = time.Duration(d.CallDurationInSeconds * float64(time.Second))
+		ago = time.Duration(cmp.Or(d.CallDurationInSeconds, d.DurationOfCall) * float64(time.Second))
 	}
 	return min(max(ago, 0), maxDuration)
 }

@@ -129,7 +129,7 @@ func TestStory_farFromItsCall(t *testing.T) {
 	tellIDs(s)
 	for name, data := range map[string]string{
 		"RecordingFileStatusUpdated": fmt.Sprintf(`{"recordingStartTime":%q}`, s.began.Add(2*time.Second).Format(time.RFC3339Nano)),
-		"CallEnded":                  fmt.Sprintf(`{"callDurationInSeconds":18000,"correlationId":%q}`, correlation),
+		"CallEnded":                  fmt.Sprintf(`{"durationOfCall":18000,"correlationId":%q}`, correlation),
 	} {
 		var all []*replay.Message
 		for m, err := range s.reader().Read(t.Context(), replay.Selection{Until: replay.Position{Sequence: 6}}) {

@@ -43,7 +43,7 @@ type ParticipantsUpdated struct {
 // Participant is somebody in the roster of a call.
 type Participant struct {
 	// Who it is.
-	Identifier *Identifier `json:"identifier"`
+	Identifier *Identifier `json:"identifier" also:"."`
 	// Is muted.
 	IsMuted bool `json:"isMuted"`
 	// Is on hold (API version 2024-11-15-preview).

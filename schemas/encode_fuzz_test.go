@@ -33,6 +33,8 @@ func FuzzEnvelope(f *testing.F) {
 		`{"a\"}":"b\\","ty\u0070e":"PlayFailed","data":{"\\":["\"]"],"serverCallId":"\u002B"} }`,
 		`{"type":"IncomingCall","data":{"customContext":{"sipHeaders":{"a":null},"voipHeaders":{}},"to":null,"from":{}}}`,
 		`{"type":"ParticipantsUpdated","data":{"participants":[null,{},[],{"isMuted":0}],"sequenceNumber":1e2}}`,
+		`{"topic":"t","eventType":"CallEnded","type":null,"eventTime":"","source":"t","data":{"startedBy":{"rawId":"a","role":"","communicationIdentifier":{}}}}`,
+		`{"type":"ParticipantsUpdated","data":{"participants":[{"rawId":"a","kind":""},{"identifier":{"rawId":"a"},"rawId":"a"},{"phoneNumber":{"value":1}}]}}`,
 		`{"type":"DialogHangup","data":{"ivrContext":null}}`, `{"type":"X","data":{"":0}}`, `{"data":[]}`, `{"Type":"X","data":{}}`,
 		`{"a\\"}":"b\\\\","ty\\u0070e":"PlayFailed","data":{"\\\\":["\\"]"],"serverCallId":"\\u002B"} }`,
 		`{"type":"CallEnded","data":{"callDurationInSeconds":1e-400,"reason":{"code":1e400,"phrase":"<&>\u2028"}}}`,

@@ -6,20 +6,21 @@ import (
 )
 
 // Envelope is an event as the payload of a message holds it: a CloudEvent 1.0 in
-// the JSON format, its data typed. It is encoded as JSON that says the same as
+// the JSON format, its data typed. Of an event in Event Grid's own schema, Source,
+// Type and Time are its topic, eventType and eventTime. It is encoded as JSON that says the same as
 // what it was decoded from: unknown members stay, in Rest. This holds for JSON
 // as the bridge passes it on, in UTF-8 and without repeated names.
 type Envelope struct {
 	// Identifies the event together with source: a repeated delivery has both again.
 	ID string `json:"id"`
 	// Where the event is from, calling/callConnections/ and the callConnectionId mostly.
-	Source string `json:"source"`
+	Source string `json:"source" also:"topic"`
 	// The event's type, Microsoft.Communication. and the name in the subject.
-	Type string `json:"type"`
+	Type string `json:"type" also:"eventType"`
 	// What happened, as the type says.
 	Data Data `json:"data"`
 	// When it happened, by the service's clock.
-	Time Timestamp `json:"time"`
+	Time Timestamp `json:"time" also:"eventTime"`
 	// Version of CloudEvents.
 	SpecVersion string `json:"specversion"`
 	// Media type of data.

@@ -40,6 +40,8 @@ type CallEnded struct {
 	Reason *EndReason `json:"reason"`
 	// How long it was, in seconds.
 	CallDurationInSeconds float64 `json:"callDurationInSeconds"`
+	// The same, as Microsoft's page names it.
+	DurationOfCall float64 `json:"durationOfCall"`
 }
 
 // CallParticipantAdded comes when a VoIP user has joined a call.
@@ -49,7 +51,12 @@ type CallParticipantAdded struct{ GridParticipant }
 type CallParticipantRemoved struct{ GridParticipant }
 
 // RecordingFileStatusUpdated comes when the files of a recording can be fetched.
+// The ids of its call are not in data but in the attribute subject.
 type RecordingFileStatusUpdated struct {
+	// The recording, as in the callback events.
+	RecordingID string `json:"recordingId"`
+	// Where the files are kept: ACS, or storage of the customer's own.
+	StorageType string `json:"storageType"`
 	// Where the files are.
 	RecordingStorageInfo *RecordingStorage `json:"recordingStorageInfo"`
 	// When the recording began.
@@ -107,13 +114,15 @@ type GridParticipant struct {
 	ParticipantID string `json:"participantId" pii:"identifier"`
 	// The participant's software.
 	UserAgent string `json:"userAgent" pii:"text"`
+	// The same, as Microsoft's page named it in 2021.
+	EndpointType string `json:"endpointType" pii:"text"`
 	GridMeeting
 }
 
 // GridPerson is somebody in a call, as Event Grid tells.
 type GridPerson struct {
 	// Who it is.
-	CommunicationIdentifier *Identifier `json:"communicationIdentifier"`
+	CommunicationIdentifier *Identifier `json:"communicationIdentifier" also:"."`
 	// The role in the call.
 	Role string `json:"role"`
 	Rest Rest   `json:"-"`
@@ -136,7 +145,7 @@ type GridRoom struct {
 // EndedBy is who or what ended a call.
 type EndedBy struct {
 	// Who it was.
-	CommunicationIdentifier *Identifier `json:"communicationIdentifier"`
+	CommunicationIdentifier *Identifier `json:"communicationIdentifier" also:"."`
 	// Kind of who or what it was.
 	Type string `json:"type"`
 	// The name.

@@ -15,7 +15,9 @@ import (
 //
 //   - members that the type does not name, such as those of a newer API version;
 //   - members whose value does not fit the field, which stays zero;
-//   - members whose value is the field's zero value, such as "" or null.
+//   - members whose value is the field's zero value, such as "" or null;
+//   - members that another field stands for as well: eventType of Event Grid's own
+//     schema for Type, and those of an identifier that has no object of its own.
 //
 // It is written again with the object, so that nothing is lost; a field that
 // has got a value wins. Nil when there is nothing.
@@ -29,8 +31,15 @@ var errNoObject = errors.New("schemas: no JSON object")
 type layout struct {
 	names  []string         // in the order of the fields
 	fields map[string][]int // index of the field, by the member's name
-	rest   []int            // index of the Rest
+	others []otherForm
+	rest   []int // index of the Rest
 }
+
+// otherForm is where else than in its member a field can be said. Tag also names
+// the other member: Event Grid's own schema writes eventType for type. A dot means
+// the object itself: until 2022 a participant had the members of its identifier.
+// What is said so stays in Rest, too, from where it is written again.
+type otherForm struct{ name, also string }
 
 var layouts sync.Map // reflect.Type → *layout
 
@@ -51,6 +60,9 @@ func layoutOf(t reflect.Type) *layout {
 				name := f.Tag.Get("json")
 				l.names = append(l.names, name)
 				l.fields[name] = f.Index
+				if also := f.Tag.Get("also"); also != "" {
+					l.others = append(l.others, otherForm{name, also})
+				}
 			}
 		}
 	}
@@ -74,6 +86,7 @@ func fillObject(v reflect.Value, document []byte) bool {
 	v.SetZero()
 	l := layoutOf(v.Type())
 	var rest Rest
+	own := make([][]byte, len(l.others)) // the members of fields that have another form
 	ok := eachMember(document, func(name string, value []byte) {
 		delete(rest, name) // of a repeated name the last one counts
 		if index, known := l.fields[name]; known {
@@ -83,6 +96,11 @@ func fillObject(v reflect.Value, document []byte) bool {
 				field.SetZero()
 			}
 			if !field.IsZero() {
+				for i := range l.others {
+					if l.others[i].name == name {
+						own[i] = value
+					}
+				}
 				return
 			}
 		}
@@ -92,15 +110,65 @@ func fillObject(v reflect.Value, document []byte) bool {
 		rest[name] = value
 	})
 	if len(rest) > 0 {
+		l.fillOthers(v, rest, own)
 		v.FieldByIndex(l.rest).Set(reflect.ValueOf(rest))
 	}
 	return ok
 }
 
+// fillOthers sets the fields that are said in another form. A member that says the
+// same as the other form goes into Rest, so that both are written again.
+func (l *layout) fillOthers(v reflect.Value, rest Rest, own [][]byte) {
+	for i, other := range l.others {
+		field := v.FieldByIndex(l.fields[other.name])
+		if field.IsZero() {
+			other.fill(field, rest)
+		} else if own[i] != nil && other.says(field, rest) {
+			rest[other.name] = own[i]
+		}
+	}
+}
+
+// fill sets a zero field to what Rest says in the other form.
+func (o *otherForm) fill(field reflect.Value, rest Rest) {
+	value := []byte(rest[o.also])
+	if o.also == "." {
+		members := make(Rest)
+		for _, name := range layoutOf(field.Type().Elem()).names {
+			if member, there := rest[name]; there {
+				members[name] = member
+			}
+		}
+		if len(members) == 0 {
+			return
+		}
+		value, _ = json.Marshal(members) // valid JSON cannot fail
+	}
+	if value != nil && !fill(field, value) {
+		field.SetZero()
+	}
+}
+
+// says reports whether Rest says what a field has in the other form.
+func (o *otherForm) says(field reflect.Value, rest Rest) bool {
+	if o.also != "." && rest[o.also] == nil {
+		return false
+	}
+	said := reflect.New(field.Type()).Elem()
+	o.fill(said, rest)
+	return !said.IsZero() && reflect.DeepEqual(said.Interface(), field.Interface())
+}
+
+// inRest reports whether a field that has a value is written by its Rest.
+func (l *layout) inRest(name string, field reflect.Value, rest Rest) bool {
+	i := slices.IndexFunc(l.others, func(o otherForm) bool { return o.name == name })
+	return i >= 0 && len(rest) > 0 && l.others[i].says(field, rest)
+}
+
 // fill sets a zero field to a JSON value and reports whether it says the same.
 func fill(field reflect.Value, value []byte) bool {
 	switch kind := field.Kind(); {
-	case kind == reflect.Interface:
+	case kind == reflect.Interface || string(value) == "null":
 		return false
 	case kind == reflect.String && value[0] == '"' && bytes.IndexByte(value, '\\') < 0 && utf8.Valid(value):
 		field.SetString(string(value[1 : len(value)-1]))
@@ -143,7 +211,7 @@ func appendObject(document []byte, v reflect.Value) ([]byte, error) {
 	var err error
 	for _, name := range l.names {
 		field := v.FieldByIndex(l.fields[name])
-		if field.IsZero() {
+		if field.IsZero() || l.inRest(name, field, rest) {
 			continue
 		}
 		document = append(append(append(document, separator, '"'), name...), '"', ':')
@@ -153,8 +221,10 @@ func appendObject(document []byte, v reflect.Value) ([]byte, error) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(rest)) {
-		if index, known := l.fields[name]; known && !v.FieldByIndex(index).IsZero() {
-			continue
+		if index, known := l.fields[name]; known {
+			if field := v.FieldByIndex(index); !field.IsZero() && !l.inRest(name, field, rest) {
+				continue
+			}
 		}
 		quoted, err := json.Marshal(name)
 		if err != nil {

@@ -98,9 +98,10 @@ func TestParseTakesWhatMayCome(t *testing.T) {
 		"data is a string": {`{"type":"CallConnected","data":"x"}`, schemas.Envelope{Type: "CallConnected", Rest: rest("data", `"x"`)}},
 		"type by header alone": {
 			`{"eventType":"Microsoft.Communication.PlayFailed","data":{}}`,
-			schemas.Envelope{Data: &schemas.PlayFailed{}, Rest: rest("eventType", `"Microsoft.Communication.PlayFailed"`)},
+			schemas.Envelope{Type: "Microsoft.Communication.PlayFailed", Data: &schemas.PlayFailed{}, Rest: rest("eventType", `"Microsoft.Communication.PlayFailed"`)},
 		},
-		"other case": {`{"ID":"7"}`, schemas.Envelope{Rest: rest("ID", `"7"`)}},
+		"type by header alone, in no schema": {`{"data":{}}`, schemas.Envelope{Data: &schemas.PlayFailed{}}},
+		"other case":                         {`{"ID":"7"}`, schemas.Envelope{Rest: rest("ID", `"7"`)}},
 	} {
 		m, err := schemas.Parse(map[string][]string{"ce-type": {"Microsoft.Communication.PlayFailed"}}, []byte(test.payload))
 		if err != nil {

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/bom"
 )
 
 // Bounds of a fetch. The real documents have a few KiB.
@@ -147,6 +149,9 @@ func (s *keyServer) read(ctx context.Context, u *url.URL) (answer, error) {
 	}
 	if len(body) > maxFetchBody {
 		return answer{}, fmt.Errorf("%s answered with more than %d KiB", u.Redacted(), maxFetchBody>>10)
+	}
+	if body, err = bom.Trim(body); err != nil {
+		return answer{}, fmt.Errorf("%s: %w", u.Redacted(), err)
 	}
 	age, _ := strconv.Atoi(response.Header.Get("Age"))
 	return answer{body: body, cached: age > 0}, nil

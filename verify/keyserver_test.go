@@ -51,6 +51,27 @@ func keepsKeys(t *testing.T, fault acstest.Fault) {
 	})
 }
 
+// marking puts a byte order mark in front of every document.
+type marking struct{ http.RoundTripper }
+
+func (m marking) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := m.RoundTripper.RoundTrip(r)
+	if err == nil {
+		response.Body = io.NopCloser(io.MultiReader(strings.NewReader("\xef\xbb\xbf"), response.Body))
+	}
+	return response, err
+}
+
+func TestKeyServer_byteOrderMark(t *testing.T) {
+	issuer := newIssuer(t)
+	synctest.Test(t, func(t *testing.T) {
+		c := config(issuer)
+		c.Transport = marking{c.Transport}
+		v := start(t, c)
+		expect(t, v, sign(t, issuer, acstest.TokenSpec{}), vectorAccepted)
+	})
+}
+
 func TestK7AnswersAreBounded(t *testing.T) {
 	t.Run("key set", func(t *testing.T) { keepsKeys(t, acstest.FaultHuge) })
 	t.Run("OIDC document", func(t *testing.T) { keepsKeys(t, acstest.FaultHugeMetadata) })

@@ -80,6 +80,7 @@ func TestPrinter_columns(t *testing.T) {
 func TestPrinter_people(t *testing.T) {
 	for _, test := range []struct{ kind, data, masked, whole string }{
 		{"IncomingCall", `"to":{"rawId":"8:acs:5aba7c7e-ac50_0000"},"from":{"rawId":"4:+15550100123"}`, "  4:+***23 8:acs:***00\n", "  4:+15550100123 8:acs:5aba7c7e-ac50_0000\n"},
+		{"ParticipantsUpdated", `"participants":[{"rawId":"8:acs:5aba7c7e-ac50_0000","communicationUser":{"id":"8:acs:5aba7c7e-ac50_0000"}}]`, "  8:acs:***00\n", "  8:acs:5aba7c7e-ac50_0000\n"},
 		{"AddParticipantSucceeded", `"participant":{"phoneNumber":{"value":"+15550100123"}}`, "  +***23\n", "  +15550100123\n"},
 	} {
 		m := &replay.Message{Subject: "acs.contoso." + test.kind + ".c", Data: []byte(`{"id":"e","type":"Microsoft.Communication.` + test.kind + `","data":{` + test.data + `}}`)}

@@ -141,12 +141,12 @@ func backoff(m jetstream.Msg) time.Duration {
 // update applies an event to its call's state. When another replica was faster,
 // the error of the bucket says so, and the event is tried again.
 func (s *service) update(ctx context.Context, message *schemas.Message) error {
-	id := message.Event.Data.IDs().CallConnectionID
+	id := message.Event.IDs().CallConnectionID
 	if id == "" {
 		return nil // nobody's
 	}
 	var call state
-	key := schemas.Token(id)
+	key := schemas.CallToken(id)
 	entry, err := s.bucket.Get(ctx, key)
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):

@@ -9,10 +9,10 @@ export function apply(state, { type, data }) {
       return state.connected ? state : { ...state, connected: true };
     case "ParticipantsUpdated":
       // Rosters overtake each other; gaps in their numbers are normal.
-      if (!(data.sequenceNumber > (state.sequence ?? -1))) return state;
+      if (!(data?.sequenceNumber > (state.sequence ?? -1))) return state;
       return { ...state, sequence: data.sequenceNumber, participants: data.participants?.length ?? 0 };
     case "CallDisconnected": {
-      const result = data.resultInformation;
+      const result = data?.resultInformation;
       const ended = result ? `${result.code}/${result.subCode}` : "without a reason";
       return state.ended === ended ? state : { ...state, ended };
     }

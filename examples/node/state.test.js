@@ -28,6 +28,8 @@ test("order and repetition do not matter", () => {
 });
 
 test("what is absent does no harm", () => {
-  assert.deepEqual(apply({}, event("ParticipantsUpdated", {})), {});
-  assert.deepEqual(apply({}, event("CallDisconnected", {})), { ended: "without a reason" });
+  for (const data of [{}, null, undefined]) {
+    assert.deepEqual(apply({}, event("ParticipantsUpdated", data)), {});
+    assert.deepEqual(apply({}, event("CallDisconnected", data)), { ended: "without a reason" });
+  }
 });
