@@ -122,7 +122,7 @@ type search struct {
 // has any, or in everything.
 func (s *search) find(ctx context.Context, id string, now time.Time, spans []time.Duration) error {
 	s.ids[key(id)] = true
-	if id == "" || id == schemas.NoCall {
+	if id == "" {
 		return nil
 	}
 	for _, token := range []string{schemas.CallToken(id), schemas.Token(id)} {
@@ -166,7 +166,7 @@ func (s *search) readLegs(ctx context.Context) error {
 
 // readToken takes all events whose subject ends with a token.
 func (s *search) readToken(ctx context.Context, token string) error {
-	if token == "" || s.tokens[token] {
+	if token == "" || token == schemas.NoCall || s.tokens[token] {
 		return nil
 	}
 	s.tokens[token] = true

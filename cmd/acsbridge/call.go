@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -54,6 +55,9 @@ func (c *callCmd) Run(ctx context.Context, std stdio) error {
 
 // unknownCall says that an id was not found, and where it was looked for.
 func unknownCall(where, id string, in replay.Searched) error {
+	if strings.TrimSpace(id) == "" {
+		return errors.New("the id of the call is empty")
+	}
 	if in.Messages == 0 {
 		return fmt.Errorf("%s holds nothing of call %s; it is empty", where, printable(id))
 	}

@@ -82,7 +82,7 @@ func (p *printer) appendMessage(dst []byte, m *replay.Message) []byte {
 	at := p.ink.paint(faint, p.clocks.fit(-leastClock, p.clock(m.Time)))
 	e, err := m.Event()
 	if err != nil {
-		what := plural(len(m.Data), "byte") + " that are no event"
+		what := plural(len(m.Data), "byte") + ", not an event"
 		return fmt.Appendf(dst, "%s  %s  %s\n", at, printable(m.Subject), p.ink.paint(red, what))
 	}
 	line := fmt.Appendf(dst, "%s  %s %s %s %s", at, p.kind(e), p.briefs.fit(leastBrief, printable(e.Brief())),

@@ -36,7 +36,7 @@ func TestLinesForPeople(t *testing.T) {
 			"10:00:00.120  ?[2J??                                          contoso    ??forged\n"},
 		{"endless", printer{now: at}, message("acs.contoso.X.c", `{"id":"e","type":"T","data":{"callConnectionId":"`+strings.Repeat("x", 500)+`"}}`),
 			"10:00:00.120  T                                               contoso    " + strings.Repeat("x", 120) + "…\n"},
-		{"no event", printer{now: at}, message("acs-quarantine.contoso.not_json", "no\x1b"), "10:00:00.120  acs-quarantine.contoso.not_json  3 bytes that are no event\n"},
+		{"no event", printer{now: at}, message("acs-quarantine.contoso.not_json", "no\x1b"), "10:00:00.120  acs-quarantine.contoso.not_json  3 bytes, not an event\n"},
 	} {
 		if got := string(test.p.appendMessage(nil, test.m)); got != test.want {
 			t.Errorf("%s:\n got %q\nwant %q", test.name, got, test.want)
