@@ -28,7 +28,8 @@ type Delivery struct {
 	// Duplicate marks a second delivery of events that were sent before.
 	Duplicate bool
 
-	body []byte // what is posted when it is not what [Body] makes of Events
+	body     []byte // what is posted when it is not what [Body] makes of Events
+	bodyType string // its media type, of a delivery of Event Grid
 }
 
 // Deliver returns a good callback with events of the call, to the URL that the

@@ -92,27 +92,53 @@ func readMembers(object json.RawMessage) (members []member, err error) {
 }
 
 // DeliverAs is [Call.Deliver] of events that were made elsewhere or edited: each
-// is a JSON object, which is sent as it is.
+// is a JSON object, which is sent as it is. Those of Event Grid, by their schema,
+// source or type, make a delivery of Event Grid.
 func (c *Call) DeliverAs(events []json.RawMessage) (Delivery, error) {
-	d := c.Deliver()
-	for i, raw := range events {
-		var e Event
-		if err := json.Unmarshal(raw, &e); err != nil {
-			return Delivery{}, fmt.Errorf("event %d of %d is none: id, source and type must be texts in a JSON object", i+1, len(events))
-		}
-		if d.Events = append(d.Events, e); byGrid(e.Type) != byGrid(d.Events[0].Type) {
-			return Delivery{}, fmt.Errorf("event %d of %d comes another way than the first: by Event Grid, or by callback", i+1, len(events))
-		}
-	}
 	if len(events) == 0 {
 		return Delivery{}, errors.New("no events to send")
 	}
+	d := c.Deliver()
+	var ways []way
+	for i, raw := range events {
+		e, w, err := readEvent(raw)
+		if err != nil {
+			return Delivery{}, fmt.Errorf("event %d of %d is none: id, source and type must be texts in a JSON object, or id and eventType in Event Grid's schema", i+1, len(events))
+		}
+		d.Events, ways = append(d.Events, e), append(ways, w)
+		if w != ways[0] {
+			return Delivery{}, fmt.Errorf("event %d of %d comes another way than the first: by callback, or by Event Grid in one of its two schemas", i+1, len(events))
+		}
+	}
 	body, err := json.Marshal(events)
-	if byGrid(d.Events[0].Type) {
-		d = Delivery{Events: d.Events, Grid: true}
+	if ways[0] != byCallback {
+		d = Delivery{Events: d.Events, Grid: true, bodyType: string(ways[0])}
 	}
 	d.body = body
 	return d, err
+}
+
+// way is how an event comes: by callback, or by Event Grid in a body of this
+// media type.
+type way string
+
+const (
+	byCallback    way = ""
+	inCloudEvents way = "application/cloudevents-batch+json; charset=utf-8"
+	inOwnSchema   way = "application/json; charset=utf-8"
+)
+
+// readEvent reads an event of either schema, and says how it comes.
+func readEvent(raw json.RawMessage) (e Event, w way, err error) {
+	var read struct{ ID, Source, Type, Topic, EventType, SpecVersion string }
+	err = json.Unmarshal(raw, &read)
+	switch e = (Event{ID: read.ID, Source: read.Source, Type: read.Type}); {
+	case read.EventType != "" && read.SpecVersion == "":
+		return Event{ID: read.ID, Source: read.Topic, Type: read.EventType}, inOwnSchema, err
+	case byGrid(e.Type) || strings.HasPrefix(e.Source, "/subscriptions/"):
+		w = inCloudEvents
+	}
+	return e, w, err
 }
 
 // ParseBody returns the events in the body of a callback: an array of JSON

@@ -92,19 +92,31 @@ func (g *eventGrid) request(d *Delivery, before int) (*http.Request, error) {
 		return nil, err
 	}
 	if d.body != nil {
-		body, contentType = d.body, "application/cloudevents-batch+json; charset=utf-8"
+		body, contentType = d.body, d.bodyType
 	}
 	r, err := g.newRequest(http.MethodPost, body, d.Bearer)
 	if err != nil {
 		return nil, err
 	}
 	r.Header.Set("Content-Type", contentType)
-	r.Header.Set("Aeg-Event-Type", "Notification")
+	r.Header.Set("Aeg-Event-Type", gridKind(d.Events[0].Type))
 	r.Header.Set("Aeg-Subscription-Name", "ACSTEST")
 	r.Header.Set("Aeg-Delivery-Count", strconv.Itoa(before))
 	r.Header.Set("Aeg-Data-Version", "1.0")
 	r.Header.Set("Aeg-Metadata-Version", "1")
 	return r, nil
+}
+
+// gridKind is what Event Grid says in aeg-event-type of a delivery.
+// https://learn.microsoft.com/azure/event-grid/receive-events
+func gridKind(eventType string) string {
+	switch eventType {
+	case "Microsoft.EventGrid.SubscriptionValidationEvent":
+		return "SubscriptionValidation"
+	case "Microsoft.EventGrid.SubscriptionDeletedEvent":
+		return "SubscriptionDeletion"
+	}
+	return "Notification"
 }
 
 func (g *eventGrid) newRequest(method string, body []byte, bearer Bearer) (*http.Request, error) {

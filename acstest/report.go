@@ -97,7 +97,11 @@ func (r *Report) String() string {
 	}
 	fmt.Fprintf(&b, "\nlatency    p50 %v, p90 %v, p99 %v, max %v (answers 200)\n",
 		rounded(r.Latency.P50), rounded(r.Latency.P90), rounded(r.Latency.P99), rounded(r.Latency.Max))
-	if r.Unexpected > 0 {
+	switch r.Unexpected {
+	case 0:
+	case 1:
+		b.WriteString("wrong      1 answer\n")
+	default:
 		fmt.Fprintf(&b, "wrong      %d answers\n", r.Unexpected)
 	}
 	for _, m := range r.Mismatches {

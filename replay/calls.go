@@ -5,8 +5,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // Summary is a call in short.
@@ -41,8 +39,12 @@ func (r *Reader) Calls(ctx context.Context, selection Selection) ([]*Summary, er
 		if err != nil {
 			return nil, err
 		}
-		if e, err := m.Event(); err == nil && (e.Call != schemas.NoCall || e.IDs != (schemas.Call{})) {
-			calls.of(e).add(newStep(m, e))
+		e, err := m.Event()
+		if err != nil {
+			continue
+		}
+		if keys := e.keys(); len(keys) > 0 {
+			calls.of(keys).add(newStep(m, e))
 		}
 	}
 	var list []*Summary
@@ -60,19 +62,10 @@ func (r *Reader) Calls(ctx context.Context, selection Selection) ([]*Summary, er
 // callBook has each call under all ids that it is known by.
 type callBook map[string]*Summary
 
-// of returns the call of an event. It makes one of several that the event shows
-// to be the same.
-func (b callBook) of(e *Event) *Summary {
+// of returns the call of an event with these keys. It makes one of several that
+// the event shows to be the same.
+func (b callBook) of(keys []string) *Summary {
 	var call *Summary
-	var keys []string
-	if e.Call != schemas.NoCall {
-		keys = append(keys, "leg "+e.Call)
-	}
-	for _, id := range []string{e.IDs.ServerCallID, e.IDs.CorrelationID} {
-		if id != "" {
-			keys = append(keys, "id "+id)
-		}
-	}
 	for _, key := range keys {
 		switch known := b[key]; {
 		case known == nil || known == call:
@@ -120,6 +113,21 @@ func (c *Summary) add(step *Step) {
 		c.Failures++
 	}
 	c.failed = c.failed || neverMade(step)
+}
+
+// Summary returns the call in short, by those of its events that are selected: by
+// resource and positions. It returns nil without any.
+func (s *Story) Summary(selection Selection) *Summary {
+	c := &Summary{}
+	for _, step := range s.Steps {
+		if selection.selects(step.Message) {
+			c.add(step)
+		}
+	}
+	if c.Events == 0 {
+		return nil
+	}
+	return c
 }
 
 // First is the time of the earliest event.

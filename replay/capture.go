@@ -147,11 +147,13 @@ func parseCaptured(line []byte) (*Message, error) {
 // the selection. It does not look at the limit.
 func (s *Selection) selects(m *Message) bool {
 	tokens := strings.Split(m.Subject, ".")
-	want := []string{"", s.Resource, schemas.ShortType(s.Type), s.Call}
-	for i, t := range want {
+	for i, t := range []string{"", s.Resource, schemas.ShortType(s.Type)} {
 		if t != "" && (i >= len(tokens) || tokens[i] != schemas.Token(t)) {
 			return false
 		}
+	}
+	if last := s.lastToken(); last != "" && (len(tokens) < 4 || tokens[3] != last) {
+		return false
 	}
 	return !s.after(m) && m.Sequence >= s.Since.Sequence && !m.Time.Before(s.Since.Time)
 }

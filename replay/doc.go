@@ -28,6 +28,7 @@
 // settled. Whoever goes on there sends some messages twice and leaves none out.
 //
 //	the target does not take a message    it is reported, the others go on; ten in a row end it
+//	its callback URL was cut              it is not posted, and reported
 //	the target fails for a while          tried again, the rest of that call waits
 //	NATS is away                          waited for
 //	no stream takes the copies            an error that says what to do

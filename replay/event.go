@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/url"
@@ -17,11 +18,12 @@ type Event struct {
 	Type     string // the last part of it: CallConnected
 	Resource string // as in the subject
 	// Call is the callConnectionId. Without one it is what the subject has in its
-	// place: the correlationId of an event of Event Grid, or [schemas.NoCall].
+	// place, or the correlationId: that of an event of Event Grid. An event without
+	// any has [schemas.NoCall].
 	Call   string
-	IDs    schemas.Call
-	Made   time.Time // when ACS made it; zero when it does not say
-	People []string  // identifiers of those it is about: personal data
+	IDs    schemas.Call // as [schemas.NormalizeID] writes them
+	Made   time.Time    // when ACS made it; zero when it does not say, or not credibly
+	People []string     // identifiers of those it is about, a caller before a callee: personal data
 }
 
 // Event reads the payload: a CloudEvent, or an event in Event Grid's own schema,
@@ -53,17 +55,57 @@ func (m *Message) Event() (*Event, error) {
 	if tokens := strings.Split(m.Subject, "."); len(tokens) == 4 {
 		e.Resource = tokens[1]
 		if e.Call == "" {
-			e.Call = tokens[3]
+			e.Call = schemas.NormalizeID(tokens[3])
+		}
+		if e.Call == schemas.NoCall {
+			e.Call = cmp.Or(e.IDs.CorrelationID, schemas.NoCall)
 		}
 	}
-	e.Made, _ = e.Time.Time()
+	made, err := e.Time.Time()
+	if arrived := arrival(m); err == nil && made.After(firstCall) && (arrived.IsZero() || made.Before(arrived.Add(maxAhead))) {
+		e.Made = made
+	}
 	for _, one := range e.people() {
-		if one != nil && one.RawID != "" {
-			e.People = append(e.People, one.RawID)
+		if id := identifierOf(one); id != "" {
+			e.People = append(e.People, id)
 		}
 	}
 	return e, nil
 }
+
+// What is not between these was not written by a clock: languages write the year 1
+// or 9999 for a time that was never set.
+var firstCall = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+const maxAhead = 24 * time.Hour // after the arrival, of a clock that is off
+
+// keys are the ids by which an event belongs to its call, in the form of [key].
+func (e *Event) keys() []string {
+	_, recording, _ := strings.Cut(e.Subject, "/recordingId/") // of a file that Event Grid tells of
+	switch d := e.Data.(type) {
+	case *schemas.RecordingFileStatusUpdated:
+		recording = cmp.Or(d.RecordingID, recording)
+	case *schemas.RecordingStateChanged:
+		recording = d.RecordingID
+	case *schemas.TeamsRecordingStateChanged:
+		recording = d.RecordingID
+	case *schemas.TeamsComplianceRecordingStateChanged:
+		recording = d.RecordingID
+	case *schemas.StartRecordingFailed:
+		recording = d.RecordingID
+	}
+	var keys []string
+	for _, id := range []string{e.Call, e.IDs.ServerCallID, e.IDs.CorrelationID, recording} {
+		if id != "" && id != schemas.NoCall {
+			keys = append(keys, key(id))
+		}
+	}
+	return keys
+}
+
+// key is the form in which ids are compared. The base64 of serverCallId and
+// recordingId comes with its padding and without.
+func key(id string) string { return strings.TrimRight(schemas.NormalizeID(id), "=") }
 
 // people are those that the event names.
 func (e *Event) people() (list []*schemas.Identifier) {
@@ -86,8 +128,50 @@ func (e *Event) people() (list []*schemas.Identifier) {
 		list = append(list, d.Participant)
 	case *schemas.CallTransferAccepted:
 		list = append(list, d.Transferee, d.TransferTarget)
+	case *schemas.IncomingCall:
+		list = append(list, d.From, d.To, d.OnBehalfOfCallee)
+	case *schemas.CallStarted:
+		list = append(list, person(d.StartedBy))
+	case *schemas.CallEnded:
+		list = append(list, person(d.StartedBy))
+		if d.EndedBy != nil {
+			list = append(list, d.EndedBy.CommunicationIdentifier)
+		}
+	case *schemas.CallParticipantAdded:
+		list = append(list, person(d.User))
+	case *schemas.CallParticipantRemoved:
+		list = append(list, person(d.User))
 	}
 	return list
+}
+
+func person(p *schemas.GridPerson) *schemas.Identifier {
+	if p == nil {
+		return nil
+	}
+	return p.CommunicationIdentifier
+}
+
+// identifierOf returns an identifier as one text, or "" when there is none. API
+// versions of 2022 have no rawId.
+func identifierOf(i *schemas.Identifier) string {
+	switch {
+	case i == nil:
+		return ""
+	case i.RawID != "":
+		return i.RawID
+	case i.CommunicationUser != nil:
+		return i.CommunicationUser.ID
+	case i.PhoneNumber != nil:
+		return i.PhoneNumber.Value
+	case i.MicrosoftTeamsUser != nil:
+		return i.MicrosoftTeamsUser.UserID
+	case i.MicrosoftTeamsApp != nil:
+		return i.MicrosoftTeamsApp.AppID
+	case i.TeamsExtensionUser != nil:
+		return i.TeamsExtensionUser.UserID
+	}
+	return ""
 }
 
 // Failed reports whether something did not work: by the name of the event, or

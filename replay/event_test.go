@@ -71,12 +71,17 @@ func TestEveryParticipantIsNamed(t *testing.T) {
 				want++
 			}
 		}
-		if kind.Family == schemas.Grid {
-			want = 0 // another form of event, in another form of subject
+		for _, name := range []string{"StartedBy", "EndedBy", "User"} {
+			_, has := reflect.TypeOf(kind.NewData()).Elem().FieldByName(name)
+			if has && (name != "StartedBy" || !strings.HasPrefix(kind.Name, "CallParticipant")) { // which are about the user
+				want++
+			}
 		}
 		found += want
 		m := &replay.Message{Subject: "acs.contoso.X.c", Data: []byte(`{"id":"e","type":"` + kind.Name + `","data":{"participant":` + person +
-			`,"transferTarget":` + person + `,"transferee":` + person + `,"participants":[{"identifier":` + person + `}]}}`)}
+			`,"transferTarget":` + person + `,"transferee":` + person + `,"participants":[{"identifier":` + person + `}],"from":` + person + `,"to":` + person +
+			`,"onBehalfOfCallee":` + person + `,"startedBy":{"communicationIdentifier":` + person + `},"endedBy":{"communicationIdentifier":` + person +
+			`},"user":{"communicationIdentifier":` + person + `}}}`)}
 		e, err := m.Event()
 		if err != nil {
 			t.Fatal(err)
@@ -85,8 +90,34 @@ func TestEveryParticipantIsNamed(t *testing.T) {
 			t.Errorf("%s: %d people, want %d", kind.Name, len(e.People), want)
 		}
 	}
-	if found < 9 {
+	if found < 17 {
 		t.Errorf("only %d types name somebody", found)
+	}
+}
+
+// TestEvent_identifiers names everybody by the whole identifier, or by what an
+// older API version has in its place; a caller comes before a callee.
+func TestEvent_identifiers(t *testing.T) {
+	for _, test := range []struct{ kind, data, want string }{
+		{"ParticipantsUpdated", `"participants":[{"identifier":{"communicationUser":{"id":"8:acs:a"}}},{"identifier":{"phoneNumber":{"value":"+15550100"}}},
+			{"identifier":{"microsoftTeamsUser":{"userId":"u-1"}}},{"identifier":{"microsoftTeamsApp":{"appId":"a-1"}}},{"identifier":{"teamsExtensionUser":{"userId":"x-1"}}},{"identifier":{}}]`,
+			"8:acs:a +15550100 u-1 a-1 x-1"},
+		{"ParticipantsUpdated", `"participants":[{"rawId":"8:acs:b","communicationUser":{"id":"8:acs:b"}},{"phoneNumber":{"value":"+15550100"}},{"communicationUser":{"id":"8:acs:c"}}]`,
+			"8:acs:b +15550100 8:acs:c"},
+		{"CallParticipantAdded", `"user":{"rawId":"8:acs:d"}`, "8:acs:d"},
+		{"AddParticipantSucceeded", `"participant":{"phoneNumber":{"value":"+15550100"}}`, "+15550100"},
+		{"IncomingCall", `"to":{"rawId":"8:acs:callee"},"from":{"kind":"phoneNumber","phoneNumber":{"value":"+15550100"}}`, "+15550100 8:acs:callee"},
+		{"IncomingCall", `"to":null,"from":{"rawId":"4:+15550100"},"onBehalfOfCallee":{"rawId":"8:orgid:x"}`, "4:+15550100 8:orgid:x"},
+		{"CallEnded", `"startedBy":{"communicationIdentifier":null},"endedBy":null`, ""},
+	} {
+		m := &replay.Message{Subject: "acs.contoso.X.c", Data: []byte(`{"id":"e","type":"` + schemas.TypePrefix + test.kind + `","data":{` + test.data + `}}`)}
+		e, err := m.Event()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(e.People, " "); got != test.want {
+			t.Errorf("%s of %s: %q, want %q", test.kind, test.data, got, test.want)
+		}
 	}
 }
 

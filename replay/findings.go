@@ -63,6 +63,10 @@ func (s *Story) examine(now time.Time) {
 		if step.Failed() {
 			s.find(Failure, step, "%s: %s", step.Type, outcome(step.Result()))
 		}
+		if step.Made.IsZero() {
+			step.Note = "without a time: when it arrived"
+			continue
+		}
 		switch made := latest[step.Leg]; {
 		case step.At.Before(made):
 			step.Note = "made before the one above it, " + made.Sub(step.At).Round(time.Millisecond).String() + " earlier"
@@ -145,7 +149,9 @@ func (s *Story) pairs(now time.Time) {
 			open[op] = step
 			order = append(order, op)
 		case ends && open[op] != nil:
-			step.Took = step.At.Sub(open[op].At)
+			if !step.Made.IsZero() && !open[op].Made.IsZero() {
+				step.Took = step.At.Sub(open[op].At)
+			}
 			delete(open, op)
 		}
 	}

@@ -8,9 +8,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -27,6 +30,11 @@ type Posts struct {
 	// their pauses ride out some seconds.
 	Attempts int
 
+	// PostTruncated posts also a message whose path or query was cut at its bound,
+	// and so to another URL than that of the original callback. Otherwise such a
+	// message is not taken, with [ErrTruncatedURL].
+	PostTruncated bool
+
 	// Token makes a token for each post. Nil sends none.
 	Token func() (string, error)
 
@@ -36,6 +44,20 @@ type Posts struct {
 
 	// Transport carries the requests. Nil means [http.DefaultTransport].
 	Transport http.RoundTripper
+}
+
+// ErrTruncatedURL reports a message whose callback URL is not known in whole.
+var ErrTruncatedURL = errors.New("the path or query of its callback URL was cut at its bound")
+
+// TruncatedURL reports whether path or query of the original callback URL were cut
+// at their bounds.
+func (m *Message) TruncatedURL() bool {
+	return slices.ContainsFunc(truncated(m.Header), func(name string) bool { return slices.Contains(personalHeaders, name) })
+}
+
+// truncated returns the names of the headers that were cut.
+func truncated(h nats.Header) []string {
+	return strings.FieldsFunc(h.Get(schemas.HeaderTruncated), func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 // Answer is what came of one post.
@@ -52,6 +74,9 @@ type Answer struct {
 func (a Answer) OK() bool { return a.Status >= 200 && a.Status < 300 }
 
 func (a Answer) String() string {
+	if a.unsent {
+		return fmt.Sprintf("not posted: %v", a.Err)
+	}
 	if a.Status == 0 {
 		return fmt.Sprintf("no answer: %v", a.Err)
 	}
@@ -87,7 +112,9 @@ func (p *Posts) send(ctx context.Context, m *Message) error {
 		switch {
 		case a.OK():
 			return nil
-		case !a.mayChange():
+		case a.unsent:
+			return &RejectedError{m.Sequence, fmt.Errorf("not posted: %w", a.Err)}
+		case !a.mayChange() || attempts == 1:
 			return &RejectedError{m.Sequence, errors.New(a.String())}
 		case attempt == attempts:
 			return &RejectedError{m.Sequence, fmt.Errorf("%s, %d times", a, attempt)}
@@ -147,6 +174,9 @@ func (p *Posts) Post(ctx context.Context, m *Message) (a Answer) {
 
 // request makes the post of a message.
 func (p *Posts) request(m *Message) (*http.Request, error) {
+	if m.TruncatedURL() && !p.PostTruncated {
+		return nil, ErrTruncatedURL
+	}
 	target, err := p.target(m)
 	if err != nil {
 		return nil, err

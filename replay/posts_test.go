@@ -105,6 +105,48 @@ func TestAPostStaysBelowItsURL(t *testing.T) {
 	}
 }
 
+// TestPosts_truncatedURL: what was cut is not posted as if it were whole, and
+// tells nothing about the receiver.
+func TestPosts_truncatedURL(t *testing.T) {
+	for _, test := range []struct {
+		cut      string
+		postAll  bool
+		posted   int
+		rejected int
+	}{
+		{schemas.HeaderQuery, false, 2, 28},
+		{schemas.HeaderPath, false, 2, 28},
+		{"ce-source," + schemas.HeaderPath + "," + schemas.HeaderQuery, false, 2, 28},
+		{schemas.HeaderQuery, true, 30, 0},
+		{schemas.HeaderTokenClaims + ",ce-id", false, 30, 0}, // which a post does not have
+	} {
+		var h receiver
+		posts := h.posts(t, "http://app.test/api/callbacks")
+		posts.PostTruncated = test.postAll
+		list := messages(30, 3)
+		for _, m := range list[1:29] {
+			m.Header.Set(schemas.HeaderQuery, "callerId=%2B15")
+			m.Header.Set(schemas.HeaderTruncated, test.cut)
+		}
+		var last error
+		sender := replay.Sender{Target: posts, InFlight: 1, Settled: func(_ *replay.Message, err error) {
+			if err != nil {
+				last = err
+			}
+		}}
+		if err := sender.Send(t.Context(), inOrder(list)); err != nil {
+			t.Fatal(err)
+		}
+		p := sender.Progress()
+		if len(h.got) != test.posted || p.Taken != test.posted || p.Rejected != test.rejected || p.Truncated != test.rejected {
+			t.Errorf("%+v: %d posts, %+v", test, len(h.got), p)
+		}
+		if test.rejected > 0 != errors.Is(last, replay.ErrTruncatedURL) {
+			t.Errorf("%+v: %v", test, last)
+		}
+	}
+}
+
 // TestPostsAreRepeated as often as it can help, with pauses between.
 func TestPostsAreRepeated(t *testing.T) {
 	for _, test := range []struct {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -75,6 +76,11 @@ func (r *Redactor) Message(m *Message) (*Message, error) {
 				out.Header.Add(name, r.text(value))
 			}
 		}
+	}
+	// What remains of cut headers is still cut.
+	cut := slices.DeleteFunc(truncated(m.Header), func(name string) bool { return !keptHeaders[name] && !pseudonymHeaders[name] })
+	if len(cut) > 0 {
+		out.Header.Set(schemas.HeaderTruncated, strings.Join(cut, ","))
 	}
 	if call := m.call(); call != "" {
 		before, _ := strings.CutSuffix(m.Subject, call)
@@ -166,7 +172,6 @@ func number(text string) string {
 
 var (
 	guid    = regexp.MustCompile(`^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$`)
-	date    = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$`)
 	phone   = regexp.MustCompile(`^\+?[0-9]{5,}$`)
 	rawID   = regexp.MustCompile(`^([0-9]{1,2}:(?:(?:acs|dod-acs|gcch-acs|orgid|dod|gcch|teamsvisitor):)?)(.+)$`) // 4:+49…, 8:acs:…
 	sources = regexp.MustCompile(`^/?calling/(?:callConnections|recordings)/.`)                                   // of calls, recordings
@@ -174,9 +179,10 @@ var (
 
 // text returns the pseudonym of a text.
 func (r *Redactor) text(s string) string {
-	switch {
-	case s == "" || date.MatchString(s):
+	if _, err := schemas.Timestamp(s).Time(); s == "" || err == nil {
 		return s
+	}
+	switch {
 	case guid.MatchString(s):
 		h := r.hash(strings.ToLower(s))
 		h[6], h[8] = h[6]&0x0f|0x80, h[8]&0x3f|0x80 // version 8 of RFC 9562: made by a rule of one's own
@@ -199,6 +205,7 @@ func (r *Redactor) text(s string) string {
 		}
 		return parts[1] + strings.Join(list, "_")
 	}
+	s = strings.TrimRight(s, "=") // an id in base64 comes with its padding and without
 	return "x" + hex.EncodeToString(r.hash(s)[:10])
 }
 

@@ -2,8 +2,10 @@ package replay_test
 
 import (
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -109,6 +111,50 @@ func TestPseudonymsJoin(t *testing.T) {
 	}
 	if one, again, other := redact("a"), redact("a"), redact("b"); one != again || one == other || len(one) != len(callGUID) {
 		t.Errorf("%s, %s and with another key %s", one, again, other)
+	}
+}
+
+// TestRedactor_truncatedHeaders: what is left of a cut header is still cut.
+func TestRedactor_truncatedHeaders(t *testing.T) {
+	m := personalMessage()
+	m.Header.Set(schemas.HeaderTruncated, "acs-path,ce-source,acs-token-claims,ce-type")
+	redacted, err := replay.NewRedactor(nil).Message(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := redacted.Header.Get(schemas.HeaderTruncated); got != "ce-source,ce-type" {
+		t.Errorf("cut are %q", got)
+	}
+}
+
+// TestRedactor_call: a call is still one after redaction, whatever the form of its
+// ids, and so are times that deviate from RFC 3339.
+func TestRedactor_call(t *testing.T) {
+	var text strings.Builder
+	redactor, file := replay.NewRedactor(nil), replay.NewCapture(&text)
+	for i, data := range []string{
+		`"time":"2026-03-01T12:00:00","data":{"callConnectionId":"` + callGUID + `","serverCallId":"aHR0cHM6Ly9z+A=="}`,
+		`"time":"2026-03-01t12:00:01z","data":{"callConnectionId":"` + strings.ToUpper(callGUID) + `","correlationId":"c0ffee00-0000-4000-8000-0123456789ab"}`,
+		`"time":"2026-03-01T12:00:60Z","data":{"callConnectionId":"other","serverCallId":"aHR0cHM6Ly9z+A"}`,
+		`"time":null,"data":{"callConnectionId":"third","correlationId":"C0FFEE00-0000-4000-8000-0123456789AB"}`,
+	} {
+		m := &replay.Message{Stream: "ACS", Sequence: uint64(i + 1), Time: time.Date(2026, 3, 1, 12, 0, i, 0, time.UTC), Subject: "acs.contoso.PlayStarted._", Data: []byte(`{"id":"1","source":"s","type":"PlayStarted",` + data + `}`)}
+		redacted, err := redactor.Message(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, err := redacted.Event(); err != nil || e.Made.IsZero() != (i == 3) {
+			t.Errorf("event %d: %v, made %v", i, err, e.Made)
+		}
+		file.Send(t.Context(), redacted, func(error) {})
+	}
+	if err := file.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	id := regexp.MustCompile(`"callConnectionId":"([^"]+)"`).FindStringSubmatch(text.String())[1]
+	story, err := replay.CaptureStory(t.Context(), strings.NewReader(text.String()), id, time.Now())
+	if err != nil || len(story.Steps) != 4 || len(story.Legs) != 3 {
+		t.Errorf("story of %s: %+v, %v", id, story, err)
 	}
 }
 

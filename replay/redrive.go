@@ -67,31 +67,47 @@ func (r *Redrive) Messages(m *Message) ([]*nats.Msg, error) {
 	}
 	list := make([]*nats.Msg, len(events))
 	for i := range events {
-		e := &events[i]
-		out := nats.NewMsg(schemas.Subject(r.Reader.Prefix, tokens[1], e))
-		out.Data = e.Raw
-		for name, values := range m.Header {
-			if !ofItsOwn(name) {
-				out.Header[name] = values
-			}
-		}
-		for name, value := range map[string]string{
-			schemas.HeaderContentType: e.ContentType(), schemas.HeaderMsgID: e.MsgID(), schemas.HeaderExpectedStream: r.Reader.Stream,
-			schemas.HeaderDeliveryIndex: strconv.Itoa(i) + "/" + strconv.Itoa(len(events)),
-			schemas.HeaderEventID:       attribute(e.ID), schemas.HeaderEventSource: attribute(e.Source),
-			schemas.HeaderEventType: attribute(e.Type), schemas.HeaderEventTime: eventTime(e), schemas.HeaderExpiresAt: expiry(e, m),
-			schemas.HeaderRedrivenFrom: m.Stream + "/" + strconv.FormatUint(m.Sequence, 10),
-		} {
-			if value != "" {
-				out.Header.Set(name, value)
-			}
-		}
-		if r.Beside {
-			out.Header.Set(schemas.HeaderMsgID, m.Header.Get(schemas.HeaderMsgID)+"#"+strconv.Itoa(i))
-		}
-		list[i] = out
+		list[i] = r.message(m, tokens[1], events, i)
 	}
 	return list, nil
+}
+
+// message returns one event of a quarantined callback.
+func (r *Redrive) message(m *Message, resource string, events []schemas.Event, i int) *nats.Msg {
+	e := &events[i]
+	out := nats.NewMsg(schemas.Subject(r.Reader.Prefix, resource, e))
+	out.Data = e.Raw
+	for name, values := range m.Header {
+		if !ofItsOwn(name) {
+			out.Header[name] = values
+		}
+	}
+	cut := slices.DeleteFunc(truncated(m.Header), ofItsOwn)
+	for name, value := range map[string]string{
+		schemas.HeaderEventID: e.ID, schemas.HeaderEventSource: e.Source, schemas.HeaderEventType: e.Type, schemas.HeaderEventTime: eventTime(e),
+	} {
+		value, short := schemas.HeaderValue(value, schemas.MaxHeaderValue)
+		if value != "" {
+			out.Header.Set(name, value)
+		}
+		if short {
+			cut = append(cut, name)
+		}
+	}
+	slices.Sort(cut)
+	for name, value := range map[string]string{
+		schemas.HeaderContentType: e.ContentType(), schemas.HeaderMsgID: e.MsgID(), schemas.HeaderExpectedStream: r.Reader.Stream,
+		schemas.HeaderDeliveryIndex: strconv.Itoa(i) + "/" + strconv.Itoa(len(events)), schemas.HeaderExpiresAt: expiry(e, m),
+		schemas.HeaderRedrivenFrom: m.Stream + "/" + strconv.FormatUint(m.Sequence, 10), schemas.HeaderTruncated: strings.Join(cut, ","),
+	} {
+		if value != "" {
+			out.Header.Set(name, value)
+		}
+	}
+	if r.Beside {
+		out.Header.Set(schemas.HeaderMsgID, m.Header.Get(schemas.HeaderMsgID)+"#"+strconv.Itoa(i))
+	}
+	return out
 }
 
 // Letter returns the message of a dead letter, which is published as it would
@@ -120,11 +136,8 @@ func (r *Redrive) Letter(m *Message) (*nats.Msg, error) {
 	}
 	e := &events[0]
 	out.Subject = schemas.Subject(r.Reader.Prefix, tokens[1], e)
-	// An earlier version wrote a GUID as it was sent, and _ for the call of a
-	// RecordingFileStatusUpdated.
-	noCall := out.Subject[:strings.LastIndexByte(out.Subject, '.')+1] + schemas.NoCall
 	switch {
-	case len(events) != 1 || !strings.EqualFold(m.Subject, out.Subject) && m.Subject != noCall:
+	case len(events) != 1 || !subjectOf(m.Subject, out.Subject):
 		return nil, errors.New("its subject is not that of its event")
 	case m.Header.Get(schemas.HeaderMsgID) != e.MsgID():
 		return nil, errors.New("its message id is not that of its event")
@@ -132,6 +145,15 @@ func (r *Redrive) Letter(m *Message) (*nats.Msg, error) {
 		return nil, fmt.Errorf("it is for stream %s; name that with --stream", m.Stream)
 	}
 	return out, nil
+}
+
+// subjectOf reports whether a subject is that of an event by the rules of today, or
+// was by earlier ones: a GUID in capitals, or no id where one is found now.
+func subjectOf(subject, want string) bool {
+	dot := strings.LastIndexByte(want, '.') + 1
+	before, last := want[:dot], want[dot:]
+	rest, ok := strings.CutPrefix(subject, before)
+	return ok && (schemas.NormalizeID(rest) == last || rest == schemas.NoCall)
 }
 
 func (r *Redrive) decode(m *Message) ([]schemas.Event, error) {
@@ -182,7 +204,7 @@ func verified(h nats.Header, resource string) error {
 // not about the callback.
 func ofItsOwn(name string) bool {
 	return strings.HasPrefix(name, serverHeaders) || strings.HasPrefix(name, "ce-") ||
-		slices.Contains([]string{schemas.HeaderContentType, schemas.HeaderDeliveryIndex, schemas.HeaderQuarantineReason}, name)
+		slices.Contains([]string{schemas.HeaderContentType, schemas.HeaderDeliveryIndex, schemas.HeaderQuarantineReason, schemas.HeaderTruncated}, name)
 }
 
 // expiry is until when an event is of use, for those that have such an end.
@@ -199,11 +221,6 @@ func expiry(e *schemas.Event, m *Message) string {
 func eventTime(e *schemas.Event) string {
 	at, _ := schemas.Timestamp(e.Time).RFC3339()
 	return at
-}
-
-func attribute(value string) string {
-	value, _ = schemas.HeaderValue(value, schemas.MaxHeaderValue)
-	return value
 }
 
 // Publish stores an event unless the stream has it already, also long after the
@@ -243,7 +260,7 @@ func (r *Redrive) held(ctx context.Context, subject, id string) (*Message, error
 	if len(tokens) != 4 {
 		return nil, errors.New("the subject is none of an event")
 	}
-	s := Selection{Resource: tokens[1], Type: tokens[2], Call: tokens[3]}
+	s := Selection{Resource: tokens[1], Type: tokens[2], last: tokens[3]}
 	for m, err := range r.Reader.Read(ctx, s) {
 		if err != nil || m.Header.Get(schemas.HeaderMsgID) == id {
 			return m, err

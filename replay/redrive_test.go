@@ -87,6 +87,24 @@ func TestRedrivenEvents(t *testing.T) {
 	}
 }
 
+// TestRedrive_truncatedHeaders names the headers of the callback that were cut, and
+// those of the event that are too long now.
+func TestRedrive_truncatedHeaders(t *testing.T) {
+	m := quarantined()
+	long := strings.Repeat("s", 600)
+	m.Data = []byte(strings.Replace("["+oneEvent+","+another+"]", `"source":"s"`, `"source":"`+long+`"`, 1))
+	m.Header.Set(schemas.HeaderTruncated, "acs-query,ce-id")
+	got, err := redrive(nil).Messages(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"acs-query,ce-source", "acs-query"} {
+		if cut := got[i].Header.Get(schemas.HeaderTruncated); cut != want {
+			t.Errorf("event %d: %q, want %q", i, cut, want)
+		}
+	}
+}
+
 // TestWhatIsNotRedriven breaks each thing that is checked.
 func TestWhatIsNotRedriven(t *testing.T) {
 	set := func(name, value string) func(*replay.Message) {

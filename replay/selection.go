@@ -14,7 +14,12 @@ import (
 type Selection struct {
 	Resource string // name of the resource, as in the subject
 	Type     string // of the event, whole or only its last part: CallConnected
-	Call     string // callConnectionId
+	Call     string // callConnectionId; for Event Grid the correlationId
+
+	// last is the last token of the subjects as it stands there, in the place of
+	// Call: the search for a call follows subjects, also those with a GUID in
+	// capitals.
+	last string
 
 	Since Position // the first message; zero is the first that is held
 	Until Position // the last message; zero is the last that is held
@@ -28,7 +33,7 @@ type Selection struct {
 // filter is the subject that the selected messages have, or "" when every
 // message of the stream is selected.
 func (s *Selection) filter(prefix string) string {
-	if s.Resource == "" && s.Type == "" && s.Call == "" {
+	if s.Resource == "" && s.Type == "" && s.Call == "" && s.last == "" {
 		return ""
 	}
 	tokens := []string{prefix, "*", "*", "*"}
@@ -38,10 +43,18 @@ func (s *Selection) filter(prefix string) string {
 	if s.Type != "" {
 		tokens[2] = schemas.Token(schemas.ShortType(s.Type))
 	}
-	if s.Call != "" {
-		tokens[3] = schemas.Token(s.Call)
+	if last := s.lastToken(); last != "" {
+		tokens[3] = last
 	}
 	return strings.Join(tokens, ".")
+}
+
+// lastToken is the last token of the subjects, or "" for any.
+func (s *Selection) lastToken() string {
+	if s.last != "" || s.Call == "" {
+		return s.last
+	}
+	return schemas.CallToken(s.Call)
 }
 
 // after reports whether a message comes after the last one that is selected.

@@ -54,6 +54,9 @@ type Sender struct {
 	// end the sending: the target is taken to be out of order.
 	Patient bool
 
+	// OneByOne sends also the messages of different calls one after another.
+	OneByOne bool
+
 	// InFlight is how many messages are sent at a time. Zero means 512.
 	InFlight int
 
@@ -77,10 +80,13 @@ type Sender struct {
 
 // Progress is how far a sender is.
 type Progress struct {
-	Taken    int    // by the target
-	Rejected int    // by the target
-	Before   int    // messages before Next
-	Next     uint64 // sequence to go on at: all before it are settled. Zero before the first message
+	Taken    int // by the target
+	Rejected int // by the target, or not sent
+	// Truncated is how many of the rejected ones were not sent, with
+	// [ErrTruncatedURL].
+	Truncated int
+	Before    int    // messages before Next
+	Next      uint64 // sequence to go on at: all before it are settled. Zero before the first message
 }
 
 // parcel is one message on its way.
@@ -166,6 +172,9 @@ func (s *Sender) admit(ctx context.Context, m *Message) bool {
 		return false
 	}
 	call := m.call()
+	if s.OneByOne {
+		call = schemas.NoCall // the same for all
+	}
 	l := s.lanes[call]
 	if l == nil {
 		l = &lane{call: call}
@@ -230,11 +239,15 @@ func (s *Sender) settle(ctx context.Context, p *parcel, err error) error {
 		s.progress.Taken++
 		return nil
 	}
+	s.progress.Rejected++
+	if errors.Is(err, ErrTruncatedURL) { // which says nothing about the target
+		s.progress.Truncated++
+		return nil
+	}
 	if s.row == 0 || p.number < s.rowFirst.number {
 		s.rowFirst = p
 	}
 	s.row++
-	s.progress.Rejected++
 	if s.row < rejectedInRow || s.Patient {
 		return nil
 	}

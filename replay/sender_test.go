@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -108,6 +109,20 @@ func TestTheOrderOfACallIsKept(t *testing.T) {
 		want := replay.Progress{Taken: n, Before: n, Next: n + 1}
 		if diff := cmp.Diff(want, s.Progress()); diff != "" || g.fault != "" || len(g.got) != n || g.most != inFlight {
 			t.Errorf("%s; %d sent, %d at a time; progress (-want +got):\n%s", g.fault, len(g.got), g.most, diff)
+		}
+	})
+}
+
+// TestSender_oneByOne keeps one order for all calls.
+func TestSender_oneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newTarget(func(context.Context, *replay.Message) error {
+			time.Sleep(rand.N(100 * time.Millisecond))
+			return nil
+		})
+		s := replay.Sender{Target: g, OneByOne: true, InFlight: 16}
+		if err := s.Send(t.Context(), inOrder(messages(500, 7))); err != nil || len(g.got) != 500 || g.most != 1 || !slices.IsSorted(g.got) {
+			t.Errorf("%d sent, %d at a time, error %v", len(g.got), g.most, err)
 		}
 	})
 }

@@ -1,12 +1,10 @@
 package replay
 
 import (
-	"bytes"
 	"cmp"
-	"context"
 	"fmt"
+	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/acsbridge/acsbridge/schemas"
@@ -17,6 +15,8 @@ type Story struct {
 	Legs     []*Leg  // in the order of their first events
 	Steps    []*Step // in the order of the stream
 	Findings []Finding
+
+	Searched Searched // where its events were looked for
 }
 
 // Leg is one connection of a call. The recorder's is one of its own, and what
@@ -40,160 +40,41 @@ type Step struct {
 	*Event
 	Message *Message
 	Leg     *Leg
-	At      time.Time     // when ACS made it, or without that when it was stored
+	At      time.Time     // when ACS made it, or without that when it arrived
 	Took    time.Duration // of the operation that it ends; zero for none
 	Note    string        // what is odd about its place in the story
 }
 
 func newStep(m *Message, e *Event) *Step {
-	at := e.Made
-	if at.IsZero() {
-		at = m.Time
-	}
-	return &Step{Message: m, Event: e, At: at}
+	return &Step{Message: m, Event: e, At: cmp.Or(e.Made, arrival(m))}
 }
 
-const (
-	// storyMargin is how far before and after the events of a call others of the
-	// same call are looked for.
-	storyMargin = 2 * time.Minute
-	// maxStory is the most events that a story can have; they are in memory.
-	maxStory = 20_000
-	// rounds is how often the search goes on with the legs that it has found.
-	rounds = 4
-)
-
-// Story reads the story of a call, by the callConnectionId of any of its legs. The
-// others and the recording have other ids; they are found by the serverCallId or
-// the correlationId that they share, in what was stored from two minutes before
-// the known legs to two minutes after them. It returns a story without steps when
-// the stream holds nothing of the call. The time is now.
-func (r *Reader) Story(ctx context.Context, call string, now time.Time) (*Story, error) {
-	s := &search{Reader: r, ids: make(map[string]bool), legs: make(map[string]bool), held: make(map[uint64]*Step)}
-	if err := s.readLeg(ctx, schemas.Token(call)); err != nil {
-		return nil, err
-	}
-	if len(s.held) == 0 {
-		return &Story{}, nil
-	}
-	var done scope
-	for range rounds {
-		next := s.scope()
-		if next == done || next.ids == 0 {
-			break
+// Leg returns the leg of that name or callConnectionId, nil when there is none.
+func (s *Story) Leg(name string) *Leg {
+	for _, leg := range s.Legs {
+		if leg.Name == name || leg.ID == schemas.NormalizeID(name) {
+			return leg
 		}
-		if err := s.scan(ctx, next); err != nil {
-			return nil, err
-		}
-		done = next
 	}
-	steps := make([]*Step, 0, len(s.held))
-	for _, step := range s.held {
-		steps = append(steps, step)
-	}
-	return tell(steps, now), nil
+	return nil
 }
 
-// search looks for the events of one call.
-type search struct {
-	*Reader
-	ids  map[string]bool // serverCallId and correlationId of what was found
-	legs map[string]bool // last tokens of subjects that were read
-	held map[uint64]*Step
-}
-
-// readLeg takes all events of a leg.
-func (s *search) readLeg(ctx context.Context, token string) error {
-	if token == schemas.NoCall || s.legs[token] {
-		return nil
-	}
-	s.legs[token] = true
-	for m, err := range s.Read(ctx, Selection{Call: token}) {
-		if err != nil {
-			return err
-		}
-		if e, err := m.Event(); err == nil {
-			if err := s.take(m, e); err != nil {
-				return err
+// Messages returns the messages of the story's events that are selected: those of
+// one leg, or of all with nil.
+func (s *Story) Messages(selection Selection, leg *Leg) iter.Seq2[*Message, error] {
+	return func(yield func(*Message, error) bool) {
+		read := 0
+		for _, step := range s.Steps {
+			if leg != nil && step.Leg != leg || !selection.selects(step.Message) {
+				continue
+			}
+			if selection.Limit > 0 && read == selection.Limit {
+				return
+			}
+			if read++; !yield(step.Message, nil) {
+				return
 			}
 		}
-	}
-	return nil
-}
-
-func (s *search) take(m *Message, e *Event) error {
-	if len(s.held) >= maxStory {
-		return fmt.Errorf("the call has more than %d events; read it with tail --call", maxStory)
-	}
-	s.held[m.Sequence] = newStep(m, e)
-	for _, id := range []string{e.IDs.ServerCallID, e.IDs.CorrelationID} {
-		if id != "" {
-			s.ids[id] = true
-		}
-	}
-	return nil
-}
-
-// scope is what there is to scan for.
-type scope struct {
-	ids      int       // how many are known
-	from, to time.Time // when what is known was stored
-}
-
-func (s *search) scope() scope {
-	c := scope{ids: len(s.ids)}
-	for _, step := range s.held {
-		if stored := step.Message.Time; c.from.IsZero() || stored.Before(c.from) {
-			c.from = stored
-		}
-		c.to = later(c.to, step.Message.Time)
-	}
-	return c
-}
-
-// scan reads everything around what is known of the call, and takes what shares
-// an id with it.
-func (s *search) scan(ctx context.Context, c scope) error {
-	window := Selection{Since: Position{Time: c.from.Add(-storyMargin)}, Until: Position{Time: c.to.Add(storyMargin)}}
-	likely := s.likely()
-	for m, err := range s.Read(ctx, window) {
-		if err != nil {
-			return err
-		}
-		if s.held[m.Sequence] != nil || !likely(m.Data) {
-			continue
-		}
-		e, err := m.Event()
-		if err != nil || !s.ids[e.IDs.ServerCallID] && !s.ids[e.IDs.CorrelationID] {
-			continue
-		}
-		if err := s.take(m, e); err != nil {
-			return err
-		}
-		if err := s.readLeg(ctx, schemas.Token(e.Call)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// likely returns a quick look for one of the ids in an event, which spares
-// reading most of them. It looks for the beginning of an id, since a '/' or '+'
-// can be written in more than one way, and in either case, as GUIDs are.
-func (s *search) likely() func(data []byte) bool {
-	var beginnings [][]byte
-	for id := range s.ids {
-		if n := strings.IndexAny(id, `/+=\"`); n >= 0 {
-			id = id[:n]
-		}
-		if len(id) < 8 {
-			return func([]byte) bool { return true }
-		}
-		beginnings = append(beginnings, []byte(strings.ToLower(id)))
-	}
-	return func(data []byte) bool {
-		data = bytes.ToLower(data)
-		return slices.ContainsFunc(beginnings, func(b []byte) bool { return bytes.Contains(data, b) })
 	}
 }
 

@@ -24,7 +24,11 @@ func (e *Envelope) Brief() string {
 	case *RecognizeCompleted:
 		words = append(words, string(d.RecognitionType))
 	case *ParticipantsUpdated:
-		words = append(words, fmt.Sprintf("%d participants", len(d.Participants)))
+		if n := len(d.Participants); n == 1 {
+			words = append(words, "1 participant")
+		} else {
+			words = append(words, fmt.Sprintf("%d participants", n))
+		}
 		if d.SequenceNumber != nil {
 			words = append(words, fmt.Sprintf("#%d", *d.SequenceNumber))
 		}

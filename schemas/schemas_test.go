@@ -141,7 +141,7 @@ func TestBriefHoldsNothingPersonal(t *testing.T) {
 		"CallConnected":                        "200/8533",
 		"NeverHeardOf":                         "200/8533",
 		"RecognizeCompleted":                   "200/8533 dtmf",
-		"ParticipantsUpdated":                  "200/8533 1 participants #3",
+		"ParticipantsUpdated":                  "200/8533 1 participant #3",
 		"RecordingStateChanged":                "200/8533 active",
 		"TeamsRecordingStateChanged":           "200/8533 active",
 		"TeamsComplianceRecordingStateChanged": "200/8533 active",

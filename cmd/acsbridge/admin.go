@@ -71,7 +71,7 @@ func (b *bridge) readyStorage() (name, state string, ok bool) {
 		}
 		return "storage", "no journal, NATS is connected", true
 	}
-	state = fmt.Sprintf("journal holds %d bytes in %d records, %d not in the stream", s.Journal.Bytes, s.Journal.Records, s.Waiting)
+	state = fmt.Sprintf("journal holds %s in %s, %d not in the stream", plural(s.Journal.Bytes, "byte"), plural(s.Journal.Records, "record"), s.Waiting)
 	switch {
 	case s.Journal.Failing:
 		return "storage", state + "; the disk refuses writes", false

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,7 +13,7 @@ import (
 
 // callCmd tells the story of one call.
 type callCmd struct {
-	ID     string `arg:"" help:"callConnectionId of any leg of the call." placeholder:"ID"`
+	ID     string `arg:"" help:"Any id of the call: the callConnectionId of any of its legs, its serverCallId or correlationId, or a recordingId." placeholder:"ID"`
 	Output string `help:"pretty, or json (its events, one object a line)." default:"pretty" enum:"pretty,json" placeholder:"FORMAT"`
 	personalFlag
 	readerSettings
@@ -22,6 +23,7 @@ type callCmd struct {
 func (callCmd) Help() string {
 	return `The legs of a call and its recording have different callConnectionIds. Those that share its serverCallId or ` +
 		`correlationId are found in what was stored from two minutes before it to two minutes after it. ` +
+		`A callConnectionId is found at once; for another id the stream is read, the last hour first. ` +
 		`Times are those of ACS; the order is that of the stream.`
 }
 
@@ -37,7 +39,7 @@ func (c *callCmd) Run(ctx context.Context, std stdio) error {
 		return unlessEnded(err)
 	}
 	if len(story.Steps) == 0 {
-		return fmt.Errorf("stream %s holds nothing of call %s; acsbridge calls --since all lists what there is", c.Stream, printable(c.ID))
+		return unknownCall("stream "+c.Stream, c.ID, story.Searched)
 	}
 	out := bufio.NewWriterSize(std.out, outputBuffer)
 	if c.Output == "json" {
@@ -51,18 +53,34 @@ func (c *callCmd) Run(ctx context.Context, std stdio) error {
 	return unlessEnded(out.Flush())
 }
 
+// unknownCall says that an id was not found, and where it was looked for.
+func unknownCall(where, id string, in replay.Searched) error {
+	if strings.TrimSpace(id) == "" {
+		return errors.New("the id of the call is empty")
+	}
+	if in.Messages == 0 {
+		return fmt.Errorf("%s holds nothing of call %s; it is empty", where, printable(id))
+	}
+	return fmt.Errorf("%s holds nothing of call %s: none of its %s from %s to %s has that callConnectionId, serverCallId, correlationId or recordingId; "+
+		"acsbridge calls --since all lists what there is", where, printable(id), plural(in.Messages, "message"),
+		in.First.Local().Format(time.DateTime), in.Last.Local().Format(time.DateTime))
+}
+
 // story is a call's story as text.
 func (p *printer) story(s *replay.Story) string {
 	var b strings.Builder
 	began := s.First()
-	fmt.Fprintf(&b, "%s of %s: %d events in %s, from %s\n\n", p.ink.paint(bold, "call"), printable(s.Steps[0].Resource),
-		len(s.Steps), span(s.Last().Sub(began)), p.clock(began))
+	fmt.Fprintf(&b, "%s of %s: %s in %s, from %s\n\n", p.ink.paint(bold, "call"), printable(s.Steps[0].Resource),
+		plural(len(s.Steps), "event"), span(s.Last().Sub(began)), p.clock(began))
+	for _, step := range s.Steps {
+		p.types.fit(leastType, printable(step.Type)) // for the width
+	}
 	for _, leg := range s.Legs {
 		fmt.Fprintf(&b, "  %-3s %s  %s\n", leg.Name, p.ink.paint(cyan, printable(leg.ID)), p.leg(leg))
 	}
 	b.WriteString("\n")
 	for _, step := range s.Steps {
-		line := fmt.Sprintf("%11s  %-3s %s %s", offset(step.At.Sub(began)), step.Leg.Name, p.kind(step.Event, 24), p.told(step))
+		line := fmt.Sprintf("%11s  %-3s %s %s", offset(step.At.Sub(began)), step.Leg.Name, p.kind(step.Event), p.told(step))
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	if len(s.Findings) > 0 {
@@ -89,7 +107,7 @@ func (p *printer) leg(l *replay.Leg) string {
 	case l.Recording:
 		return "recording, " + plural(l.Events, "event")
 	case !l.Connected.IsZero() && l.End != nil:
-		return fmt.Sprintf("connected for %s, ended %s", span(l.Ended.Sub(l.Connected)), ending(l.End))
+		return fmt.Sprintf("connected for %s, ended %s", span(max(l.Ended.Sub(l.Connected), 0)), ending(l.End))
 	case l.End != nil:
 		return "ended " + ending(l.End)
 	case !l.Connected.IsZero():
@@ -126,6 +144,9 @@ func (p *printer) told(step *replay.Step) string {
 	if step.Note != "" {
 		words = append(words, p.ink.paint(yellow, "["+step.Note+"]"))
 	}
+	if cut := p.cut(step.Message); cut != "" {
+		words = append(words, cut)
+	}
 	return strings.TrimSpace(strings.Join(words, "  "))
 }
 
@@ -140,7 +161,8 @@ func span(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-func plural(n int, noun string) string {
+// plural is a number of things.
+func plural[N int | int64 | uint64](n N, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}

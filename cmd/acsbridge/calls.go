@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,7 +13,8 @@ import (
 
 // callsCmd lists calls.
 type callsCmd struct {
-	Since    string `help:"Where to begin: as --since of tail." default:"1h" placeholder:"POSITION"`
+	ID       string `name:"id" help:"Only the call with this id: any that acsbridge call takes." placeholder:"ID"`
+	Since    string `help:"Where to begin: as --since of tail. Without it: 1h, or all with --id." placeholder:"POSITION"`
 	Resource string `help:"Only calls of this resource, by the name that serve has for it." placeholder:"NAME"`
 	Output   string `help:"pretty, or json (one object a line)." default:"pretty" enum:"pretty,json" placeholder:"FORMAT"`
 	readerSettings
@@ -20,8 +22,15 @@ type callsCmd struct {
 	since replay.Position
 }
 
+// defaultCallsSince is how far calls goes back without --since.
+const defaultCallsSince = "1h"
+
 // Validate refuses a position that is none; kong calls it.
 func (c *callsCmd) Validate() (err error) {
+	if c.Since == "" && c.ID != "" {
+		c.Since = "all"
+	}
+	c.Since = cmp.Or(c.Since, defaultCallsSince)
 	if c.since, err = replay.ParsePosition(c.Since, time.Now()); err != nil {
 		return fmt.Errorf("--since: %w", err)
 	}
@@ -35,12 +44,15 @@ func (c *callsCmd) Run(ctx context.Context, std stdio) error {
 		return unlessEnded(err)
 	}
 	defer link.Close()
-	calls, err := reader.Calls(ctx, replay.Selection{Resource: c.Resource, Since: c.since})
+	calls, err := c.read(ctx, reader)
 	if err != nil {
 		return unlessEnded(err)
 	}
 	out := bufio.NewWriterSize(std.out, outputBuffer)
 	p := printer{ink: inkFor(std.out), now: time.Now()}
+	for _, call := range calls {
+		p.call(call) // for the widths
+	}
 	for _, call := range calls {
 		if c.Output == "json" {
 			err = json.NewEncoder(out).Encode(newCallLine(call, p.now))
@@ -55,6 +67,26 @@ func (c *callsCmd) Run(ctx context.Context, std stdio) error {
 		fmt.Fprintf(std.err, "acsbridge: no calls since %s; --since all looks at everything that the stream holds\n", c.Since)
 	}
 	return unlessEnded(out.Flush())
+}
+
+// read returns the calls to list.
+func (c *callsCmd) read(ctx context.Context, reader *replay.Reader) ([]*replay.Summary, error) {
+	selection := replay.Selection{Resource: c.Resource, Since: c.since}
+	if c.ID == "" {
+		return reader.Calls(ctx, selection)
+	}
+	story, err := reader.Story(ctx, c.ID, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if len(story.Steps) == 0 {
+		return nil, unknownCall("stream "+c.Stream, c.ID, story.Searched)
+	}
+	call := story.Summary(selection)
+	if call == nil {
+		return nil, fmt.Errorf("stream %s holds call %s, but nothing of it by --since and --resource", c.Stream, printable(c.ID))
+	}
+	return []*replay.Summary{call}, nil
 }
 
 // callLine is a call for machines.
@@ -100,7 +132,8 @@ func (p *printer) call(c *replay.Summary) string {
 			id = leg
 		}
 	}
-	return fmt.Sprintf("%s  %s %9s %11s %7s  %-24s %-10s %s%s\n", p.ink.paint(faint, p.clock(c.First())),
-		p.ink.paint(colour, fmt.Sprintf("%-7s", state)), span(c.Last().Sub(c.First())), plural(c.Events, "event"), plural(legs, "leg"),
-		printable(c.Latest), printable(id.Resource), p.ink.paint(cyan, printable(id.ID)), failures)
+	return fmt.Sprintf("%s  %s %9s %s %7s  %s %s %s%s\n", p.ink.paint(faint, p.clocks.fit(-leastClock, p.clock(c.First()))),
+		p.ink.paint(colour, fmt.Sprintf("%-7s", state)), span(c.Last().Sub(c.First())), p.events.fit(-leastEvents, plural(c.Events, "event")),
+		plural(legs, "leg"), p.types.fit(leastType, printable(c.Latest)), p.resources.fit(leastResource, printable(id.Resource)),
+		p.ink.paint(cyan, printable(id.ID)), failures)
 }

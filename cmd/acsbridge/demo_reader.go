@@ -136,7 +136,7 @@ func (r *demoReader) settle() (stored, repeated int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), demoSettle)
 	defer cancel()
 	if left := r.demo.bridge.publisher.Drain(ctx); left > 0 {
-		return 0, 0, fmt.Errorf("%d events did not reach the stream", left)
+		return 0, 0, fmt.Errorf("%s did not reach the stream", plural(left, "event"))
 	}
 	info, err := r.stream.Info(ctx)
 	if err != nil {
@@ -154,7 +154,7 @@ func (r *demoReader) settle() (stored, repeated int, err error) {
 		select {
 		case <-r.arrived:
 		case <-ctx.Done():
-			return 0, 0, fmt.Errorf("the stream has %d events, but only %d could be read", stored, total)
+			return 0, 0, fmt.Errorf("the stream has %s, but only %d could be read", plural(stored, "event"), total)
 		}
 	}
 }
@@ -172,10 +172,10 @@ func (d *demo) sumUp(load acstest.Load, report *acstest.Report, reader *demoRead
 
 	errs := []error{report.Err()}
 	if stored < report.Stored || stored > report.Stored+report.Uncertain {
-		errs = append(errs, fmt.Errorf("%d events are stored, but %d must be", stored, report.Stored))
+		errs = append(errs, fmt.Errorf("events stored: %d, but %d must be", stored, report.Stored))
 	}
 	if repeated > 0 {
-		errs = append(errs, fmt.Errorf("%d events are stored twice", repeated))
+		errs = append(errs, fmt.Errorf("events stored twice: %d", repeated))
 	}
 	errs = append(errs, reader.missing(report.StoredIDs))
 	if d.Calls > 0 && report.CutCalls == 0 && report.Calls == d.Calls {
@@ -192,7 +192,7 @@ func interruption(r *acstest.Report) string {
 	if r.CutCalls == 0 {
 		return ""
 	}
-	return fmt.Sprintf("stopped with %d calls under way\n", r.CutCalls)
+	return fmt.Sprintf("stopped with %s under way\n", plural(r.CutCalls, "call"))
 }
 
 // missing reports which of the ids that must be in the stream did not come.

@@ -13,6 +13,8 @@ import (
 // listenCmd forwards live events to an application on a developer's machine.
 type listenCmd struct {
 	selectionFlags
+	connectionFlag
+	truncatedFlag
 	Forward string `help:"URL to post each event to, such as http://localhost:7071/api/callbacks." required:"" placeholder:"URL"`
 
 	signFlags `group:"Tokens of a simulator, for a URL that asks for one:"`
@@ -57,7 +59,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 		return err
 	}
 	defer stop()
-	l.posts = &replay.Posts{URL: c.target.url, Attempts: 1, Token: token, Answered: l.answered, Transport: newTransport(listenPosts)}
+	l.posts = &replay.Posts{URL: c.target.url, Attempts: 1, Token: token, PostTruncated: c.PostTruncated, Answered: l.answered, Transport: newTransport(listenPosts)}
 
 	keys, err := openKeys(&l.std)
 	if err != nil {
@@ -91,7 +93,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 		}
 	}
 	progress := sender.Progress()
-	fmt.Fprintf(l.std.err, "%s forwarded%s\n", events(progress.Taken), notTaken(progress.Rejected))
+	fmt.Fprintf(l.std.err, "%s forwarded%s\n", plural(progress.Taken, "event"), notTaken(progress))
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -7,8 +7,10 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // ink colours text on a terminal. The zero value leaves it as it is.
@@ -42,21 +44,65 @@ type printer struct {
 	ink      ink
 	personal bool      // show what is masked otherwise
 	now      time.Time // times of another day have their date
+
+	clocks, types, briefs, resources, events column
+}
+
+// column is the width of a column, in runes: that of the longest text so far.
+type column int
+
+// Widths that columns have at least, for what is usual, and at most: a type or a
+// name that is longer is cut.
+const (
+	leastClock    = len(clock)
+	leastType     = 24
+	leastBrief    = 22
+	leastResource = 10
+	leastEvents   = 11
+	leastReason   = 16
+	mostColumn    = 40 // the longest known type has 37
+)
+
+// fit returns a text in the width of the column, which is least at the beginning;
+// on the right when least is negative.
+func (c *column) fit(least int, text string) string {
+	if n := utf8.RuneCountInString(text); n > mostColumn {
+		text = string([]rune(text)[:mostColumn-1]) + "…"
+	}
+	*c = max(*c, column(max(least, -least)), column(utf8.RuneCountInString(text)))
+	if least < 0 {
+		return fmt.Sprintf("%*s", int(*c), text)
+	}
+	return fmt.Sprintf("%-*s", int(*c), text)
 }
 
 // appendMessage appends one line: when it was stored, what it is, what it
 // tells, resource, call, and whom it is about.
 func (p *printer) appendMessage(dst []byte, m *replay.Message) []byte {
-	at := p.ink.paint(faint, p.clock(m.Time))
+	at := p.ink.paint(faint, p.clocks.fit(-leastClock, p.clock(m.Time)))
 	e, err := m.Event()
 	if err != nil {
-		return fmt.Appendf(dst, "%s  %s  %s\n", at, printable(m.Subject), p.ink.paint(red, fmt.Sprintf("%d bytes that are no event", len(m.Data))))
+		what := plural(len(m.Data), "byte") + ", not an event"
+		return fmt.Appendf(dst, "%s  %s  %s\n", at, printable(m.Subject), p.ink.paint(red, what))
 	}
-	line := fmt.Appendf(dst, "%s  %s %-22s %-10s %s", at, p.kind(e, 24), printable(e.Brief()), printable(e.Resource), p.ink.paint(cyan, printable(e.Call)))
-	if people := p.people(e); people != "" {
-		line = fmt.Appendf(line, "  %s", people)
+	line := fmt.Appendf(dst, "%s  %s %s %s %s", at, p.kind(e), p.briefs.fit(leastBrief, printable(e.Brief())),
+		p.resources.fit(leastResource, printable(e.Resource)), p.ink.paint(cyan, printable(e.Call)))
+	for _, more := range []string{p.people(e), p.cut(m)} {
+		if more != "" {
+			line = fmt.Appendf(line, "  %s", more)
+		}
 	}
 	return append(line, '\n')
+}
+
+// cut names the headers of a message that were cut at their bound, such as the
+// query of the callback URL.
+func (p *printer) cut(m *replay.Message) string {
+	names := m.Header.Get(schemas.HeaderTruncated)
+	if names == "" {
+		return ""
+	}
+	return p.ink.paint(yellow, "[cut: "+printable(names)+"]")
 }
 
 // clock is a time of day in this zone, with the date when it is not today's.
@@ -69,7 +115,7 @@ func (p *printer) clock(t time.Time) string {
 }
 
 // kind is the type of an event in a colour that says how it went.
-func (p *printer) kind(e *replay.Event, width int) string {
+func (p *printer) kind(e *replay.Event) string {
 	colour := green
 	switch {
 	case e.Failed():
@@ -79,7 +125,7 @@ func (p *printer) kind(e *replay.Event, width int) string {
 	case strings.HasSuffix(e.Type, "Canceled") || strings.HasSuffix(e.Type, "Stopped"):
 		colour = yellow
 	}
-	return p.ink.paint(colour, fmt.Sprintf("%-*s", width, printable(e.Type)))
+	return p.ink.paint(colour, p.types.fit(leastType, printable(e.Type)))
 }
 
 // people are those an event is about, and with personal data all that it says

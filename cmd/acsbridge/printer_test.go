@@ -1,11 +1,16 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // TestLinesForPeople writes messages with colour and without, and what is
@@ -31,10 +36,115 @@ func TestLinesForPeople(t *testing.T) {
 			"10:00:00.120  ?[2J??                                          contoso    ??forged\n"},
 		{"endless", printer{now: at}, message("acs.contoso.X.c", `{"id":"e","type":"T","data":{"callConnectionId":"`+strings.Repeat("x", 500)+`"}}`),
 			"10:00:00.120  T                                               contoso    " + strings.Repeat("x", 120) + "…\n"},
-		{"no event", printer{now: at}, message("acs-quarantine.contoso.not_json", "no\x1b"), "10:00:00.120  acs-quarantine.contoso.not_json  3 bytes that are no event\n"},
+		{"no event", printer{now: at}, message("acs-quarantine.contoso.not_json", "no\x1b"), "10:00:00.120  acs-quarantine.contoso.not_json  3 bytes, not an event\n"},
 	} {
 		if got := string(test.p.appendMessage(nil, test.m)); got != test.want {
 			t.Errorf("%s:\n got %q\nwant %q", test.name, got, test.want)
+		}
+	}
+}
+
+// TestPrinter_columns keeps columns in line behind whatever is longer than usual.
+func TestPrinter_columns(t *testing.T) {
+	at := time.Date(2026, 3, 1, 10, 0, 0, 0, time.Local)
+	line := func(p *printer, at time.Time, resource, kind, data string) string {
+		return string(p.appendMessage(nil, &replay.Message{Time: at, Subject: "acs." + resource + "." + kind + ".c-1",
+			Data: []byte(`{"id":"e","type":"Microsoft.Communication.` + kind + `","data":{"callConnectionId":"c-1"` + data + `}}`)}))
+	}
+	write := func(p *printer) (lines []string) {
+		return []string{
+			line(p, at, "contoso", "CallConnected", `,"resultInformation":{"code":200,"subCode":0}`),
+			line(p, at.Add(-24*time.Hour), "contoso", "ContinuousDtmfRecognitionToneReceived", ""),
+			line(p, at, "contoso-production-1", "CallConnected", ""),
+			line(p, at, "contoso", "OfALaterVersion"+strings.Repeat("Long", 20), ""),
+			line(p, at, "contoso", "ParticipantsUpdated", `,"sequenceNumber":1234567,"participants":[{},{},{},{},{},{},{},{},{},{}],"resultInformation":{"code":200,"subCode":5002}`),
+		}
+	}
+	p := &printer{now: at}
+	write(p)
+	lines := write(p)
+	column := func(line, text string) int { return utf8.RuneCountInString(line[:strings.Index(line, text)]) }
+	for _, l := range lines {
+		if column(l, " c-1") != column(lines[0], " c-1") || column(l, "contoso") != column(lines[0], "contoso") {
+			t.Errorf("not in line:\n%s", strings.Join(lines, ""))
+			break
+		}
+	}
+	if !strings.Contains(lines[3], "…") {
+		t.Errorf("not cut: %q", lines[3])
+	}
+}
+
+// TestPrinter_people shows who calls whom, masked unless that is asked for, and
+// participants of API versions of 2022.
+func TestPrinter_people(t *testing.T) {
+	for _, test := range []struct{ kind, data, masked, whole string }{
+		{"IncomingCall", `"to":{"rawId":"8:acs:5aba7c7e-ac50_0000"},"from":{"rawId":"4:+15550100123"}`, "  4:+***23 8:acs:***00\n", "  4:+15550100123 8:acs:5aba7c7e-ac50_0000\n"},
+		{"ParticipantsUpdated", `"participants":[{"rawId":"8:acs:5aba7c7e-ac50_0000","communicationUser":{"id":"8:acs:5aba7c7e-ac50_0000"}}]`, "  8:acs:***00\n", "  8:acs:5aba7c7e-ac50_0000\n"},
+		{"AddParticipantSucceeded", `"participant":{"phoneNumber":{"value":"+15550100123"}}`, "  +***23\n", "  +15550100123\n"},
+	} {
+		m := &replay.Message{Subject: "acs.contoso." + test.kind + ".c", Data: []byte(`{"id":"e","type":"Microsoft.Communication.` + test.kind + `","data":{` + test.data + `}}`)}
+		for personal, want := range map[bool]string{false: test.masked, true: test.whole} {
+			if got := string((&printer{personal: personal}).appendMessage(nil, m)); !strings.HasSuffix(got, want) {
+				t.Errorf("got %q, want %q at its end", got, want)
+			}
+		}
+	}
+}
+
+// TestPrinter_truncated names what was cut, in lines and in stories.
+func TestPrinter_truncated(t *testing.T) {
+	m := &replay.Message{Subject: "acs.contoso.CallConnected.c", Header: nats.Header{schemas.HeaderTruncated: {"acs-path,acs-query"}},
+		Data: []byte(`{"id":"e","type":"CallConnected","data":{"callConnectionId":"c"}}`)}
+	p := &printer{}
+	e, err := m.Event()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []string{strings.TrimSpace(string(p.appendMessage(nil, m))), p.told(&replay.Step{Event: e, Message: m})} {
+		if !strings.HasSuffix(got, "[cut: acs-path,acs-query]") {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
+// TestLookAhead yields everything in its order, and has seen the first ones before.
+func TestLookAhead(t *testing.T) {
+	for _, n := range []int{0, 1, looked, looked + 3} {
+		for _, end := range []error{nil, errors.New("the stream went away")} {
+			messages := func(yield func(*replay.Message, error) bool) {
+				for i := range n {
+					if !yield(&replay.Message{Sequence: uint64(i)}, nil) {
+						return
+					}
+				}
+				if end != nil {
+					yield(nil, end)
+				}
+			}
+			seen, got := 0, 0
+			var failed error
+			for m, err := range lookAhead(messages, func(*replay.Message) { seen++ }) {
+				if failed = err; err != nil {
+					break
+				}
+				if m.Sequence != uint64(got) || seen != min(n, looked) {
+					t.Fatalf("sequence %d after %d, %d seen", m.Sequence, got, seen)
+				}
+				got++
+			}
+			if got != n || failed != end {
+				t.Errorf("%d of %d, %v", got, n, failed)
+			}
+		}
+	}
+}
+
+// TestPlural is about one.
+func TestPlural(t *testing.T) {
+	for n, want := range map[int]string{0: "0 events", 1: "1 event", 2: "2 events"} {
+		if got := plural(n, "event"); got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

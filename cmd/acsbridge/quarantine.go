@@ -177,14 +177,20 @@ func (c *quarantineListCmd) Run(ctx context.Context, std stdio) (err error) {
 		return unlessEnded(err)
 	}
 	p := printer{ink: inkFor(std.out), now: time.Now()}
-	for _, i := range list {
+	line := func(i item) string {
 		kind := schemas.ShortType(i.message.Header.Get(schemas.HeaderEventType))
 		if kind == "" {
 			kind = i.message.Header.Get(schemas.HeaderContentType)
 		}
-		line := fmt.Sprintf("%6d  %s  %s %-10s %7d bytes  %s", i.number, p.clock(i.message.Time),
-			p.ink.paint(yellow, fmt.Sprintf("%-16s", printable(i.reason))), printable(i.resource()), len(i.message.Data), printable(kind))
-		fmt.Fprintln(std.out, strings.TrimRight(line, " "))
+		return fmt.Sprintf("%6d  %s  %s %s %13s  %s", i.number, p.clocks.fit(-leastClock, p.clock(i.message.Time)),
+			p.ink.paint(yellow, p.types.fit(leastReason, printable(i.reason))), p.resources.fit(leastResource, printable(i.resource())),
+			plural(len(i.message.Data), "byte"), printable(kind))
+	}
+	for _, i := range list {
+		line(i) // for the widths
+	}
+	for _, i := range list {
+		fmt.Fprintln(std.out, strings.TrimRight(line(i), " "))
 	}
 	if len(list) == 0 {
 		fmt.Fprintln(std.err, "there is nothing")

@@ -34,8 +34,12 @@ func (r *replaying) what() string {
 	if r.From != "" {
 		from = r.From
 	}
+	call := r.Call
+	if r.Leg != "" {
+		call += ", leg " + r.Leg
+	}
 	return fmt.Sprintf("%s, resource %q, type %q, call %q, since %q, until %q, limit %d, to %s, redacted %t",
-		from, r.Resource, r.Type, r.Call, r.Since, r.Until, r.Limit, r.target, r.Redact)
+		from, r.Resource, r.Type, call, r.Since, r.Until, r.Limit, r.target, r.Redact)
 }
 
 // resume takes up the replay that the checkpoint is of, if there is one.

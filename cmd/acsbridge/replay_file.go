@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"time"
 
 	"github.com/acsbridge/acsbridge/replay"
 )
@@ -98,31 +100,46 @@ func behind(sequence uint64, messages iter.Seq2[*replay.Message, error]) iter.Se
 }
 
 // openCapture opens a file of events to send.
-func openCapture(path string, selection replay.Selection) (source, error) {
-	file, err := os.Open(path)
+func (r *replaying) openCapture(ctx context.Context) (source, error) {
+	file, err := os.Open(r.fromPath)
 	if err != nil {
 		return source{}, fmt.Errorf("--from: %w", err)
 	}
-	info, err := file.Stat()
-	if err != nil {
-		return source{}, errors.Join(fmt.Errorf("--from: %w", err), file.Close())
+	messages, err := r.ofCapture(ctx, file)
+	var info fs.FileInfo
+	if err == nil {
+		info, err = file.Stat()
 	}
-	messages := func(yield func(*replay.Message, error) bool) {
-		for m, err := range replay.ReadCapture(file, selection) {
-			if err != nil {
-				err = fmt.Errorf("%s: %w", path, err)
-			}
-			if !yield(m, err) {
-				return
-			}
-		}
+	if err != nil {
+		return source{}, errors.Join(err, file.Close())
 	}
 	done := func(uint64) float64 {
 		at, err := file.Seek(0, io.SeekCurrent)
-		if err != nil || info.Size() == 0 {
+		if err != nil || info.Size() == 0 || r.Call != "" {
 			return -1
 		}
 		return float64(at) / float64(info.Size())
 	}
 	return source{messages: messages, done: done, close: file.Close}, nil
+}
+
+// ofCapture returns the messages of a capture that are selected.
+func (r *replaying) ofCapture(ctx context.Context, file *os.File) (iter.Seq2[*replay.Message, error], error) {
+	if r.Call != "" {
+		story, err := replay.CaptureStory(ctx, file, r.Call, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", r.fromPath, err)
+		}
+		return r.ofStory(story, r.fromPath)
+	}
+	return r.orNone(func(yield func(*replay.Message, error) bool) {
+		for m, err := range replay.ReadCapture(file, r.selection) {
+			if err != nil {
+				err = fmt.Errorf("%s: %w", r.fromPath, err)
+			}
+			if !yield(m, err) {
+				return
+			}
+		}
+	}), nil
 }

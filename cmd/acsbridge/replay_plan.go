@@ -36,13 +36,13 @@ func (c *replayCmd) examine(now time.Time) (p plan, err error) {
 	if p.pace, err = replay.ParsePace(c.Pace); err != nil {
 		return p, fmt.Errorf("--pace: %w", err)
 	}
-	if c.Since == "" && c.Call == "" && c.From == "" {
+	if c.Since == "" && c.Call == "" && c.Leg == "" && c.From == "" {
 		return p, errors.New("--since is missing: say where to begin, such as --since 1h, or which call, with --call")
 	}
 	if c.Limit < 0 || c.Concurrency < 1 {
 		return p, errors.New("--limit must not be negative, and --concurrency at least 1")
 	}
-	p.selection = replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Limit: c.Limit}
+	p.selection = replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Leg, Limit: c.Limit}
 	if p.selection.Since, err = replay.ParsePosition(cmp.Or(c.Since, "all"), now); err != nil {
 		return p, fmt.Errorf("--since: %w", err)
 	}
@@ -54,6 +54,9 @@ func (c *replayCmd) examine(now time.Time) (p plan, err error) {
 	}
 	if err := c.examineTarget(&p); err != nil {
 		return p, err
+	}
+	if c.PostTruncated && p.url == nil {
+		return p, errors.New("--post-truncated is for a URL; set --to http://…")
 	}
 	if c.SignWithSimulator && p.url == nil {
 		return p, errors.New("--sign-with-simulator is for a URL; set --to http://…")
@@ -176,7 +179,7 @@ func redactionKey(path string) ([]byte, error) {
 	}
 	key, err := os.ReadFile(path)
 	if err == nil && len(key) < redactionKeySize {
-		err = fmt.Errorf("%s holds %d bytes, at least %d are needed", path, len(key), redactionKeySize)
+		err = fmt.Errorf("%s holds %s, at least %d are needed", path, plural(len(key), "byte"), redactionKeySize)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--redact-key: %w", err)

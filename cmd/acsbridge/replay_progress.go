@@ -121,7 +121,11 @@ func (p *progress) show() {
 	if p.Limit > 0 {
 		share = max(share, float64(s.Before)/float64(p.Limit))
 	}
-	text := fmt.Sprintf("%d events%s, %.0f/s", n, notTaken(s.Rejected), float64(n)/elapsed.Seconds())
+	text := plural(n, "event")
+	if s.Rejected > 0 {
+		text += fmt.Sprintf(", %d not taken", s.Rejected)
+	}
+	text += fmt.Sprintf(", %.0f/s", float64(n)/elapsed.Seconds())
 	if share > 0 && share <= 1 {
 		left := time.Duration(float64(elapsed) * (1 - share) / share).Round(time.Second)
 		text = fmt.Sprintf("%3.0f %%  %s, %v left", 100*share, text, left)

@@ -30,7 +30,7 @@ func (r *replaying) openTarget(ctx context.Context) (replay.Target, func() error
 		}
 		return replay.NewCapture(file), file.Close, nil
 	case r.url != nil:
-		posts := &replay.Posts{URL: r.url, ID: r.ReplayID, Transport: newTransport(r.Concurrency)}
+		posts := &replay.Posts{URL: r.url, ID: r.ReplayID, PostTruncated: r.PostTruncated, Transport: newTransport(r.Concurrency)}
 		token, stop, err := r.signer(r.std.err)
 		if err != nil {
 			return nil, nil, err

@@ -177,8 +177,8 @@ func showProgress(w io.Writer, caller *acstest.Caller) (stop func()) {
 			select {
 			case <-ticker.C:
 				r := caller.Report()
-				fmt.Fprintf(w, "%s%d calls, %d callbacks, %d wrong answers, p99 %v%s",
-					before, r.Calls, r.Callbacks, r.Unexpected, r.Latency.P99.Round(100*time.Microsecond), after)
+				fmt.Fprintf(w, "%s%s, %s, %s, p99 %v%s",
+					before, plural(r.Calls, "call"), plural(r.Callbacks, "callback"), plural(r.Unexpected, "wrong answer"), r.Latency.P99.Round(100*time.Microsecond), after)
 			case <-done:
 				fmt.Fprint(w, before)
 				return

@@ -6,7 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"iter"
 	"syscall"
 	"time"
 
@@ -16,6 +16,7 @@ import (
 // tailCmd prints events of the stream, past ones and those that come.
 type tailCmd struct {
 	selectionFlags
+	connectionFlag
 
 	Since  string `help:"Where to begin: a duration before now such as 10m or 2d, a time such as 2026-03-01T14:30, a sequence such as seq:4711, or all. Without it: 10m, or all with --call." placeholder:"POSITION"`
 	Follow bool   `short:"f" help:"Go on with the events that come, until Ctrl-C."`
@@ -29,8 +30,12 @@ type tailCmd struct {
 // selectionFlags say which events a command is about.
 type selectionFlags struct {
 	Type     string `help:"Only events of this type, such as CallConnected." placeholder:"TYPE"`
-	Call     string `help:"Only events of this callConnectionId." placeholder:"ID"`
 	Resource string `help:"Only events of this resource, by the name that serve has for it." placeholder:"NAME"`
+}
+
+// connectionFlag chooses by subject, so that it also works for what is yet to come.
+type connectionFlag struct {
+	Call string `help:"Only events of this callConnectionId, or for Event Grid of this correlationId. (call, calls --id and replay --call take any id of a call.)" placeholder:"ID"`
 }
 
 // personalFlag lets personal data be seen.
@@ -70,11 +75,16 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 	}
 	defer link.Close()
 	out := bufio.NewWriterSize(std.out, outputBuffer)
-	line := c.line(std.out)
+	p := printer{ink: inkFor(std.out), personal: c.ShowPII, now: time.Now()}
+	line := c.line(&p)
 	selection := replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Since: c.since, Follow: c.Follow}
 	printed := 0
 	var text []byte
-	for m, err := range reader.Read(ctx, selection) {
+	messages := reader.Read(ctx, selection)
+	if !c.Follow && c.Output == "pretty" {
+		messages = lookAhead(messages, func(m *replay.Message) { p.appendMessage(nil, m) })
+	}
+	for m, err := range messages {
 		if err != nil {
 			return unlessEnded(errors.Join(out.Flush(), goOn(err)))
 		}
@@ -97,25 +107,60 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 
 // nothing says that there was nothing to print, and where there may be more.
 func (c *tailCmd) nothing() string {
-	if c.since == (replay.Position{}) {
-		return "the stream holds no such events"
+	text := "the stream holds no such events"
+	if c.since != (replay.Position{}) {
+		text = fmt.Sprintf("no such events since %s; --since all looks at everything that the stream holds", c.Since)
 	}
-	return fmt.Sprintf("no such events since %s; --since all looks at everything that the stream holds", c.Since)
+	if c.Call != "" {
+		text += "\n--call is a callConnectionId here; acsbridge call takes any id of a call"
+	}
+	return text
 }
 
 // outputBuffer is how much is written at a time.
 const outputBuffer = 64 << 10
 
 // line is how a message is written, by --output.
-func (c *tailCmd) line(out io.Writer) func([]byte, *replay.Message) []byte {
+func (c *tailCmd) line(p *printer) func([]byte, *replay.Message) []byte {
 	switch c.Output {
 	case "json":
 		return func(dst []byte, m *replay.Message) []byte { return replay.AppendLine(dst, m, c.ShowPII) }
 	case "raw":
 		return func(dst []byte, m *replay.Message) []byte { return append(append(dst, m.Data...), '\n') }
 	}
-	p := printer{ink: inkFor(out), personal: c.ShowPII, now: time.Now()}
 	return p.appendMessage
+}
+
+// looked is how many messages are read ahead, at most.
+const looked = 500
+
+// lookAhead has the first messages looked at before the first of them is yielded,
+// so that columns have their widths by then.
+func lookAhead(messages iter.Seq2[*replay.Message, error], look func(*replay.Message)) iter.Seq2[*replay.Message, error] {
+	return func(yield func(*replay.Message, error) bool) {
+		var held []*replay.Message
+		release := func() bool {
+			for _, m := range held {
+				if !yield(m, nil) {
+					return false
+				}
+			}
+			held = nil
+			return true
+		}
+		n := 0
+		for m, err := range messages {
+			if n++; err == nil && n <= looked {
+				look(m)
+				held = append(held, m)
+				continue
+			}
+			if !release() || !yield(m, err) {
+				return
+			}
+		}
+		release()
+	}
 }
 
 // unlessEnded is nil for the ways in which a person ends a command that prints:

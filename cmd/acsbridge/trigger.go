@@ -23,10 +23,10 @@ type triggerCmd struct {
 	List bool     `help:"List the types that can be sent, and send nothing."`
 	Set  []string `help:"Change a member of the event, as in data.resultInformation.code=486. Repeatable." placeholder:"PATH=VALUE" sep:"none"`
 	Call string   `help:"callConnectionId of the event. None means that of a new call." placeholder:"ID"`
-	File string   `help:"Send the events of this file, an array or one, instead of a made one." placeholder:"FILE"`
+	File string   `help:"Send the events of this file, an array or one, instead of a made one. Those of Event Grid, in either of its schemas, go to --eventgrid-target." placeholder:"FILE"`
 
 	Target          string `help:"Callback URL of the bridge." default:"http://127.0.0.1:8080/callbacks" placeholder:"URL"`
-	EventGridTarget string `name:"eventgrid-target" help:"URL of the bridge's route for Event Grid, for the types that come that way." default:"http://127.0.0.1:8080/eventgrid" placeholder:"URL"`
+	EventGridTarget string `name:"eventgrid-target" help:"URL of the bridge's route for Event Grid, for the events that come that way." default:"http://127.0.0.1:8080/eventgrid" placeholder:"URL"`
 	CallbackKeyFile string `help:"File with the callback key that the bridge asks for." placeholder:"FILE"`
 	Key             string `help:"File of the key to sign with, which demo and simulate --key name." placeholder:"FILE"`
 	Issuer          string `help:"Issuer of the token, as the bridge knows it." default:"http://127.0.0.1:8081" placeholder:"URL"`

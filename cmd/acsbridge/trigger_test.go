@@ -132,3 +132,53 @@ func TestTriggerEdits(t *testing.T) {
 		t.Errorf("sent %s, want %s", body, want)
 	}
 }
+
+// TestTrigger_eventGrid sends what a file has of Event Grid, in either schema, to
+// the route for Event Grid, and the rest to that for callbacks.
+func TestTrigger_eventGrid(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "key.pem")
+	if _, err := acstest.LoadOrCreateKey(key); err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	bridge := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		route, _, _ := strings.Cut(r.URL.Path[1:], "/") // without the application's own path
+		got = strings.Join([]string{route, r.Header.Get("Content-Type"), r.Header.Get("Aeg-Event-Type")}, " ")
+	}))
+	defer bridge.Close()
+	const grid, callbacks = "eventgrid ", "callbacks application/json; charset=utf-8 "
+	for _, test := range []struct{ body, want, printed string }{
+		{`[{"id":"1","topic":"/subscriptions/x","eventType":"Microsoft.Communication.IncomingCall","eventTime":null,"data":{}}]`,
+			grid + "application/json; charset=utf-8 Notification", "IncomingCall 1 of /subscriptions/x"},
+		{`{"id":"1","topic":"/subscriptions/x","eventType":"Microsoft.EventGrid.SubscriptionDeletedEvent"}`,
+			grid + "application/json; charset=utf-8 SubscriptionDeletion", "SubscriptionDeletedEvent 1 of"},
+		{`{"id":"1","eventType":"Microsoft.EventGrid.SubscriptionValidationEvent"}`, grid + "application/json; charset=utf-8 SubscriptionValidation", ""},
+		{`{"id":"1","source":"/subscriptions/x","type":"Microsoft.Communication.IncomingCall","specversion":"1.0"}`,
+			grid + "application/cloudevents-batch+json; charset=utf-8 Notification", ""},
+		{`{"id":"1","source":"/subscriptions/x","type":"Microsoft.Communication.OfALaterVersion","specversion":"1.0"}`,
+			grid + "application/cloudevents-batch+json; charset=utf-8 Notification", ""},
+		{"\ufeff" + `{"id":"1","source":"calling/callConnections/c","type":"Microsoft.Communication.CallConnected","time":7,"specversion":"1.0"}`, callbacks, ""},
+		{`{"id":"1","source":"s","type":"T","eventType":"x","specversion":"1.0"}`, callbacks, ""},
+	} {
+		file := filepath.Join(dir, "events.json")
+		if err := os.WriteFile(file, []byte(test.body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		err := runCommand(t, t.Context(), &triggerCmd{}, stdio{out: &out, err: io.Discard}, "--key="+key, "--file="+file,
+			"--target="+bridge.URL+"/callbacks", "--eventgrid-target="+bridge.URL+"/eventgrid")
+		if err != nil || got != test.want || !strings.Contains(out.String(), test.printed) {
+			t.Errorf("%s\n got %q, %v\nwant %q\nprinted %s", test.body, got, err, test.want, out.String())
+		}
+	}
+	file := filepath.Join(dir, "mixed.json")
+	mixed := `[{"id":"1","eventType":"Microsoft.Communication.IncomingCall"},{"id":"1","source":"s","type":"CallConnected"}]`
+	if err := os.WriteFile(file, []byte(mixed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := runCommand(t, t.Context(), &triggerCmd{}, stdio{out: io.Discard, err: io.Discard}, "--key="+key, "--file="+file)
+	if err == nil || !strings.Contains(err.Error(), "comes another way than the first") {
+		t.Errorf("mixed: %v", err)
+	}
+}
