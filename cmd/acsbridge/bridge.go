@@ -107,6 +107,8 @@ func (b *bridge) openPublisher() (err error) {
 	}
 	if s.Journal == "off" {
 		opts.Dir = ""
+	} else {
+		restrictDataDir(s.DataDir)
 	}
 	if b.nats != nil {
 		opts.KeepAcked = 2 * embedded.SyncInterval
