@@ -107,7 +107,7 @@ func readPair(certFile, keyFile string, held *pair) (*pair, error) {
 	}
 	cert, err := os.ReadFile(certFile)
 	if err != nil {
-		return nil, err
+		return nil, secretfile.Explain(err)
 	}
 	key, err := os.ReadFile(keyFile)
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/ingest/contract"
+	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/embedded"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -53,7 +54,7 @@ func newBridge(s *settings, logger *slog.Logger) (*bridge, error) {
 	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifier, b.makeHandler, b.openCertificate}
 	for _, step := range steps {
 		if err := step(); err != nil {
-			return nil, errors.Join(err, b.close())
+			return nil, errors.Join(secretfile.Explain(err), b.close())
 		}
 	}
 	return b, nil

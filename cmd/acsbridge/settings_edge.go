@@ -1,6 +1,8 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"path"
@@ -53,6 +55,10 @@ func (x *examination) sharedKeys(setting string, entries []string) (keys []verif
 			continue
 		}
 		secret, err := readSecret(file)
+		if errors.Is(err, fs.ErrPermission) {
+			x.reject(setting, "%s: %v", name, err)
+			continue
+		}
 		if err != nil {
 			x.reject(setting, "%s: the part after = is no file that can be read; put the secret into a file and name that", name)
 			continue
