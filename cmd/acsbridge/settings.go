@@ -153,6 +153,7 @@ func defaults() kong.Vars {
 		"natsListen": defaultNatsListen,
 		"stream":     schemas.Stream,
 		"prefix":     schemas.SubjectPrefix,
+		"giveUp":     defaultGiveUp,
 
 		"eventgrid":    ingest.DefaultGridPath,
 		"eventgridApp": verify.EventGridApplication,
