@@ -207,9 +207,11 @@ func (b *bridge) run(ctx context.Context) (err error) {
 	go func() { failed <- serve(server, b.handler.Bound(b.callbacks), tlsConfig != nil) }()
 	go func() { failed <- serve(admin, netutil.LimitListener(b.admin, maxAdminConnections), false) }()
 	b.logger.Info("acsbridge is running", "callbacks", b.callbackURL(), "admin", "http://"+b.admin.Addr().String(), "nats", b.natsURL(), "journal", b.settings.Journal, "data", b.settings.DataDir)
+	b.notify("READY=1")
 
 	select {
 	case <-ctx.Done():
+		b.notify("STOPPING=1")
 		b.shutDown(server)
 	case err = <-failed:
 	}
@@ -218,6 +220,14 @@ func (b *bridge) run(ctx context.Context) (err error) {
 	_ = admin.Close()
 	_ = server.Close()
 	return errors.Join(err, b.close())
+}
+
+// notify tells the supervisor about a state, if it wants to know.
+func (b *bridge) notify(state string) {
+	if err := notify(state); err != nil {
+		b.logger.Warn("systemd does not learn the state of the bridge: it ends the bridge when TimeoutStartSec is over, unless the unit has Type=exec",
+			"state", state, "error", err)
+	}
 }
 
 func serve(s *http.Server, l net.Listener, tls bool) (err error) {
