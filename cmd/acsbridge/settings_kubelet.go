@@ -20,8 +20,8 @@ var (
 )
 
 // fromKubelet reports whether a variable has both a name and a value that the
-// kubelet writes. One that somebody set for the bridge has not: where a port is
-// wanted it would be a number alone.
+// kubelet writes. One that is set by hand has not: where a port is
+// wanted there would be a number alone.
 func fromKubelet(name, value string) bool {
 	if strings.ToUpper(name) != name {
 		return false
