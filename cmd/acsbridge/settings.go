@@ -153,7 +153,6 @@ func defaults() kong.Vars {
 		"natsListen": defaultNatsListen,
 		"stream":     schemas.Stream,
 		"prefix":     schemas.SubjectPrefix,
-		"giveUp":     defaultGiveUp,
 
 		"eventgrid":    ingest.DefaultGridPath,
 		"eventgridApp": verify.EventGridApplication,

@@ -21,10 +21,6 @@ const (
 	progressInLog      = 10 * time.Second
 )
 
-// defaultGiveUp is twice what a bridge may take for its start, so that simulate can
-// be started first, and a supervisor still learns that there is none.
-const defaultGiveUp = "2m"
-
 // simulateCmd plays Azure Communication Services: a key server, and calls
 // whose callbacks it posts to a bridge.
 type simulateCmd struct {
@@ -50,7 +46,9 @@ type simulateCmd struct {
 	Hostile    float64 `help:"Share of callbacks that are followed by one with a bad token. 0 means --chaos." placeholder:"SHARE"`
 	Seed       uint64  `help:"Seed of the chaos, to have the same again. 0 means a random one." placeholder:"N"`
 
-	GiveUp time.Duration `help:"End with status 1 when no callback was answered for so long. 0 means never." default:"${giveUp}" placeholder:"TIME"`
+	// By default twice what a bridge may take for its start: simulate can be started
+	// first, and a supervisor still learns that there is none.
+	GiveUp time.Duration `help:"End with status 1 when no callback was answered for so long. 0 means never." default:"2m" placeholder:"TIME"`
 
 	JSON bool `name:"json" help:"Print the report as one JSON object."`
 }
