@@ -1,5 +1,6 @@
 # The bridge as one static binary on an image without shell or package manager.
-# Build arguments: VERSION names the release in "acsbridge version".
+# Build arguments: VERSION names the release in "acsbridge version". It needs
+# BuildKit, which is the default since Docker 23 (before: DOCKER_BUILDKIT=1).
 
 FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm AS build
 WORKDIR /src
@@ -17,15 +18,16 @@ RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache
     CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
     go build -mod=readonly -trimpath -buildvcs=false \
     -ldflags="-s -w -X main.version=$VERSION" -o /out/acsbridge ./cmd/acsbridge \
- && mkdir -m 0700 /out/data
+ && mkdir -p -m 0700 /out/volume/data
 
 # Distroless names no patch releases; pin its digest where builds must repeat
 # to the byte. It brings the CA certificates that the key server needs.
 FROM gcr.io/distroless/static-debian12:nonroot
 COPY --from=build /out/acsbridge /acsbridge
 # A fresh volume takes owner and mode from this directory. Without it the
-# volume belongs to root, and the journal cannot be opened.
-COPY --from=build --chown=65532:65532 /out/data /data
+# volume belongs to root, and the journal cannot be opened. COPY keeps the mode of
+# what is in the directory that it copies, not of the directory.
+COPY --from=build --chown=65532:65532 /out/volume/ /
 
 # All interfaces of the container; the admin listener stays on its loopback,
 # where "acsbridge health" asks it.

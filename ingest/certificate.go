@@ -116,7 +116,7 @@ func readPair(certFile, keyFile string, held *pair) (*pair, error) {
 	}
 	cert, err := bom.ReadFile(certFile)
 	if err != nil {
-		return nil, err
+		return nil, secretfile.Explain(err)
 	}
 	key, err := bom.ReadFile(keyFile)
 	if err != nil {

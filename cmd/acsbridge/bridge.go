@@ -21,6 +21,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/ingest/contract"
+	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/embedded"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -56,7 +57,7 @@ func newBridge(s *settings, logger *slog.Logger) (*bridge, error) {
 	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifier, b.makeHandler, b.openCertificate, b.makeWatch}
 	for _, step := range steps {
 		if err := step(); err != nil {
-			return nil, errors.Join(err, b.close())
+			return nil, errors.Join(secretfile.Explain(err), b.close())
 		}
 	}
 	return b, nil
@@ -116,6 +117,8 @@ func (b *bridge) openPublisher() (err error) {
 	}
 	if s.Journal == "off" {
 		opts.Dir = ""
+	} else {
+		restrictDataDir(s.DataDir)
 	}
 	if b.nats != nil {
 		opts.KeepAcked = 2 * embedded.SyncInterval
@@ -216,9 +219,11 @@ func (b *bridge) run(ctx context.Context) (err error) {
 	go func() { failed <- serve(server, b.handler.Bound(b.callbacks), tlsConfig != nil) }()
 	go func() { failed <- serve(admin, netutil.LimitListener(b.admin, maxAdminConnections), false) }()
 	b.logger.Info("acsbridge is running", "callbacks", b.callbackURL(), "admin", "http://"+b.admin.Addr().String(), "nats", b.natsURL(), "journal", b.settings.Journal, "data", b.settings.DataDir)
+	b.notify("READY=1")
 
 	select {
 	case <-ctx.Done():
+		b.notify("STOPPING=1")
 		b.shutDown(server)
 	case err = <-failed:
 	}
@@ -227,6 +232,14 @@ func (b *bridge) run(ctx context.Context) (err error) {
 	_ = admin.Close()
 	_ = server.Close()
 	return errors.Join(err, b.close())
+}
+
+// notify tells the supervisor about a state, if it wants to know.
+func (b *bridge) notify(state string) {
+	if err := notify(state); err != nil {
+		b.logger.Warn("systemd does not learn the state of the bridge: it ends the bridge when TimeoutStartSec is over, unless the unit has Type=exec",
+			"state", state, "error", err)
+	}
 }
 
 func serve(s *http.Server, l net.Listener, tls bool) (err error) {

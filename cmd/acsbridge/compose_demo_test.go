@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/acsbridge/acsbridge/verify"
 )
@@ -55,6 +56,15 @@ func TestDemoProfile(t *testing.T) {
 	}
 	if got, want := simulator.NetworkMode, "service:acsbridge"; got != want {
 		t.Errorf("network_mode %s, want %s: the bridge trusts plain http on loopback only", got, want)
+	}
+	// A bridge that is started again has a new network: Compose restarts the
+	// simulator with it, and after a crash, of which Compose does not learn, the
+	// simulator gives up in the old one.
+	if !simulator.DependsOn["acsbridge"].Restart {
+		t.Error("the simulator stays in the old network when Compose restarts the bridge")
+	}
+	if c.Simulate.GiveUp <= 0 || c.Simulate.GiveUp > 30*time.Second {
+		t.Errorf("the simulator gives up after %s, want half a minute at most", c.Simulate.GiveUp)
 	}
 	// The bridge is ready once it has the simulator's keys; waiting for that
 	// would be waiting for ever.

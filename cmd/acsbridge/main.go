@@ -53,7 +53,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C kills at once
 	if err := run(ctx, os.Args[1:], stdio{out: os.Stdout, err: os.Stderr}); err != nil {
-		fmt.Fprintln(os.Stderr, "acsbridge:", err)
+		complain(os.Stderr, err)
 		os.Exit(exitStatus(err))
 	}
 }

@@ -167,7 +167,8 @@ func TestCountersExistFromTheStart(t *testing.T) {
 		there[f.GetName()] = len(f.GetMetric())
 	}
 	for _, name := range regexp.MustCompile("(?m)^\\| `(acsbridge_\\w+)`").FindAllStringSubmatch(readDeployment(t, "docs/operations.md"), -1) {
-		if there[name[1]] == 0 && !strings.HasPrefix(name[1], "acsbridge_tls_") {
+		// What expires has a time only where there is such a thing.
+		if there[name[1]] == 0 && !strings.Contains(name[1], "_credential_") && !strings.HasPrefix(name[1], "acsbridge_tls_") {
 			t.Errorf("%s is not there", name[1])
 		}
 	}

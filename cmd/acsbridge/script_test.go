@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"time"
 
@@ -20,6 +22,7 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"empty":    empty,
 	"holds":    holds,
 	"capture":  capture,
+	"private":  onlyOwner,
 }
 
 // awaitAtMost bounds await. A start takes a fraction of a second; the rest is
@@ -137,5 +140,27 @@ func empty(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if (len(entries) == 0) == neg {
 		ts.Fatalf("%s holds %v", args[0], entries)
+	}
+}
+
+// private DIR checks that other users have no right to the directory or to
+// anything in it, or with ! that they have one.
+func onlyOwner(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] private DIR")
+	}
+	var open []string
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			open = append(open, fmt.Sprintf("%v %s", info.Mode(), path))
+		}
+		return err
+	}))
+	if (len(open) > 0) != neg {
+		ts.Fatalf("open to other users: %q", open)
 	}
 }

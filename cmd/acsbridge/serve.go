@@ -21,15 +21,22 @@ func (c *serveCmd) Run(ctx context.Context, std stdio) error {
 }
 
 // newLogger returns the process's log: lines for a person on a terminal, JSON
-// for a machine behind a pipe, unless the settings say which.
+// for a machine behind a pipe, unless the settings say which. The journal of
+// systemd gets the level of each line as well.
 func newLogger(s *settings, w io.Writer) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(s.LogLevel)) // checked with the settings
-	opts := &slog.HandlerOptions{Level: level}
-	if s.LogFormat == "text" || (s.LogFormat == "auto" && isTerminal(w)) {
-		return slog.New(slog.NewTextHandler(w, opts))
+	handler := func(w io.Writer) slog.Handler {
+		opts := &slog.HandlerOptions{Level: level}
+		if s.LogFormat == "text" || (s.LogFormat == "auto" && isTerminal(w)) {
+			return slog.NewTextHandler(w, opts)
+		}
+		return slog.NewJSONHandler(w, opts)
 	}
-	return slog.New(slog.NewJSONHandler(w, opts))
+	if toJournal(w) {
+		return slog.New(newJournalHandler(w, handler))
+	}
+	return slog.New(handler(w))
 }
 
 // isTerminal reports whether a person reads what is written to w.

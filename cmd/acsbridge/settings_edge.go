@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 	"net/netip"
 	"path"
@@ -56,8 +57,8 @@ func (x *examination) sharedKeys(setting string, entries []string) (keys []verif
 		}
 		secret, err := readSecret(file)
 		var encoding bom.EncodingError
-		if errors.As(err, &encoding) {
-			x.reject(setting, "%s: %v", name, encoding)
+		if errors.As(err, &encoding) || errors.Is(err, fs.ErrPermission) {
+			x.reject(setting, "%s: %v", name, err)
 			continue
 		}
 		if err != nil {

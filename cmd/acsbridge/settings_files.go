@@ -48,7 +48,7 @@ func (x *examination) authorities(setting, name string) {
 func (x *examination) file(setting, name string) bool {
 	file, err := os.Open(name)
 	if err != nil {
-		x.reject(setting, "%v", err)
+		x.reject(setting, "%v", secretfile.Explain(err))
 		return false
 	}
 	defer file.Close()
@@ -99,7 +99,7 @@ func (x *examination) secretOf(setting string, text secret, fileSetting, name st
 func readSecret(name string) (string, error) {
 	file, err := os.Open(name)
 	if err != nil {
-		return "", err
+		return "", secretfile.Explain(err)
 	}
 	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, maxSecret+1))

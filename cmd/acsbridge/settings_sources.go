@@ -12,7 +12,7 @@ import (
 )
 
 // envPrefix starts every variable of ours. A variable that has it and is no
-// setting is a mistake, most likely of spelling.
+// setting is a mistake, most likely of spelling, unless the kubelet made it.
 const envPrefix = "ACSBRIDGE_"
 
 // sources finds the settings that are not on the command line, in the
@@ -59,7 +59,7 @@ func (s *sources) checkVariables(app *kong.Application, settings []*kong.Flag) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.env)) {
-		if strings.HasPrefix(name, envPrefix) && !slices.Contains(known, name) {
+		if strings.HasPrefix(name, envPrefix) && !slices.Contains(known, name) && !fromKubelet(name, s.env[name]) {
 			s.problems = append(s.problems, problem{
 				setting: name, origin: "environment", fault: "no such setting" + closest(name, known),
 			})

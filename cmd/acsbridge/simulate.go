@@ -46,6 +46,10 @@ type simulateCmd struct {
 	Hostile    float64 `help:"Share of callbacks that are followed by one with a bad token. 0 means --chaos." placeholder:"SHARE"`
 	Seed       uint64  `help:"Seed of the chaos, to have the same again. 0 means a random one." placeholder:"N"`
 
+	// By default twice what a bridge may take for its start: simulate can be started
+	// first, and a supervisor still learns that there is none.
+	GiveUp time.Duration `help:"End with status 1 when no callback was answered for so long. 0 means never." default:"2m" placeholder:"TIME"`
+
 	JSON bool `name:"json" help:"Print the report as one JSON object."`
 }
 
@@ -65,7 +69,10 @@ func (c *simulateCmd) Run(ctx context.Context, std stdio) error {
 		return err
 	}
 	defer issuer.Close()
-	options := acstest.CallerOptions{Target: target, Signer: issuer, Audience: c.audience()}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	silence := silence{limit: c.GiveUp, target: c.Target, stop: stop}
+	options := acstest.CallerOptions{Target: target, Signer: issuer, Audience: c.audience(), Observe: silence.observe}
 	if c.EventGridTarget != "" {
 		options.EventGrid = &acstest.EventGridOptions{Target: c.EventGridTarget}
 	}
@@ -76,9 +83,9 @@ func (c *simulateCmd) Run(ctx context.Context, std stdio) error {
 	defer caller.Close()
 
 	c.announce(std.err, issuer, load.Seed)
-	stop := showProgress(std.err, caller)
+	stopProgress := showProgress(std.err, caller)
 	err = caller.Run(ctx, load)
-	stop()
+	stopProgress()
 	if err != nil {
 		return err
 	}
@@ -86,7 +93,45 @@ func (c *simulateCmd) Run(ctx context.Context, std stdio) error {
 	if err := c.print(std.out, &report); err != nil {
 		return err
 	}
-	return report.Err()
+	return cmp.Or(silence.err(), report.Err())
+}
+
+// silence ends a simulation that nothing answers: the bridge may be gone for good,
+// as for a container that has the network of one that was started again.
+type silence struct {
+	limit  time.Duration // zero: none
+	target string
+	stop   context.CancelFunc
+
+	mu    sync.Mutex
+	since time.Time // of the first attempt after the last answer; zero after an answer
+	fault error
+}
+
+// observe takes each attempt, from several goroutines at a time. Any answer is
+// one, a refusal too.
+func (s *silence) observe(a acstest.Attempt) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case a.Status != 0:
+		s.since = time.Time{}
+		return
+	case s.since.IsZero():
+		s.since = a.Sent
+	}
+	if s.limit > 0 && s.fault == nil && time.Since(s.since) >= s.limit {
+		s.fault = fmt.Errorf("nothing has answered at %s for %v: %w; start the bridge there, or name where it is with --target (--give-up says how long to try)",
+			s.target, s.limit, a.Err)
+		s.stop()
+	}
+}
+
+// err says that the simulation was ended, and why.
+func (s *silence) err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fault
 }
 
 func (c *simulateCmd) audience() string { return cmp.Or(c.Audience, acstest.DemoAudience) }

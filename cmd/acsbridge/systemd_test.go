@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -55,6 +56,15 @@ func TestUnitFitsTheBridge(t *testing.T) {
 	if got, want := keys["RestartPreventExitStatus"], []string{strconv.Itoa(exitUsage)}; !cmp.Equal(got, want) {
 		t.Errorf("RestartPreventExitStatus %v, want %v", got, want)
 	}
+	// It must go on trying, be asked whether it is ready, and have time for that.
+	for key, want := range map[string]string{
+		"Type": "notify", "Restart": "always", "StartLimitIntervalSec": "0", "TimeoutStartSec": "180",
+		"Environment": "GOTRACEBACK=crash", "SyslogLevel": "err",
+	} {
+		if got := strings.Join(keys[key], " "); got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
 	seconds, err := strconv.Atoi(strings.Join(keys["TimeoutStopSec"], ""))
 	if least := s.ShutdownDelay.Duration + s.ShutdownTimeout.Duration + 5*time.Second; err != nil || time.Duration(seconds)*time.Second < least {
 		t.Errorf("TimeoutStopSec %v, want at least %v", keys["TimeoutStopSec"], least)
@@ -84,6 +94,22 @@ func TestUnitTakesEveryRight(t *testing.T) {
 		if got, there := keys[key]; !there || strings.Join(got, " ") != want {
 			t.Errorf("%s is %q, want %q", key, got, want)
 		}
+	}
+}
+
+// TestUnitIsValid has systemd read the unit. It does not start the service.
+func TestUnitIsValid(t *testing.T) {
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("systemd-analyze is not here")
+	}
+	// The command must be there; the binary is not installed.
+	here, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := writeFile(t, "acsbridge.service", strings.ReplaceAll(readDeployment(t, unitFile), "/usr/local/bin/acsbridge", here))
+	if out, err := exec.Command("systemd-analyze", "verify", copied).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze: %v\n%s", err, out)
 	}
 }
 

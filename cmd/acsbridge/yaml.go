@@ -11,6 +11,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/acsbridge/acsbridge/internal/secretfile"
 )
 
 // maxConfigFile bounds the configuration file; one with every setting has 4 KiB.
@@ -66,7 +68,7 @@ func readYAML(path string, settings []*kong.Flag) (map[string]fileValue, []probl
 func yamlMapping(path string) (*yaml.Node, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, secretfile.Explain(err)
 	}
 	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, maxConfigFile+1))

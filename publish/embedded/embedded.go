@@ -13,13 +13,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/acsbridge/acsbridge/internal/dirlock"
+	"github.com/acsbridge/acsbridge/internal/durable"
 )
 
 const (
@@ -56,7 +56,7 @@ func Start(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+	if err := durable.MakeDir(opts.Dir); err != nil {
 		return nil, fmt.Errorf("create NATS directory: %w", err)
 	}
 	unlock, err := dirlock.Acquire(opts.Dir)

@@ -281,3 +281,34 @@ func TestWhatARecordWasMadeFromIsKeptInMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestOpen_modes checks that nothing of a journal is for other users: neither of
+// a new one nor of one that an earlier version left with modes 0755 and 0644.
+func TestOpen_modes(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "journal")
+	for range 2 {
+		j := open(t, dir, small)
+		_, last := j.Bounds()
+		appendN(t, j, int(last)+1, 40) // three segments
+		paths, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil || len(paths) < 5 {
+			t.Fatalf("files %v, error %v, want segments, metadata and lock", paths, err)
+		}
+		for _, path := range append(paths, dir) {
+			if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%v (%v), want none but the owner to have rights", info.Mode(), path)
+			}
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			if err := os.Chmod(path, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,7 +1,12 @@
 package journal
 
 import (
-	"github.com/hashicorp/raft-wal/fs"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
 
 	"github.com/acsbridge/acsbridge/internal/crash"
@@ -12,7 +17,7 @@ import (
 // of a file but its content and its times, and leaving the times alone saves a
 // third of the CPU time: see docs/benchmarks.md. fdatasync still writes what
 // is needed to find the content again.
-type dataSync struct{ *fs.FS }
+type dataSync struct{ *walfs.FS }
 
 // Create makes a file whose first Sync is a whole one: it brings the file's
 // size and its name in the directory to the disk.
@@ -20,6 +25,10 @@ func (d dataSync) Create(dir, name string, size uint64) (types.WritableFile, err
 	f, err := d.FS.Create(dir, name, size)
 	if err != nil {
 		return nil, err
+	}
+	// raft-wal makes it with mode 0644.
+	if err := os.Chmod(filepath.Join(dir, name), fileMode); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	crash.At("segment-created")
 	return &syncedFile{WritableFile: crash.Volatile(f)}, nil
@@ -31,6 +40,31 @@ func (d dataSync) OpenWriter(dir, name string) (types.WritableFile, error) {
 		return nil, err
 	}
 	return &syncedFile{WritableFile: crash.Volatile(f)}, nil
+}
+
+// fileMode is the mode of every file of the journal: the records are personal
+// data.
+const fileMode fs.FileMode = 0o600
+
+// restrict takes the rights of other users from the files in dir. raft-wal makes
+// them with mode 0644, the metadata file also now, segments until an earlier
+// version of this package.
+func restrict(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if !entry.Type().IsRegular() {
+			continue
+		}
+		// A restored file can belong to another user, who decides on its mode.
+		err := os.Chmod(filepath.Join(dir, entry.Name()), fileMode)
+		if err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	return nil
 }
 
 // syncedFile syncs whole the first time and data afterwards. One goroutine

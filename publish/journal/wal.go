@@ -65,7 +65,11 @@ func openWAL(dir string, segmentSize int, logger *slog.Logger) (store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open log in %s: %w", dir, err), meta.Close())
 	}
-	return &walStore{log: log, meta: meta}, nil
+	s := &walStore{log: log, meta: meta}
+	if err := restrict(dir); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
 }
 
 func (s *walStore) append(entries []entry) error {
