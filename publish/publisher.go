@@ -248,7 +248,7 @@ func (p *Publisher) Status() Status {
 	switch {
 	case connected:
 	case cause == nil:
-		s.Notes = []Note{{partServer, "not connected yet"}}
+		s.Notes = []Note{{partServer, "away: not connected yet"}}
 	default:
 		s.Notes = []Note{{partServer, "away: " + oneLine(cause)}}
 	}

@@ -57,7 +57,11 @@ func (x *examination) sharedKeys(setting string, entries []string) (keys []verif
 		}
 		secret, err := readSecret(file)
 		var encoding bom.EncodingError
-		if errors.As(err, &encoding) || errors.Is(err, fs.ErrPermission) {
+		if errors.As(err, &encoding) {
+			x.reject(setting, "%s: %v", name, encoding)
+			continue
+		}
+		if errors.Is(err, fs.ErrPermission) {
 			x.reject(setting, "%s: %v", name, err)
 			continue
 		}
