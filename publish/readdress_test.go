@@ -76,7 +76,7 @@ func TestForwarder_waitsUntilItIsMended(t *testing.T) {
 		},
 		"no room": {
 			mistaken: publish.Options{Stream: publish.StreamConfig{Name: "CALLS", Prefix: "calls", MaxBytes: 1 << 50}},
-			says:     "err_code=10047 description=insufficient storage resources available; the server has too little disk",
+			says:     "err_code=10047 description=insufficient storage resources available; the server or the account has too little disk",
 		},
 		"window above the server's limit": {
 			mistaken: publish.Options{Stream: publish.StreamConfig{Name: "CALLS", Prefix: "calls"}},

@@ -25,7 +25,7 @@ var remedies = map[jetstream.ErrorCode]string{
 	10027: "the account has as many streams as it may: raise its limit, or let the operator make the stream",
 	10028: "the server has too little memory for JetStream",
 	10039: "turn JetStream on for the account of this login, or name the domain where it is with --nats-domain",
-	10047: "the server has too little disk for the stream: raise max_file_store, or bound the stream with --stream-max-bytes",
+	10047: "the server or the account has too little disk for the stream: raise max_file_store or the account's limit, or bound the stream with --stream-max-bytes",
 	10052: "the server refuses a setting of the stream: --stream-duplicate-window above its limit or --stream-max-age, most often",
 	10058: "another bridge has made it with other settings: give all bridges the same",
 	10059: "it was deleted or never made: the bridge makes it when it has the right to, else let the operator make it",

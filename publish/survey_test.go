@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -121,18 +119,7 @@ func TestSurvey_fromTheStart(t *testing.T) {
 
 // An account whose storage is nearly used up stops taking events soon.
 func TestSurvey_accountLimit(t *testing.T) {
-	config := filepath.Join(t.TempDir(), "nats.conf")
-	text := `accounts { A { jetstream { max_file: 10000000 }, users: [{ user: a, password: a }] } }, no_auth_user: a`
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	configured, err := natsserver.ProcessConfigFile(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := natstest.Start(t, func(o *natsserver.Options) {
-		o.Accounts, o.Users, o.NoAuthUser = configured.Accounts, configured.Users, configured.NoAuthUser
-	})
+	server := natstest.Start(t, inAccount(t, "max_file: 10000000"))
 	js := server.JetStream()
 	makeStream(t, server, jetstream.StreamConfig{Name: "FILLS", Subjects: []string{"fills"}})
 	for range 19 {
