@@ -39,12 +39,17 @@ func discreet(err error) error {
 	if end < 0 {
 		end = len(rest) // cut off: no less of it is secret
 	}
-	tokens, told := strings.Split(rest[:end], "."), tokensTold
-	if strings.HasPrefix(rest, apiPrefix) {
+	return &missingRight{before + `"` + shown(rest[:end]) + `"`}
+}
+
+// shown is what may be shown of a subject.
+func shown(subject string) string {
+	tokens, told := strings.Split(subject, "."), tokensTold
+	if strings.HasPrefix(subject, apiPrefix) {
 		told = apiTokensTold
 	}
 	if len(tokens) > told {
 		tokens = append(tokens[:told], "…")
 	}
-	return &missingRight{before + `"` + strings.Join(tokens, ".") + `"`}
+	return strings.Join(tokens, ".")
 }

@@ -133,7 +133,7 @@ func (s *session) compare(r *record, sequence uint64) error {
 	if !s.blind.CompareAndSwap(blind, time.Now().Add(compareAgain).UnixNano()) {
 		return nil // another one failed meanwhile
 	}
-	s.logger.Warn("repeated events cannot be compared with those in the stream for a minute: direct get fails", "error", s.target.explain(err, time.Now().Add(-ackTimeout), apiSubject(s.js, "DIRECT.")))
+	s.logger.Warn("repeated events cannot be compared with those in the stream for a minute: direct get fails", "error", s.target.explain(err, time.Now().Add(-ackTimeout), apiSubject(s.js, "DIRECT.GET."+r.stream)))
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -276,15 +277,19 @@ func (l *Link) reported(err error) {
 // repeatLine is how long a line that would be the same is left out of the log.
 const repeatLine = time.Minute
 
-// violation returns the missing right to a subject that begins like this, or to
-// the answers, when the server has reported it since a time. That of a trial
-// publish is not that of a record.
-func (l *Link) violation(since time.Time, subject string) error {
+// violation returns the missing right to one of the subjects, or to the answers, when
+// the server has reported it since a time. A subject that ends in a dot means those
+// that begin like it, but for trial publishes.
+func (l *Link) violation(since time.Time, subjects ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for text, at := range l.violations {
 		_, rest, _ := strings.Cut(text, `"`)
-		ours := strings.HasPrefix(rest, subject) && !strings.HasPrefix(strings.TrimPrefix(rest, subject), trialToken)
+		missing := strings.TrimSuffix(rest, `"`)
+		ours := slices.ContainsFunc(subjects, func(subject string) bool {
+			rest, begins := strings.CutPrefix(missing, subject)
+			return missing == shown(subject) || begins && strings.HasSuffix(subject, ".") && !strings.HasPrefix(rest, trialToken)
+		})
 		if !at.Before(since) && (ours || strings.Contains(text, "Subscription")) {
 			return &missingRight{text}
 		}

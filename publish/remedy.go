@@ -91,7 +91,7 @@ func connectRemedy(err error) string {
 		return "the server does not speak TLS there: name it as nats://, or turn its TLS on"
 	case errors.Is(err, nats.ErrSecureConnRequired):
 		return "the server wants TLS: name it as tls:// in --nats-url"
-	case errors.As(err, &remote) && remote.Op == "remote error":
+	case errors.As(err, &remote) && remote.Op == "remote error", errors.Is(err, nats.ErrTLS):
 		return "the server refuses this client in TLS: it may want a certificate (--nats-cert, --nats-key)"
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
 		errors.Is(err, nats.ErrAccountAuthExpired), errors.Is(err, nats.ErrNkeysNotSupported):

@@ -90,7 +90,7 @@ func (t *target) directGet(ctx context.Context, js jetstream.JetStream, state st
 	if err == nil {
 		return nil
 	}
-	return []string{fmt.Sprintf("direct get fails: %v; after an outage of more than a quarter of the duplicate window, forwarding waits until it works", t.explain(err, began, apiSubject(js, "DIRECT.")))}
+	return []string{fmt.Sprintf("direct get fails: %v; after an outage of more than a quarter of the duplicate window, forwarding waits until it works", t.explain(err, began, apiSubject(js, "DIRECT.GET."+state.stream)))}
 }
 
 // accountLimits names the limits of the account that are nearly reached. Without

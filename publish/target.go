@@ -96,7 +96,7 @@ func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) 
 		return state, context.Cause(ctx)
 	}
 	if err != nil {
-		err = t.explain(err, began, apiSubject(js, "STREAM."))
+		err = t.explain(err, began, apiSubject(js, "STREAM.INFO."+t.want.Name), apiSubject(js, "STREAM.CREATE."+t.want.Name))
 		t.set(noteLook, oneLine(err))
 		t.mu.Lock()
 		t.ready = false
@@ -113,10 +113,10 @@ func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) 
 	return state, nil
 }
 
-// explain puts the cause in front of an answer that stayed away: most often a
-// right to a subject that begins like this is missing.
-func (t *target) explain(err error, since time.Time, subject string) error {
-	if missing := t.link.violation(since, subject); missing != nil && unanswered(err) {
+// explain puts the cause in the place of an answer that stayed away: most often the
+// right to one of the subjects is missing.
+func (t *target) explain(err error, since time.Time, subjects ...string) error {
+	if missing := t.link.violation(since, subjects...); missing != nil && unanswered(err) {
 		err = missing
 	}
 	return withRemedy(err)
