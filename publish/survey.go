@@ -106,7 +106,7 @@ func accountLimits(ctx context.Context, js jetstream.JetStream) (list []string) 
 	}
 	for name, tier := range tiers {
 		if most := tier.Limits.MaxStore; most > 0 && float64(tier.Store) >= accountFull*float64(most) {
-			list = append(list, fmt.Sprintf("the account%s has stored %d of %d bytes: raise its limit, or bound the stream with --stream-max-bytes", name, tier.Store, most))
+			list = append(list, fmt.Sprintf("the account%s has used %d %% of the %d bytes that it may store: raise its limit, or bound the stream with --stream-max-bytes", name, 100*tier.Store/uint64(most), most))
 		}
 	}
 	return list

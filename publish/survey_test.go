@@ -129,7 +129,7 @@ func TestSurvey_accountLimit(t *testing.T) {
 	}
 	limited := publish.StreamConfig{MaxBytes: 100_000}
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: limited})
-	natstest.Until(t, func() bool { return b.says("of 10000000 bytes: raise its limit, or bound the stream") })
+	natstest.Until(t, func() bool { return b.says(" % of the 10000000 bytes that it may store: raise its limit") })
 }
 
 // Polled again and again, a note is there every time until it is over.

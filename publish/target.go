@@ -97,7 +97,9 @@ func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) 
 	}
 	if err != nil {
 		err = t.explain(err, began, apiSubject(js, "STREAM.INFO."+t.want.Name), apiSubject(js, "STREAM.CREATE."+t.want.Name))
-		t.set(noteLook, oneLine(err))
+		if !broken(err) { // else the link has the cause
+			t.set(noteLook, oneLine(err))
+		}
 		t.mu.Lock()
 		t.ready = false
 		t.mu.Unlock()
