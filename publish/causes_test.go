@@ -36,6 +36,7 @@ func TestStatus_causeFirst(t *testing.T) {
 	for name, c := range map[string]struct {
 		server func(*natsserver.Options)
 		config publish.StreamConfig
+		made   bool // the event stream is there
 		part   string
 		says   []string
 	}{
@@ -56,8 +57,8 @@ func TestStatus_causeFirst(t *testing.T) {
 			part: "stream", says: []string{"create stream ACS", "10122", "--stream-max-bytes"},
 		},
 		"no quarantine: too many streams": {
-			server: inAccount(t, "max_file: 1GB, max_streams: 1"),
-			says:   []string{"create stream ACS", "10027", "raise its limit"},
+			server: inAccount(t, "max_file: 1GB, max_streams: 1"), made: true,
+			part: "quarantine", says: []string{"create stream ACS_QUARANTINE", "10027", "raise its limit"},
 		},
 		"no quarantine: no room": {
 			server: inAccount(t, "max_file: 1MB"), config: publish.StreamConfig{MaxBytes: 1000},
@@ -66,6 +67,9 @@ func TestStatus_causeFirst(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := natstest.Start(t, c.server)
+			if c.made {
+				makeStream(t, server, asConfigured())
+			}
 			var log lines
 			b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: c.config, Logger: log.logger()})
 			first := func() (text string) {
