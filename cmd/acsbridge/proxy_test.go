@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"net/http"
 	"regexp"
 	"strings"
@@ -162,19 +161,10 @@ func (p *pairLoad) sendOnce(ctx context.Context) {
 	}
 	call := acstest.NewCall()
 	for ctx.Err() == nil {
-		event, err := call.NewEvent("PlayCompleted")
-		if err != nil {
-			p.t.Error(err)
+		event, ok := p.newEvent(call)
+		if !ok {
 			return
 		}
-		payload, err := json.Marshal(event)
-		if err != nil {
-			p.t.Error(err)
-			return
-		}
-		p.mu.Lock()
-		p.sent[event.MsgID()] = payload
-		p.mu.Unlock()
 		a := caller.Send(ctx, call.Deliver(event))
 		if a.Status != http.StatusOK {
 			p.t.Errorf("answer %d, %v", a.Status, a.Err)
