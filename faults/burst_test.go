@@ -1,14 +1,9 @@
 package faults_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/certtest"
 )
 
 // A burst: what comes in ten seconds, and over how many connections.
@@ -90,36 +87,20 @@ func (o http2Only) RoundTrip(r *http.Request) (*http.Response, error) {
 // certificate makes one for loopback, and the pool that trusts it.
 func certificate(t testing.TB) (certFile, keyFile string, trust *x509.CertPool) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+	cert, key := certtest.SelfSigned(t, &x509.Certificate{
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, &template, &template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(name, kind string, content []byte) string {
+	})
+	write := func(name string, content []byte) string {
 		path := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content}), 0o600); err != nil {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		return path
 	}
 	trust = x509.NewCertPool()
-	parsed, err := x509.ParseCertificate(cert)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust.AddCert(parsed)
-	return write("cert.pem", "CERTIFICATE", cert), write("key.pem", "PRIVATE KEY", private), trust
+	trust.AppendCertsFromPEM(cert)
+	return write("cert.pem", cert), write("key.pem", key), trust
 }
 
 // peak is the most memory that the process has taken, in bytes (VmHWM of

@@ -71,9 +71,9 @@ func (c *callback) record(err error, code int, reason string) {
 	}
 }
 
-// concerns reports whether a request may have been a callback. Off the routes, and
-// with another method, that is one with a proof: anything can be asked for there
-// by those who look for other things than callbacks.
+// concerns reports whether a request may have been a callback. On another path, or
+// with another method than POST, only a request with a token or a good key may have
+// been one: scanners ask for anything.
 func (c *callback) concerns(code int) bool {
 	switch code {
 	case http.StatusNotFound:

@@ -63,8 +63,6 @@ func structured(h http.Header, contentType string, body []byte) ([]byte, error) 
 	}
 	if contentType != "" {
 		member(&b, "datacontenttype", contentType)
-	}
-	if contentType != "" {
 		var err error
 		if body, err = bom.Trim(body); err != nil {
 			return nil, malformed(NotUTF8, "%v", err)

@@ -1,15 +1,10 @@
 package ingest_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -24,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/internal/certtest"
 )
 
 // certificateFiles is a pair of files that change under a certificate.
@@ -55,21 +51,7 @@ func (f *certificateFiles) write(name string, content []byte) {
 // makePair returns a self-signed certificate and its key, in PEM.
 func makePair(t *testing.T, name string, expires time.Time) (cert, key []byte) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: expires}
-	signed, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+	return certtest.SelfSigned(t, &x509.Certificate{DNSNames: []string{name}, NotAfter: expires})
 }
 
 // shown returns the name in the certificate that a client would see.

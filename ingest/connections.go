@@ -179,8 +179,8 @@ func (c *countedConn) linger() {
 // lingering has room for those that throw away what their peers still send.
 type lingering chan struct{}
 
-// discard throws away what comes from r. It has all of [lingerFor] for that, be it
-// to wait for room.
+// discard throws away what comes from r. It takes [lingerFor] at most, the wait for
+// room included.
 func (l lingering) discard(r io.Reader, setReadDeadline func(time.Time) error) {
 	end := time.Now().Add(lingerFor)
 	select {

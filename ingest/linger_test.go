@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/ingest"
-	"github.com/acsbridge/acsbridge/internal/proxytest"
 )
 
 // earlyAnswers are the requests that are answered before their body is read, with
@@ -99,8 +98,9 @@ func listenBoth(t *testing.T, config ingest.Config, drain bool, protocols ...str
 	if drain {
 		h.Drain()
 	}
-	certFile, keyFile, _ := proxytest.Certificate(t)
-	certificate, err := ingest.OpenCertificate(certFile, keyFile, nil, nil)
+	files := newCertificateFiles(t)
+	files.renew("callbacks.example.net", time.Now().Add(time.Hour))
+	certificate, err := ingest.OpenCertificate(files.cert, files.key, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// What a resource may put into quarantine. Whoever has a token can post
-// nonsense, and all of it goes through the journal, so that what it takes there
-// is bounded to 160 KiB a second: with NATS away, a journal of 1 GiB lasts two
-// hours. ACS itself sends bodies of about 1 KiB.
+// What a resource may put into quarantine. A sender with a token can post nonsense,
+// and all of it goes through the journal of the quarantine, so that what it takes
+// there is bounded to 160 KiB a second: with NATS away, 256 MiB last half an hour.
+// ACS itself sends bodies of about 1 KiB.
 const (
 	quarantinePerSecond = 10
 	quarantineBurst     = 100

@@ -182,7 +182,7 @@ func (l *Link) rebuild() {
 	}
 }
 
-// update takes up whether NATS is connected, and wakes those who wait for a change.
+// update notes whether NATS is connected, and wakes those who wait for a change.
 func (l *Link) update() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -43,9 +43,9 @@ func (s *session) conflicting(r *record) *record {
 }
 
 // What a resource may put into quarantine as conflicts, as much as malformed
-// callbacks (package ingest): whoever has a token could else push everything out of
-// the quarantine stream, which drops its oldest messages at 256 MiB. What is more
-// goes to the dead-letter file.
+// callbacks (package ingest): a sender with a token could otherwise push everything
+// out of the quarantine stream, which drops its oldest messages at 256 MiB. What is
+// more goes to the dead-letter file.
 const (
 	conflictsPerSecond = 10
 	conflictBurst      = 100

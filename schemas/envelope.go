@@ -7,9 +7,9 @@ import (
 
 // Envelope is an event as the payload of a message holds it: a CloudEvent 1.0 in
 // the JSON format, its data typed. Of an event in Event Grid's own schema, Source,
-// Type and Time are its topic, eventType and eventTime. It is encoded as JSON that says the same as
-// what it was decoded from: unknown members stay, in Rest. This holds for JSON
-// as the bridge passes it on, in UTF-8 and without repeated names.
+// Type and Time are its topic, eventType and eventTime. It is encoded as JSON that
+// says the same as what it was decoded from: unknown members stay, in Rest. This
+// holds for JSON as the bridge passes it on, in UTF-8 and without repeated names.
 type Envelope struct {
 	// Identifies the event together with source: a repeated delivery has both again.
 	ID string `json:"id"`

@@ -55,7 +55,7 @@ type Entra struct {
 // complete checks the profile and fills in what is left out.
 func (e Entra) complete() (*Entra, error) {
 	var problems []error
-	if len(e.Tenant) != guidLength || !guid.MatchString(e.Tenant) {
+	if !isGUID(e.Tenant) {
 		problems = append(problems, fmt.Errorf("entra tenant: %q is not a GUID", e.Tenant))
 	}
 	if e.Issuers == nil {

@@ -121,9 +121,6 @@ func (c *SignedClaims) read(segment string, at time.Time) {
 	}
 }
 
-// isGUID reports whether a value is a GUID, in either case.
-func isGUID(value string) bool { return len(value) == guidLength && guid.MatchString(value) }
-
 // guids returns those values that are GUIDs.
 func guids(values []string) (found []string) {
 	for _, value := range values {

@@ -11,6 +11,9 @@ const guidLength = 36
 
 var guid = regexp.MustCompile(`\b[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b`)
 
+// isGUID reports whether a text is a GUID, in either case.
+func isGUID(text string) bool { return len(text) == guidLength && guid.MatchString(text) }
+
 // foldGUIDs returns text with the GUIDs in it in small letters. GUIDs are equal
 // whatever their case (RFC 9562, section 4), and Azure's tools write either; what
 // is around them, such as api://, stays exact.

@@ -81,7 +81,20 @@ func (b *bridge) readyStorage() (name, state string, ok bool) {
 	return "storage", state, true
 }
 
-// said is what NATS said last, on one line.
+// lastCallbacks says when callbacks came last, and what became of them.
+func (b *bridge) lastCallbacks() string {
+	a := b.handler.Activity()
+	return fmt.Sprintf("last came %s, stored %s, refused %s", ago(a.LastCallback), ago(a.LastStored), ago(a.LastRefused))
+}
+
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return time.Since(t).Round(time.Second).String() + " ago"
+}
+
+// said is an error on one line.
 func said(err error) string {
 	if err == nil {
 		return "no error reported"

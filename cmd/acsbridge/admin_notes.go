@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"fmt"
+
+	"github.com/acsbridge/acsbridge/ingest"
 )
 
 // note is one thing that is not well although callbacks are taken, as one line of
@@ -46,6 +48,22 @@ func (b *bridge) eventGridNotes() []note {
 		return []note{{"eventgrid", "no keys yet"}}
 	}
 	return nil
+}
+
+// refusalNotes says what was refused lately, by reason. It turns nothing red: a
+// stranger can have anything refused.
+func (b *bridge) refusalNotes() (list []note) {
+	for _, r := range b.handler.Activity().Refused {
+		text := fmt.Sprintf("%s, %d in the last %.0f minutes", r.Reason, r.Count, ingest.RecentRefusals.Minutes())
+		if r.Route == "eventgrid" {
+			text = "Event Grid: " + text
+		}
+		if r.Text != "" {
+			text += ": " + r.Text
+		}
+		list = append(list, note{"refused", text})
+	}
+	return list
 }
 
 // subscriptionNotes names the subscriptions of Event Grid that were deleted.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -71,6 +72,62 @@ func headerNames(t *testing.T) (names []string) {
 }
 
 var headerConstant = regexp.MustCompile(`(?m)^\tHeader\w+ += "([\w-]+)"`)
+
+// TestPagesNameEveryLogMessage checks that the page for operators names every message
+// that a bridge writes at info and above, and none that it does not.
+func TestPagesNameEveryLogMessage(t *testing.T) {
+	_, section, _ := strings.Cut(readDeployment(t, "docs/operations.md"), "\n## Logs\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	named := make(map[string]bool) // and whether there is such a message
+	for _, row := range logRow.FindAllStringSubmatch(section, -1) {
+		for _, message := range backquoted.FindAllStringSubmatch(row[1], -1) {
+			named[strings.TrimSuffix(message[1], " …")] = false
+		}
+	}
+	for _, written := range logMessages(t) {
+		found := false
+		for message := range named {
+			if message == written || strings.HasPrefix(written, message) && strings.Contains(section, "`"+message+" …`") {
+				named[message], found = true, true
+			}
+		}
+		if !found {
+			t.Errorf("docs/operations.md does not name the message %q", written)
+		}
+	}
+	for message, there := range named {
+		if !there {
+			t.Errorf("docs/operations.md names %q, which is not written", message)
+		}
+	}
+}
+
+var (
+	logRow     = regexp.MustCompile(`(?m)^\| (?:info|warn|error)[^|]* \| ([^|]+) \|`)
+	backquoted = regexp.MustCompile("`([^`]+)`")
+	// logMessage matches the message of a call that logs, and those of notes.
+	logMessage = regexp.MustCompile(`(?:\.(?:Info|Warn|Error)\(|\b(?:level|slog\.Level(?:Info|Warn|Error)),\s+|\tnote\w+:\s+)"([^"]+)"`)
+)
+
+// logMessages returns the messages in the source of serve, sorted.
+func logMessages(t *testing.T) (messages []string) {
+	t.Helper()
+	for _, dir := range []string{"cmd/acsbridge", "ingest", "verify", "publish", "publish/journal", "publish/embedded"} {
+		files, err := filepath.Glob(filepath.Join("../..", dir, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no source in %s: %v", dir, err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			for _, message := range logMessage.FindAllStringSubmatch(readDeployment(t, strings.TrimPrefix(filepath.ToSlash(file), "../../")), -1) {
+				messages = append(messages, strings.TrimSpace(message[1]))
+			}
+		}
+	}
+	return distinct(messages)
+}
 
 func distinct(names []string) []string {
 	set := map[string]bool{}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"net/http"
 	"regexp"
 	"strings"
@@ -27,23 +26,23 @@ const (
 // the project ships its configuration, and then the other one. No request may
 // fail, and nothing may be in the stream twice.
 func TestProxy_OneRetryAtTheOtherBridge(t *testing.T) {
-	for name, proxy := range map[string]func(front string, bridges [2]string){
-		"nginx": func(front string, bridges [2]string) {
-			cert, key, _ := proxytest.Certificate(t)
+	for name, proxy := range map[string]func(t *testing.T, front string, bridges [2]string){
+		"nginx": func(t *testing.T, front string, bridges [2]string) {
+			cert, key := writePair(t)
 			proxytest.Nginx(t, proxytest.Shipped(t, nginxFile, "listen 443", "listen "+front,
 				"/var/log/nginx/acsbridge.log", "stderr", "/etc/ssl/callbacks.pem", cert, "/etc/ssl/callbacks.key", key,
 				"10.0.0.11:8080", bridges[0], "10.0.0.12:8080", bridges[1]), front)
 		},
-		"HAProxy": func(front string, bridges [2]string) {
-			_, _, both := proxytest.Certificate(t)
+		"HAProxy": func(t *testing.T, front string, bridges [2]string) {
+			cert, key := makePair(t, time.Time{}, time.Now().Add(time.Hour))
 			proxytest.HAProxy(t, proxytest.Shipped(t, haproxyFile, "bind :443", "bind "+front,
-				"/etc/haproxy/callbacks.pem", both,
+				"/etc/haproxy/callbacks.pem", writeFile(t, "both.pem", cert+key),
 				"10.0.0.11:8080", bridges[0], "10.0.0.12:8080", bridges[1]), front)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPairLoad(t)
-			proxy(p.front, p.addresses)
+			proxy(t, p.front, p.addresses)
 			p.run(func() {
 				for round := range 4 {
 					n := round % 2
@@ -162,19 +161,10 @@ func (p *pairLoad) sendOnce(ctx context.Context) {
 	}
 	call := acstest.NewCall()
 	for ctx.Err() == nil {
-		event, err := call.NewEvent("PlayCompleted")
-		if err != nil {
-			p.t.Error(err)
+		event, ok := p.newEvent(call)
+		if !ok {
 			return
 		}
-		payload, err := json.Marshal(event)
-		if err != nil {
-			p.t.Error(err)
-			return
-		}
-		p.mu.Lock()
-		p.sent[event.MsgID()] = payload
-		p.mu.Unlock()
 		a := caller.Send(ctx, call.Deliver(event))
 		if a.Status != http.StatusOK {
 			p.t.Errorf("answer %d, %v", a.Status, a.Err)

@@ -139,19 +139,10 @@ func (l *restartLoad) start() *bridgeProcess {
 func (l *restartLoad) send(ctx context.Context, n int) {
 	call := acstest.NewCall()
 	for ctx.Err() == nil {
-		event, err := call.NewEvent("PlayCompleted")
-		if err != nil {
-			l.t.Error(err)
+		event, ok := l.newEvent(call)
+		if !ok {
 			return
 		}
-		payload, err := json.Marshal(event)
-		if err != nil {
-			l.t.Error(err)
-			return
-		}
-		l.mu.Lock()
-		l.sent[event.MsgID()] = payload
-		l.mu.Unlock()
 		for {
 			bridge, stored := l.deliver(ctx, n, call.Deliver(event))
 			if stored || !l.awaitNext(ctx, bridge) {
@@ -159,6 +150,24 @@ func (l *restartLoad) send(ctx context.Context, n int) {
 			}
 		}
 	}
+}
+
+// newEvent makes an event that is going to be sent, and notes it.
+func (l *restartLoad) newEvent(call *acstest.Call) (event acstest.Event, ok bool) {
+	event, err := call.NewEvent("PlayCompleted")
+	if err != nil {
+		l.t.Error(err)
+		return event, false
+	}
+	payload, err := json.Marshal(event)
+	if err != nil {
+		l.t.Error(err)
+		return event, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent[event.MsgID()] = payload
+	return event, true
 }
 
 // deliver posts to the latest bridge, and returns it and whether it answered

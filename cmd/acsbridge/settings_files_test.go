@@ -1,17 +1,14 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"math/big"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/certtest"
 )
 
 // writePair makes a self-signed certificate and its key.
@@ -24,23 +21,8 @@ func writePair(t *testing.T) (cert, key string) {
 // makePair returns a certificate that is valid for a time, and its key, in PEM.
 func makePair(t *testing.T, from, until time.Time) (cert, key string) {
 	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: from, NotAfter: until}
-	signed, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block := func(kind string, der []byte) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
-	}
-	return block("CERTIFICATE", signed), block("PRIVATE KEY", pkcs8)
+	certPEM, keyPEM := certtest.SelfSigned(t, &x509.Certificate{NotBefore: from, NotAfter: until})
+	return string(certPEM), string(keyPEM)
 }
 
 // TestKeyPairs checks both pairs of certificate and key: taken when they fit,

@@ -45,6 +45,13 @@ func (b *bridge) makeWatch() error {
 	return nil
 }
 
+// gauge returns a gauge of the bridge's registry.
+func (b *bridge) gauge(name, help string) prometheus.Gauge {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	b.registry.MustRegister(g)
+	return g
+}
+
 // run looks until ctx ends.
 func (w *watch) run(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)

@@ -8,12 +8,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/acsbridge/acsbridge/internal/bom"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
@@ -142,7 +142,7 @@ func ofAuthorities(file string) (v validity, err error) {
 	if file == "" {
 		return v, nil
 	}
-	text, err := os.ReadFile(file)
+	text, err := bom.ReadFile(file)
 	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err == nil && certificate.NotAfter.After(v.until) {

@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/acsbridge/acsbridge/internal/dirlock"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -100,11 +98,8 @@ func nameOf(resources map[string]string, audience string) string {
 // compareSettings says which settings differ from those of the last start with
 // this data directory, and keeps the present ones for the next.
 func (b *bridge) compareSettings() {
-	b.changed = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "acsbridge_changed_settings",
-		Help: "Settings that decide where events go, and were others at the last start with this --data-dir or are others in the stream.",
-	})
-	b.registry.MustRegister(b.changed)
+	b.changed = b.gauge("acsbridge_changed_settings",
+		"Settings that decide where events go, and were others at the last start with this --data-dir or are others in the stream.")
 	if b.settings.Journal == "off" {
 		return
 	}
@@ -176,7 +171,7 @@ func (b *bridge) leftBehind() func(context.Context) []condition {
 	if errors.Is(err, dirlock.ErrLocked) || err == nil && records == 0 { // another bridge sends it
 		return func(context.Context) []condition { return nil }
 	}
-	text := fmt.Sprintf("%s holds %s that the stream does not have, and --journal off does not send what it holds: start once with --journal on", b.settings.DataDir, plural(int(records), "record"))
+	text := fmt.Sprintf("%s holds %s that the stream does not have, and --journal off does not send what it holds: start once with --journal on", b.settings.DataDir, plural(records, "record"))
 	if err != nil {
 		text = fmt.Sprintf("%s has a journal that cannot be read, and --journal off does not send what it holds: %v", b.settings.DataDir, err)
 	}

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/internal/diskfree"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -21,13 +19,8 @@ const diskMargin = 64 << 20
 // disk looks whether the file system of the data directory has room for what the
 // journal, and the embedded server, may still take.
 func (b *bridge) disk() func(context.Context) []condition {
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-		b.registry.MustRegister(g)
-		return g
-	}
-	free := gauge("acsbridge_data_dir_free_bytes", "Bytes that the file system of --data-dir has left.")
-	need := gauge("acsbridge_data_dir_needed_bytes", "Bytes that the journal, and an embedded NATS server with --stream-max-bytes, may still take there.")
+	free := b.gauge("acsbridge_data_dir_free_bytes", "Bytes that the file system of --data-dir has left.")
+	need := b.gauge("acsbridge_data_dir_needed_bytes", "Bytes that the journal, and an embedded NATS server with --stream-max-bytes, may still take there.")
 	short := false
 	return func(context.Context) []condition {
 		if b.settings.Journal == "off" {
@@ -79,11 +72,7 @@ func inMiB[T int64 | uint64](bytes T) string { return fmt.Sprintf("%.1f MiB", fl
 
 // deadLetters looks whether there are dead letters.
 func (b *bridge) deadLetters() func(context.Context) []condition {
-	metric := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "acsbridge_dead_letter_bytes",
-		Help: "Bytes of the files of dead letters in --data-dir.",
-	})
-	b.registry.MustRegister(metric)
+	metric := b.gauge("acsbridge_dead_letter_bytes", "Bytes of the files of dead letters in --data-dir.")
 	return func(context.Context) []condition {
 		files, err := b.publisher.DeadLetters()
 		if err != nil {
@@ -119,13 +108,8 @@ var quarantineRetry = backoff.Doubling{First: watchInterval, Last: 10 * time.Min
 // quarantined looks whether callbacks are in quarantine, and whether there is
 // room for more.
 func (b *bridge) quarantined() func(context.Context) []condition {
-	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
-		b.registry.MustRegister(g)
-		return g
-	}
-	count := gauge("acsbridge_quarantine_callbacks", "Callbacks in the quarantine stream, of all bridges.")
-	size := gauge("acsbridge_quarantine_bytes", "Bytes of the quarantine stream.")
+	count := b.gauge("acsbridge_quarantine_callbacks", "Callbacks in the quarantine stream, of all bridges.")
+	size := b.gauge("acsbridge_quarantine_bytes", "Bytes of the quarantine stream.")
 	var (
 		last     []condition
 		failures int
@@ -155,7 +139,10 @@ func (b *bridge) quarantined() func(context.Context) []condition {
 		if q.Last != newest && now.Sub(said) >= quarantineRepeat {
 			newest, said = q.Last, now
 		}
-		state, bound := "growing", ""
+		state, used, bound := "growing", inMiB(q.Bytes), ""
+		if q.MaxBytes > 0 {
+			used += " of " + inMiB(q.MaxBytes)
+		}
 		if q.MaxAge > 0 {
 			bound = fmt.Sprintf(", and each is gone after %s", q.MaxAge)
 		}
@@ -163,8 +150,8 @@ func (b *bridge) quarantined() func(context.Context) []condition {
 			state, bound = "nearly full", bound+"; it is nearly full, and then the oldest go at once"
 		}
 		last = []condition{{"quarantine", note{"quarantine", fmt.Sprintf(
-			"holds %s that could not be published, %s of %s, the newest of %s%s: acsbridge quarantine list shows what is there, then redrive or drop it",
-			plural(int(q.Callbacks), "callback"), inMiB(q.Bytes), inMiB(q.MaxBytes), q.LastAt.UTC().Format("2006-01-02 15:04:05Z"), bound)},
+			"holds %s that could not be published, %s, the newest of %s%s: acsbridge quarantine list shows what is there, then redrive or drop it",
+			plural(q.Callbacks, "callback"), used, q.LastAt.UTC().Format("2006-01-02 15:04:05Z"), bound)},
 			fmt.Sprint(state, newest)}}
 		return last
 	}

@@ -122,9 +122,10 @@ func TestQuarantined_isNotedUntilItIsEmpty(t *testing.T) {
 	server := natstest.Start(t)
 	ctx := t.Context()
 	js := server.JetStream()
-	stream, err := js.CreateStream(ctx, jetstream.StreamConfig{
+	config := jetstream.StreamConfig{
 		Name: schemas.QuarantineStream, Subjects: []string{schemas.QuarantinePrefix + ".>"}, MaxBytes: 10_000, AllowDirect: true,
-	})
+	}
+	stream, err := js.CreateStream(ctx, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,6 +154,16 @@ func TestQuarantined_isNotedUntilItIsEmpty(t *testing.T) {
 	holds("holds 1 callback ", "acsbridge quarantine list")
 	publish(8000)
 	holds("holds 2 callbacks", "nearly full")
+	if err := stream.Purge(ctx); err != nil {
+		t.Fatal(err)
+	}
+	holds()
+	config.MaxBytes = -1
+	if _, err := js.UpdateStream(ctx, config); err != nil {
+		t.Fatal(err)
+	}
+	publish(100)
+	holds("could not be published, 0.0 MiB, the newest")
 	if err := stream.Purge(ctx); err != nil {
 		t.Fatal(err)
 	}

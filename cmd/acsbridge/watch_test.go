@@ -228,7 +228,7 @@ acsbridge_nats_credential_expiry_timestamp_seconds{credential="user_jwt"} %[1]d
 	if err := testutil.GatherAndCompare(b.registry, strings.NewReader(expected), "acsbridge_nats_credential_expiry_timestamp_seconds"); err != nil {
 		t.Error(err)
 	}
-	for name, text := range map[string]string{"cert": good, "key": goodKey, "ca": good + old, "creds": creds(later)} {
+	for name, text := range map[string]string{"cert": good, "key": goodKey, "ca": "\ufeff" + good + old, "creds": creds(later)} {
 		if err := os.WriteFile(files[name], []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 	"runtime"
 )
 
-// Check refuses a file that cannot be read, that is no regular file, or that users
+// Check refuses a file that cannot be read, that is not a regular file, or that users
 // outside its group can read or change. The group may read it: that is how
 // Kubernetes hands a secret to a process that is not root.
 func Check(name string) error {
