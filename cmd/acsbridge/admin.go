@@ -72,6 +72,9 @@ func (b *bridge) readyStorage() (name, state string, ok bool) {
 		return "storage", "no journal, NATS is connected", true
 	}
 	state = fmt.Sprintf("journal holds %s in %s, %d not in the stream", plural(s.Journal.Bytes, "byte"), plural(s.Journal.Records, "record"), s.Waiting)
+	if s.QuarantineWaiting > 0 {
+		state += fmt.Sprintf(", %d not in the quarantine stream", s.QuarantineWaiting)
+	}
 	switch {
 	case s.Journal.Failing:
 		return "storage", state + "; the disk refuses writes", false
