@@ -89,6 +89,21 @@ func TestEventGrid_aDeletedSubscriptionIsSaidUntilItDeliversAgain(t *testing.T) 
 	}
 }
 
+// TestEventGrid_subscriptionsDeletedTogether holds that each is named in the log:
+// with a resource, or a script, its subscriptions go in the same moment.
+func TestEventGrid_subscriptionsDeletedTogether(t *testing.T) {
+	log := &lines{}
+	h := handler(t, ingest.Config{Logger: slog.New(log), EventGrid: grid()})
+	for _, name := range []string{"INCOMING", "OTHERS", "OTHERS"} {
+		serve(h, fromGrid(unnamed, "Aeg-Event-Type: SubscriptionDeletion", "Aeg-Subscription-Name: "+name))
+	}
+	for name, want := range map[string]int{"INCOMING": 1, "OTHERS": 1} {
+		if got := strings.Count(log.all, name); got != want {
+			t.Errorf("%s is named %d times, want %d:\n%s", name, got, want, log.all)
+		}
+	}
+}
+
 func TestEventGrid_deletedSubscriptionsAreBounded(t *testing.T) {
 	h := handler(t, ingest.Config{EventGrid: grid()})
 	for n := range 100 {

@@ -32,12 +32,13 @@ func (h *Handler) Suspects() (tokens, checks int) {
 }
 
 // KeptSuspects returns which of so many tokens are held when each comes from a
-// client.
-func KeptSuspects(many int, client func(n int) netip.Addr) (kept []int) {
+// client and is of a group.
+func KeptSuspects(many int, of func(n int) (client netip.Addr, group uint64)) (kept []int) {
 	var r refusalState
 	for n := range many {
 		r.unsaid++
-		r.keep(&suspect{client: client(n), authorization: strconv.Itoa(n)})
+		client, group := of(n)
+		r.keep(&suspect{client: client, group: group, authorization: strconv.Itoa(n)})
 	}
 	for _, s := range r.suspects {
 		n, _ := strconv.Atoi(s.authorization)

@@ -140,6 +140,7 @@ func New(config Config) (*Handler, error) {
 		config: config, metrics: newMetrics(), keys: keys, grid: grid, places: newPlaces(config.MaxInFlight),
 		sources:   sources{ranges: config.SourceRanges, proxies: config.TrustedProxies},
 		lingering: make(lingering, maxLingering),
+		deletions: quiet.Line{Burst: maxDeleted - 1}, // each names another subscription
 	}
 	h.refused.logger, h.issuers = config.Logger, config.issuers()
 	h.metrics.register(config.Registerer, h)

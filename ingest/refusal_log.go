@@ -54,8 +54,8 @@ type refusalKind struct{ route, reason string }
 // fill the log. So each kind has a line a minute, and one more when a token that the
 // issuer has signed is found after a line about junk.
 //
-// All work is done by a timer, once a second while there is some, so that a refusal
-// costs its request no more than to be counted.
+// Signatures are checked by a timer, once a second while there is something to do, so
+// that a refusal costs its request no more than to be counted and its token to be read.
 type refusalLog struct {
 	logger *slog.Logger
 
@@ -91,6 +91,7 @@ type suspect struct {
 	issuers       []issuer
 	by            string // name of the issuer whose key the token names
 	explanation   *verify.Explanation
+	group         uint64 // of the explanation; 0 without one
 }
 
 // issuer may have signed a token.
@@ -106,6 +107,10 @@ type explainer interface {
 
 // add counts a refusal. The suspect is nil when there is no token.
 func (l *refusalLog) add(kind refusalKind, code int, cause string, s *suspect) {
+	if s != nil && len(s.authorization) <= maxSuspect {
+		s.authorization = strings.Clone(s.authorization) // not the whole header it is part of
+		s.explain()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	state := l.kinds[kind]
@@ -128,32 +133,34 @@ func (l *refusalLog) add(kind refusalKind, code int, cause string, s *suspect) {
 	}
 }
 
-// keep holds a token until it is looked at. Of too many, each client has its
-// share, so that the junk of one does not push out the tokens of another; within
-// that, chance decides.
+// keep holds a token until it is looked at. When there are too many, one goes of
+// the client and the group that have the most, so that junk of one client, or of many
+// that is all alike, does not push out the tokens of others; within that, chance
+// decides.
 func (r *refusalState) keep(s *suspect) {
 	r.tokens = true
 	if len(s.authorization) > maxSuspect {
 		return
 	}
-	at := len(r.suspects)
-	if at == maxSuspects {
-		held := make(map[netip.Addr]int)
-		most := s.client
+	if len(r.suspects) == maxSuspects {
+		clients, groups, most := map[netip.Addr]int{s.client: 1}, map[uint64]int{s.group: 1}, 0
 		for _, other := range r.suspects {
-			if held[other.client]++; held[other.client] > held[most] {
-				most = other.client
-			}
+			clients[other.client]++
+			groups[other.group]++
 		}
-		if most == s.client && rand.N(r.unsaid) >= maxSuspects {
+		weight := func(s *suspect) int { return clients[s.client] * groups[s.group] }
+		for _, other := range r.suspects {
+			most = max(most, weight(other))
+		}
+		if w := weight(s); w > most || w == most && rand.N(r.unsaid) >= maxSuspects {
 			return
 		}
-		for at = rand.N(maxSuspects); r.suspects[at].client != most; {
+		at := rand.N(maxSuspects)
+		for weight(r.suspects[at]) != most {
 			at = (at + 1) % maxSuspects
 		}
 		r.suspects = slices.Delete(r.suspects, at, at+1)
 	}
-	s.authorization = strings.Clone(s.authorization) // not the whole header it is part of
 	r.suspects = append(r.suspects, s)
 }
 
@@ -185,7 +192,7 @@ func (r *refusalState) work(now time.Time) []slog.Attr {
 	}
 	if s, claims := r.look(); s != nil {
 		line := r.line(now, true, signedText(r.kind, s, claims))
-		r.suspects, r.looked = nil, map[uint64]bool{s.explanation.Group(): true} // next time another, if there is one
+		r.suspects, r.looked = nil, map[uint64]bool{s.group: true} // next time another, if there is one
 		return line
 	}
 	if r.unsaid == 0 || quiet || len(r.suspects) > 0 && r.checks < looks {
@@ -204,14 +211,14 @@ func (r *refusalState) look() (*suspect, verify.SignedClaims) {
 	}
 	groups := make(map[uint64]int)
 	for _, s := range r.suspects {
-		if group := s.explanation.Group(); !r.looked[group] {
-			groups[group]++
+		if !r.looked[s.group] {
+			groups[s.group]++
 		}
 	}
 	start, best := rand.N(len(r.suspects)), 0
 	for n := range r.suspects {
 		at := (start + n) % len(r.suspects)
-		if n == 0 || groups[r.suspects[at].explanation.Group()] > groups[r.suspects[best].explanation.Group()] {
+		if n == 0 || groups[r.suspects[at].group] > groups[r.suspects[best].group] {
 			best = at
 		}
 	}
@@ -220,7 +227,7 @@ func (r *refusalState) look() (*suspect, verify.SignedClaims) {
 	if r.looked == nil {
 		r.looked = make(map[uint64]bool)
 	}
-	r.looked[s.explanation.Group()] = true
+	r.looked[s.group] = true
 	r.checks++
 	claims, good := s.explanation.Signed()
 	if !good {
@@ -229,14 +236,16 @@ func (r *refusalState) look() (*suspect, verify.SignedClaims) {
 	return s, claims
 }
 
-// explain reads the token, once. It reports false when no key that is held can
-// have signed it.
+// explain reads the token, until that succeeds. It reports false when no key that is
+// held can have signed it.
 func (s *suspect) explain() bool {
 	for _, i := range s.issuers {
 		if s.explanation != nil {
 			break
 		}
-		s.by, s.explanation = i.name, i.verifier.Explain([]string{s.authorization}, s.at)
+		if s.by, s.explanation = i.name, i.verifier.Explain([]string{s.authorization}, s.at); s.explanation != nil {
+			s.group = s.explanation.Group()
+		}
 	}
 	return s.explanation != nil
 }

@@ -468,20 +468,30 @@ func TestRefusalLog_isBounded(t *testing.T) {
 	})
 }
 
-// TestRefusalLog_keepsTokensOfAll floods the tokens that are held: another client
-// must keep its own, and within one client late tokens must not push out all of the
-// early ones, nor be left out.
+// TestRefusalLog_keepsTokensOfAll floods the tokens that are held: another client, or
+// a token about which something else would be said, must keep its place, and within
+// one kind late tokens must not push out all of the early ones, nor be left out.
 func TestRefusalLog_keepsTokensOfAll(t *testing.T) {
 	const many = 4000
-	stranger := netip.MustParseAddr("198.51.100.1")
-	kept := ingest.KeptSuspects(many, func(n int) netip.Addr {
-		if n == 3000 {
-			return netip.MustParseAddr("52.112.0.1")
+	stranger, acs := netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("52.112.0.1")
+	var kept []int
+	for name, flood := range map[string]func(n int) (client netip.Addr, group uint64){
+		"another client":             func(n int) (netip.Addr, uint64) { return stranger, uint64(n) },
+		"another client, alike junk": func(int) (netip.Addr, uint64) { return stranger, 1 },
+		"alike junk of many clients": func(n int) (netip.Addr, uint64) {
+			return netip.AddrFrom4([4]byte{198, 51, byte(n >> 8), byte(n)}), 1
+		},
+		"alike junk of the same client": func(int) (netip.Addr, uint64) { return acs, 1 },
+	} {
+		kept = ingest.KeptSuspects(many, func(n int) (netip.Addr, uint64) {
+			if n == 3000 {
+				return acs, 2
+			}
+			return flood(n)
+		})
+		if !slices.Contains(kept, 3000) {
+			t.Errorf("%s: the token is gone: %v", name, kept)
 		}
-		return stranger
-	})
-	if !slices.Contains(kept, 3000) {
-		t.Errorf("the token of another client is gone: %v", kept)
 	}
 	early := 0
 	for _, n := range kept {

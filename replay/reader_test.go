@@ -217,6 +217,11 @@ func TestParsePosition(t *testing.T) {
 		"2026-02-28T10:00":          {Time: time.Date(2026, 2, 28, 10, 0, 0, 0, zone)},
 		"2026-02-28 10:00:01":       {Time: time.Date(2026, 2, 28, 10, 0, 1, 0, zone)},
 		"2026-02-28":                {Time: time.Date(2026, 2, 28, 0, 0, 0, 0, zone)},
+		"2026-02-28t10:00:00z":      {Time: time.Date(2026, 2, 28, 10, 0, 0, 0, time.UTC)},
+		"2026-02-28T10:00:00+0100":  {Time: time.Date(2026, 2, 28, 9, 0, 0, 0, time.UTC)},
+		"2026-02-28T23:59:60Z":      {Time: time.Date(2026, 2, 28, 23, 59, 59, 0, time.UTC)},
+		"2026-02-28t23:59:60":       {Time: time.Date(2026, 2, 28, 23, 59, 59, 0, zone)},
+		"2026-02-28 10:00:01,5":     {Time: time.Date(2026, 2, 28, 10, 0, 1, 5e8, zone)},
 	} {
 		got, err := replay.ParsePosition(text, now)
 		if err != nil || got.Sequence != want.Sequence || !got.Time.Equal(want.Time) {

@@ -69,12 +69,10 @@ type Position struct {
 	Time     time.Time
 }
 
-// dateForms are the times that people write, in their own time zone.
-var dateForms = []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly}
-
 // ParsePosition reads a position as people write it: a duration before now such
-// as 10m or 2d, a time (RFC 3339, or without a zone in that of now), a sequence
-// as seq:4711, or all for the zero position.
+// as 10m or 2d, a time, a sequence as seq:4711, or all for the zero position. A time
+// has any form in which an event may have its own, so that it can be copied from
+// there, or is a date; without an offset it is in the time zone of now.
 func ParsePosition(text string, now time.Time) (Position, error) {
 	if text == "all" {
 		return Position{}, nil
@@ -89,13 +87,14 @@ func ParsePosition(text string, now time.Time) (Position, error) {
 	if ago, ok := parseAgo(text); ok {
 		return Position{Time: now.Add(-ago)}, nil
 	}
-	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+	if t, err := schemas.Timestamp(text + "Z").Time(); err == nil { // so it has no offset
+		return Position{Time: time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), now.Location())}, nil
+	}
+	if t, err := schemas.Timestamp(text).Time(); err == nil {
 		return Position{Time: t}, nil
 	}
-	for _, form := range dateForms {
-		if t, err := time.ParseInLocation(form, text, now.Location()); err == nil {
-			return Position{Time: t}, nil
-		}
+	if t, err := time.ParseInLocation(time.DateOnly, text, now.Location()); err == nil {
+		return Position{Time: t}, nil
 	}
 	return Position{}, fmt.Errorf("%q is no position; write a duration such as 10m or 2d, a time such as %s, a sequence such as seq:4711, or all",
 		text, now.Format("2006-01-02T15:04"))

@@ -13,6 +13,10 @@ import (
 // Line is one kind of line in the log. The zero value is ready; all methods are
 // safe for concurrent use.
 type Line struct {
+	// Burst is how many more may be written at once, for lines that name different
+	// things. Each has its second back later.
+	Burst int
+
 	mu   sync.Mutex
 	next time.Time
 	held int
@@ -23,11 +27,14 @@ type Line struct {
 func (l *Line) Allow(now time.Time) (ok bool, held int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Before(l.next) {
+	if now.Add(time.Duration(l.Burst) * time.Second).Before(l.next) {
 		l.held++
 		return false, 0
 	}
-	l.next = now.Add(time.Second)
+	if l.next.Before(now) {
+		l.next = now
+	}
+	l.next = l.next.Add(time.Second)
 	held, l.held = l.held, 0
 	return true, held
 }

@@ -43,6 +43,23 @@ func TestALineIsWrittenOnceASecond(t *testing.T) {
 	})
 }
 
+func TestLine_burst(t *testing.T) {
+	line, now := quiet.Line{Burst: 2}, time.Now()
+	allowed := func(after time.Duration, tries int) (n int) {
+		now = now.Add(after)
+		for range tries {
+			if ok, _ := line.Allow(now); ok {
+				n++
+			}
+		}
+		return n
+	}
+	got := []int{allowed(0, 5), allowed(time.Second, 5), allowed(2*time.Second, 5), allowed(time.Minute, 5)}
+	if diff := cmp.Diff([]int{3, 1, 2, 3}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAHandlerPassesOnOneRecordASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
