@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -65,13 +66,13 @@ func (d *deadLetters) path() string {
 
 // measure counts the bytes of the files after the first.
 func (d *deadLetters) measure() error {
-	names, err := filepath.Glob(filepath.Join(d.dir, "dead-letters-*.ndjson"))
+	names, err := fs.Glob(os.DirFS(d.dir), "dead-letters-*.ndjson")
 	if err != nil {
 		return err
 	}
 	var sum int64
 	for _, name := range names {
-		if info, err := os.Stat(name); err == nil { // else it was just taken away
+		if info, err := os.Stat(filepath.Join(d.dir, name)); err == nil { // else it was just taken away
 			sum += info.Size()
 		}
 	}

@@ -94,6 +94,24 @@ func TestDeadLetters_fullFile(t *testing.T) {
 	}
 }
 
+// The name of a directory is not a pattern.
+func TestDeadLetters_patternInTheDirectory(t *testing.T) {
+	for _, name := range []string{"[", "[a]", "*"} {
+		dir := filepath.Join(t.TempDir(), name)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "dead-letters-2.ndjson"), []byte("{}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var bytes int64
+		d := &deadLetters{dir: dir, changed: func(n int64) { bytes = n }}
+		if err := d.measure(); err != nil || bytes != 3 {
+			t.Errorf("%s: %d bytes, %v", name, bytes, err)
+		}
+	}
+}
+
 func TestADeadLetterHoldsAllOfTheRecord(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
 	before := time.Now()

@@ -12,8 +12,8 @@ import (
 
 // differences names the settings in which a stream is not as configured, and
 // those that drop, hide or rewrite events, or lose what was acknowledged,
-// whatever is configured. Each has its consequence.
-func differences(have, want jetstream.StreamConfig) []string {
+// whatever is configured. Each has its consequence. The prefix is that of the events.
+func differences(have, want jetstream.StreamConfig, prefix string) []string {
 	var list []string
 	add := func(on bool, format string, args ...any) {
 		if on {
@@ -38,12 +38,12 @@ func differences(have, want jetstream.StreamConfig) []string {
 	add(n > 0 && n < MaxMessage, "max message size: has %d bytes; a message can have %d, and one that is too large goes to the dead-letter file", n, MaxMessage)
 	add(have.Compression != jetstream.NoCompression, "compression: has %v, configured %v; a compressed stream may not come back when its server was killed or lost its power", have.Compression, want.Compression)
 	add(!have.AllowDirect, "direct get: has false; after an outage of more than a quarter of the duplicate window, forwarding waits until it is allowed")
-	return append(list, endangers(have, want)...)
+	return append(list, endangers(have, prefix)...)
 }
 
 // endangers names the settings that the bridge never makes and that endanger what
 // it promises.
-func endangers(have, want jetstream.StreamConfig) []string {
+func endangers(have jetstream.StreamConfig, prefix string) []string {
 	var list []string
 	add := func(on bool, format string, args ...any) {
 		if on {
@@ -60,7 +60,7 @@ func endangers(have, want jetstream.StreamConfig) []string {
 		add(true, "subject transform: has %s to %s; consumers and commands do not find events under their subjects", t.Source, t.Destination)
 	}
 	if r := have.RePublish; r != nil {
-		add(loops(r.Destination, want), "republish: has %s to %s; a copy of each event comes back to a stream of the bridge", r.Source, r.Destination)
+		add(loops(r.Destination, prefix), "republish: has %s to %s; a copy of each event comes back to a stream of the bridge", r.Source, r.Destination)
 	}
 	add(have.AllowRollup, "rollup: has true; a message with the header Nats-Rollup removes stored events")
 	add(have.AllowMsgCounter, "message counter: has true; the stream takes counters alone%s", fixed)
@@ -77,15 +77,15 @@ func sourceNames(have jetstream.StreamConfig) string {
 }
 
 // loops reports whether what is republished there can come back to a stream of the
-// bridge: under a prefix of theirs, or under one that a token of the subject makes.
-func loops(destination string, want jetstream.StreamConfig) bool {
+// bridge: under a prefix of theirs (prefix is that of the events), or under one that a token of the subject makes.
+func loops(destination, prefix string) bool {
 	first, _, _ := strings.Cut(destination, ".")
-	return strings.ContainsAny(first, "*>{$") || first == schemas.QuarantinePrefix || first+".>" == want.Subjects[0]
+	return strings.ContainsAny(first, "*>{$") || first == schemas.QuarantinePrefix || first == prefix
 }
 
 // updated returns the configuration that --stream-update asks for: what differs is
 // changed as far as a stream can be, and what the bridge has no setting for stays.
-func updated(have, want jetstream.StreamConfig) jetstream.StreamConfig {
+func updated(have, want jetstream.StreamConfig, prefix string) jetstream.StreamConfig {
 	u := have
 	u.Subjects, u.Replicas, u.MaxAge, u.MaxBytes = want.Subjects, want.Replicas, want.MaxAge, want.MaxBytes
 	u.Duplicates, u.Compression, u.AllowDirect, u.Discard = want.Duplicates, want.Compression, want.AllowDirect, want.Discard
@@ -98,7 +98,7 @@ func updated(have, want jetstream.StreamConfig) jetstream.StreamConfig {
 	if have.Retention != jetstream.WorkQueuePolicy { // that one cannot be changed
 		u.Retention = want.Retention
 	}
-	if r := have.RePublish; r != nil && loops(r.Destination, want) {
+	if r := have.RePublish; r != nil && loops(r.Destination, prefix) {
 		u.RePublish = nil
 	}
 	return u

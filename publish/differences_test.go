@@ -10,6 +10,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // Every setting that drops, hides or rewrites events is named with its consequence,
@@ -97,6 +98,27 @@ func TestDifferences_republishElsewhere(t *testing.T) {
 	if d := b.differences(); len(d) != 0 {
 		t.Errorf("got %v", d)
 	}
+}
+
+// What was not verified as events must not come to the stream of the events, whatever
+// prefix that has.
+func TestDifferences_quarantineRepublished(t *testing.T) {
+	server := natstest.Start(t)
+	config := asConfigured()
+	config.Name, config.Subjects = schemas.QuarantineStream, []string{schemas.QuarantinePrefix + ".>"}
+	config.RePublish = &jetstream.RePublish{Source: ">", Destination: "calls.>"}
+	makeStream(t, server, config)
+	named := "republish: has > to calls.>; a copy of each event comes back to a stream of the bridge"
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: publish.StreamConfig{Prefix: "calls"}})
+	natstest.Until(t, func() bool { return b.says(named) })
+	b.stop()
+	b = start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: publish.StreamConfig{Prefix: "calls", Update: true}})
+	natstest.Until(t, func() bool { return b.Status().Sending })
+	server.Await(schemas.QuarantineStream, 0)
+	natstest.Until(t, func() bool {
+		stream, err := server.JetStream().Stream(t.Context(), schemas.QuarantineStream)
+		return err == nil && stream.CachedInfo().Config.RePublish == nil
+	})
 }
 
 // A setting that is changed while the bridge runs shows within a minute; here the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -227,7 +228,8 @@ func (l *Link) away(cause error) {
 	}
 }
 
-// watchLogin finds the refused logins that reach none of the client's handlers.
+// watchLogin finds why a connection fails that was made, which reaches none of the
+// client's handlers: TLS, a refused login, a server that hangs up.
 func (l *Link) watchLogin() {
 	tick := time.NewTicker(betweenAttempts.First * 5)
 	defer tick.Stop()
@@ -244,9 +246,7 @@ func (l *Link) watchLogin() {
 			continue
 		}
 		if err := nc.LastError(); err != nil {
-			if connected, cause := l.State(); !connected && cause == nil {
-				l.away(err)
-			}
+			l.away(err)
 		}
 	}
 }
@@ -283,7 +283,8 @@ const repeatLine = time.Minute
 func (l *Link) violation(since time.Time, subjects ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for text, at := range l.violations {
+	for _, text := range slices.Sorted(maps.Keys(l.violations)) { // the same one each time
+		at := l.violations[text]
 		_, rest, _ := strings.Cut(text, `"`)
 		missing := strings.TrimSuffix(rest, `"`)
 		ours := slices.ContainsFunc(subjects, func(subject string) bool {

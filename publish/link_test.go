@@ -231,7 +231,7 @@ func TestTheTailIsReadInADomain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ensure(t.Context(), js, StreamConfig{}.withDefaults().events(), false); err != nil {
+		if _, err := ensure(t.Context(), js, StreamConfig{}.withDefaults().events(), "acs", false); err != nil {
 			t.Fatal(err)
 		}
 		c := newRecall(js, "a")
@@ -340,6 +340,14 @@ func TestLink_violation(t *testing.T) {
 		}
 		if err := l.violation(before, "acs-quarantine."); err != nil {
 			t.Errorf("another subject: %v", err)
+		}
+		for _, resource := range []string{"d", "b", "e"} {
+			l.reported(discreet(fmt.Errorf("%w: Permissions Violation for Publish to \"acs.%s.CallConnected.x\"", nats.ErrPermissionViolation, resource)))
+		}
+		for range 20 { // a note that changes each time would be logged each time
+			if err := l.violation(before, "acs."); err == nil || !strings.Contains(err.Error(), "acs.b.") {
+				t.Fatalf("of several: %v", err)
+			}
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -122,6 +123,28 @@ func TestForwarder_refusalOfAnotherStream(t *testing.T) {
 	b.drained()
 	if b.says("as well") {
 		t.Errorf("the other stream is gone: %v", b.Status().Notes)
+	}
+}
+
+// A refusal counts again once the other stream is gone, also when there is nothing
+// that this one acknowledges.
+func TestForwarder_refusalAfterAnotherStream(t *testing.T) {
+	hub, leaf := hubAndLeaf(t)
+	makeStream(t, hub, asConfigured())
+	small := asConfigured()
+	small.MaxMsgSize = 10
+	makeStream(t, leaf, small)
+	dir := t.TempDir()
+	b := startAs(t, publish.NATS{URL: hub.URL(), Domain: "leaf"}, publish.Options{Dir: dir})
+	b.publish("a", 1, 1)
+	natstest.Until(t, func() bool { return b.says("stream ACS of domain hub takes acs.> as well") })
+	if err := hub.JetStream().DeleteStream(t.Context(), schemas.Stream); err != nil {
+		t.Fatal(err)
+	}
+	b.drained()
+	letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
+	if err != nil || !strings.Contains(string(letters), `"reason":"too_large"`) {
+		t.Errorf("dead letters: %s, %v", letters, err)
 	}
 }
 

@@ -100,8 +100,8 @@ func (s *streamState) same(other streamState) bool {
 }
 
 // ensure creates the stream when it is absent, changes it when update says so, and
-// returns what it says of itself.
-func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, update bool) (streamState, error) {
+// returns what it says of itself. The prefix is that of the events.
+func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, prefix string, update bool) (streamState, error) {
 	have, err := lookAt(ctx, js, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		if _, err = js.CreateStream(ctx, want); err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // by another bridge
@@ -112,14 +112,14 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 	if err != nil {
 		return streamState{}, fmt.Errorf("look at stream %s: %w", want.Name, err)
 	}
-	list := differences(have.Config, want)
+	list := differences(have.Config, want, prefix)
 	if update && len(list) > 0 {
-		_, err = js.UpdateStream(ctx, updated(have.Config, want))
+		_, err = js.UpdateStream(ctx, updated(have.Config, want, prefix))
 		if err == nil {
 			have, err = lookAt(ctx, js, want.Name)
 		}
 		if err == nil {
-			list = differences(have.Config, want)
+			list = differences(have.Config, want, prefix)
 		} else {
 			list = append(list, fmt.Sprintf("--stream-update was refused: %v", withRemedy(err)))
 		}

@@ -25,6 +25,9 @@ const (
 	accountInfo = ".API.INFO"
 )
 
+// errChanged ends a session because the stream is not what it was.
+var errChanged = errors.New("the stream has other settings now: forwarding begins anew")
+
 // survey looks from the start at what forwarding needs, also at what it needs only
 // after an outage, and then at the stream again every minute until ctx ends. It
 // returns when the stream is not what it was, so that forwarding begins anew.
@@ -41,14 +44,14 @@ func (t *target) survey(ctx context.Context, js jetstream.JetStream, state strea
 		t.set(noteDirect, direct...)
 		t.set(noteServer, server...)
 		if try {
-			if list := t.trial(ctx, js.Conn(), state); ctx.Err() == nil {
+			if list, done := t.trial(ctx, js.Conn(), state); done {
 				t.set(noteTrial, list...)
 			}
 		}
 		// Those who subscribe to the subjects get trial publishes: no more than needed.
 		try = t.has(noteTrial) || t.has(noteForeign)
 		select {
-		case <-time.After(surveyEvery):
+		case <-time.After(t.every):
 		case <-ctx.Done():
 			return nil
 		}
@@ -57,7 +60,10 @@ func (t *target) survey(ctx context.Context, js jetstream.JetStream, state strea
 			return nil
 		}
 		if err == nil && !now.same(state) {
-			return fmt.Errorf("stream %s has other settings now: forwarding begins anew", t.want.Name)
+			return errChanged
+		}
+		if err == nil {
+			state = now
 		}
 	}
 }
@@ -114,21 +120,25 @@ func accountLimits(ctx context.Context, js jetstream.JetStream) (list []string) 
 
 // trial publishes a message that no stream stores, because it is for a stream whose
 // name cannot exist. The refusals tell whether this login may publish, and which
-// streams take the subjects.
-func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) []string {
+// streams take the subjects. It is not done when the connection broke, or when a
+// record was stored meanwhile, which says more.
+func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (list []string, done bool) {
 	inbox := nc.NewInbox()
 	answers, err := nc.SubscribeSync(inbox)
 	if err != nil {
-		return nil // the connection has just broken
+		return nil, false
 	}
 	defer func() { _ = answers.Unsubscribe() }()
+	t.mu.Lock()
+	t.stored = false
+	t.mu.Unlock()
 	began := time.Now()
 	err = nc.PublishMsg(&nats.Msg{
 		Subject: t.prefix + "." + trialToken + "Trial._", Reply: inbox,
 		Header: nats.Header{jetstream.ExpectedStreamHeader: {"not a stream"}},
 	})
 	if err != nil {
-		return nil
+		return nil, false
 	}
 	var refusal error
 	var others []string
@@ -152,26 +162,39 @@ func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) []
 		}
 	}
 	if ctx.Err() != nil {
-		return nil
+		return nil, false
 	}
-	t.mu.Lock()
-	mistaken := t.mistaken // a refusal names no domain: one alone may be the other stream's
-	t.mu.Unlock()
-	if own > 1 && !t.has(noteForeign) { // else an acknowledgement has named its domain
-		others = append(others, t.foreign(t.want.Name+" of another domain or account"))
-	}
-	if len(others) > 0 || own < 2 && !mistaken {
-		slices.Sort(others)
-		t.set(noteForeign, slices.Compact(others)...)
-	}
+	none := own == 0 && len(others) == 0 && !state.noAck
+	t.tried(own, others)
 	switch {
 	case refusal != nil:
-	case own == 0 && len(others) == 0 && !state.noAck:
+	case none:
 		refusal = errNoAnswer
 	default:
-		return nil
+		return nil, true
 	}
-	return []string{fmt.Sprintf("a trial publish fails: %v", t.explain(refusal, began, t.prefix+"."+trialToken))}
+	list = []string{fmt.Sprintf("a trial publish fails: %v", t.explain(refusal, began, t.prefix+"."+trialToken))}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return list, !t.stored
+}
+
+// tried takes what answered a trial: streams of other names, and how many of the name
+// that is asked for. A refusal names no domain: of two it may be either's, and one
+// alone may be that of the stream whose acknowledgements are known.
+func (t *target) tried(own int, others []string) {
+	t.mu.Lock()
+	known, mistaken := t.notes[noteForeign], t.mistaken
+	t.mistaken = false
+	t.mu.Unlock()
+	switch {
+	case own > 1 && len(known) == 0:
+		others = append(others, t.foreign(t.want.Name+elsewhere))
+	case own > 1, mistaken:
+		others = append(others, known...)
+	}
+	slices.Sort(others)
+	t.set(noteForeign, slices.Compact(others)...)
 }
 
 func nextAnswer(ctx context.Context, answers *nats.Subscription, wait time.Duration) (*nats.Msg, error) {

@@ -173,6 +173,53 @@ func TestStatus_notesAreSteady(t *testing.T) {
 	natstest.Until(t, func() bool { s := b.Status(); return len(s.Notes) == 0 && s.Sending })
 }
 
+// A login that may publish the events of its resource alone does not need the right to
+// the trial: a stored event says more.
+func TestSurvey_rightsToOneResource(t *testing.T) {
+	server := natstest.Start(t, func(o *natsserver.Options) {
+		o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
+			Publish: &natsserver.SubjectPermission{Allow: []string{"$JS.API.>", "acs.contoso.>", "acs-quarantine.contoso.>"}},
+		}}, {Username: "admin", Password: "p"}}
+		o.NoAuthUser = "admin"
+	})
+	b := start(t, strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1), publish.Options{Dir: t.TempDir()})
+	natstest.Until(t, func() bool {
+		return b.says(`a trial publish fails: nats: permissions violation: Permissions Violation for Publish to "acs._.`)
+	})
+	b.publish("a", 1, 1)
+	b.drained()
+	if b.says(`Publish to "acs._.`) {
+		t.Errorf("events are stored: %v", b.Status().Notes)
+	}
+}
+
+// Why a connection fails is said again when it changes, also when it fails after it was
+// made, which the client tells no handler.
+func TestLink_causeChanges(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free.Close()
+	var log lines
+	link, err := publish.Connect(publish.NATS{URL: "nats://" + free.Addr().String()}, log.logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.Close()
+	natstest.Until(t, func() bool { return log.has("NATS cannot be reached", "connection refused") })
+	files := certificates(t)
+	natstest.Start(t, func(o *natsserver.Options) {
+		o.JetStream = false
+		o.Port = free.Addr().(*net.TCPAddr).Port
+		files.require(o)
+	})
+	natstest.Until(t, func() bool { return log.has("level=WARN", "NATS cannot be reached", "name it with --nats-ca") })
+	if _, cause := link.State(); cause == nil || !strings.Contains(cause.Error(), "--nats-ca") {
+		t.Errorf("State says %v", cause)
+	}
+}
+
 // Why the first connection fails is said, once, and again when it changes.
 func TestLink_firstConnection(t *testing.T) {
 	files := certificates(t)

@@ -26,10 +26,10 @@ type Note struct {
 // before what follows from them.
 const (
 	noteLook    = iota // it cannot be looked at or made
-	notePublish        // it does not take records
-	noteTrial          // a trial publish failed, and no record was sent since
-	noteForeign        // another stream takes its subjects
 	noteServer         // the server lacks what forwarding needs; told for events alone
+	notePublish        // it does not take records
+	noteTrial          // a trial publish failed, and no record was stored since
+	noteForeign        // another stream takes its subjects
 	noteDirect         // direct get fails, which forwarding needs after an outage
 	noteDiffers        // it is not as configured
 	noteKinds
@@ -63,23 +63,25 @@ type target struct {
 	link   *Link
 	logger *slog.Logger
 	expiry expiry
+	every  time.Duration // pause between two surveys
 
 	mu    sync.Mutex
 	state streamState
 	known bool // STREAM.INFO has answered on this connection: state is of now
 	ready bool // and no publish has failed since
-	// mistaken says that another stream has answered since this one last did.
-	mistaken bool
-	notes    [noteKinds][]string
-	said     map[string]time.Time // when a note was last logged
+	// mistaken says that another stream has acknowledged a record since the last
+	// trial, stored that this one has.
+	mistaken, stored bool
+	notes            [noteKinds][]string
+	said             map[string]time.Time // when a note was last logged
 }
 
 func (c StreamConfig) eventTarget(link *Link, logger *slog.Logger) *target {
-	return &target{config: c, want: c.events(), part: partEvents, prefix: c.Prefix, link: link, logger: logger}
+	return &target{config: c, want: c.events(), part: partEvents, prefix: c.Prefix, link: link, logger: logger, every: surveyEvery}
 }
 
 func (c StreamConfig) quarantineTarget(link *Link, logger *slog.Logger) *target {
-	return &target{config: c, want: c.quarantine(), part: partQuarantine, prefix: schemas.QuarantinePrefix, link: link, logger: logger}
+	return &target{config: c, want: c.quarantine(), part: partQuarantine, prefix: schemas.QuarantinePrefix, link: link, logger: logger, every: surveyEvery}
 }
 
 // prepare looks at the stream, and creates it when it is absent. Nothing may be
@@ -91,9 +93,12 @@ func (t *target) prepare(ctx context.Context, js jetstream.JetStream) (streamSta
 
 func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) (streamState, error) {
 	began := time.Now()
-	state, err := ensure(ctx, js, t.want, update)
+	state, err := ensure(ctx, js, t.want, t.config.Prefix, update)
 	if ctx.Err() != nil {
 		return state, context.Cause(ctx)
+	}
+	if broken(err) {
+		return state, err
 	}
 	if err != nil {
 		err = t.explain(err, began, apiSubject(js, "STREAM.INFO."+t.want.Name), apiSubject(js, "STREAM.CREATE."+t.want.Name))
@@ -131,9 +136,10 @@ func unanswered(err error) bool {
 }
 
 // fails notes why a record was not taken. A connection that broke is the link's
-// to tell, and a request that its sender gave up says nothing.
+// to tell. A request that its sender gave up says nothing, nor does a change of the
+// stream's settings.
 func (t *target) fails(err error, since time.Time) {
-	if broken(err) || errors.Is(err, context.Canceled) {
+	if broken(err) || errors.Is(err, context.Canceled) || errors.Is(err, errChanged) {
 		return
 	}
 	t.set(notePublish, oneLine(t.explain(err, since, t.prefix+".")))
@@ -142,10 +148,10 @@ func (t *target) fails(err error, since time.Time) {
 // works notes that a record was taken.
 func (t *target) works() {
 	t.mu.Lock()
-	ready := t.ready
-	t.ready, t.mistaken = true, false
+	clean := t.ready && len(t.notes[noteTrial]) == 0
+	t.ready, t.stored = true, true
 	t.mu.Unlock()
-	if !ready {
+	if !clean {
 		t.set(notePublish)
 		t.set(noteTrial)
 	}
@@ -189,12 +195,22 @@ func (t *target) await(ctx context.Context) (place, error) {
 	}
 }
 
-// answers notes that another stream than the one asked for has answered.
+// elsewhere tells a stream of the same name whose domain is not known.
+const elsewhere = " of another domain or account"
+
+// answers notes that another stream than the one asked for has answered. There may
+// be several.
 func (t *target) answers(other place) {
+	text := t.foreign(other.String())
 	t.mu.Lock()
 	t.mistaken = true
+	texts := slices.Clone(t.notes[noteForeign])
 	t.mu.Unlock()
-	t.set(noteForeign, t.foreign(other.String()))
+	if slices.Contains(texts, text) || len(texts) >= maxCauses {
+		return
+	}
+	unnamed := t.foreign(other.stream + elsewhere) // it has a name now
+	t.set(noteForeign, append(slices.DeleteFunc(texts, func(known string) bool { return known == unnamed }), text)...)
 }
 
 // foreign returns the note about a stream, or about what has no name and so is none.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -110,10 +111,11 @@ func (r *Redrive) message(m *Message, resource string, events []schemas.Event, i
 	return out
 }
 
-// Letter returns the message of a dead letter, which is published as it would
-// have been. One whose parts do not fit each other was not written by the bridge.
+// Letter returns the message of a dead letter, which is published as it would be
+// now: that of an event to the stream and under the prefix of today, whatever they
+// were. One whose parts do not fit each other was not written by the bridge.
 func (r *Redrive) Letter(m *Message) (*nats.Msg, error) {
-	out := &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data}
+	out := &nats.Msg{Subject: m.Subject, Header: maps.Clone(m.Header), Data: m.Data}
 	tokens := strings.Split(m.Subject, ".")
 	switch {
 	case m.Subject == "":
@@ -137,13 +139,12 @@ func (r *Redrive) Letter(m *Message) (*nats.Msg, error) {
 	e := &events[0]
 	out.Subject = schemas.Subject(r.Reader.Prefix, tokens[1], e)
 	switch {
-	case len(events) != 1 || !subjectOf(m.Subject, out.Subject):
+	case len(events) != 1 || !subjectOf(r.Reader.Prefix+strings.TrimPrefix(m.Subject, tokens[0]), out.Subject):
 		return nil, errors.New("its subject is not that of its event")
 	case m.Header.Get(schemas.HeaderMsgID) != e.MsgID():
 		return nil, errors.New("its message id is not that of its event")
-	case m.Stream != r.Reader.Stream:
-		return nil, fmt.Errorf("it is for stream %s; name that with --stream", m.Stream)
 	}
+	out.Header.Set(schemas.HeaderExpectedStream, r.Reader.Stream)
 	return out, nil
 }
 

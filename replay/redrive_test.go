@@ -157,9 +157,8 @@ func TestWhatIsNotRedriven(t *testing.T) {
 	}{
 		{"corrupt", func(m *replay.Message) { m.Subject = "" }, "nothing is left of it"},
 		{"of another stream", func(m *replay.Message) { m.Stream = "OTHER" }, "its subject and its headers are not those of a record"},
-		{"for another stream", func(m *replay.Message) { m.Stream = "OTHER"; m.Header.Set(schemas.HeaderExpectedStream, "OTHER") }, "it is for stream OTHER; name that with --stream"},
 		{"of another call", func(m *replay.Message) { m.Subject = "acs.contoso.PlayCompleted.c-2" }, "its subject is not that of its event"},
-		{"of another prefix", func(m *replay.Message) { m.Subject = "other.contoso.PlayCompleted.c-1" }, "its subject is not that of its event"},
+		{"of another type", func(m *replay.Message) { m.Subject = "other.contoso.PlayFailed.c-1" }, "its subject is not that of its event"},
 		{"of another id", set(schemas.HeaderMsgID, "s#2"), "its message id is not that of its event"},
 		{"of two events", data("[" + oneEvent + "," + oneEvent + "]"), "its subject is not that of its event"},
 	}...) {
@@ -184,6 +183,30 @@ func TestRedriveLetter_subjectOfAnEarlierVersion(t *testing.T) {
 		if got, err := redrive(nil).Letter(m); err != nil || got.Subject != want {
 			t.Errorf("%s: got %v, error %v", subject, got, err)
 		}
+	}
+}
+
+// A letter of other settings goes to the stream and the prefix of today; one for
+// quarantine, which both have in common, stays for that.
+func TestRedriveLetter_otherSettings(t *testing.T) {
+	r := redrive(nil)
+	r.Reader.Stream, r.Reader.Prefix = "CALLS", "calls"
+	m := letter()
+	got, err := r.Letter(m)
+	if err != nil || got.Subject != "calls.contoso.PlayCompleted.c-1" || got.Header.Get(schemas.HeaderExpectedStream) != "CALLS" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if m.Header.Get(schemas.HeaderExpectedStream) != schemas.Stream {
+		t.Error("the letter itself was changed")
+	}
+	m = quarantined()
+	got, err = r.Letter(m)
+	if err != nil || got.Subject != m.Subject || got.Header.Get(schemas.HeaderExpectedStream) != schemas.QuarantineStream {
+		t.Errorf("for quarantine: got %+v, %v", got, err)
+	}
+	events, err := r.Messages(m)
+	if err != nil || events[0].Subject != "calls.contoso.PlayCompleted.c-1" || events[0].Header.Get(schemas.HeaderExpectedStream) != "CALLS" {
+		t.Errorf("of quarantine: got %+v, %v", events, err)
 	}
 }
 
