@@ -212,7 +212,13 @@ func (l *Link) away(cause error) {
 		return
 	}
 	l.cause = cause
-	text := cause.Error()
+	// Without digits: a port of this side or the time of day is not another cause.
+	text := strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, cause.Error())
 	known := l.warned[text] || len(l.warned) >= maxCauses
 	if !known {
 		if l.warned == nil {
