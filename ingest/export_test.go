@@ -13,11 +13,7 @@ func (h *Handler) StopRefilling() {
 		bucket.SetLimit(0)
 	}
 	h.refusals.mu.Unlock()
-	h.quarantine.mu.Lock()
-	for _, bucket := range h.quarantine.resources {
-		bucket.SetLimit(0)
-	}
-	h.quarantine.mu.Unlock()
+	h.quarantine.SetRate(0)
 }
 
 // Suspects returns how many tokens of a kind of refusal are held at most, and how

@@ -99,7 +99,7 @@ type Handler struct {
 
 	subscriptions subscriptions
 
-	quarantine  quarantineBuckets
+	quarantine  publish.QuarantineLimit
 	connections connections
 	lingering   lingering
 
@@ -340,7 +340,7 @@ func (c *callback) store(claims *verify.Claims, delivery *publish.Delivery, cont
 	var bad *malformedError
 	if errors.As(err, &bad) {
 		c.handler.metrics.malformed.WithLabelValues(string(bad.reason)).Inc()
-		if !c.handler.quarantine.allow(c.resource, len(body), c.received) {
+		if !c.handler.quarantine.Allow(c.resource, len(body), c.received) {
 			return errQuarantineRate
 		}
 		// 400 is final: it is given only once the callback is kept.

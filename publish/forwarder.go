@@ -37,7 +37,7 @@ type forwarder struct {
 	metrics *metrics
 
 	conflicts, letters quiet.Line // a sender with a token can cause them at will
-	conflictLimit      conflictLimit
+	conflictLimit      QuarantineLimit
 
 	mu       sync.Mutex
 	position uint64             // index of the last record that the stream has

@@ -54,6 +54,19 @@ func spoil(t *testing.T, dir, text string) {
 	t.Fatal("not found in the journal")
 }
 
+// grant restarts a server that lets its user bridge publish to these subjects alone,
+// and the test itself do everything. It returns the URL for the bridge.
+func grant(server *natstest.Server, subjects []string) string {
+	server.Restrict(func(o *natsserver.Options) {
+		o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
+			Publish: &natsserver.SubjectPermission{Allow: subjects},
+		}}, {Username: "admin", Password: "p"}}
+		o.NoAuthUser = "admin"
+	})
+	server.Restart()
+	return strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1)
+}
+
 // onlyPublishing restarts a server that lets its user bridge publish, look at the
 // streams and do nothing else. It returns the URL for that user; without one, all is allowed.
 func onlyPublishing(server *natstest.Server) string {

@@ -155,22 +155,13 @@ func TestForwarder_withoutStreamInfo(t *testing.T) {
 			server := natstest.Start(t)
 			makeStream(t, server, asConfigured())
 			rights := []string{"acs.>", "acs-quarantine.>", "$JS.API.DIRECT.>"}
-			restrict := func() {
-				server.Restrict(func(o *natsserver.Options) {
-					o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
-						Publish: &natsserver.SubjectPermission{Allow: rights},
-					}}, {Username: "admin", Password: "p"}}
-					o.NoAuthUser = "admin"
-				})
-				server.Restart()
-			}
-			restrict()
+			url := grant(server, rights)
 			var log lines
 			opts := publish.Options{Logger: log.logger()}
 			if mode == "journal" {
 				opts.Dir = t.TempDir()
 			}
-			b := start(t, strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1), opts)
+			b := start(t, url, opts)
 			err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{event("a", 1)})
 			if (err == nil) != (mode == "journal") {
 				t.Errorf("got %v", err)
@@ -183,7 +174,7 @@ func TestForwarder_withoutStreamInfo(t *testing.T) {
 				t.Errorf("the log does not say what is missing:\n%s", log.String())
 			}
 			rights = append(rights, "$JS.API.STREAM.INFO.>")
-			restrict()
+			grant(server, rights)
 			if mode == "journal" {
 				b.drained()
 				checkStream(t, server, map[string]int{"a": 1})

@@ -17,7 +17,7 @@ import (
 func (s *session) hand(fl flight, q *record) error {
 	fl.handed = true
 	err := errConflictLimit
-	if fl.record == q || s.conflictLimit.allow(q.resource(), len(q.payload), time.Now()) {
+	if fl.record == q || s.conflictLimit.Allow(q.resource(), len(q.payload), time.Now()) {
 		_, err = s.quarantine.journal.Append(s.ctx, encodeAll([]*record{q})...)
 	}
 	switch {
@@ -42,35 +42,49 @@ func (s *session) conflicting(r *record) *record {
 	return r.quarantined(reasonConflict)
 }
 
-// What a resource may put into quarantine as conflicts, as much as malformed
-// callbacks (package ingest): a sender with a token could otherwise push everything
-// out of the quarantine stream, which drops its oldest messages at 256 MiB. What is
-// more goes to the dead-letter file.
-const (
-	conflictsPerSecond = 10
-	conflictBurst      = 100
-	// conflictUnit bytes count as one conflict, and a larger event as several.
-	conflictUnit = 16 << 10
-)
-
 var errConflictLimit = errors.New("the resource has too many conflicts")
 
-// conflictLimit has a limiter for each resource.
-type conflictLimit struct {
+// What a resource may put into quarantine, as malformed callbacks and again as
+// conflicts. A sender with a token can post nonsense, and all of it goes through the
+// journal of the quarantine, so that what it takes there is bounded to 160 KiB a
+// second: with NATS away, a journal of 256 MiB lasts half an hour. The quarantine
+// stream drops its oldest messages at 256 MiB, so that the sender could otherwise push
+// everything else out of it. ACS itself sends bodies of about 1 KiB.
+const (
+	quarantinePerSecond = 10
+	quarantineBurst     = 100
+	// quarantineUnit bytes count as one callback, and a larger body as several.
+	quarantineUnit = 16 << 10
+)
+
+// QuarantineLimit has a rate limiter for each resource. The zero value is ready; it is
+// safe for concurrent use.
+type QuarantineLimit struct {
 	mu        sync.Mutex
 	resources map[string]*rate.Limiter // as many as are configured at most
 }
 
-func (c *conflictLimit) allow(resource string, size int, now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	limiter := c.resources[resource]
+// Allow reports whether a body of so many bytes may go to quarantine for a resource,
+// and takes it from the resource's limiter if so.
+func (q *QuarantineLimit) Allow(resource string, size int, now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	limiter := q.resources[resource]
 	if limiter == nil {
-		if c.resources == nil {
-			c.resources = make(map[string]*rate.Limiter)
+		if q.resources == nil {
+			q.resources = make(map[string]*rate.Limiter)
 		}
-		limiter = rate.NewLimiter(conflictsPerSecond, conflictBurst)
-		c.resources[resource] = limiter
+		limiter = rate.NewLimiter(quarantinePerSecond, quarantineBurst)
+		q.resources[resource] = limiter
 	}
-	return limiter.AllowN(now, 1+size/conflictUnit)
+	return limiter.AllowN(now, 1+size/quarantineUnit)
+}
+
+// SetRate changes the rate of the limiters that there are, in bodies a second.
+func (q *QuarantineLimit) SetRate(perSecond rate.Limit) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, limiter := range q.resources {
+		limiter.SetLimit(perSecond)
+	}
 }

@@ -137,18 +137,9 @@ func TestStatus_notesAreSteady(t *testing.T) {
 	server := natstest.Start(t)
 	makeStream(t, server, asConfigured())
 	rights := []string{"$JS.API.>", "acs-quarantine.>"}
-	restart := func() {
-		server.Restrict(func(o *natsserver.Options) {
-			o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
-				Publish: &natsserver.SubjectPermission{Allow: rights},
-			}}, {Username: "admin", Password: "p"}}
-			o.NoAuthUser = "admin"
-		})
-		server.Restart()
-	}
-	restart()
+	url := grant(server, rights)
 	var log lines
-	b := start(t, strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1), publish.Options{Dir: t.TempDir(), Logger: log.logger()})
+	b := start(t, url, publish.Options{Dir: t.TempDir(), Logger: log.logger()})
 	b.publish("a", 1, 1)
 	const cause = `Permissions Violation for Publish to "acs.contoso.…"`
 	natstest.Until(t, func() bool { return b.says(cause) })
@@ -167,8 +158,7 @@ func TestStatus_notesAreSteady(t *testing.T) {
 	if n := log.count("stream does not take records", "stream=ACS "); n != 1 {
 		t.Errorf("it was logged %d times:\n%s", n, log.String())
 	}
-	rights = append(rights, "acs.>")
-	restart()
+	grant(server, append(rights, "acs.>"))
 	b.drained()
 	natstest.Until(t, func() bool { s := b.Status(); return len(s.Notes) == 0 && s.Sending })
 }
