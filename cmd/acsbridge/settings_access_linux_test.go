@@ -41,13 +41,20 @@ func sealed(t *testing.T, name string) string {
 	if os.Getuid() != 0 {
 		mode = 0
 	}
-	path := writeFile(t, name, strings.Repeat("a", minAdminToken)+"\n")
-	// The directory that testing makes is for root alone.
-	if err := os.Chmod(filepath.Dir(filepath.Dir(path)), 0o755); err != nil {
+	// The directory that testing makes, and perhaps that of $TMPDIR, are for root alone.
+	dir, err := os.MkdirTemp("/tmp", "acsbridge-test-")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(path, mode); err != nil {
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, name)
+	if err := os.WriteFile(path, []byte(strings.Repeat("a", minAdminToken)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	for file, mode := range map[string]os.FileMode{dir: 0o755, path: mode} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return path
 }
