@@ -95,7 +95,7 @@ func TestStatus_causeFirst(t *testing.T) {
 			if !hasAll() {
 				t.Errorf("after an event the first note is %q", first())
 			}
-			if !log.has("level=WARN", c.says[0]) {
+			if !log.await("level=WARN", c.says[0]) {
 				t.Errorf("the log does not say it:\n%s", log.String())
 			}
 		})

@@ -70,7 +70,7 @@ func TestDifferences_dangers(t *testing.T) {
 			var log lines
 			b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Logger: log.logger()})
 			natstest.Until(t, func() bool { return named(b) })
-			if !log.has("level=WARN", "stream is not as configured", c.want) {
+			if !log.await("level=WARN", "stream is not as configured", c.want) {
 				t.Errorf("the log does not say it:\n%s", log.String())
 			}
 			b.stop()

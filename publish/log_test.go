@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 )
 
 // lines is a log that tests look at.
@@ -44,3 +45,13 @@ lines:
 }
 
 func (l *lines) has(texts ...string) bool { return l.count(texts...) > 0 }
+
+// await reports whether there is such a line, within a second: a note is there a
+// moment before its line.
+func (l *lines) await(texts ...string) bool {
+	for end := time.Now().Add(time.Second); ; time.Sleep(time.Millisecond) {
+		if l.has(texts...) || time.Now().After(end) {
+			return l.has(texts...)
+		}
+	}
+}

@@ -170,7 +170,7 @@ func TestForwarder_withoutStreamInfo(t *testing.T) {
 			if n := len(server.Messages(schemas.Stream)); n != 0 {
 				t.Errorf("%d messages were sent", n)
 			}
-			if !log.has("level=WARN", "stream=ACS", "STREAM.INFO", "Rights in NATS") {
+			if !log.await("level=WARN", "stream=ACS", "STREAM.INFO", "Rights in NATS") {
 				t.Errorf("the log does not say what is missing:\n%s", log.String())
 			}
 			rights = append(rights, "$JS.API.STREAM.INFO.>")

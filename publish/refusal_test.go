@@ -66,20 +66,22 @@ func TestALostQuarantineAnswerIsNoRefusal(t *testing.T) {
 	b := start(t, proxy.URL(), publish.Options{Dir: dir})
 	b.publish("a", 1, 1)
 	b.drained()
+	b.quarantine("zero") // the stream has said where it is
+	b.drained()
 	proxy.LoseAnswers(true)
 	b.quarantine("one")
-	server.Await(schemas.QuarantineStream, 1)
+	server.Await(schemas.QuarantineStream, 2)
 	proxy.Cut() // the answer is lost, the connection too
 	proxy.LoseAnswers(false)
 	b.drained()
 	proxy.LoseAnswers(true)
 	b.quarantine("two") // here only the answer
-	server.Await(schemas.QuarantineStream, 2)
+	server.Await(schemas.QuarantineStream, 3)
 	natstest.Until(t, func() bool { return b.says("no ack") || b.says("does not answer") })
 	proxy.LoseAnswers(false)
 	b.drained()
-	if n := len(server.Messages(schemas.QuarantineStream)); n != 2 {
-		t.Errorf("quarantine has %d messages, want 2", n)
+	if n := len(server.Messages(schemas.QuarantineStream)); n != 3 {
+		t.Errorf("quarantine has %d messages, want 3", n)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "dead-letters.ndjson")); !os.IsNotExist(err) {
 		t.Errorf("dead letters were written: %v", err)

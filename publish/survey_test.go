@@ -110,7 +110,7 @@ func TestSurvey_fromTheStart(t *testing.T) {
 			if !b.says(c.says) {
 				t.Errorf("notes: %v", b.Status().Notes)
 			}
-			if !log.has("level=WARN", c.says[:20]) {
+			if !log.await("level=WARN", c.says[:20]) {
 				t.Errorf("the log does not say it:\n%s", log.String())
 			}
 		})
