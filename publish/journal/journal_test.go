@@ -106,6 +106,24 @@ func TestAppendTakesAllRecordsOfOneCallOrNone(t *testing.T) {
 	}
 }
 
+// What is stored outside of the journal counts against its size.
+func TestJournal_reserved(t *testing.T) {
+	j := open(t, t.TempDir(), journal.Options{MaxBytes: 1000})
+	defer j.Close()
+	j.Reserve(500)
+	if _, err := j.Append(t.Context(), size(600)); !errors.Is(err, journal.ErrFull) {
+		t.Errorf("with half of it reserved: got %v, want ErrFull", err)
+	}
+	j.Reserve(960)
+	if !j.Stats().Full {
+		t.Error("stats do not say full")
+	}
+	j.Reserve(0)
+	if _, err := j.Append(t.Context(), size(600)); err != nil || j.Stats().Full {
+		t.Errorf("with nothing reserved: %v, full %v", err, j.Stats().Full)
+	}
+}
+
 func TestFullJournalTakesRecordsAgainAfterTruncation(t *testing.T) {
 	dir := t.TempDir()
 	opts := journal.Options{MaxBytes: 10 * int64(len(record(10).Data)), SegmentSize: 16 << 10}
