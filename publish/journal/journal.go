@@ -296,12 +296,10 @@ type Stats struct {
 // Stats returns the journal's present figures.
 func (j *Journal) Stats() Stats {
 	s := Stats{Failing: j.failing.Load()}
-	first, last := j.Bounds()
-	if last == 0 {
-		return s
+	if first, last := j.Bounds(); last > 0 {
+		s.Records = int64(last - first + 1)
+		s.Bytes = int64(j.end.Load() - j.begin.Load())
 	}
-	s.Records = int64(last - first + 1)
-	s.Bytes = int64(j.end.Load() - j.begin.Load())
 	s.Full = s.Bytes+j.reserved.Load() >= j.opts.MaxBytes/20*19
 	return s
 }
