@@ -114,14 +114,12 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 	}
 	list := differences(have.Config, want, prefix)
 	if update && len(list) > 0 {
-		_, err = js.UpdateStream(ctx, updated(have.Config, want, prefix))
-		if err == nil {
-			have, err = lookAt(ctx, js, want.Name)
-		}
-		if err == nil {
-			list = differences(have.Config, want, prefix)
-		} else {
+		if _, err := js.UpdateStream(ctx, updated(have.Config, want, prefix)); err != nil {
 			list = append(list, fmt.Sprintf("--stream-update was refused: %v", withRemedy(err)))
+		} else if have, err = lookAt(ctx, js, want.Name); err != nil {
+			return streamState{}, fmt.Errorf("look at stream %s after its update: %w", want.Name, err)
+		} else {
+			list = differences(have.Config, want, prefix)
 		}
 	}
 	return streamState{
