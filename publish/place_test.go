@@ -136,6 +136,8 @@ func TestForwarder_refusalAfterAnotherStream(t *testing.T) {
 	makeStream(t, leaf, small)
 	dir := t.TempDir()
 	b := startAs(t, publish.NATS{URL: hub.URL(), Domain: "leaf"}, publish.Options{Dir: dir})
+	// Known before there is a record, which could otherwise be refused first.
+	natstest.Until(t, func() bool { return b.says("takes acs.> as well") })
 	b.publish("a", 1, 1)
 	natstest.Until(t, func() bool { return b.says("stream ACS of domain hub takes acs.> as well") })
 	if err := hub.JetStream().DeleteStream(t.Context(), schemas.Stream); err != nil {

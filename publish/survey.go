@@ -155,8 +155,11 @@ func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (l
 		switch {
 		case errors.Is(err, errForeign):
 			others = append(others, t.foreign(got.String()))
-		case errors.As(err, &api) && api.ErrorCode == codeWrongStream:
+		case errors.As(err, &api):
 			own++
+			if api.ErrorCode != codeWrongStream {
+				refusal = err
+			}
 		default:
 			refusal = err
 		}
