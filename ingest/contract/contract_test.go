@@ -12,7 +12,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/ingest/contract"
-	"github.com/acsbridge/acsbridge/internal/samples"
+	"github.com/acsbridge/acsbridge/internal/fixtures"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -175,7 +175,7 @@ func FuzzDeviation(f *testing.F) {
 func TestSamples(t *testing.T) {
 	s := &store{}
 	r, _ := report(t, s)
-	for _, body := range samples.Read(t, "*.json") {
+	for _, body := range fixtures.Read(t, "*.json") {
 		for _, raw := range body.Events {
 			m, err := schemas.Parse(nil, raw)
 			if err != nil {
