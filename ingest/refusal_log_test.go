@@ -188,7 +188,7 @@ func TestRefusalLog(t *testing.T) {
 		{"missing_token", none, 401, acstest.TokenSpec{}, header("Authorization", "Basic eDp5"), "the authorization is no bearer token: a proxy in front"},
 		{"malformed_token", none, 401, acstest.TokenSpec{}, header("Authorization", "Bearer a", "Bearer b"), "more than one authorization header: a proxy in front"},
 		{"malformed_token", none, 401, acstest.TokenSpec{Claims: map[string]any{"exp": nil}}, nil, "a request with a token signed by ACS was refused: no exp: "},
-		{"unsupported_header", none, 401, acstest.TokenSpec{Header: map[string]any{"typ": "at+jwt"}}, nil, "a request with a token signed by ACS was refused: typ is not of a callback token: the sender is not ACS, or ACS has changed"},
+		{"unsupported_header", none, 401, acstest.TokenSpec{Header: map[string]any{"typ": "dpop+jwt"}}, nil, "a request with a token signed by ACS was refused: typ names another kind of token: the sender is not ACS, or ACS has changed"},
 		{"bad_algorithm", none, 401, acstest.TokenSpec{Forge: acstest.ForgeHMAC}, nil, "alg is not RS256, and no token that was looked at has a good signature: "},
 		{"unknown_key", none, 401, acstest.TokenSpec{Forge: acstest.ForgeUnknownKid}, nil, "--oidc-config-url"},
 		{"bad_signature", none, 401, acstest.TokenSpec{Forge: acstest.ForgeKey}, nil, "the sender is not ACS, or something on the way changes the token"},
