@@ -320,7 +320,7 @@ func (c *callback) publish(claims *verify.Claims, below, contentType string, bod
 		return err
 	}
 	delivery.Path, delivery.Query = below, c.query
-	events, err := decodeRequest(c.r.Header, contentType, body)
+	events, err := decode(body)
 	return c.store(claims, delivery, contentType, body, events, err)
 }
 
