@@ -110,7 +110,6 @@ func TestRefuseTokenSettings(t *testing.T) {
 		{"leeway", []string{"--leeway=5m1s"}, []string{"leeway (flag --leeway): 5m1s is more than 5m0s"}},
 		{"negative leeway", []string{"--leeway=-1s"}, []string{"leeway (flag --leeway): -1s is less than 0s"}},
 		{"largest leeway", []string{"--leeway=5m"}, nil},
-		{"validate", []string{"--validate=strict"}, []string{`validate (flag --validate): "strict" is none of off, report`}},
 		{"token reuse", []string{"--token-reuse=on"}, []string{`token-reuse (flag --token-reuse): "on" is none of report, refuse, off`}},
 	})
 }
