@@ -93,7 +93,7 @@ func registerKeys(auto promauto.Factory, k *keyring) {
 	}, func() float64 { return float64(k.status().Held) })
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "acsbridge_jwks_skipped_keys",
-		Help: "Members of the issuer's key set that are of no use: not RSA, too short, not for signatures, broken, or listed twice.",
+		Help: "Published keys that cannot be used: not RSA, too short, not for signatures, broken, or listed twice.",
 	}, func() float64 {
 		if set := k.current.Load(); set != nil {
 			return float64(len(set.causes))
@@ -102,7 +102,7 @@ func registerKeys(auto promauto.Factory, k *keyring) {
 	})
 	refreshes := auto.NewCounterVec(prometheus.CounterOpts{
 		Name: "acsbridge_jwks_refresh_total",
-		Help: "Fetches of the issuer's keys.",
+		Help: "Fetches of the issuer's keys, by outcome.",
 	}, []string{"outcome"})
 	ok, failed := refreshes.WithLabelValues("ok"), refreshes.WithLabelValues("failed")
 	k.outcome = func(good bool) {
