@@ -48,7 +48,7 @@ func TestEdgeSettingsReachTheEdge(t *testing.T) {
 # HELP acsbridge_callback_key_total Requests that came with a good callback key, by its name.
 # TYPE acsbridge_callback_key_total counter
 acsbridge_callback_key_total{key="new"} 1
-# HELP acsbridge_turned_away_total Requests that a limit of the edge turned away, by reason.
+# HELP acsbridge_turned_away_total Requests turned away by a limit of the edge, by reason.
 # TYPE acsbridge_turned_away_total counter
 acsbridge_turned_away_total{reason="busy"} 0
 acsbridge_turned_away_total{reason="callback_key"} 1
