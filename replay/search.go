@@ -92,7 +92,7 @@ func findStory(ctx context.Context, read reading, id string, now time.Time, span
 	for _, step := range s.held {
 		steps = append(steps, step)
 	}
-	return tell(steps, now), nil
+	return newStory(steps, now), nil
 }
 
 // plainID is an id as a person gives it: perhaps out of a URL, or with blanks that

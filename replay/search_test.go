@@ -209,7 +209,7 @@ func TestStory_withoutTimes(t *testing.T) {
 		t.Fatalf("%+v, %v", story, err)
 	}
 	for _, step := range story.Steps[1:8] {
-		if !step.At.Equal(arrived) || step.Note != "without a time: when it arrived" {
+		if !step.At.Equal(arrived) || step.Note != "without a time; placed where it arrived" {
 			t.Errorf("%s at %v, note %q", step.Message.Data, step.At, step.Note)
 		}
 	}

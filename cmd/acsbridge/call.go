@@ -102,7 +102,7 @@ func (p *printer) story(s *replay.Story) string {
 // leg says how a leg went.
 func (p *printer) leg(l *replay.Leg) string {
 	switch {
-	case l.Grid:
+	case l.EventGrid:
 		return "Event Grid, " + plural(l.Events, "event")
 	case l.Recording:
 		return "recording, " + plural(l.Events, "event")
@@ -122,7 +122,7 @@ func ending(step *replay.Step) string {
 	if r == nil {
 		return "without a result"
 	}
-	if words := replay.InWords(r); words != "" {
+	if words := replay.ResultMeaning(r); words != "" {
 		return fmt.Sprintf("%d/%d: %s", r.Code, r.SubCode, words)
 	}
 	return fmt.Sprintf("%d/%d", r.Code, r.SubCode)
@@ -132,7 +132,7 @@ func ending(step *replay.Step) string {
 // long the operation took, whom it is about, and what is odd about it.
 func (p *printer) told(step *replay.Step) string {
 	words := []string{printable(step.Brief())}
-	if meaning := replay.InWords(step.Result()); meaning != "" {
+	if meaning := replay.ResultMeaning(step.Result()); meaning != "" {
 		words = append(words, meaning)
 	}
 	if step.Took > 0 {
