@@ -105,7 +105,7 @@ func (c *Copies) await(ctx context.Context, m *Message, future jetstream.PubAckF
 		if attempt >= attemptsAfter(err) {
 			return c.explain(m, err)
 		}
-		if pause(ctx, betweenCopies.After(attempt)) != nil {
+		if backoff.Wait(ctx, betweenCopies.After(attempt)) != nil {
 			return err
 		}
 		future, err = c.publish(ctx, m)

@@ -106,7 +106,7 @@ func newReader(js jetstream.JetStream) *reader {
 	r.Reader = replay.Reader{
 		JetStream: func(context.Context) (jetstream.JetStream, error) { return js, nil },
 		Stream:    schemas.Stream, Prefix: schemas.SubjectPrefix, Interval: 5 * time.Millisecond,
-		Notice: func(err error) {
+		OnWarning: func(err error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.notices = append(r.notices, err.Error())

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -85,10 +86,7 @@ func (p *pacer) wait(ctx context.Context, m *Message) error {
 				m.Sequence, came.Sub(p.first).Round(time.Second), due.Sub(now).Round(time.Second))
 		}
 	}
-	if !due.After(now) {
-		return ctx.Err()
-	}
-	return pause(ctx, due.Sub(now))
+	return backoff.Wait(ctx, due.Sub(now))
 }
 
 // arrival is when the message's callback arrived; the stream may have stored it

@@ -74,7 +74,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 	defer link.Close()
 	selection := replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Follow: true}
 	selection.Since = replay.Position{Time: time.Now()}
-	if info, err := reader.Look(ctx); err == nil { // the clocks need not agree
+	if info, err := reader.Info(ctx); err == nil { // the clocks need not agree
 		selection.Since = replay.Position{Sequence: info.State.LastSeq + 1}
 	}
 	fmt.Fprintf(l.std.err, "events go to %s as they come; %s\n", c.target.target, keys.hint())

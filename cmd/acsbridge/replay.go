@@ -138,7 +138,7 @@ func (r *replaying) open(ctx context.Context) (err error) {
 // copies when they go to the same stream.
 func (r *replaying) openStream(ctx context.Context) (source, error) {
 	s := source{done: func(uint64) float64 { return -1 }, close: func() error { return nil }}
-	info, err := r.reader.Look(ctx)
+	info, err := r.reader.Info(ctx)
 	if err != nil && r.IntoLive {
 		return s, fmt.Errorf("--into-live has to know where the stream ends: %w", err)
 	}

@@ -79,7 +79,7 @@ func confirm(ctx context.Context, std stdio, what string) error {
 // copies too, as far as it can be looked at; otherwise the first
 // acknowledgement tells.
 func (r *replaying) keepOut(ctx context.Context) error {
-	info, err := r.reader.Look(ctx)
+	info, err := r.reader.Info(ctx)
 	if err != nil {
 		return ctx.Err()
 	}

@@ -116,7 +116,7 @@ func (r *readerSettings) reader(ctx context.Context, std stdio) (*replay.Reader,
 	}
 	return &replay.Reader{
 		JetStream: link.JetStream, Stream: r.Stream, Prefix: r.SubjectPrefix,
-		Notice: func(err error) { fmt.Fprintln(std.err, "acsbridge:", err) },
+		OnWarning: func(err error) { fmt.Fprintln(std.err, "acsbridge:", err) },
 	}, link, nil
 }
 

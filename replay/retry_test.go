@@ -40,7 +40,7 @@ func TestDeletedMessagesAreMissed(t *testing.T) {
 	} {
 		r := s.reader()
 		var got []string
-		r.Notice = func(err error) { got = append(got, err.Error()) }
+		r.OnWarning = func(err error) { got = append(got, err.Error()) }
 		for m, err := range r.Read(t.Context(), replay.Selection{Since: test.since}) {
 			if err != nil {
 				t.Fatal(err)
@@ -92,7 +92,7 @@ func TestAFilteredReadingIsOvertaken(t *testing.T) {
 	if diff := cmp.Diff([]uint64{7, 10}, r.read(t, replay.Selection{Type: "CallConnected", Since: replay.Position{Sequence: 3}})); diff != "" {
 		t.Error(diff)
 	}
-	want := []string{"stream ACS does not hold sequences 3 to 5 any more; what the selection had there is missed"}
+	want := []string{"stream ACS does not hold sequences 3 to 5 any more; the events of the selection among them are missed"}
 	if diff := cmp.Diff(want, r.heard()); diff != "" {
 		t.Error("notices (-want +got):\n", diff)
 	}
@@ -150,7 +150,7 @@ func TestAStreamThatBeganAgain(t *testing.T) {
 			s.store(3)
 		}
 	}
-	if !errors.Is(last, replay.ErrBeganAgain) || !strings.Contains(last.Error(), "stream ACS") {
+	if !errors.Is(last, replay.ErrRecreated) || !strings.Contains(last.Error(), "stream ACS") {
 		t.Errorf("%d messages, then: %v", n, last)
 	}
 }
@@ -253,7 +253,7 @@ func TestFollowingOutlastsAnOutage(t *testing.T) {
 			t.Error(diff)
 		}
 		heard := r.heard()
-		if len(heard) != 2 || !strings.Contains(heard[0], "goes on when that is over") || heard[1] != "the reading of stream ACS goes on" {
+		if len(heard) != 2 || !strings.Contains(heard[0], "continues when that is over") || heard[1] != "the reading of stream ACS continues" {
 			t.Errorf("notices %q", heard)
 		}
 	})
