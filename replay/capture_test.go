@@ -21,8 +21,12 @@ func capture(t *testing.T, list ...*replay.Message) string {
 	t.Helper()
 	var b bytes.Buffer
 	target := replay.NewCapture(&b)
-	if err := (&replay.Sender{Target: target}).Send(t.Context(), inOrder(list)); err != nil {
-		t.Fatal(err)
+	for _, m := range list {
+		target.Send(t.Context(), m, func(err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 	if err := target.Flush(); err != nil {
 		t.Fatal(err)
@@ -130,16 +134,17 @@ type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, errDisk }
 
-// TestACaptureOfAFullDisk ends the sending.
-func TestACaptureOfAFullDisk(t *testing.T) {
+// TestCapture_fullDisk reports what cannot be written.
+func TestCapture_fullDisk(t *testing.T) {
+	var failed error
 	target := replay.NewCapture(full{})
-	s := replay.Sender{Target: target}
-	list := messages(2000, 3)
-	for _, m := range list {
-		m.Data = slices.Concat([]byte(`"`), bytes.Repeat([]byte("x"), 1000), []byte(`"`))
+	for range 10 {
+		m := messages(1, 1)[0]
+		m.Data = slices.Concat([]byte(`"`), bytes.Repeat([]byte("x"), 100<<10), []byte(`"`))
+		target.Send(t.Context(), m, func(err error) { failed = errors.Join(failed, err) })
 	}
-	if err := s.Send(t.Context(), inOrder(list)); !errors.Is(err, errDisk) {
-		t.Errorf("error %v", err)
+	if !errors.Is(failed, errDisk) || !errors.Is(target.Flush(), errDisk) {
+		t.Errorf("error %v", failed)
 	}
 }
 

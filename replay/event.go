@@ -62,7 +62,7 @@ func (m *Message) Event() (*Event, error) {
 		}
 	}
 	made, err := e.Time.Time()
-	if arrived := arrival(m); err == nil && made.After(firstCall) && (arrived.IsZero() || made.Before(arrived.Add(maxAhead))) {
+	if arrived := m.ReceivedAt(); err == nil && made.After(firstCall) && (arrived.IsZero() || made.Before(arrived.Add(maxAhead))) {
 		e.Made = made
 	}
 	for _, one := range e.people() {

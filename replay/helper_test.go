@@ -159,3 +159,16 @@ func through(first, last uint64) []uint64 {
 	}
 	return list
 }
+
+// messages are n messages of calls in turn, one a second.
+func messages(n, calls int) []*replay.Message {
+	list := make([]*replay.Message, n)
+	for i := range list {
+		list[i] = &replay.Message{
+			Stream: schemas.Stream, Sequence: uint64(i + 1), Time: time.Unix(int64(i), 0),
+			Subject: fmt.Sprintf("acs.contoso.CallConnected.call-%d", i%calls),
+			Header:  nats.Header{}, Data: []byte(`{"id":"` + fmt.Sprint(i) + `"}`),
+		}
+	}
+	return list
+}

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -19,12 +20,31 @@ type Message struct {
 	Data     []byte      // as it was published
 }
 
-// call returns the call that a message belongs to as its subject has it, or ""
-// for none.
-func (m *Message) call() string {
+// CallToken returns the token of the call in the subject, or "" for none.
+func (m *Message) CallToken() string {
 	call := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
 	if call == schemas.NoCall {
 		return ""
 	}
 	return call
+}
+
+// ReceivedAt returns when the bridge received the callback; the stream may have
+// stored it much later, after an outage.
+func (m *Message) ReceivedAt() time.Time {
+	if at, err := time.Parse(time.RFC3339Nano, m.Header.Get(schemas.HeaderReceivedAt)); err == nil {
+		return at
+	}
+	return m.Time
+}
+
+// Truncated returns the names of the headers that were cut at their bound.
+func (m *Message) Truncated() []string {
+	return strings.FieldsFunc(m.Header.Get(schemas.HeaderTruncated), func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// TruncatedURL reports whether path or query of the original callback URL were cut
+// at their bounds.
+func (m *Message) TruncatedURL() bool {
+	return slices.ContainsFunc(m.Truncated(), func(name string) bool { return slices.Contains(personalHeaders, name) })
 }

@@ -150,7 +150,7 @@ func (s *search) find(ctx context.Context, id string, now time.Time, spans []tim
 func (s *search) readLegs(ctx context.Context) error {
 	var tokens []string
 	for _, step := range s.held {
-		tokens = append(tokens, step.Message.call())
+		tokens = append(tokens, step.Message.CallToken())
 		if id := step.IDs.CorrelationID; id != "" {
 			tokens = append(tokens, schemas.CallToken(id))
 		}
@@ -170,7 +170,7 @@ func (s *search) readToken(ctx context.Context, token string) error {
 		return nil
 	}
 	s.tokens[token] = true
-	for m, err := range s.read(ctx, Selection{last: token}) {
+	for m, err := range s.read(ctx, Selection{CallToken: token}) {
 		if err != nil {
 			return err
 		}

@@ -16,10 +16,9 @@ type Selection struct {
 	Type     string // of the event, whole or only its last part: CallConnected
 	Call     string // callConnectionId; for Event Grid the correlationId
 
-	// last is the last token of the subjects as it stands there, in the place of
-	// Call: the search for a call follows subjects, also those with a GUID in
-	// capitals.
-	last string
+	// CallToken is the last token of the subjects as it stands there, in place of
+	// Call: it also selects subjects with a GUID in capitals.
+	CallToken string
 
 	Since Position // the first message; zero is the first that is held
 	Until Position // the last message; zero is the last that is held
@@ -33,7 +32,7 @@ type Selection struct {
 // filter is the subject that the selected messages have, or "" when every
 // message of the stream is selected.
 func (s *Selection) filter(prefix string) string {
-	if s.Resource == "" && s.Type == "" && s.Call == "" && s.last == "" {
+	if s.Resource == "" && s.Type == "" && s.Call == "" && s.CallToken == "" {
 		return ""
 	}
 	tokens := []string{prefix, "*", "*", "*"}
@@ -51,8 +50,8 @@ func (s *Selection) filter(prefix string) string {
 
 // lastToken is the last token of the subjects, or "" for any.
 func (s *Selection) lastToken() string {
-	if s.last != "" || s.Call == "" {
-		return s.last
+	if s.CallToken != "" || s.Call == "" {
+		return s.CallToken
 	}
 	return schemas.CallToken(s.Call)
 }

@@ -46,7 +46,7 @@ type Step struct {
 }
 
 func newStep(m *Message, e *Event) *Step {
-	return &Step{Message: m, Event: e, At: cmp.Or(e.Made, arrival(m))}
+	return &Step{Message: m, Event: e, At: cmp.Or(e.Made, m.ReceivedAt())}
 }
 
 // Leg returns the leg of that name or callConnectionId, or nil.

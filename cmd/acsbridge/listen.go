@@ -9,6 +9,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
 // listenCmd forwards live events to an application on a developer's machine.
@@ -45,7 +46,7 @@ func (listenCmd) Help() string {
 // listening is one run of the command.
 type listening struct {
 	std   stdio
-	posts *replay.Posts
+	posts *resend.Posts
 
 	mu      sync.Mutex // guards the output and what follows
 	printer printer
@@ -60,7 +61,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 		return err
 	}
 	defer stop()
-	l.posts = &replay.Posts{URL: c.target.url, Attempts: 1, Token: token, PostTruncated: c.PostTruncated, OnPost: l.posted, Client: webhook.Client{Transport: webhook.NewTransport(listenPosts)}}
+	l.posts = &resend.Posts{URL: c.target.url, Attempts: 1, Token: token, PostTruncated: c.PostTruncated, OnPost: l.posted, Client: webhook.Client{Transport: webhook.NewTransport(listenPosts)}}
 
 	keys, err := openKeys(&l.std)
 	if err != nil {
@@ -82,7 +83,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	go keys.read(end, func() { l.again(ctx) })
-	sender := replay.Sender{Target: l.posts, MaxInFlight: listenPosts, IgnoreRejections: true}
+	sender := resend.Sender{Target: l.posts, MaxInFlight: listenPosts, IgnoreRejections: true}
 	done := make(chan error, 1)
 	go func() { done <- sender.Send(ctx, reader.Read(ctx, selection)) }()
 	select {

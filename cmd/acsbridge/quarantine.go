@@ -12,6 +12,7 @@ import (
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -104,15 +105,15 @@ func (s *asideSettings) open(ctx context.Context, std stdio, beside bool) (aside
 	return &quarantine{link: link, reader: reader, redrive: s.redrive(reader, beside)}, nil
 }
 
-func (s *asideSettings) redrive(reader *replay.Reader, beside bool) *replay.Redrive {
-	return &replay.Redrive{Reader: reader, Decode: ingest.Decode, Beside: beside}
+func (s *asideSettings) redrive(reader *replay.Reader, beside bool) *resend.Redrive {
+	return &resend.Redrive{Reader: reader, Decode: ingest.Decode, Beside: beside}
 }
 
 // quarantine is the quarantine stream.
 type quarantine struct {
 	link    *publish.Link
 	reader  *replay.Reader // of the event stream
-	redrive *replay.Redrive
+	redrive *resend.Redrive
 }
 
 // items reads the stream whole: the bridge bounds it to 256 MiB.

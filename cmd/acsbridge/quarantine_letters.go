@@ -11,7 +11,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/publish"
-	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
 // letters are the dead letters of a file. Numbers are those of its lines.
@@ -19,12 +19,12 @@ type letters struct {
 	std     stdio
 	path    string
 	text    []byte
-	list    []*replay.DeadLetter
+	list    []*resend.DeadLetter
 	removed map[uint64]bool
 
 	link    *publish.Link // nil until something is published
-	connect func(context.Context) (*replay.Redrive, *publish.Link, error)
-	redrive *replay.Redrive
+	connect func(context.Context) (*resend.Redrive, *publish.Link, error)
+	redrive *resend.Redrive
 }
 
 // takenSuffix is added to the name of a dead-letter file that is worked on. The
@@ -34,7 +34,7 @@ const takenSuffix = ".taken"
 // openLetters reads a dead-letter file.
 func openLetters(s *asideSettings, std stdio) (*letters, error) {
 	l := &letters{std: std, path: s.DeadLetters, removed: make(map[uint64]bool)}
-	l.connect = func(ctx context.Context) (*replay.Redrive, *publish.Link, error) {
+	l.connect = func(ctx context.Context) (*resend.Redrive, *publish.Link, error) {
 		reader, link, err := s.reader(ctx, std)
 		if err != nil {
 			return nil, nil, err
@@ -51,7 +51,7 @@ func (l *letters) read() (err error) {
 	if l.text, err = os.ReadFile(l.path); err != nil {
 		return fmt.Errorf("--dead-letters: %w", err)
 	}
-	l.list = replay.ParseDeadLetters(l.text)
+	l.list = resend.ParseDeadLetters(l.text)
 	return nil
 }
 
@@ -74,7 +74,7 @@ func (l *letters) take() error {
 
 func (l *letters) items(context.Context) (list []item, err error) {
 	for n, letter := range l.list {
-		list = append(list, item{uint64(n + 1), letter.Reason, &letter.Message})
+		list = append(list, item{uint64(n + 1), letter.Reason, letter.Message})
 	}
 	return list, nil
 }

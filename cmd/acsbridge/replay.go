@@ -13,6 +13,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
 // replayCmd sends events of the stream again.
@@ -67,7 +68,7 @@ type replaying struct {
 
 	reader *replay.Reader // nil when NATS is not needed
 	source source
-	sender *replay.Sender
+	sender *resend.Sender
 	before int // events that were sent before the checkpoint
 }
 
@@ -120,7 +121,7 @@ func (r *replaying) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	redactor, original := replay.NewRedactor(key), r.source.messages
+	redactor, original := resend.NewRedactor(key), r.source.messages
 	r.source.messages = func(yield func(*replay.Message, error) bool) {
 		for m, err := range original {
 			if err == nil {
@@ -233,7 +234,7 @@ func (r *replaying) rehearse(ctx context.Context) error {
 	}
 	fmt.Fprintf(r.std.out, "would send %s, %s, to %s\n", plural(n, "event"), plural(bytes, "byte"), r.target)
 	if cut > 0 {
-		fmt.Fprintf(r.std.out, "would not send %s: %v; --post-truncated posts to what is left of it\n", plural(cut, "event"), replay.ErrTruncatedURL)
+		fmt.Fprintf(r.std.out, "would not send %s: %v; --post-truncated posts to what is left of it\n", plural(cut, "event"), resend.ErrTruncatedURL)
 	}
 	p := printer{now: time.Now()}
 	if first != nil {
@@ -250,7 +251,7 @@ func (r *replaying) send(ctx context.Context) error {
 	if err != nil {
 		return unlessEnded(err)
 	}
-	r.sender = &replay.Sender{Target: target, Pace: r.pace, Sequential: r.Call != ""}
+	r.sender = &resend.Sender{Target: target, Pace: r.pace, Sequential: r.Call != ""}
 	if r.url != nil {
 		r.sender.MaxInFlight = r.Concurrency
 	}
@@ -279,7 +280,7 @@ func (r *replaying) send(ctx context.Context) error {
 }
 
 // notTaken says how many events were not taken, for the end of a line.
-func notTaken(p replay.Progress) string {
+func notTaken(p resend.Progress) string {
 	switch {
 	case p.Rejected == 0:
 		return ""
@@ -287,7 +288,7 @@ func notTaken(p replay.Progress) string {
 		return fmt.Sprintf(", %d not taken", p.Rejected)
 	}
 	return fmt.Sprintf(", %d not taken, %d of them not posted because %v (--post-truncated posts them to what is left of it)",
-		p.Rejected, p.Truncated, replay.ErrTruncatedURL)
+		p.Rejected, p.Truncated, resend.ErrTruncatedURL)
 }
 
 // truncatedFlag is for what posts events to a URL.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
 // checkpoint is how far a replay is, in a file.
@@ -113,7 +114,7 @@ func replaceFile(path string, content []byte) error {
 
 // continuation is the command that goes on where a replay has ended, or "" when
 // there is nothing to say.
-func (r *replaying) continuation(p replay.Progress) string {
+func (r *replaying) continuation(p resend.Progress) string {
 	left := r.Limit - p.Before
 	if p.Next == 0 || r.Limit > 0 && left <= 0 {
 		return ""

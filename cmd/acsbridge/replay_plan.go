@@ -13,13 +13,14 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // plan is what the flags of replay ask for.
 type plan struct {
 	selection replay.Selection
-	pace      replay.Pace
+	pace      resend.Pace
 	fromPath  string
 
 	// One of these, by --to.
@@ -33,7 +34,7 @@ type plan struct {
 
 // examine reads the flags, and refuses what cannot go together.
 func (c *replayCmd) examine(now time.Time) (p plan, err error) {
-	if p.pace, err = replay.ParsePace(c.Pace); err != nil {
+	if p.pace, err = resend.ParsePace(c.Pace); err != nil {
 		return p, fmt.Errorf("--pace: %w", err)
 	}
 	if c.Since == "" && c.Call == "" && c.Leg == "" && c.From == "" {

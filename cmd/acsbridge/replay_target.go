@@ -12,10 +12,11 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
 // openTarget opens what --to names.
-func (r *replaying) openTarget(ctx context.Context) (replay.Target, func() error, error) {
+func (r *replaying) openTarget(ctx context.Context) (resend.Target, func() error, error) {
 	nothing := func() error { return nil }
 	switch {
 	case r.stdout:
@@ -30,7 +31,7 @@ func (r *replaying) openTarget(ctx context.Context) (replay.Target, func() error
 		}
 		return replay.NewCapture(file), file.Close, nil
 	case r.url != nil:
-		posts := &replay.Posts{URL: r.url, ID: r.ReplayID, PostTruncated: r.PostTruncated, Client: webhook.Client{Transport: webhook.NewTransport(r.Concurrency)}}
+		posts := &resend.Posts{URL: r.url, ID: r.ReplayID, PostTruncated: r.PostTruncated, Client: webhook.Client{Transport: webhook.NewTransport(r.Concurrency)}}
 		token, stop, err := r.signer(r.std.err)
 		if err != nil {
 			return nil, nil, err
@@ -38,7 +39,7 @@ func (r *replaying) openTarget(ctx context.Context) (replay.Target, func() error
 		posts.Token = token
 		return posts, stop, nil
 	}
-	copies := &replay.Copies{JetStream: r.reader.JetStream, ID: r.ReplayID, Prefix: r.prefix, Source: r.Stream, Live: r.IntoLive}
+	copies := &resend.Copies{JetStream: r.reader.JetStream, ID: r.ReplayID, Prefix: r.prefix, Source: r.Stream, Live: r.IntoLive}
 	return copies, nothing, r.consent(ctx)
 }
 

@@ -1,4 +1,4 @@
-package replay_test
+package resend_test
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -45,12 +46,12 @@ func letter() *replay.Message {
 	return m
 }
 
-func redrive(s *stream) *replay.Redrive {
+func redrive(s *stream) *resend.Redrive {
 	r := &replay.Reader{Stream: schemas.Stream, Prefix: schemas.SubjectPrefix}
 	if s != nil {
-		r = &s.reader().Reader
+		r = s.reader()
 	}
-	return &replay.Redrive{Reader: r, Decode: ingest.Decode}
+	return &resend.Redrive{Reader: r, Decode: ingest.Decode}
 }
 
 // TestRedrivenEvents are what the bridge would have published.
@@ -276,7 +277,7 @@ func TestRedrivingAnotherEvent(t *testing.T) {
 	elsewhere.Data = []byte(strings.Replace(oneEvent, `c-1`, `c-2`, 1))
 	elsewhere.Subject = "acs.contoso.PlayCompleted.c-2"
 	for _, m := range []*replay.Message{other, elsewhere} {
-		if err := s.publishLetter(m); !errors.Is(err, replay.ErrOtherEvent) {
+		if err := s.publishLetter(m); !errors.Is(err, resend.ErrOtherEvent) {
 			t.Errorf("%s: error %v", m.Subject, err)
 		}
 	}
@@ -305,7 +306,7 @@ func TestRedrivingAgain(t *testing.T) {
 	}
 	other := letter()
 	other.Data = []byte(strings.Replace(oneEvent, `}}`, `,"x":1}}`, 1))
-	if err := s.publishLetter(other); !errors.Is(err, replay.ErrOtherEvent) {
+	if err := s.publishLetter(other); !errors.Is(err, resend.ErrOtherEvent) {
 		t.Errorf("error %v", err)
 	}
 	var events int
@@ -323,17 +324,17 @@ func TestRedrivingAgain(t *testing.T) {
 // to write whole.
 func TestParseDeadLetters(t *testing.T) {
 	const line = `{"time":"2026-03-01T12:00:00Z","reason":"too_large","journalIndex":7,"receivedAt":"2026-03-01T12:00:00Z","stream":"ACS","subject":"acs.contoso.X.c","headers":{"ce-id":"1"},"payload":"aGVsbG8="}` + "\n"
-	got := replay.ParseDeadLetters([]byte(line + line[:20] + "\n" + `{"time":"2026-03-01T12:00:00Z","reason":"corrupt","journalIndex":8}` + "\n"))
+	got := resend.ParseDeadLetters([]byte(line + line[:20] + "\n" + `{"time":"2026-03-01T12:00:00Z","reason":"corrupt","journalIndex":8}` + "\n"))
 	if len(got) != 3 {
 		t.Fatalf("%d letters", len(got))
 	}
-	if l := got[0]; l.Reason != "too_large" || l.Sequence != 7 || l.Stream != "ACS" || l.Subject != "acs.contoso.X.c" || l.Header.Get("ce-id") != "1" || string(l.Data) != "hello" || l.Time.Year() != 2026 {
+	if l := got[0]; l.Reason != "too_large" || l.Message.Sequence != 7 || l.Message.Stream != "ACS" || l.Message.Subject != "acs.contoso.X.c" || l.Message.Header.Get("ce-id") != "1" || string(l.Message.Data) != "hello" || l.Message.Time.Year() != 2026 {
 		t.Errorf("%+v", l)
 	}
-	if l := got[1]; l.Reason != replay.CutOff || l.Subject != "" {
+	if l := got[1]; l.Reason != resend.CutOff || l.Message.Subject != "" {
 		t.Errorf("%+v", l)
 	}
-	if l := got[2]; l.Reason != "corrupt" || l.Subject != "" || l.Sequence != 8 {
+	if l := got[2]; l.Reason != "corrupt" || l.Message.Subject != "" || l.Message.Sequence != 8 {
 		t.Errorf("%+v", l)
 	}
 }

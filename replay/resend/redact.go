@@ -1,4 +1,4 @@
-package replay
+package resend
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/nats-io/nats.go"
 
+	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -60,7 +61,7 @@ func words(list string) map[string]bool {
 
 // Message returns a message with pseudonyms. It fails when the payload is no
 // JSON.
-func (r *Redactor) Message(m *Message) (*Message, error) {
+func (r *Redactor) Message(m *replay.Message) (*replay.Message, error) {
 	data, err := r.document(m.Data)
 	if err != nil {
 		return nil, fmt.Errorf("sequence %d cannot be redacted: %w", m.Sequence, err)
@@ -78,11 +79,11 @@ func (r *Redactor) Message(m *Message) (*Message, error) {
 		}
 	}
 	// What remains of cut headers is still cut.
-	cut := slices.DeleteFunc(truncated(m.Header), func(name string) bool { return !keptHeaders[name] && !pseudonymHeaders[name] })
+	cut := slices.DeleteFunc(m.Truncated(), func(name string) bool { return !keptHeaders[name] && !pseudonymHeaders[name] })
 	if len(cut) > 0 {
 		out.Header.Set(schemas.HeaderTruncated, strings.Join(cut, ","))
 	}
-	if call := m.call(); call != "" {
+	if call := m.CallToken(); call != "" {
 		before, _ := strings.CutSuffix(m.Subject, call)
 		out.Subject = before + schemas.Token(r.text(call))
 	}

@@ -1,4 +1,4 @@
-package replay_test
+package resend_test
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -47,7 +48,7 @@ func personalMessage() *replay.Message {
 // left, and for everything that a test needs.
 func TestRedactedHoldsNothingPersonal(t *testing.T) {
 	m := personalMessage()
-	got, err := replay.NewRedactor([]byte("key")).Message(m)
+	got, err := resend.NewRedactor([]byte("key")).Message(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func TestRedactedHoldsNothingPersonal(t *testing.T) {
 // one key, and another with another key.
 func TestPseudonymsJoin(t *testing.T) {
 	redact := func(key string) (call string) {
-		m, err := replay.NewRedactor([]byte(key)).Message(personalMessage())
+		m, err := resend.NewRedactor([]byte(key)).Message(personalMessage())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +119,7 @@ func TestPseudonymsJoin(t *testing.T) {
 func TestRedactor_truncatedHeaders(t *testing.T) {
 	m := personalMessage()
 	m.Header.Set(schemas.HeaderTruncated, "acs-path,ce-source,acs-token-claims,ce-type")
-	redacted, err := replay.NewRedactor(nil).Message(m)
+	redacted, err := resend.NewRedactor(nil).Message(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +132,7 @@ func TestRedactor_truncatedHeaders(t *testing.T) {
 // ids, and so are times that deviate from RFC 3339.
 func TestRedactor_call(t *testing.T) {
 	var text strings.Builder
-	redactor, file := replay.NewRedactor(nil), replay.NewCapture(&text)
+	redactor, file := resend.NewRedactor(nil), replay.NewCapture(&text)
 	for i, data := range []string{
 		`"time":"2026-03-01T12:00:00","data":{"callConnectionId":"` + callGUID + `","serverCallId":"aHR0cHM6Ly9z+A=="}`,
 		`"time":"2026-03-01t12:00:01z","data":{"callConnectionId":"` + strings.ToUpper(callGUID) + `","correlationId":"c0ffee00-0000-4000-8000-0123456789ab"}`,
@@ -163,7 +164,7 @@ func TestWhatCannotBeRedacted(t *testing.T) {
 	for _, data := range []string{"", "secret", `{"a":secret}`, `{"a":1`} {
 		m := personalMessage()
 		m.Data = []byte(data)
-		if _, err := replay.NewRedactor(nil).Message(m); err == nil || !strings.HasPrefix(err.Error(), "sequence 9 cannot be redacted") || strings.Contains(err.Error(), "secret") {
+		if _, err := resend.NewRedactor(nil).Message(m); err == nil || !strings.HasPrefix(err.Error(), "sequence 9 cannot be redacted") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: error %v", data, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package replay
+package resend
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
-	"github.com/acsbridge/acsbridge/schemas"
+	"github.com/acsbridge/acsbridge/replay"
 )
 
 // Pace says how fast messages are sent. The zero value is as fast as the target
@@ -62,7 +62,7 @@ type pacer struct {
 }
 
 // wait returns when it is time for a message, or with ctx.
-func (p *pacer) wait(ctx context.Context, m *Message) error {
+func (p *pacer) wait(ctx context.Context, m *replay.Message) error {
 	now := time.Now()
 	due := now
 	if p.Rate > 0 {
@@ -76,7 +76,7 @@ func (p *pacer) wait(ctx context.Context, m *Message) error {
 		p.next = p.next.Add(time.Duration(float64(time.Second) / p.Rate))
 	}
 	if p.Speed > 0 {
-		came := arrival(m)
+		came := m.ReceivedAt()
 		if p.start.IsZero() {
 			p.start, p.first = now, came
 		}
@@ -87,13 +87,4 @@ func (p *pacer) wait(ctx context.Context, m *Message) error {
 		}
 	}
 	return backoff.Wait(ctx, due.Sub(now))
-}
-
-// arrival is when the message's callback arrived; the stream may have stored it
-// much later, after an outage.
-func arrival(m *Message) time.Time {
-	if at, err := time.Parse(time.RFC3339Nano, m.Header.Get(schemas.HeaderReceivedAt)); err == nil {
-		return at
-	}
-	return m.Time
 }

@@ -1,4 +1,4 @@
-package replay
+package resend
 
 import (
 	"bytes"
@@ -6,18 +6,20 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/acsbridge/acsbridge/replay"
 )
 
 // DeadLetter is one line of the dead-letter file: a record that its stream could
-// not take. Its sequence is the number that it had in the journal. A record that
-// could not be read any more has neither subject nor data.
+// not take. The sequence of its message is the number that it had in the journal. A
+// record that could not be read any more has neither subject nor data.
 type DeadLetter struct {
-	Message
-	Reason string
+	Message *replay.Message
+	Reason  string
 }
 
-// CutOff is the reason of a letter that a bridge did not come to write whole. Its
-// record was still in the journal, and was set aside again at the next start.
+// CutOff is the reason of a letter that a bridge did not write whole. Its record was
+// still in the journal, and was written again at the next start.
 const CutOff = "cut_off"
 
 // ParseDeadLetters reads a dead-letter file. Each letter is of the line at its
@@ -35,16 +37,14 @@ func ParseDeadLetters(file []byte) []*DeadLetter {
 			Payload []byte            `json:"payload"`
 		}
 		if json.Unmarshal(line, &l) != nil {
-			letters = append(letters, &DeadLetter{Reason: CutOff, Message: Message{Header: nats.Header{}}})
+			letters = append(letters, &DeadLetter{Reason: CutOff, Message: &replay.Message{Header: nats.Header{}}})
 			continue
 		}
-		letter := &DeadLetter{Reason: l.Reason, Message: Message{
-			Stream: l.Stream, Sequence: l.Index, Time: l.Time, Subject: l.Subject, Header: nats.Header{}, Data: l.Payload,
-		}}
+		m := &replay.Message{Stream: l.Stream, Sequence: l.Index, Time: l.Time, Subject: l.Subject, Header: nats.Header{}, Data: l.Payload}
 		for name, value := range l.Headers {
-			letter.Header.Set(name, value)
+			m.Header.Set(name, value)
 		}
-		letters = append(letters, letter)
+		letters = append(letters, &DeadLetter{Reason: l.Reason, Message: m})
 	}
 	return letters
 }
