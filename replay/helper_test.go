@@ -62,7 +62,7 @@ func (s *stream) store(n int) {
 func event(i int) *nats.Msg {
 	resource := []string{"contoso", "fabrikam"}[i%2]
 	kind := []string{"CallConnected", "PlayCompleted", "CallDisconnected"}[i%3]
-	m := nats.NewMsg(fmt.Sprintf("acs.%s.%s.call-%d", resource, kind, i%5))
+	m := nats.NewMsg(schemas.WithSlot(fmt.Sprintf("acs.%s.%s.call-%d", resource, kind, i%5)))
 	m.Header.Set(schemas.HeaderEventID, fmt.Sprint(i))
 	m.Data = fmt.Appendf(nil, `{"id":"%d","type":"Microsoft.Communication.%s"}`, i, kind)
 	return m
@@ -166,7 +166,7 @@ func messages(n, calls int) []*replay.Message {
 	for i := range list {
 		list[i] = &replay.Message{
 			Stream: schemas.Stream, Sequence: uint64(i + 1), Time: time.Unix(int64(i), 0),
-			Subject: fmt.Sprintf("acs.contoso.CallConnected.call-%d", i%calls),
+			Subject: schemas.WithSlot(fmt.Sprintf("acs.contoso.CallConnected.call-%d", i%calls)),
 			Header:  nats.Header{}, Data: []byte(`{"id":"` + fmt.Sprint(i) + `"}`),
 		}
 	}

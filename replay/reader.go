@@ -27,7 +27,8 @@ type Reader struct {
 	Interval time.Duration
 
 	// OnWarning is called with each fault that a reading continues after: a
-	// [*MissedError], an outage, a replica that is behind. It may be nil.
+	// [*MissedError], an [*OldSubjectsError], an outage, a replica that is behind. It
+	// may be nil.
 	OnWarning func(error)
 }
 
@@ -111,6 +112,8 @@ type cursor struct {
 
 	infoAt                 time.Time // when a reading that follows asked for the stream's state
 	infoTried, infoAllowed bool
+
+	oldSubjects bool // whether subjects without a slot were looked for, or found
 }
 
 // run makes one request after another until the reading ends.
@@ -141,6 +144,7 @@ func (c *cursor) nextBatch(ctx context.Context) ([]entry, error) {
 	}
 	if err == nil {
 		c.answeredAt, c.more = time.Now(), more
+		c.findOldSubjects(ctx)
 	}
 	if err == nil && !more {
 		err = c.atEnd(ctx)
@@ -191,6 +195,7 @@ func (c *cursor) request(ctx context.Context) (entries []entry, more bool, err e
 		if c.subject == "" && c.exact && m.Sequence > c.next {
 			e.missed = &MissedError{Stream: m.Stream, First: c.next, Last: m.Sequence - 1}
 		}
+		c.checkOldSubject(m)
 		entries = append(entries, e)
 		c.next, c.exact = m.Sequence+1, true
 		c.done = len(entries) == q.Limit || m.Sequence == c.selection.Until.Sequence

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/internal/directget"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 const (
@@ -207,4 +209,43 @@ func (c *cursor) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%w; the stream has no direct get: nats stream edit %s --allow-direct", err, c.reader.Stream)
 	}
 	return err
+}
+
+// OldSubjectsError reports a stream with subjects of the form before there were
+// slots: acs.<resource>.<EventType>.<callConnectionId>. A filter does not find them.
+type OldSubjectsError struct{ Stream, Prefix string }
+
+func (e *OldSubjectsError) Error() string {
+	return fmt.Sprintf("stream %[1]s holds events with subjects of the old form %[2]s.<resource>.<EventType>.<callConnectionId>, without a slot, which filters do not find. "+
+		"To keep them: acsbridge replay --since all --to file:FILE; what is sent from that file has subjects of today. To remove them: nats stream purge %[1]s --subject '%[2]s.*.*.*'",
+		e.Stream, e.Prefix)
+}
+
+// checkOldSubject warns once of a message without a slot in its subject.
+func (c *cursor) checkOldSubject(m *Message) {
+	if !c.oldSubjects && strings.HasPrefix(m.Subject, c.reader.Prefix+".") && schemas.WithSlot(m.Subject) != m.Subject {
+		c.oldSubjects = true
+		c.reader.warn(&OldSubjectsError{c.reader.Stream, c.reader.Prefix})
+	}
+}
+
+// findOldSubjects asks once whether the stream has events that a selection by
+// resource, type or call misses because their subjects have no slot.
+func (c *cursor) findOldSubjects(ctx context.Context) {
+	s := c.selection
+	if c.oldSubjects || s.Resource == "" && s.Type == "" && s.Call == "" {
+		return
+	}
+	c.oldSubjects = true
+	ctx, cancel := context.WithTimeout(ctx, infoTimeout)
+	defer cancel()
+	js, err := c.reader.JetStream(ctx)
+	if err != nil {
+		return
+	}
+	q := directget.Request{Stream: c.reader.Stream, Seq: 1, Subject: c.reader.Prefix + ".*.*.*", Limit: 1}
+	_, _ = directget.Get(ctx, js, q, func(*jetstream.RawStreamMsg) bool { // without an answer there is nothing to warn of
+		c.reader.warn(&OldSubjectsError{c.reader.Stream, c.reader.Prefix})
+		return false
+	})
 }

@@ -68,8 +68,16 @@ func TestCopies(t *testing.T) {
 		schemas.HeaderEventID: {"0"}, schemas.HeaderQuery: {"callerId=%2B1"},
 		schemas.HeaderMsgID: {"r-1#ACS/1"}, schemas.HeaderReplayID: {"r-1"}, schemas.HeaderReplayOf: {"ACS/1"},
 	}
-	if diff := cmp.Diff(want, first.Header); diff != "" || first.Subject != "acs-replay.contoso.CallConnected.call-0" || string(first.Data) != string(m.Data) {
+	if diff := cmp.Diff(want, first.Header); diff != "" || first.Subject != "acs-replay.contoso.CallConnected.5.call-0" || string(first.Data) != string(m.Data) {
 		t.Errorf("subject %s, data %s, headers (-want +got):\n%s", first.Subject, first.Data, diff)
+	}
+}
+
+// TestCopies_subjectWithoutSlot gives a copy the subject of today.
+func TestCopies_subjectWithoutSlot(t *testing.T) {
+	m := &replay.Message{Stream: schemas.Stream, Sequence: 1, Subject: "acs.contoso.CallConnected.call-0"}
+	if got, want := (&resend.Copies{Prefix: "copies"}).Copy(m, time.Now()).Subject, schemas.WithSlot("copies.contoso.CallConnected.call-0"); got != want {
+		t.Errorf("subject %s, want %s", got, want)
 	}
 }
 

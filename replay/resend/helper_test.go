@@ -50,7 +50,7 @@ func (s *stream) store(n int) {
 }
 
 func event(i int) *nats.Msg {
-	m := nats.NewMsg(fmt.Sprintf("acs.contoso.CallConnected.call-%d", i%5))
+	m := nats.NewMsg(schemas.WithSlot(fmt.Sprintf("acs.contoso.CallConnected.call-%d", i%5)))
 	m.Header.Set(schemas.HeaderEventID, fmt.Sprint(i))
 	m.Data = fmt.Appendf(nil, `{"id":"%d","type":"Microsoft.Communication.CallConnected"}`, i)
 	return m
