@@ -56,9 +56,9 @@ type Capture struct {
 func NewCapture(w io.Writer) *Capture { return &Capture{w: bufio.NewWriterSize(w, 256<<10)} }
 
 // Send writes a message at once.
-func (c *Capture) Send(_ context.Context, m *Message, done func(error)) { done(c.write(m)) }
+func (c *Capture) Send(_ context.Context, m *StoredMessage, done func(error)) { done(c.write(m)) }
 
-func (c *Capture) write(m *Message) error {
+func (c *Capture) write(m *StoredMessage) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.line = appendLine(c.line[:0], m, whole)
@@ -81,8 +81,8 @@ const maxCaptured = 16 << 20
 // the form before there were slots get theirs. The
 // messages must be in the order of one stream, as [Capture] writes them, so that
 // a reading can be continued at a sequence.
-func ReadCapture(r io.Reader, s Selection) iter.Seq2[*Message, error] {
-	return func(yield func(*Message, error) bool) {
+func ReadCapture(r io.Reader, s Selection) iter.Seq2[*StoredMessage, error] {
+	return func(yield func(*StoredMessage, error) bool) {
 		lines := bufio.NewScanner(r)
 		lines.Buffer(make([]byte, 64<<10), maxCaptured)
 		var before uint64
@@ -114,7 +114,7 @@ func ReadCapture(r io.Reader, s Selection) iter.Seq2[*Message, error] {
 }
 
 // parseCaptured reads one line of a capture.
-func parseCaptured(line []byte) (*Message, error) {
+func parseCaptured(line []byte) (*StoredMessage, error) {
 	line, err := bom.Trim(line)
 	if err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func parseCaptured(line []byte) (*Message, error) {
 	if err := d.Decode(&c); err != nil {
 		return nil, fmt.Errorf("no message of a capture: %w", err)
 	}
-	m := &Message{Stream: c.Stream, Sequence: c.Sequence, Time: c.Time, Subject: schemas.WithSlot(c.Subject), Header: nats.Header{}, Data: c.Data}
+	m := &StoredMessage{Stream: c.Stream, Sequence: c.Sequence, Time: c.Time, Subject: schemas.WithSlot(c.Subject), Header: nats.Header{}, Data: c.Data}
 	if c.Event != nil {
 		m.Data = c.Event
 	}
@@ -146,7 +146,7 @@ func parseCaptured(line []byte) (*Message, error) {
 
 // selects reports whether a message that was not read by a [Reader] is one of
 // the selection. It does not look at the limit.
-func (s *Selection) selects(m *Message) bool {
+func (s *Selection) selects(m *StoredMessage) bool {
 	if subject, ok := schemas.ParseSubject(m.Subject); ok {
 		resource, shortType := s.tokens()
 		last := s.lastToken()

@@ -18,7 +18,7 @@ import (
 )
 
 // capture returns what a capture of the messages is.
-func capture(t *testing.T, list ...*replay.Message) string {
+func capture(t *testing.T, list ...*replay.StoredMessage) string {
 	t.Helper()
 	var b bytes.Buffer
 	target := replay.NewCapture(&b)
@@ -36,7 +36,7 @@ func capture(t *testing.T, list ...*replay.Message) string {
 }
 
 // collect returns the messages of a reading up to its error.
-func collect(messages iter.Seq2[*replay.Message, error]) (list []*replay.Message, err error) {
+func collect(messages iter.Seq2[*replay.StoredMessage, error]) (list []*replay.StoredMessage, err error) {
 	for m, err := range messages {
 		if err != nil {
 			return list, err
@@ -58,7 +58,7 @@ func TestACaptureIsReadAsItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(list, got, cmpopts.IgnoreUnexported(replay.Message{}), cmpopts.EquateApproxTime(0)); diff != "" {
+	if diff := cmp.Diff(list, got, cmpopts.IgnoreUnexported(replay.StoredMessage{}), cmpopts.EquateApproxTime(0)); diff != "" {
 		t.Error(diff)
 	}
 }

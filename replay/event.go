@@ -11,8 +11,8 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// Event is what a message tells. Everything in it comes from outside.
-type Event struct {
+// StoredEvent is the event in a message. Everything in it comes from outside.
+type StoredEvent struct {
 	schemas.Envelope
 
 	Type     string // the last part of it: CallConnected
@@ -28,8 +28,8 @@ type Event struct {
 
 // Event reads the payload: a CloudEvent, or an event in Event Grid's own schema,
 // whose attributes are in the headers. It fails for anything else.
-func (m *Message) Event() (*Event, error) {
-	e := &Event{}
+func (m *StoredMessage) Event() (*StoredEvent, error) {
+	e := &StoredEvent{}
 	if parsed, err := schemas.Parse(m.Header, m.Data); err == nil {
 		e.Envelope = parsed.Event
 	} else if err := json.Unmarshal(m.Data, &e.Envelope); err != nil { // headers of somebody else
@@ -80,7 +80,7 @@ var firstCall = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 const maxAhead = 24 * time.Hour // after the arrival, of a clock that is off
 
 // keys are the ids by which an event belongs to its call, in the form of [key].
-func (e *Event) keys() []string {
+func (e *StoredEvent) keys() []string {
 	_, recording, _ := strings.Cut(e.Subject, "/recordingId/") // of a file that Event Grid tells of
 	switch d := e.Data.(type) {
 	case *schemas.RecordingFileStatusUpdated:
@@ -108,7 +108,7 @@ func (e *Event) keys() []string {
 func key(id string) string { return strings.TrimRight(schemas.NormalizeID(id), "=") }
 
 // people are those that the event names.
-func (e *Event) people() (list []*schemas.Identifier) {
+func (e *StoredEvent) people() (list []*schemas.Identifier) {
 	switch d := e.Data.(type) {
 	case *schemas.ParticipantsUpdated:
 		for i := range d.Participants {
@@ -177,7 +177,7 @@ func identifierOf(i *schemas.Identifier) string {
 // Failed reports whether something did not work: by the name of the event, or
 // by a code of its result that is an error in HTTP and in SIP. An invitation that
 // was withdrawn has such a code (487), and has not failed.
-func (e *Event) Failed() bool {
+func (e *StoredEvent) Failed() bool {
 	switch {
 	case strings.HasSuffix(e.Type, "Failed"):
 		return true

@@ -161,10 +161,10 @@ func through(first, last uint64) []uint64 {
 }
 
 // messages are n messages of calls in turn, one a second.
-func messages(n, calls int) []*replay.Message {
-	list := make([]*replay.Message, n)
+func messages(n, calls int) []*replay.StoredMessage {
+	list := make([]*replay.StoredMessage, n)
 	for i := range list {
-		list[i] = &replay.Message{
+		list[i] = &replay.StoredMessage{
 			Stream: schemas.Stream, Sequence: uint64(i + 1), Time: time.Unix(int64(i), 0),
 			Subject: schemas.WithSlot(fmt.Sprintf("acs.contoso.CallConnected.call-%d", i%calls)),
 			Header:  nats.Header{}, Data: []byte(`{"id":"` + fmt.Sprint(i) + `"}`),

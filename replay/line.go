@@ -23,7 +23,7 @@ import (
 // also in headers, and a payload that is no JSON is left out. The secret of an
 // incoming call is masked in any case: with it and a key of the resource one can
 // take the call.
-func AppendLine(dst []byte, m *Message, personal bool) []byte {
+func AppendLine(dst []byte, m *StoredMessage, personal bool) []byte {
 	if personal {
 		return appendLine(dst, m, butSecrets)
 	}
@@ -39,7 +39,7 @@ const (
 	whole             // as it came
 )
 
-func appendLine(dst []byte, m *Message, much detail) []byte {
+func appendLine(dst []byte, m *StoredMessage, much detail) []byte {
 	dst = append(dst, `{"stream":`...)
 	dst = appendText(dst, m.Stream)
 	dst = append(dst, `,"sequence":`...)

@@ -177,7 +177,7 @@ func texts(event []byte) []string {
 
 // TestLines writes messages as NDJSON.
 func TestLines(t *testing.T) {
-	m := &replay.Message{
+	m := &replay.StoredMessage{
 		Stream: "ACS", Sequence: 7, Time: time.Date(2026, 3, 1, 10, 0, 0, 120_000_000, time.FixedZone("", 3600)), Subject: "acs.contoso.T.a.c-1",
 		Header: nats.Header{
 			"ce-id": {"e-1"}, "acs-query": {"callerId=%2B15551234567"}, "acs-path": {"x"}, "twice": {"a", "\"b\""},

@@ -10,8 +10,8 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// Message is one message as the stream holds it.
-type Message struct {
+// StoredMessage is one message as the stream holds it.
+type StoredMessage struct {
 	Stream   string
 	Sequence uint64
 	Time     time.Time // when the stream stored it
@@ -21,7 +21,7 @@ type Message struct {
 }
 
 // CallToken returns the token of the call in the subject, or "" for none.
-func (m *Message) CallToken() string {
+func (m *StoredMessage) CallToken() string {
 	call := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
 	if call == schemas.NoCall {
 		return ""
@@ -31,7 +31,7 @@ func (m *Message) CallToken() string {
 
 // ReceivedAt returns when the bridge received the callback; the stream may have
 // stored it much later, after an outage.
-func (m *Message) ReceivedAt() time.Time {
+func (m *StoredMessage) ReceivedAt() time.Time {
 	if at, err := time.Parse(time.RFC3339Nano, m.Header.Get(schemas.HeaderReceivedAt)); err == nil {
 		return at
 	}
@@ -39,12 +39,12 @@ func (m *Message) ReceivedAt() time.Time {
 }
 
 // Truncated returns the names of the headers that were cut at their bound.
-func (m *Message) Truncated() []string {
+func (m *StoredMessage) Truncated() []string {
 	return strings.FieldsFunc(m.Header.Get(schemas.HeaderTruncated), func(r rune) bool { return r == ',' || r == ' ' })
 }
 
 // TruncatedURL reports whether path or query of the original callback URL were cut
 // at their bounds.
-func (m *Message) TruncatedURL() bool {
+func (m *StoredMessage) TruncatedURL() bool {
 	return slices.ContainsFunc(m.Truncated(), func(name string) bool { return slices.Contains(personalHeaders, name) })
 }

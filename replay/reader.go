@@ -44,8 +44,8 @@ const (
 // Read returns the selected messages in the order of the stream. A reading that
 // fails ends with an error, a [*StoppedError] when it can be continued; when ctx
 // ends, with the context's error. It is one batch ahead of the loop over it.
-func (r *Reader) Read(ctx context.Context, s Selection) iter.Seq2[*Message, error] {
-	return func(yield func(*Message, error) bool) {
+func (r *Reader) Read(ctx context.Context, s Selection) iter.Seq2[*StoredMessage, error] {
+	return func(yield func(*StoredMessage, error) bool) {
 		c := &cursor{reader: r, selection: s, subject: s.filter(r.Prefix), next: s.Since.Sequence, exact: s.Since.Sequence > 0}
 		inner, cancel := context.WithCancel(ctx)
 		batches := make(chan batch)
@@ -88,7 +88,7 @@ type batch struct {
 }
 
 type entry struct {
-	message *Message
+	message *StoredMessage
 	missed  error // a [*MissedError] about the messages before it
 }
 
@@ -186,7 +186,7 @@ func (c *cursor) request(ctx context.Context) (entries []entry, more bool, err e
 	}
 	more, err = directget.Get(ctx, js, q, func(raw *jetstream.RawStreamMsg) bool {
 		directget.StripHeaders(raw.Header)
-		m := &Message{Stream: c.reader.Stream, Sequence: raw.Sequence, Time: raw.Time, Subject: raw.Subject, Header: raw.Header, Data: raw.Data}
+		m := &StoredMessage{Stream: c.reader.Stream, Sequence: raw.Sequence, Time: raw.Time, Subject: raw.Subject, Header: raw.Header, Data: raw.Data}
 		if c.selection.after(m) {
 			c.done = true
 			return false

@@ -222,7 +222,7 @@ func (e *OldSubjectsError) Error() string {
 }
 
 // checkOldSubject warns once of a message without a slot in its subject.
-func (c *cursor) checkOldSubject(m *Message) {
+func (c *cursor) checkOldSubject(m *StoredMessage) {
 	if !c.oldSubjects && strings.HasPrefix(m.Subject, c.reader.Prefix+".") && schemas.WithSlot(m.Subject) != m.Subject {
 		c.oldSubjects = true
 		c.reader.warn(&OldSubjectsError{c.reader.Stream, c.reader.Prefix})

@@ -59,7 +59,7 @@ func (s *Selection) lastToken() string {
 }
 
 // after reports whether a message comes after the last one that is selected.
-func (s *Selection) after(m *Message) bool {
+func (s *Selection) after(m *StoredMessage) bool {
 	u := s.Until
 	return u.Sequence > 0 && m.Sequence > u.Sequence || !u.Time.IsZero() && m.Time.After(u.Time)
 }

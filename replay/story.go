@@ -37,16 +37,16 @@ type Leg struct {
 
 // Step is one event of a story.
 type Step struct {
-	*Event
-	Message *Message
+	*StoredEvent
+	Message *StoredMessage
 	Leg     *Leg
 	At      time.Time     // when ACS made it, or without that when it arrived
 	Took    time.Duration // of the operation that it ends; zero for none
 	Note    string        // what is unusual about its time
 }
 
-func newStep(m *Message, e *Event) *Step {
-	return &Step{Message: m, Event: e, At: cmp.Or(e.Made, m.ReceivedAt())}
+func newStep(m *StoredMessage, e *StoredEvent) *Step {
+	return &Step{Message: m, StoredEvent: e, At: cmp.Or(e.Made, m.ReceivedAt())}
 }
 
 // Leg returns the leg of that name or callConnectionId, or nil.
@@ -61,8 +61,8 @@ func (s *Story) Leg(name string) *Leg {
 
 // Messages returns the messages of the story's events that are selected: those of
 // one leg, or of all with nil.
-func (s *Story) Messages(selection Selection, leg *Leg) iter.Seq2[*Message, error] {
-	return func(yield func(*Message, error) bool) {
+func (s *Story) Messages(selection Selection, leg *Leg) iter.Seq2[*StoredMessage, error] {
+	return func(yield func(*StoredMessage, error) bool) {
 		read := 0
 		for _, step := range s.Steps {
 			if leg != nil && step.Leg != leg || !selection.selects(step.Message) {

@@ -80,7 +80,7 @@ func (p *printer) story(s *replay.Story) string {
 	}
 	b.WriteString("\n")
 	for _, step := range s.Steps {
-		line := fmt.Sprintf("%11s  %-3s %s %s", offset(step.At.Sub(began)), step.Leg.Name, p.kind(step.Event), p.told(step))
+		line := fmt.Sprintf("%11s  %-3s %s %s", offset(step.At.Sub(began)), step.Leg.Name, p.kind(step.StoredEvent), p.told(step))
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	if len(s.Findings) > 0 {
@@ -138,7 +138,7 @@ func (p *printer) told(step *replay.Step) string {
 	if step.Took > 0 {
 		words = append(words, p.ink.paint(faint, "took "+span(step.Took)))
 	}
-	if people := p.people(step.Event); people != "" {
+	if people := p.people(step.StoredEvent); people != "" {
 		words = append(words, people)
 	}
 	if step.Note != "" {

@@ -50,7 +50,7 @@ type listening struct {
 
 	mu      sync.Mutex // guards the output and what follows
 	printer printer
-	last    *replay.Message
+	last    *replay.StoredMessage
 }
 
 // Run forwards until Ctrl-C or q.
@@ -103,7 +103,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 }
 
 // posted prints the outcome of a post.
-func (l *listening) posted(m *replay.Message, a webhook.Answer, err error) {
+func (l *listening) posted(m *replay.StoredMessage, a webhook.Answer, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last = m

@@ -75,7 +75,7 @@ type quarantineDropCmd struct {
 type item struct {
 	number  uint64
 	reason  string
-	message *replay.Message
+	message *replay.StoredMessage
 }
 
 // resource is the one that the callback's token was for.

@@ -74,7 +74,7 @@ type replaying struct {
 
 // source is where the events come from.
 type source struct {
-	messages iter.Seq2[*replay.Message, error]
+	messages iter.Seq2[*replay.StoredMessage, error]
 	// done is the share of the source that is behind a sequence, 0 to 1; a
 	// negative one is not known.
 	done  func(next uint64) float64
@@ -122,7 +122,7 @@ func (r *replaying) open(ctx context.Context) (err error) {
 		return err
 	}
 	redactor, original := resend.NewRedactor(key), r.source.messages
-	r.source.messages = func(yield func(*replay.Message, error) bool) {
+	r.source.messages = func(yield func(*replay.StoredMessage, error) bool) {
 		for m, err := range original {
 			if err == nil {
 				m, err = redactor.Message(m)
@@ -174,7 +174,7 @@ func (r *replaying) openStream(ctx context.Context) (source, error) {
 }
 
 // ofStory returns the messages of a call that are selected.
-func (r *replaying) ofStory(story *replay.Story, where string) (iter.Seq2[*replay.Message, error], error) {
+func (r *replaying) ofStory(story *replay.Story, where string) (iter.Seq2[*replay.StoredMessage, error], error) {
 	if len(story.Steps) == 0 {
 		return nil, unknownCall(where, r.Call, story.Searched)
 	}
@@ -195,11 +195,11 @@ func (r *replaying) ofStory(story *replay.Story, where string) (iter.Seq2[*repla
 }
 
 // orNone ends with an error when there was nothing of the leg that was asked for.
-func (r *replaying) orNone(messages iter.Seq2[*replay.Message, error]) iter.Seq2[*replay.Message, error] {
+func (r *replaying) orNone(messages iter.Seq2[*replay.StoredMessage, error]) iter.Seq2[*replay.StoredMessage, error] {
 	if r.Leg == "" || r.Type != "" || r.Resource != "" || r.selection.Since != (replay.Position{}) {
 		return messages // which may well select nothing
 	}
-	return func(yield func(*replay.Message, error) bool) {
+	return func(yield func(*replay.StoredMessage, error) bool) {
 		none := true
 		for m, err := range messages {
 			none = false
@@ -215,7 +215,7 @@ func (r *replaying) orNone(messages iter.Seq2[*replay.Message, error]) iter.Seq2
 
 // rehearse counts what would be sent.
 func (r *replaying) rehearse(ctx context.Context) error {
-	var first, last *replay.Message
+	var first, last *replay.StoredMessage
 	n, bytes, cut := 0, 0, 0
 	for m, err := range r.source.messages {
 		if err != nil {

@@ -86,8 +86,8 @@ func lineEnd(file *os.File, before int64) (int64, error) {
 // behind leaves out the messages up to a sequence. A replay that goes on at its
 // checkpoint finds later ones in its file, which can only be sent again when each
 // is there once.
-func behind(sequence uint64, messages iter.Seq2[*replay.Message, error]) iter.Seq2[*replay.Message, error] {
-	return func(yield func(*replay.Message, error) bool) {
+func behind(sequence uint64, messages iter.Seq2[*replay.StoredMessage, error]) iter.Seq2[*replay.StoredMessage, error] {
+	return func(yield func(*replay.StoredMessage, error) bool) {
 		for m, err := range messages {
 			if err == nil && m.Sequence <= sequence {
 				continue
@@ -124,7 +124,7 @@ func (r *replaying) openCapture(ctx context.Context) (source, error) {
 }
 
 // ofCapture returns the messages of a capture that are selected.
-func (r *replaying) ofCapture(ctx context.Context, file *os.File) (iter.Seq2[*replay.Message, error], error) {
+func (r *replaying) ofCapture(ctx context.Context, file *os.File) (iter.Seq2[*replay.StoredMessage, error], error) {
 	if r.Call != "" {
 		story, err := replay.CaptureStory(ctx, file, r.Call, time.Now())
 		if err != nil {
@@ -132,7 +132,7 @@ func (r *replaying) ofCapture(ctx context.Context, file *os.File) (iter.Seq2[*re
 		}
 		return r.ofStory(story, r.fromPath)
 	}
-	return r.orNone(func(yield func(*replay.Message, error) bool) {
+	return r.orNone(func(yield func(*replay.StoredMessage, error) bool) {
 		for m, err := range replay.ReadCapture(file, r.selection) {
 			if err != nil {
 				err = fmt.Errorf("%s: %w", r.fromPath, err)

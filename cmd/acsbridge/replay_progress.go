@@ -83,7 +83,7 @@ func (p *progress) stop(complete bool) error {
 }
 
 // done tells what was not taken.
-func (p *progress) done(m *replay.Message, err error) {
+func (p *progress) done(m *replay.StoredMessage, err error) {
 	if err == nil {
 		return
 	}

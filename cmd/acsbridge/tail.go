@@ -82,7 +82,7 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 	var text []byte
 	messages := reader.Read(ctx, selection)
 	if !c.Follow && c.Output == "pretty" {
-		messages = lookAhead(messages, func(m *replay.Message) { p.appendMessage(nil, m) })
+		messages = lookAhead(messages, func(m *replay.StoredMessage) { p.appendMessage(nil, m) })
 	}
 	for m, err := range messages {
 		if err != nil {
@@ -121,12 +121,12 @@ func (c *tailCmd) nothing() string {
 const outputBuffer = 64 << 10
 
 // line is how a message is written, by --output.
-func (c *tailCmd) line(p *printer) func([]byte, *replay.Message) []byte {
+func (c *tailCmd) line(p *printer) func([]byte, *replay.StoredMessage) []byte {
 	switch c.Output {
 	case "json":
-		return func(dst []byte, m *replay.Message) []byte { return replay.AppendLine(dst, m, c.ShowPII) }
+		return func(dst []byte, m *replay.StoredMessage) []byte { return replay.AppendLine(dst, m, c.ShowPII) }
 	case "raw":
-		return func(dst []byte, m *replay.Message) []byte { return append(append(dst, m.Data...), '\n') }
+		return func(dst []byte, m *replay.StoredMessage) []byte { return append(append(dst, m.Data...), '\n') }
 	}
 	return p.appendMessage
 }
@@ -136,9 +136,9 @@ const looked = 500
 
 // lookAhead has the first messages looked at before the first of them is yielded,
 // so that columns have their widths by then.
-func lookAhead(messages iter.Seq2[*replay.Message, error], look func(*replay.Message)) iter.Seq2[*replay.Message, error] {
-	return func(yield func(*replay.Message, error) bool) {
-		var held []*replay.Message
+func lookAhead(messages iter.Seq2[*replay.StoredMessage, error], look func(*replay.StoredMessage)) iter.Seq2[*replay.StoredMessage, error] {
+	return func(yield func(*replay.StoredMessage, error) bool) {
+		var held []*replay.StoredMessage
 		release := func() bool {
 			for _, m := range held {
 				if !yield(m, nil) {

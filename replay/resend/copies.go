@@ -55,7 +55,7 @@ const (
 const serverHeaders = "Nats-"
 
 // Copy returns the copy of a message that is sent at a time.
-func (c *Copies) Copy(m *replay.Message, at time.Time) *nats.Msg {
+func (c *Copies) Copy(m *replay.StoredMessage, at time.Time) *nats.Msg {
 	_, rest, _ := strings.Cut(schemas.WithSlot(m.Subject), ".")
 	out := &nats.Msg{Subject: c.Prefix + "." + rest, Header: make(nats.Header, len(m.Header)+4), Data: m.Data}
 	for name, values := range m.Header {
@@ -75,7 +75,7 @@ func (c *Copies) Copy(m *replay.Message, at time.Time) *nats.Msg {
 }
 
 // Send publishes a copy and waits for its acknowledgement in another goroutine.
-func (c *Copies) Send(ctx context.Context, m *replay.Message, done func(error)) {
+func (c *Copies) Send(ctx context.Context, m *replay.StoredMessage, done func(error)) {
 	future, err := c.publish(ctx, m)
 	go func() { done(c.await(ctx, m, future, err)) }()
 }
@@ -83,7 +83,7 @@ func (c *Copies) Send(ctx context.Context, m *replay.Message, done func(error)) 
 // Flush has nothing to do: what is acknowledged is stored.
 func (c *Copies) Flush() error { return nil }
 
-func (c *Copies) publish(ctx context.Context, m *replay.Message) (jetstream.PubAckFuture, error) {
+func (c *Copies) publish(ctx context.Context, m *replay.StoredMessage) (jetstream.PubAckFuture, error) {
 	js, err := c.JetStream(ctx)
 	if err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func (c *Copies) publish(ctx context.Context, m *replay.Message) (jetstream.PubA
 }
 
 // await returns what came of a publish, after as many more as it takes.
-func (c *Copies) await(ctx context.Context, m *replay.Message, future jetstream.PubAckFuture, err error) error {
+func (c *Copies) await(ctx context.Context, m *replay.StoredMessage, future jetstream.PubAckFuture, err error) error {
 	for attempt := 1; ; attempt++ {
 		if err == nil {
 			err = c.acknowledged(future)
@@ -168,7 +168,7 @@ func neverTaken(err error) bool {
 }
 
 // explain says what to do about a copy that could not be published.
-func (c *Copies) explain(m *replay.Message, err error) error {
+func (c *Copies) explain(m *replay.StoredMessage, err error) error {
 	err = fmt.Errorf("publish a copy of sequence %d: %w", m.Sequence, err)
 	switch {
 	case errors.Is(err, jetstream.ErrNoStreamResponse):

@@ -75,7 +75,7 @@ func TestCopies(t *testing.T) {
 
 // TestCopies_subjectWithoutSlot gives a copy the subject of today.
 func TestCopies_subjectWithoutSlot(t *testing.T) {
-	m := &replay.Message{Stream: schemas.Stream, Sequence: 1, Subject: "acs.contoso.CallConnected.call-0"}
+	m := &replay.StoredMessage{Stream: schemas.Stream, Sequence: 1, Subject: "acs.contoso.CallConnected.call-0"}
 	if got, want := (&resend.Copies{Prefix: "copies"}).Copy(m, time.Now()).Subject, schemas.WithSlot("copies.contoso.CallConnected.call-0"); got != want {
 		t.Errorf("subject %s, want %s", got, want)
 	}
@@ -147,7 +147,7 @@ func TestACopyThatIsTooLarge(t *testing.T) {
 	}
 	s.store(5)
 	var rejected []string
-	sender := resend.Sender{Target: s.copies(func(c *jetstream.StreamConfig) { c.MaxMsgSize = 4000 }), OnDone: func(_ *replay.Message, err error) {
+	sender := resend.Sender{Target: s.copies(func(c *jetstream.StreamConfig) { c.MaxMsgSize = 4000 }), OnDone: func(_ *replay.StoredMessage, err error) {
 		if err != nil {
 			rejected = append(rejected, err.Error())
 		}

@@ -14,7 +14,7 @@ import (
 // not take. The sequence of its message is the number that it had in the journal. A
 // record that could not be read any more has neither subject nor data.
 type DeadLetter struct {
-	Message *replay.Message
+	Message *replay.StoredMessage
 	Reason  string
 }
 
@@ -37,10 +37,10 @@ func ParseDeadLetters(file []byte) []*DeadLetter {
 			Payload []byte            `json:"payload"`
 		}
 		if json.Unmarshal(line, &l) != nil {
-			letters = append(letters, &DeadLetter{Reason: CutOff, Message: &replay.Message{Header: nats.Header{}}})
+			letters = append(letters, &DeadLetter{Reason: CutOff, Message: &replay.StoredMessage{Header: nats.Header{}}})
 			continue
 		}
-		m := &replay.Message{Stream: l.Stream, Sequence: l.Index, Time: l.Time, Subject: l.Subject, Header: nats.Header{}, Data: l.Payload}
+		m := &replay.StoredMessage{Stream: l.Stream, Sequence: l.Index, Time: l.Time, Subject: l.Subject, Header: nats.Header{}, Data: l.Payload}
 		for name, value := range l.Headers {
 			m.Header.Set(name, value)
 		}

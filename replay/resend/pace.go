@@ -62,7 +62,7 @@ type pacer struct {
 }
 
 // wait returns when it is time for a message, or with ctx.
-func (p *pacer) wait(ctx context.Context, m *replay.Message) error {
+func (p *pacer) wait(ctx context.Context, m *replay.StoredMessage) error {
 	now := time.Now()
 	due := now
 	if p.Rate > 0 {

@@ -39,7 +39,7 @@ type Posts struct {
 
 	// OnPost is called after each post, from several goroutines at a time. An error
 	// says why the message was not posted. It may be nil.
-	OnPost func(*replay.Message, webhook.Answer, error)
+	OnPost func(*replay.StoredMessage, webhook.Answer, error)
 }
 
 // ErrTruncatedURL reports a message whose callback URL is not known in whole.
@@ -50,14 +50,14 @@ const defaultPostAttempts = 6
 var postBackoff = backoff.Doubling{First: 200 * time.Millisecond, Last: 10 * time.Second}
 
 // Send posts a message in another goroutine, again until the answer is final.
-func (p *Posts) Send(ctx context.Context, m *replay.Message, done func(error)) {
+func (p *Posts) Send(ctx context.Context, m *replay.StoredMessage, done func(error)) {
 	go func() { done(p.send(ctx, m)) }()
 }
 
 // Flush has nothing to do: the receiver has what it has answered.
 func (p *Posts) Flush() error { return nil }
 
-func (p *Posts) send(ctx context.Context, m *replay.Message) error {
+func (p *Posts) send(ctx context.Context, m *replay.StoredMessage) error {
 	attempts := cmp.Or(p.Attempts, defaultPostAttempts)
 	for attempt := 1; ; attempt++ {
 		a, err := p.Post(ctx, m)
@@ -80,7 +80,7 @@ func (p *Posts) send(ctx context.Context, m *replay.Message) error {
 // Post posts a message once. A post in flight is not cut off when ctx ends: its
 // answer says whether the receiver has the event. The error says why the message
 // cannot be posted.
-func (p *Posts) Post(ctx context.Context, m *replay.Message) (a webhook.Answer, err error) {
+func (p *Posts) Post(ctx context.Context, m *replay.StoredMessage) (a webhook.Answer, err error) {
 	request, err := p.request(m)
 	if err == nil {
 		a = p.Client.Do(ctx, request)
@@ -91,7 +91,7 @@ func (p *Posts) Post(ctx context.Context, m *replay.Message) (a webhook.Answer, 
 	return a, err
 }
 
-func (p *Posts) request(m *replay.Message) (*http.Request, error) {
+func (p *Posts) request(m *replay.StoredMessage) (*http.Request, error) {
 	if m.TruncatedURL() && !p.PostTruncated {
 		return nil, ErrTruncatedURL
 	}

@@ -95,7 +95,7 @@ func TestPosts_path(t *testing.T) {
 	m := messages(1, 1)[0]
 	m.Header.Set(schemas.HeaderPath, "a/../../admin")
 	sender := resend.Sender{Target: h.posts(t, "http://app.test/api")}
-	if err := sender.Send(t.Context(), inOrder([]*replay.Message{m})); err != nil || sender.Progress().Rejected != 1 || len(h.got) > 0 {
+	if err := sender.Send(t.Context(), inOrder([]*replay.StoredMessage{m})); err != nil || sender.Progress().Rejected != 1 || len(h.got) > 0 {
 		t.Errorf("error %v, %+v, %d posts", err, sender.Progress(), len(h.got))
 	}
 }
@@ -124,7 +124,7 @@ func TestPosts_truncatedURL(t *testing.T) {
 			m.Header.Set(schemas.HeaderTruncated, test.cut)
 		}
 		var last error
-		sender := resend.Sender{Target: posts, MaxInFlight: 1, OnDone: func(_ *replay.Message, err error) {
+		sender := resend.Sender{Target: posts, MaxInFlight: 1, OnDone: func(_ *replay.StoredMessage, err error) {
 			if err != nil {
 				last = err
 			}
@@ -183,7 +183,7 @@ func TestPostsAreRepeated(t *testing.T) {
 				}
 				var got string
 				began := time.Now()
-				sender := resend.Sender{Target: h.posts(t, "http://app.test/?secret=1"), OnDone: func(_ *replay.Message, err error) {
+				sender := resend.Sender{Target: h.posts(t, "http://app.test/?secret=1"), OnDone: func(_ *replay.StoredMessage, err error) {
 					if err != nil {
 						got = err.Error()
 					}

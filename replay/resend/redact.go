@@ -61,7 +61,7 @@ func words(list string) map[string]bool {
 
 // Message returns a message with pseudonyms. It fails when the payload is no
 // JSON.
-func (r *Redactor) Message(m *replay.Message) (*replay.Message, error) {
+func (r *Redactor) Message(m *replay.StoredMessage) (*replay.StoredMessage, error) {
 	data, err := r.document(m.Data)
 	if err != nil {
 		return nil, fmt.Errorf("sequence %d cannot be redacted: %w", m.Sequence, err)

@@ -32,8 +32,8 @@ const storyOfACaller = `{"id":"b3c5b1e0-0000-4000-8000-0123456789ab","source":"c
 {"identifier":{"kind":"communicationUser","rawId":"` + userID + `","communicationUser":{"id":"` + userID + `"}}}],
 "startDateTime":"2026-03-01T12:00:01.5+00:00","customContext":{"voipHeaders":{"x-secret-15550100123":"secret","loyal":null,"gold":true}}}}`
 
-func personalMessage() *replay.Message {
-	return &replay.Message{
+func personalMessage() *replay.StoredMessage {
+	return &replay.StoredMessage{
 		Stream: schemas.Stream, Sequence: 9, Subject: schemas.WithSlot("acs.contoso.RecognizeCompleted." + callGUID), Data: []byte(storyOfACaller),
 		Header: nats.Header{
 			schemas.HeaderEventID: {"b3c5b1e0-0000-4000-8000-0123456789ab"}, schemas.HeaderEventSource: {"calling/callConnections/" + callGUID},
@@ -139,7 +139,7 @@ func TestRedactor_call(t *testing.T) {
 		`"time":"2026-03-01T12:00:60Z","data":{"callConnectionId":"other","serverCallId":"aHR0cHM6Ly9z+A"}`,
 		`"time":null,"data":{"callConnectionId":"third","correlationId":"C0FFEE00-0000-4000-8000-0123456789AB"}`,
 	} {
-		m := &replay.Message{Stream: "ACS", Sequence: uint64(i + 1), Time: time.Date(2026, 3, 1, 12, 0, i, 0, time.UTC), Subject: "acs.contoso.PlayStarted.d._", Data: []byte(`{"id":"1","source":"s","type":"PlayStarted",` + data + `}`)}
+		m := &replay.StoredMessage{Stream: "ACS", Sequence: uint64(i + 1), Time: time.Date(2026, 3, 1, 12, 0, i, 0, time.UTC), Subject: "acs.contoso.PlayStarted.d._", Data: []byte(`{"id":"1","source":"s","type":"PlayStarted",` + data + `}`)}
 		redacted, err := redactor.Message(m)
 		if err != nil {
 			t.Fatal(err)

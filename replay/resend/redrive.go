@@ -54,7 +54,7 @@ const tokenGrace = 5 * time.Minute
 
 // Messages returns the events that a quarantined callback holds, as the bridge
 // would have published them, or says why it holds none.
-func (r *Redrive) Messages(m *replay.Message) ([]*nats.Msg, error) {
+func (r *Redrive) Messages(m *replay.StoredMessage) ([]*nats.Msg, error) {
 	tokens := strings.Split(m.Subject, ".")
 	if m.Stream != schemas.QuarantineStream || len(tokens) != 3 || tokens[0] != schemas.QuarantinePrefix ||
 		tokens[2] != m.Header.Get(schemas.HeaderQuarantineReason) {
@@ -75,7 +75,7 @@ func (r *Redrive) Messages(m *replay.Message) ([]*nats.Msg, error) {
 }
 
 // message returns one event of a quarantined callback.
-func (r *Redrive) message(m *replay.Message, resource string, events []schemas.Event, i int) *nats.Msg {
+func (r *Redrive) message(m *replay.StoredMessage, resource string, events []schemas.Event, i int) *nats.Msg {
 	e := &events[i]
 	out := nats.NewMsg(schemas.Subject(r.Reader.Prefix, resource, e))
 	out.Data = e.Raw
@@ -115,7 +115,7 @@ func (r *Redrive) message(m *replay.Message, resource string, events []schemas.E
 // Letter returns the message of a dead letter, which is published as it would be
 // now: that of an event to the stream and under the prefix of today, whatever they
 // were. One whose parts do not fit each other was not written by the bridge.
-func (r *Redrive) Letter(m *replay.Message) (*nats.Msg, error) {
+func (r *Redrive) Letter(m *replay.StoredMessage) (*nats.Msg, error) {
 	out := &nats.Msg{Subject: m.Subject, Header: maps.Clone(m.Header), Data: m.Data}
 	tokens := strings.Split(m.Subject, ".")
 	switch {
@@ -159,7 +159,7 @@ func subjectOf(subject, want string) bool {
 		(schemas.NormalizeID(had.Call) == has.Call || had.Call == schemas.NoCall)
 }
 
-func (r *Redrive) decode(m *replay.Message) ([]schemas.Event, error) {
+func (r *Redrive) decode(m *replay.StoredMessage) ([]schemas.Event, error) {
 	return r.Decode(fromGrid(m.Header), m.Header.Get(schemas.HeaderContentType), m.Data)
 }
 
@@ -211,7 +211,7 @@ func ofItsOwn(name string) bool {
 }
 
 // expiry is until when an event is of use, for those that have such an end.
-func expiry(e *schemas.Event, m *replay.Message) string {
+func expiry(e *schemas.Event, m *replay.StoredMessage) string {
 	received, err := time.Parse(time.RFC3339Nano, m.Header.Get(schemas.HeaderReceivedAt))
 	if at, ends := e.Expires(received); err == nil && ends {
 		return at.UTC().Format(time.RFC3339Nano)
@@ -258,7 +258,7 @@ func (r *Redrive) Publish(ctx context.Context, m *nats.Msg) error {
 }
 
 // held returns what the stream has under a subject and a message id, or nil.
-func (r *Redrive) held(ctx context.Context, subject, id string) (*replay.Message, error) {
+func (r *Redrive) held(ctx context.Context, subject, id string) (*replay.StoredMessage, error) {
 	parts, ok := schemas.ParseSubject(subject)
 	if !ok {
 		return nil, errors.New("the subject is none of an event")
@@ -272,7 +272,7 @@ func (r *Redrive) held(ctx context.Context, subject, id string) (*replay.Message
 	return nil, nil
 }
 
-func (r *Redrive) compare(held *replay.Message, m *nats.Msg, err error) error {
+func (r *Redrive) compare(held *replay.StoredMessage, m *nats.Msg, err error) error {
 	switch {
 	case err != nil:
 		return err

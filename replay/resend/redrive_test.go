@@ -23,8 +23,8 @@ const (
 )
 
 // quarantined is a callback as the bridge keeps it, which reads well today.
-func quarantined() *replay.Message {
-	return &replay.Message{
+func quarantined() *replay.StoredMessage {
+	return &replay.StoredMessage{
 		Stream: schemas.QuarantineStream, Sequence: 17, Subject: "acs-quarantine.contoso.not_json", Data: []byte("[" + oneEvent + ",\n" + another + "]"),
 		Header: nats.Header{
 			schemas.HeaderQuarantineReason: {"not_json"}, schemas.HeaderContentType: {"text/json"}, schemas.HeaderMsgID: {"hash"},
@@ -37,7 +37,7 @@ func quarantined() *replay.Message {
 }
 
 // letter is a dead letter of one event.
-func letter() *replay.Message {
+func letter() *replay.StoredMessage {
 	m := quarantined()
 	m.Stream, m.Subject, m.Data = schemas.Stream, "acs.contoso.PlayCompleted.a.c-1", []byte(oneEvent)
 	m.Header.Set(schemas.HeaderExpectedStream, schemas.Stream)
@@ -108,21 +108,21 @@ func TestRedrive_truncatedHeaders(t *testing.T) {
 
 // TestWhatIsNotRedriven breaks each thing that is checked.
 func TestWhatIsNotRedriven(t *testing.T) {
-	set := func(name, value string) func(*replay.Message) {
-		return func(m *replay.Message) { m.Header.Set(name, value) }
+	set := func(name, value string) func(*replay.StoredMessage) {
+		return func(m *replay.StoredMessage) { m.Header.Set(name, value) }
 	}
-	data := func(text string) func(*replay.Message) {
-		return func(m *replay.Message) { m.Data = []byte(text) }
+	data := func(text string) func(*replay.StoredMessage) {
+		return func(m *replay.StoredMessage) { m.Data = []byte(text) }
 	}
 	both := []struct {
 		name   string
-		change func(*replay.Message)
+		change func(*replay.StoredMessage)
 		want   string
 	}{
 		{"without claims", set(schemas.HeaderTokenAudience, ""), "header acs-token-aud is missing"},
 		{"without an issuer", set(schemas.HeaderTokenIssuer, ""), "header acs-token-iss is missing"},
 		{"without a key", set(schemas.HeaderTokenKeyID, ""), "header acs-token-kid is missing"},
-		{"without a token", func(m *replay.Message) {
+		{"without a token", func(m *replay.StoredMessage) {
 			for _, name := range []string{schemas.HeaderTokenIssuer, schemas.HeaderTokenAudience, schemas.HeaderTokenKeyID, schemas.HeaderTokenExpires} {
 				m.Header.Del(name)
 			}
@@ -138,11 +138,11 @@ func TestWhatIsNotRedriven(t *testing.T) {
 	}
 	for _, test := range append(both, []struct {
 		name   string
-		change func(*replay.Message)
+		change func(*replay.StoredMessage)
 		want   string
 	}{
-		{"of another stream", func(m *replay.Message) { m.Stream = schemas.Stream }, "it is no callback in quarantine"},
-		{"of another subject", func(m *replay.Message) { m.Subject = "acs-replay.contoso.not_json" }, "it is no callback in quarantine"},
+		{"of another stream", func(m *replay.StoredMessage) { m.Stream = schemas.Stream }, "it is no callback in quarantine"},
+		{"of another subject", func(m *replay.StoredMessage) { m.Subject = "acs-replay.contoso.not_json" }, "it is no callback in quarantine"},
 		{"of another reason", set(schemas.HeaderQuarantineReason, "too_deep"), "it is no callback in quarantine"},
 	}...) {
 		m := quarantined()
@@ -153,13 +153,13 @@ func TestWhatIsNotRedriven(t *testing.T) {
 	}
 	for _, test := range append(both, []struct {
 		name   string
-		change func(*replay.Message)
+		change func(*replay.StoredMessage)
 		want   string
 	}{
-		{"corrupt", func(m *replay.Message) { m.Subject = "" }, "nothing is left of it"},
-		{"of another stream", func(m *replay.Message) { m.Stream = "OTHER" }, "its subject and its headers are not those of a record"},
-		{"of another call", func(m *replay.Message) { m.Subject = "acs.contoso.PlayCompleted.6.c-2" }, "its subject is not that of its event"},
-		{"of another type", func(m *replay.Message) { m.Subject = "other.contoso.PlayFailed.a.c-1" }, "its subject is not that of its event"},
+		{"corrupt", func(m *replay.StoredMessage) { m.Subject = "" }, "nothing is left of it"},
+		{"of another stream", func(m *replay.StoredMessage) { m.Stream = "OTHER" }, "its subject and its headers are not those of a record"},
+		{"of another call", func(m *replay.StoredMessage) { m.Subject = "acs.contoso.PlayCompleted.6.c-2" }, "its subject is not that of its event"},
+		{"of another type", func(m *replay.StoredMessage) { m.Subject = "other.contoso.PlayFailed.a.c-1" }, "its subject is not that of its event"},
 		{"of another id", set(schemas.HeaderMsgID, "s#2"), "its message id is not that of its event"},
 		{"of two events", data("[" + oneEvent + "," + oneEvent + "]"), "its subject is not that of its event"},
 	}...) {
@@ -258,7 +258,7 @@ func TestALetterForQuarantine(t *testing.T) {
 }
 
 // publishLetter redrives a dead letter.
-func (s *stream) publishLetter(m *replay.Message) error {
+func (s *stream) publishLetter(m *replay.StoredMessage) error {
 	s.t.Helper()
 	r := redrive(s)
 	out, err := r.Letter(m)
@@ -279,7 +279,7 @@ func TestRedrivingAnotherEvent(t *testing.T) {
 	other.Data = []byte(strings.Replace(oneEvent, `}}`, `,"x":1}}`, 1))
 	elsewhere.Data = []byte(strings.Replace(oneEvent, `c-1`, `c-2`, 1))
 	elsewhere.Subject = "acs.contoso.PlayCompleted.6.c-2"
-	for _, m := range []*replay.Message{other, elsewhere} {
+	for _, m := range []*replay.StoredMessage{other, elsewhere} {
 		if err := s.publishLetter(m); !errors.Is(err, resend.ErrOtherEvent) {
 			t.Errorf("%s: error %v", m.Subject, err)
 		}

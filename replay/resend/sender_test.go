@@ -22,10 +22,10 @@ import (
 )
 
 // messages are n messages of calls in turn, one a second.
-func messages(n, calls int) []*replay.Message {
-	list := make([]*replay.Message, n)
+func messages(n, calls int) []*replay.StoredMessage {
+	list := make([]*replay.StoredMessage, n)
 	for i := range list {
-		list[i] = &replay.Message{
+		list[i] = &replay.StoredMessage{
 			Stream: schemas.Stream, Sequence: uint64(i + 1), Time: time.Unix(int64(i), 0),
 			Subject: schemas.WithSlot(fmt.Sprintf("acs.contoso.CallConnected.call-%d", i%calls)),
 			Header:  nats.Header{}, Data: []byte(`{"id":"` + fmt.Sprint(i) + `"}`),
@@ -34,8 +34,8 @@ func messages(n, calls int) []*replay.Message {
 	return list
 }
 
-func inOrder(list []*replay.Message) iter.Seq2[*replay.Message, error] {
-	return func(yield func(*replay.Message, error) bool) {
+func inOrder(list []*replay.StoredMessage) iter.Seq2[*replay.StoredMessage, error] {
+	return func(yield func(*replay.StoredMessage, error) bool) {
 		for _, m := range list {
 			if !yield(m, nil) {
 				return
@@ -46,7 +46,7 @@ func inOrder(list []*replay.Message) iter.Seq2[*replay.Message, error] {
 
 // target is one whose answers a test decides about.
 type target struct {
-	answer func(ctx context.Context, m *replay.Message) error
+	answer func(ctx context.Context, m *replay.StoredMessage) error
 
 	mu     sync.Mutex
 	got    []uint64
@@ -57,13 +57,13 @@ type target struct {
 	fault  string
 }
 
-func newTarget(answer func(context.Context, *replay.Message) error) *target {
+func newTarget(answer func(context.Context, *replay.StoredMessage) error) *target {
 	return &target{answer: answer, flying: map[string]int{}, begun: time.Now()}
 }
 
 func (g *target) Flush() error { return nil }
 
-func (g *target) Send(ctx context.Context, m *replay.Message, done func(error)) {
+func (g *target) Send(ctx context.Context, m *replay.StoredMessage, done func(error)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.got = append(g.got, m.Sequence)
@@ -90,7 +90,7 @@ func (g *target) Send(ctx context.Context, m *replay.Message, done func(error)) 
 // one each time.
 func TestTheOrderOfACallIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newTarget(func(context.Context, *replay.Message) error {
+		g := newTarget(func(context.Context, *replay.StoredMessage) error {
 			time.Sleep(rand.N(100 * time.Millisecond))
 			return nil
 		})
@@ -117,7 +117,7 @@ func TestTheOrderOfACallIsKept(t *testing.T) {
 // TestSender_oneByOne keeps one order for all calls.
 func TestSender_oneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newTarget(func(context.Context, *replay.Message) error {
+		g := newTarget(func(context.Context, *replay.StoredMessage) error {
 			time.Sleep(rand.N(100 * time.Millisecond))
 			return nil
 		})
@@ -131,7 +131,7 @@ func TestSender_oneByOne(t *testing.T) {
 // TestWithoutACallThereIsNoOrder sends events without a call side by side.
 func TestWithoutACallThereIsNoOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newTarget(func(context.Context, *replay.Message) error { time.Sleep(time.Second); return nil })
+		g := newTarget(func(context.Context, *replay.StoredMessage) error { time.Sleep(time.Second); return nil })
 		list := messages(8, 1)
 		for _, m := range list {
 			m.Subject = "acs.contoso.CallConnected.d._"
@@ -146,7 +146,7 @@ func TestWithoutACallThereIsNoOrder(t *testing.T) {
 // TestOneCallDoesNotHoldUpOthers has one call whose first message hangs.
 func TestOneCallDoesNotHoldUpOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newTarget(func(_ context.Context, m *replay.Message) error {
+		g := newTarget(func(_ context.Context, m *replay.StoredMessage) error {
 			if m.Sequence == 1 {
 				time.Sleep(time.Hour)
 			}
@@ -170,10 +170,10 @@ func TestOneCallDoesNotHoldUpOthers(t *testing.T) {
 func TestReadingAheadIsBounded(t *testing.T) {
 	for size, want := range map[int]int{10: 2048, 1 << 20: 16} {
 		synctest.Test(t, func(t *testing.T) {
-			g := newTarget(func(_ context.Context, m *replay.Message) error { time.Sleep(time.Hour); return nil })
+			g := newTarget(func(_ context.Context, m *replay.StoredMessage) error { time.Sleep(time.Hour); return nil })
 			list := messages(5000, 1)
 			read := 0
-			source := func(yield func(*replay.Message, error) bool) {
+			source := func(yield func(*replay.StoredMessage, error) bool) {
 				for _, m := range list {
 					m.Data = make([]byte, size)
 					read++
@@ -212,14 +212,14 @@ func TestRejectedMessagesAreReported(t *testing.T) {
 		{"all from 51 on, with patience", func(n uint64) bool { return n > 50 }, resend.Progress{Accepted: 50, Rejected: 50, Before: 100, Next: 101}, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			g := newTarget(func(_ context.Context, m *replay.Message) error {
+			g := newTarget(func(_ context.Context, m *replay.StoredMessage) error {
 				if test.rejected(m.Sequence) {
 					return &resend.RejectedError{Sequence: m.Sequence, Err: refusal}
 				}
 				return nil
 			})
 			settled := 0
-			s := resend.Sender{Target: g, MaxInFlight: 1, IgnoreRejections: test.patient, OnDone: func(m *replay.Message, err error) {
+			s := resend.Sender{Target: g, MaxInFlight: 1, IgnoreRejections: test.patient, OnDone: func(m *replay.StoredMessage, err error) {
 				if (err != nil) != test.rejected(m.Sequence) {
 					t.Errorf("sequence %d: %v", m.Sequence, err)
 				}
@@ -240,7 +240,7 @@ func TestRejectedMessagesAreReported(t *testing.T) {
 func TestAFailureEndsTheSending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")
-		g := newTarget(func(ctx context.Context, m *replay.Message) error {
+		g := newTarget(func(ctx context.Context, m *replay.StoredMessage) error {
 			if m.Sequence == 21 {
 				return broken
 			}
@@ -264,10 +264,10 @@ func TestCancellingFinishesWhatIsUnderWay(t *testing.T) {
 	lost := errors.New("lost")
 	for _, cause := range []error{context.Canceled, lost} {
 		synctest.Test(t, func(t *testing.T) {
-			g := newTarget(func(ctx context.Context, m *replay.Message) error { time.Sleep(time.Second); return nil })
+			g := newTarget(func(ctx context.Context, m *replay.StoredMessage) error { time.Sleep(time.Second); return nil })
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			source := func(yield func(*replay.Message, error) bool) {
+			source := func(yield func(*replay.StoredMessage, error) bool) {
 				for _, m := range messages(1000, 1000) {
 					if m.Sequence == 31 && cause == lost {
 						yield(nil, lost)
@@ -300,7 +300,7 @@ func TestPace(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				g := newTarget(func(context.Context, *replay.Message) error { return nil })
+				g := newTarget(func(context.Context, *replay.StoredMessage) error { return nil })
 				s := resend.Sender{Target: g, Pace: pace}
 				if err := s.Send(t.Context(), inOrder(messages(10, 10))); err != nil {
 					t.Fatal(err)
@@ -322,7 +322,7 @@ func TestPace(t *testing.T) {
 // had come over ten seconds, and a message that came much later.
 func TestOriginalPaceIsThatOfTheCallbacks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newTarget(func(context.Context, *replay.Message) error { return nil })
+		g := newTarget(func(context.Context, *replay.StoredMessage) error { return nil })
 		list := messages(3, 3)
 		for i, m := range list {
 			m.Header.Set(schemas.HeaderReceivedAt, m.Time.Add(time.Duration(i*i)*time.Second).UTC().Format(time.RFC3339Nano))
