@@ -26,12 +26,12 @@ func BenchmarkLine(b *testing.B) {
 	if m.Data, err = json.Marshal(e); err != nil {
 		b.Fatal(err)
 	}
-	for name, personal := range map[string]bool{"personal": true, "masked": false} {
+	for name, masking := range map[string]replay.Masking{"personal": replay.MaskSecrets, "masked": replay.MaskPII} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			var line []byte
 			for b.Loop() {
-				line = replay.AppendLine(line[:0], m, personal)
+				line = replay.AppendLine(line[:0], m, masking)
 			}
 		})
 	}

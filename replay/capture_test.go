@@ -124,14 +124,14 @@ func TestWhatIsNoCapture(t *testing.T) {
 	good := capture(t, messages(2, 2)...)
 	first, second, _ := strings.Cut(good, "\n")
 	for text, want := range map[string]string{
-		"{}\n":                       "line 1: no message of a capture",
-		first + "\n{\"streem\":1}\n": "line 2: no message of a capture",
-		first + "\nhello\n":          "line 2: no message of a capture",
+		"{}\n":                       "line 1: not a message of a capture",
+		first + "\n{\"streem\":1}\n": "line 2: not a message of a capture",
+		first + "\nhello\n":          "line 2: not a message of a capture",
 		second + first:               "line 2: sequence 1 comes after 2",
 		first + "\n\n" + first:       "line 3: sequence 1 comes after 1",
-		strings.Replace(first, "acs.contoso", "acs.*", 1):          "line 1: the subject is none of an event",
-		strings.Replace(first, `"event":`, `"event":null,"x":`, 1): "line 1: no message of a capture",
-		first[:len(first)-5]: "line 1: no message of a capture",
+		strings.Replace(first, "acs.contoso", "acs.*", 1):          "line 1: the subject is not that of an event",
+		strings.Replace(first, `"event":`, `"event":null,"x":`, 1): "line 1: not a message of a capture",
+		first[:len(first)-5]: "line 1: not a message of a capture",
 	} {
 		_, err := collect(replay.ReadCapture(strings.NewReader(text), replay.Selection{}))
 		if err == nil || !strings.HasPrefix(err.Error(), want) {

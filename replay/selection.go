@@ -97,7 +97,7 @@ func ParsePosition(text string, now time.Time) (Position, error) {
 	if t, err := time.ParseInLocation(time.DateOnly, text, now.Location()); err == nil {
 		return Position{Time: t}, nil
 	}
-	return Position{}, fmt.Errorf("%q is no position; write a duration such as 10m or 2d, a time such as %s, a sequence such as seq:4711, or all",
+	return Position{}, fmt.Errorf("%q is not a position; write a duration such as 10m or 2d, a time such as %s, a sequence such as seq:4711, or all",
 		text, now.Format("2006-01-02T15:04"))
 }
 

@@ -44,7 +44,7 @@ func (c *callCmd) Run(ctx context.Context, std stdio) error {
 	out := bufio.NewWriterSize(std.out, outputBuffer)
 	if c.Output == "json" {
 		for _, step := range story.Steps {
-			out.Write(replay.AppendLine(nil, step.Message, c.ShowPII))
+			out.Write(replay.AppendLine(nil, step.Message, c.masking()))
 		}
 	} else {
 		p := printer{ink: inkFor(std.out), personal: c.ShowPII, now: time.Now()}

@@ -22,7 +22,7 @@ type listenCmd struct {
 	signFlags `group:"Tokens of a simulator, for a URL that asks for one:"`
 	readerSettings
 
-	target plan
+	target replayPlan
 }
 
 // Validate reads the URL; kong calls it.
@@ -95,7 +95,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 		}
 	}
 	progress := sender.Progress()
-	fmt.Fprintf(l.std.err, "%s forwarded%s\n", plural(progress.Accepted, "event"), notTaken(progress))
+	fmt.Fprintf(l.std.err, "%s forwarded%s\n", plural(progress.Accepted, "event"), notAccepted(progress))
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -45,7 +45,7 @@ func ParsePace(text string) (Pace, error) {
 			return Pace{Speed: n}, nil
 		}
 	}
-	return Pace{}, fmt.Errorf("%q is no pace; write original, fast, a rate such as 50/s, or a multiple of the original pace such as 10x", text)
+	return Pace{}, fmt.Errorf("%q is not a pace; write original, fast, a rate such as 50/s, or a multiple of the original pace such as 10x", text)
 }
 
 func positive(number string) (float64, bool) {

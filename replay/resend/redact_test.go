@@ -52,7 +52,7 @@ func TestRedactedHoldsNothingPersonal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := string(replay.AppendLine(nil, got, true))
+	line := string(replay.AppendLine(nil, got, replay.MaskSecrets))
 	for _, secret := range []string{"secret", "aHR0", "5550100123", "401f3500", "19ae37ff", "0000001b", "c0ffee00", "b3c5b1e0", `"one"`, `"three"`} {
 		if strings.Contains(line, secret) {
 			t.Errorf("%s is left in\n%s", secret, line)

@@ -35,9 +35,9 @@ type Redrive struct {
 	// delivery of Event Grid.
 	Decode func(grid bool, contentType string, body []byte) ([]schemas.Event, error)
 
-	// Beside stores an event beside another one that has its id, under a message
-	// id of its own. Otherwise such an event is refused.
-	Beside bool
+	// NewID stores an event under a message id of its own when the stream has another
+	// event with its id. Otherwise such an event is refused.
+	NewID bool
 }
 
 // ErrOtherEvent reports an event whose id another event in the stream has.
@@ -106,7 +106,7 @@ func (r *Redrive) message(m *replay.StoredMessage, resource string, events []sch
 			out.Header.Set(name, value)
 		}
 	}
-	if r.Beside {
+	if r.NewID {
 		out.Header.Set(schemas.HeaderMsgID, m.Header.Get(schemas.HeaderMsgID)+"#"+strconv.Itoa(i))
 	}
 	return out

@@ -322,22 +322,3 @@ func TestRedrivingAgain(t *testing.T) {
 		t.Errorf("%d events", events)
 	}
 }
-
-// TestParseDeadLetters reads what the forwarder writes, and what it did not come
-// to write whole.
-func TestParseDeadLetters(t *testing.T) {
-	const line = `{"time":"2026-03-01T12:00:00Z","reason":"too_large","journalIndex":7,"receivedAt":"2026-03-01T12:00:00Z","stream":"ACS","subject":"acs.contoso.X.2.c","headers":{"ce-id":"1"},"payload":"aGVsbG8="}` + "\n"
-	got := resend.ParseDeadLetters([]byte(line + line[:20] + "\n" + `{"time":"2026-03-01T12:00:00Z","reason":"corrupt","journalIndex":8}` + "\n"))
-	if len(got) != 3 {
-		t.Fatalf("%d letters", len(got))
-	}
-	if l := got[0]; l.Reason != "too_large" || l.Message.Sequence != 7 || l.Message.Stream != "ACS" || l.Message.Subject != "acs.contoso.X.2.c" || l.Message.Header.Get("ce-id") != "1" || string(l.Message.Data) != "hello" || l.Message.Time.Year() != 2026 {
-		t.Errorf("%+v", l)
-	}
-	if l := got[1]; l.Reason != resend.CutOff || l.Message.Subject != "" {
-		t.Errorf("%+v", l)
-	}
-	if l := got[2]; l.Reason != "corrupt" || l.Message.Subject != "" || l.Message.Sequence != 8 {
-		t.Errorf("%+v", l)
-	}
-}
