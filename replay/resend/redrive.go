@@ -33,7 +33,7 @@ type Redrive struct {
 
 	// Decode reads a body as the bridge does: that of a callback, or that of a
 	// delivery of Event Grid.
-	Decode func(grid bool, contentType string, body []byte) ([]schemas.Event, error)
+	Decode func(grid bool, contentType string, body []byte) ([]schemas.Inbound, error)
 
 	// NewID stores an event under a message id of its own when the stream has another
 	// event with its id. Otherwise such an event is refused.
@@ -75,7 +75,7 @@ func (r *Redrive) Messages(m *replay.StoredMessage) ([]*nats.Msg, error) {
 }
 
 // message returns one event of a quarantined callback.
-func (r *Redrive) message(m *replay.StoredMessage, resource string, events []schemas.Event, i int) *nats.Msg {
+func (r *Redrive) message(m *replay.StoredMessage, resource string, events []schemas.Inbound, i int) *nats.Msg {
 	e := &events[i]
 	out := nats.NewMsg(schemas.Subject(r.Reader.Prefix, resource, e))
 	out.Data = e.Raw
@@ -159,7 +159,7 @@ func subjectOf(subject, want string) bool {
 		(schemas.NormalizeID(had.Call) == has.Call || had.Call == schemas.NoCall)
 }
 
-func (r *Redrive) decode(m *replay.StoredMessage) ([]schemas.Event, error) {
+func (r *Redrive) decode(m *replay.StoredMessage) ([]schemas.Inbound, error) {
 	return r.Decode(fromGrid(m.Header), m.Header.Get(schemas.HeaderContentType), m.Data)
 }
 
@@ -211,7 +211,7 @@ func ofItsOwn(name string) bool {
 }
 
 // expiry is until when an event is of use, for those that have such an end.
-func expiry(e *schemas.Event, m *replay.StoredMessage) string {
+func expiry(e *schemas.Inbound, m *replay.StoredMessage) string {
 	received, err := time.Parse(time.RFC3339Nano, m.Header.Get(schemas.HeaderReceivedAt))
 	if at, ends := e.Expires(received); err == nil && ends {
 		return at.UTC().Format(time.RFC3339Nano)
@@ -221,7 +221,7 @@ func expiry(e *schemas.Event, m *replay.StoredMessage) string {
 
 // eventTime is an event's time as the bridge writes it: empty when it names no
 // moment.
-func eventTime(e *schemas.Event) string {
+func eventTime(e *schemas.Inbound) string {
 	at, _ := schemas.Timestamp(e.Time).RFC3339()
 	return at
 }
