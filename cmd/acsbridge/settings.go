@@ -68,7 +68,7 @@ type callbackSettings struct {
 
 	MaxConnections count    `help:"Open connections for callbacks; more wait until one is closed." default:"2048" placeholder:"N"`
 	CallbackKey    []string `help:"Secret that the callback URL must have in its query, as acsbridge-key=…: a name of yours and the file that holds it. Repeatable; any of them will do." placeholder:"NAME=FILE"`
-	SourceRange    []string `help:"Network that callbacks may come from, such as 203.0.113.0/24; microsoft stands for those that Microsoft publishes. Repeatable. None means all." placeholder:"RANGE"`
+	SourceRange    []string `help:"Network that callbacks may come from, such as 203.0.113.0/24. Repeatable. None means all." placeholder:"RANGE"`
 	TrustedProxy   []string `help:"Network of proxies whose X-Forwarded-For is believed. Repeatable." placeholder:"RANGE"`
 }
 

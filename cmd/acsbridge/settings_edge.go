@@ -87,15 +87,7 @@ func (x *examination) sharedKeys(setting string, entries []string) (keys []verif
 // through a proxy that is not named.
 func (x *examination) origins() {
 	const setting = "source-range"
-	var texts []string
-	for _, text := range x.SourceRange {
-		if strings.TrimSpace(text) == ingest.Microsoft {
-			x.sourceRanges = append(x.sourceRanges, ingest.MicrosoftRanges()...)
-		} else {
-			texts = append(texts, text)
-		}
-	}
-	x.sourceRanges = append(x.sourceRanges, x.networks(setting, texts)...)
+	x.sourceRanges = x.networks(setting, x.SourceRange)
 	host, _, _ := net.SplitHostPort(x.Listen)
 	if len(x.sourceRanges) > 0 && len(x.TrustedProxy) == 0 && isLoopback(host) &&
 		!slices.ContainsFunc(x.sourceRanges, func(r netip.Prefix) bool { return r.Addr().IsLoopback() }) {

@@ -19,7 +19,7 @@ func FuzzSettings(f *testing.F) {
 	} {
 		f.Add(file, "ACSBRIDGE_ACK_WAIT=1h\nACSBRIDGE_RESOURCE=a=b,c", "--leeway=x\n--journal=off")
 		f.Add(file, "ACSBRIDGE_X=1\nNATS_URL=nats://user:pw@h%zz", "--nats-user\n--resource=contoso="+testGUID)
-		f.Add(file, "ACSBRIDGE_SOURCE_RANGE=microsoft,10.0.0.1/8", "serve\n--\n-\n--nats-creds\n--stream-update=maybe")
+		f.Add(file, "ACSBRIDGE_SOURCE_RANGE=x,10.0.0.1/8", "serve\n--\n-\n--nats-creds\n--stream-update=maybe")
 	}
 	ofFile, ofVariable, ofFlag := "Fo3Secret-of-the-file", "Fo3Secret-of-the-variable", "Fo3Secret-of-the-flag"
 	dir := f.TempDir()
