@@ -13,7 +13,7 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-func TestK5EmptyAnswerKeepsKeys(t *testing.T) {
+func TestKeyServer_K5_emptyAnswerKeepsKeys(t *testing.T) {
 	faults := map[string]acstest.Fault{
 		"empty object":      acstest.FaultEmptyObject,
 		"null":              acstest.FaultNull,
@@ -29,13 +29,10 @@ func TestK5EmptyAnswerKeepsKeys(t *testing.T) {
 	}
 }
 
-// keepsKeys has a key set refreshed under a fault. The refresh must fail and
-// the keys must stay.
+// keepsKeys refreshes a key set under a fault: that must fail and the keys must stay.
 func keepsKeys(t *testing.T, fault acstest.Fault) {
 	t.Helper()
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		synctest.Wait()
 		fetched := v.Keys().FetchedAt
 		issuer.SetFault(fault)
@@ -46,12 +43,12 @@ func keepsKeys(t *testing.T, fault acstest.Fault) {
 		}
 		expect(t, v, sign(t, issuer, acstest.TokenSpec{}), vectorAccepted)
 		if issuer.Lured() != 0 {
-			t.Errorf("%d requests went to the lure", issuer.Lured())
+			t.Errorf("%d requests to another origin", issuer.Lured())
 		}
 	})
 }
 
-// marking puts a byte order mark in front of every document.
+// marking adds a byte order mark to every document.
 type marking struct{ http.RoundTripper }
 
 func (m marking) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -72,7 +69,7 @@ func TestKeyServer_byteOrderMark(t *testing.T) {
 	})
 }
 
-func TestK7AnswersAreBounded(t *testing.T) {
+func TestKeyServer_K7_answersAreBounded(t *testing.T) {
 	t.Run("key set", func(t *testing.T) { keepsKeys(t, acstest.FaultHuge) })
 	t.Run("OIDC document", func(t *testing.T) { keepsKeys(t, acstest.FaultHugeMetadata) })
 	t.Run("time", func(t *testing.T) {
@@ -94,9 +91,9 @@ func TestK7AnswersAreBounded(t *testing.T) {
 	})
 }
 
-// TestK7HeadersAreBounded goes over a socket, for the bound is one of the
-// transport that New makes.
-func TestK7HeadersAreBounded(t *testing.T) {
+// TestKeyServer_K7_headersAreBounded uses a socket and the default transport, which has
+// the bound.
+func TestKeyServer_K7_headersAreBounded(t *testing.T) {
 	for fault, want := range map[acstest.Fault]string{
 		acstest.FaultNone:       vectorAccepted,
 		acstest.FaultHugeHeader: verify.KeysUnavailable,
@@ -115,7 +112,7 @@ func TestK7HeadersAreBounded(t *testing.T) {
 	}
 }
 
-func TestK8KeysComeFromThePinnedOriginAlone(t *testing.T) {
+func TestKeyServer_K8_pinnedOriginAlone(t *testing.T) {
 	faults := map[string]acstest.Fault{
 		"redirect of the document": acstest.FaultRedirect,
 		"redirect of the keys":     acstest.FaultKeysRedirect,
@@ -131,7 +128,7 @@ func TestK8KeysComeFromThePinnedOriginAlone(t *testing.T) {
 				time.Sleep(time.Minute)
 				expect(t, v, sign(t, issuer, acstest.TokenSpec{}), verify.KeysUnavailable)
 				if issuer.Lured() != 0 {
-					t.Errorf("%d requests went to the lure", issuer.Lured())
+					t.Errorf("%d requests to another origin", issuer.Lured())
 				}
 			})
 			keepsKeys(t, fault)
@@ -139,9 +136,9 @@ func TestK8KeysComeFromThePinnedOriginAlone(t *testing.T) {
 	}
 }
 
-// TestK8KeysAreAskedForWithoutALogin has the document name one that would be sent
-// along.
-func TestK8KeysAreAskedForWithoutALogin(t *testing.T) {
+// TestKeyServer_K8_noLoginInTheAddress: an address of keys with a user and password is
+// not used.
+func TestKeyServer_K8_noLoginInTheAddress(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := config(issuer)
@@ -175,10 +172,8 @@ func (w rewriting) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-func TestK14KeySetIsFoundByDiscovery(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+func TestKeyServer_K14_discovery(t *testing.T) {
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		synctest.Wait()
 		expect(t, v, sign(t, issuer, acstest.TokenSpec{}), vectorAccepted)
 		metadata, keys := issuer.Fetches()
