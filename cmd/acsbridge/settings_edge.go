@@ -112,7 +112,7 @@ func (x *examination) networks(setting string, texts []string) (list []netip.Pre
 func (x *examination) admin() {
 	if x.address("admin-listen", x.AdminListen) {
 		host, _, _ := net.SplitHostPort(x.AdminListen)
-		if !isLoopback(host) && x.AdminTokenFile == "" && !x.AdminInsecure.On {
+		if !isLoopback(host) && x.AdminTokenFile == "" && !x.AdminInsecure {
 			x.reject("admin-listen", "%q can be reached from other hosts; set admin-token-file, or admin-insecure where only your monitoring gets there", x.AdminListen)
 		}
 	}
@@ -133,7 +133,7 @@ func (x *examination) operatorToken() {
 	switch {
 	case x.AdminTokenFile == "":
 		return
-	case x.AdminInsecure.On:
+	case x.AdminInsecure:
 		x.reject("admin-insecure", "is set beside admin-token-file (%s); keep one", x.sources.originOf(setting))
 		return
 	case !x.secretFile(setting, x.AdminTokenFile):
