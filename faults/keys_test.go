@@ -58,7 +58,7 @@ func TestKeyServer(t *testing.T) {
 				if *form == "long" {
 					w.goesOnWithKeys(fault.is, 20*time.Second)
 				}
-				if lured := w.issuer.Lured(); lured > 0 {
+				if lured := w.issuer.SSRFHits(); lured > 0 {
 					w.Errorf("the bridge followed the key server to another address, %d times", lured)
 				}
 			}}.run(t)

@@ -42,8 +42,8 @@ func keepsKeys(t *testing.T, fault acstest.Fault) {
 			t.Errorf("status %+v, want one key of %v and an error", s, fetched)
 		}
 		expect(t, v, sign(t, issuer, acstest.TokenSpec{}), vectorAccepted)
-		if issuer.Lured() != 0 {
-			t.Errorf("%d requests to another origin", issuer.Lured())
+		if issuer.SSRFHits() != 0 {
+			t.Errorf("%d requests to another origin", issuer.SSRFHits())
 		}
 	})
 }
@@ -127,8 +127,8 @@ func TestKeyServer_K8_pinnedOriginAlone(t *testing.T) {
 				v := start(t, config(issuer))
 				time.Sleep(time.Minute)
 				expect(t, v, sign(t, issuer, acstest.TokenSpec{}), verify.KeysUnavailable)
-				if issuer.Lured() != 0 {
-					t.Errorf("%d requests to another origin", issuer.Lured())
+				if issuer.SSRFHits() != 0 {
+					t.Errorf("%d requests to another origin", issuer.SSRFHits())
 				}
 			})
 			keepsKeys(t, fault)

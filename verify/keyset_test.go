@@ -141,8 +141,8 @@ func TestKeySet_K6_otherMembersAreIgnored(t *testing.T) {
 				expect(t, v, sign(t, issuer, oddKey(odd)), vectorAccepted)
 				checkHeld(t, v, 2)
 				checkMetric(t, registry, "acsbridge_jwks_skipped_keys", 0)
-				if issuer.Lured() != 0 {
-					t.Errorf("%d requests to addresses of a key", issuer.Lured())
+				if issuer.SSRFHits() != 0 {
+					t.Errorf("%d requests to addresses of a key", issuer.SSRFHits())
 				}
 			}, jwk(t, &odd.PublicKey, oddKeyID, changes))
 		})

@@ -246,8 +246,8 @@ func checkVector(t *testing.T, vector vector, config func(*acstest.Issuer) verif
 			check(t, claims, err)
 			checkDiscreet(t, err, vector.token)
 		})
-		if issuer.Lured() != 0 {
-			t.Errorf("%d requests to addresses of the token", issuer.Lured())
+		if issuer.SSRFHits() != 0 {
+			t.Errorf("%d requests to addresses of the token", issuer.SSRFHits())
 		}
 	})
 }
