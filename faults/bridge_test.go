@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
 // The bounds of a start after a kill.
@@ -30,7 +32,7 @@ type bridge struct {
 	name    string
 	dir     string
 	args    []string
-	front   *link
+	front   *natstest.Proxy
 	nats    *node  // that it runs itself; nil when NATS is another process
 	scheme  string // of its callback URL
 	process *process
@@ -44,12 +46,12 @@ type bridge struct {
 // newBridge returns a bridge that is not running.
 func newBridge(t testing.TB, name string, args ...string) *bridge {
 	t.Helper()
-	return &bridge{t: t, name: name, dir: t.TempDir(), args: args, front: newLink(t)}
+	return &bridge{t: t, name: name, dir: t.TempDir(), args: args, front: natstest.NewProxy(t, "")}
 }
 
 // target is where senders find the bridge.
 func (b *bridge) target() target {
-	return target{b.name, b.scheme + "://" + b.front.addr() + "/callbacks"}
+	return target{b.name, b.scheme + "://" + b.front.Addr() + "/callbacks"}
 }
 
 // launch starts a process on the data directory. It may be told to die at a
@@ -88,7 +90,7 @@ func (b *bridge) listening(within time.Duration) error {
 	if b.nats != nil {
 		b.nats.address = strings.TrimPrefix(said.Nats, "embedded, nats://")
 	}
-	b.front.lead(where.Host)
+	b.front.SetTarget(where.Host)
 	return nil
 }
 
@@ -117,7 +119,7 @@ func (b *bridge) start(args ...string) (listening, ready time.Duration) {
 
 // kill kills the bridge: no signal handler, no deferred call, no flush.
 func (b *bridge) kill() {
-	b.front.lead("")
+	b.front.SetTarget("")
 	b.process.kill()
 }
 
@@ -128,7 +130,7 @@ func (b *bridge) terminate(within time.Duration) {
 	if !b.process.awaitEnd(within) {
 		b.t.Fatalf("%s did not end within %v of SIGTERM:\n%s", b.name, within, b.process.tail())
 	}
-	b.front.lead("")
+	b.front.SetTarget("")
 	if code := b.process.cmd.ProcessState.ExitCode(); code != 0 {
 		b.t.Errorf("%s ended with %v after SIGTERM:\n%s", b.name, b.process.cmd.ProcessState, b.process.tail())
 	}
@@ -172,8 +174,8 @@ func (b *bridge) drained(within time.Duration) {
 	})
 }
 
-// aside returns what the dead-letter file holds.
-func (b *bridge) aside() (list []*message) {
+// deadLetters returns what the dead-letter file holds.
+func (b *bridge) deadLetters() (list []*message) {
 	b.t.Helper()
 	file, err := os.Open(filepath.Join(b.dir, "dead-letters.ndjson"))
 	if errors.Is(err, fs.ErrNotExist) {

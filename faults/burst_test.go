@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/internal/certtest"
+	"github.com/acsbridge/acsbridge/internal/webhook"
 )
 
 // A burst: what comes in ten seconds, and over how many connections.
@@ -33,7 +34,7 @@ func TestBurst(t *testing.T) {
 	t.Run("HTTP 2", func(t *testing.T) {
 		needForm(t)
 		cert, key, trust := certificate(t)
-		over := func(calls int) (clients []*http.Client) {
+		over := func(calls int) (clients []webhook.Client) {
 			for range calls { // one client would put all of them on one connection
 				c := client(1)
 				c.Transport = http2Only{t, &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: trust}}}

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -29,9 +30,9 @@ type node struct {
 	dir     string
 	config  string
 	process *process
-	address string           // where clients connect, past every link
-	clients *link            // from the bridges
-	routes  map[string]*link // from the other nodes, by their names
+	address string                     // where clients connect, past every link
+	clients *natstest.Proxy            // from the bridges
+	routes  map[string]*natstest.Proxy // from the other nodes, by their names
 }
 
 // cluster is one node, or three that replicate.
@@ -47,12 +48,12 @@ func newCluster(t testing.TB, n int) *cluster {
 	c := &cluster{t: t}
 	for i := range n {
 		name := fmt.Sprintf("n%d", i+1)
-		c.nodes = append(c.nodes, &node{t: t, name: name, dir: t.TempDir(), clients: newLink(t), routes: make(map[string]*link)})
+		c.nodes = append(c.nodes, &node{t: t, name: name, dir: t.TempDir(), clients: natstest.NewProxy(t, ""), routes: make(map[string]*natstest.Proxy)})
 	}
 	for _, to := range c.nodes {
 		for _, from := range c.nodes {
 			if to != from {
-				to.routes[from.name] = newLink(t)
+				to.routes[from.name] = natstest.NewProxy(t, "")
 			}
 		}
 	}
@@ -101,11 +102,11 @@ jetstream { store_dir: %q, max_memory_store: 64MB, max_file_store: 8GB, sync_int
 		var routes []string
 		for _, other := range c.nodes {
 			if other != n {
-				routes = append(routes, fmt.Sprintf("%q", "nats-route://"+other.routes[n.name].addr()))
+				routes = append(routes, fmt.Sprintf("%q", "nats-route://"+other.routes[n.name].Addr()))
 			}
 		}
 		text += fmt.Sprintf("cluster { name: faults, listen: \"127.0.0.1:-1\", no_advertise: true, advertise: %q, routes: [%s] }\n",
-			newLink(c.t).addr(), strings.Join(routes, ", "))
+			natstest.NewProxy(c.t, "").Addr(), strings.Join(routes, ", "))
 	}
 	path := filepath.Join(n.dir, "nats.conf")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -134,9 +135,9 @@ func (n *node) start() {
 		return err == nil && json.Unmarshal(text, &ports) == nil && len(ports.Nats) > 0
 	})
 	n.address = host(n.t, ports.Nats[0])
-	n.clients.lead(n.address)
+	n.clients.SetTarget(n.address)
 	for _, l := range n.routes {
-		l.lead(host(n.t, ports.Cluster[0]))
+		l.SetTarget(host(n.t, ports.Cluster[0]))
 	}
 }
 
@@ -156,9 +157,9 @@ func (n *node) stop(s os.Signal) {
 	if !n.process.awaitEnd(natsStarts) {
 		n.t.Fatalf("%s did not end after %v", n.name, s)
 	}
-	n.clients.lead("")
+	n.clients.SetTarget("")
 	for _, l := range n.routes {
-		l.lead("")
+		l.SetTarget("")
 	}
 }
 
@@ -166,13 +167,13 @@ func (n *node) stop(s os.Signal) {
 func (c *cluster) url() string {
 	var urls []string
 	for _, n := range c.nodes {
-		urls = append(urls, "nats://"+n.clients.addr())
+		urls = append(urls, "nats://"+n.clients.Addr())
 	}
 	return strings.Join(urls, ",")
 }
 
 // clientLinks are the links between bridges and nodes.
-func (c *cluster) clientLinks() (links []*link) {
+func (c *cluster) clientLinks() (links []*natstest.Proxy) {
 	for _, n := range c.nodes {
 		links = append(links, n.clients)
 	}
@@ -180,7 +181,7 @@ func (c *cluster) clientLinks() (links []*link) {
 }
 
 // routeLinks are the links of a node's routes, into it and out of it.
-func (c *cluster) routeLinks(n *node) (into, out []*link) {
+func (c *cluster) routeLinks(n *node) (into, out []*natstest.Proxy) {
 	for _, other := range c.nodes {
 		if other != n {
 			into = append(into, n.routes[other.name])

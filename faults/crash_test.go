@@ -73,7 +73,7 @@ func (p crashPoint) crash(w *world, round int) {
 	if code := w.bridge.process.cmd.ProcessState.ExitCode(); code != -1 {
 		w.Fatalf("the bridge ended of itself (%v) and not at %s:\n%s", w.bridge.process.cmd.ProcessState, p.name, w.bridge.process.tail())
 	}
-	w.bridge.front.lead("")
+	w.bridge.front.SetTarget("")
 	w.bridge.start()
 }
 

@@ -83,7 +83,7 @@ func TestDiskReadOnly(t *testing.T) {
 			if !w.bridge.process.awaitEnd(stopsWithin) {
 				w.Fatalf("the bridge does not end on a disk that is read-only:\n%s", w.bridge.process.tail())
 			}
-			w.bridge.front.lead("")
+			w.bridge.front.SetTarget("")
 			w.bridge.launch("")
 			if !w.bridge.process.awaitEnd(listensWithin) {
 				w.Error("a bridge starts on a disk that is read-only")
@@ -112,8 +112,8 @@ func running(b *bridge) bool {
 // the cut may be told that all is well, and nobody hears of that.
 func (b *bridge) losePower(disk *volume) {
 	b.t.Helper()
-	b.front.lead("")
-	b.front.reset()
+	b.front.SetTarget("")
+	b.front.Reset()
 	disk.cut()
 	b.kill()
 	disk.restore()
@@ -129,12 +129,12 @@ func TestPowerCut(t *testing.T) {
 		dir:    func(w *world) string { disk = newVolume(w, w.TempDir(), 256); return disk.dir },
 		fault: func(w *world, _ int) {
 			node := w.nats.nodes[0]
-			node.clients.lead("")
-			node.clients.reset()
+			node.clients.SetTarget("")
+			node.clients.Reset()
 			w.answers(100, recoversWithin)
 			w.pause(w.upTo(200 * time.Millisecond))
 			w.bridge.losePower(disk)
-			node.clients.lead(node.address)
+			node.clients.SetTarget(node.address)
 			w.bridge.start()
 		},
 	}.run(t)

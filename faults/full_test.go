@@ -67,8 +67,8 @@ func TestJournalFull(t *testing.T) {
 	scenario{args: []string{smallJournal()}, rounds: byForm(1, 3), fault: func(w *world, round int) {
 		w.hasRoom()
 		node := w.nats.nodes[0]
-		node.clients.lead("")
-		node.clients.reset()
+		node.clients.SetTarget("")
+		node.clients.Reset()
 		w.fillsUp()
 		if round%2 == 1 { // a restart neither loses nor mends anything
 			w.bridge.kill()
@@ -79,7 +79,7 @@ func TestJournalFull(t *testing.T) {
 			w.turnsAway("it is full, and the stream takes nothing")
 		}
 		w.pause(byForm(time.Second, 10*time.Second))
-		node.clients.lead(node.address)
+		node.clients.SetTarget(node.address)
 	}}.run(t)
 }
 
@@ -210,7 +210,7 @@ func TestServerReloaded(t *testing.T) {
 					w.pause(byForm(time.Second, 30*time.Second))
 					node.edit(func(text string) string { return strings.Replace(text, change.to, change.from, 1) })
 					node.reload()
-					node.clients.reset() // the server tells a new max_payload only to those who connect
+					node.clients.Reset() // the server tells a new max_payload only to those who connect
 					w.forwards(aroundWithin)
 					w.bridge.drainsUnderLoad(w, drainsWithin)
 					aside := w.setAside()

@@ -36,8 +36,8 @@ func inParts(t *testing.T, rounds int, part func(t *testing.T, rounds int)) {
 func killBridge(w *world, round int) {
 	node := w.nats.nodes[0]
 	if round%3 == 2 { // with records that the stream does not have
-		node.clients.lead("")
-		node.clients.reset()
+		node.clients.SetTarget("")
+		node.clients.Reset()
 		w.answers(20, recoversWithin)
 		w.pause(w.upTo(300 * time.Millisecond)) // the cursor is saved every 100 ms
 	}
@@ -50,5 +50,5 @@ func killBridge(w *world, round int) {
 	}
 	// Without a wait for the stream, what is answered is in the journal alone.
 	w.bridge.start("--ack-wait=" + []string{"0s", "250ms"}[round%2])
-	node.clients.lead(node.address)
+	node.clients.SetTarget(node.address)
 }

@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"hash/fnv"
@@ -12,6 +13,8 @@ import (
 	"runtime/debug"
 	"testing"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/backoff"
 )
 
 var (
@@ -131,3 +134,6 @@ func untilEvery(t testing.TB, interval, within time.Duration, what string, ok fu
 		<-tick.C
 	}
 }
+
+// sleep waits and reports false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool { return backoff.Wait(ctx, d) == nil }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
 // TestNodeKilled kills the stream's leader twice, and then a follower.
@@ -51,19 +53,19 @@ const aroundWithin = 28 * time.Second
 
 // TestPartitioned cuts links in one direction or both.
 func TestPartitioned(t *testing.T) {
-	held := conditions{held: true}
+	held := natstest.Conditions{Held: true}
 	for _, way := range []struct {
 		name        string
-		there, back conditions
+		there, back natstest.Conditions
 	}{
 		{"both ways", held, held},
-		{"to the server", held, conditions{}},
-		{"from the server", conditions{}, held},
+		{"to the server", held, natstest.Conditions{}},
+		{"from the server", natstest.Conditions{}, held},
 	} {
 		t.Run("bridge from NATS, "+way.name, func(t *testing.T) {
 			scenario{beside: true, rounds: byForm(1, 3), fault: func(w *world, _ int) {
 				for _, l := range w.nats.clientLinks() {
-					l.shape(way.there, way.back)
+					l.Shape(way.there, way.back)
 				}
 				w.pause(byForm(5*time.Second, 30*time.Second))
 				w.heal()
@@ -73,11 +75,11 @@ func TestPartitioned(t *testing.T) {
 	}
 	for _, way := range []struct {
 		name      string
-		into, out conditions
+		into, out natstest.Conditions
 	}{
 		{"both ways", held, held},
-		{"into it", held, conditions{}},
-		{"out of it", conditions{}, held},
+		{"into it", held, natstest.Conditions{}},
+		{"out of it", natstest.Conditions{}, held},
 	} {
 		if *form != "long" && way.name != "both ways" {
 			continue
@@ -115,14 +117,14 @@ func TestOutageBeyondWindow(t *testing.T) {
 				prepare: func(w *world) { w.createStream(jetstream.StreamConfig{Duplicates: shortWindow}) },
 				fault: func(w *world, _ int) {
 					node := w.nats.nodes[0]
-					node.clients.shape(conditions{}, conditions{held: true})
+					node.clients.Shape(natstest.Conditions{}, natstest.Conditions{Held: true})
 					w.pause(time.Second) // stored, and not acknowledged
-					node.clients.lead("")
-					node.clients.reset()
+					node.clients.SetTarget("")
+					node.clients.Reset()
 					during(w)
 					w.pause(2 * shortWindow)
 					w.heal()
-					node.clients.lead(node.address)
+					node.clients.SetTarget(node.address)
 					w.forwards(aroundWithin)
 				},
 			}.run(t)
@@ -133,13 +135,13 @@ func TestOutageBeyondWindow(t *testing.T) {
 // isolate sets the conditions of what other nodes say to a node, and of what
 // it says to them. Either side may have made a connection, so both kinds of
 // links carry both.
-func (w *world) isolate(n *node, into, out conditions) {
+func (w *world) isolate(n *node, into, out natstest.Conditions) {
 	toIt, fromIt := w.nats.routeLinks(n)
 	for _, l := range toIt {
-		l.shape(into, out)
+		l.Shape(into, out)
 	}
 	for _, l := range fromIt {
-		l.shape(out, into)
+		l.Shape(out, into)
 	}
 }
 
@@ -148,18 +150,18 @@ func TestBadNetwork(t *testing.T) {
 	lasts := byForm(3*time.Second, 30*time.Second)
 	for _, way := range []struct {
 		name string
-		is   conditions
+		is   natstest.Conditions
 	}{
-		{"latency", conditions{latency: 200 * time.Millisecond}},
-		{"jitter", conditions{jitter: time.Second}},
-		{"latency beyond the wait for an answer", conditions{latency: 2 * time.Second}},
-		{"narrow", conditions{rate: 50 << 10}},
-		{"a byte a second", conditions{rate: 1}},
+		{"latency", natstest.Conditions{Latency: 200 * time.Millisecond}},
+		{"jitter", natstest.Conditions{Jitter: time.Second}},
+		{"latency beyond the wait for an answer", natstest.Conditions{Latency: 2 * time.Second}},
+		{"narrow", natstest.Conditions{Rate: 50 << 10}},
+		{"a byte a second", natstest.Conditions{Rate: 1}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			scenario{beside: true, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
 				for _, l := range w.nats.clientLinks() {
-					l.shape(way.is, way.is)
+					l.Shape(way.is, way.is)
 				}
 				w.pause(lasts)
 				w.heal()
@@ -170,14 +172,14 @@ func TestBadNetwork(t *testing.T) {
 	t.Run("reset in the middle of an acknowledgement", func(t *testing.T) {
 		scenario{beside: true, rounds: byForm(20, 200), fault: func(w *world, _ int) {
 			for _, l := range w.nats.clientLinks() {
-				l.resetAfter(1 + w.rng.IntN(5000))
+				l.ResetAfter(1 + w.rng.IntN(5000))
 			}
 			w.forwards(aroundWithin)
 		}}.run(t)
 	})
 	t.Run("reset in the middle of an answer", func(t *testing.T) {
 		scenario{beside: true, rounds: byForm(20, 200), fault: func(w *world, _ int) {
-			w.bridge.front.resetAfter(1 + w.rng.IntN(500))
+			w.bridge.front.ResetAfter(1 + w.rng.IntN(500))
 			w.answers(20, recoversWithin)
 		}}.run(t)
 	})

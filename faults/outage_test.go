@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
 const (
@@ -29,7 +31,7 @@ func TestLongOutage(t *testing.T) {
 		},
 		fault: func(w *world, _ int) {
 			node := w.nats.nodes[0]
-			node.clients.shape(conditions{}, conditions{held: true})
+			node.clients.Shape(natstest.Conditions{}, natstest.Conditions{Held: true})
 			w.pause(time.Second) // stored, and not acknowledged
 			from = time.Now()
 			node.stop(os.Kill)

@@ -1,17 +1,14 @@
 package faults_test
 
 import (
-	"bytes"
-	"io"
 	"maps"
-	"net/http"
 	"sync"
 
 	"github.com/acsbridge/acsbridge/acstest"
 )
 
-// answers counts the answers to what a fault posts and the oracle does not
-// judge: the bridge counts them all.
+// answers counts the answers to requests of a fault that the oracle does not check but
+// the bridge counts.
 type answers struct {
 	mu sync.Mutex
 	by map[int]int // status
@@ -32,9 +29,8 @@ func (a *answers) counts() map[int]int {
 	return maps.Clone(a.by)
 }
 
-// probe posts a token with a media type that nobody takes: 415 says that the
-// token is good, 401 that it is bad, 503 that nobody knows, and nothing is
-// stored.
+// probe posts a token with a media type that is not accepted: 415 means that the token
+// is good, 401 that it is bad, 503 that there is no verdict. Nothing is stored.
 func (w *world) probe(spec acstest.TokenSpec) (status int) {
 	w.Helper()
 	if spec.Audience == "" {
@@ -43,31 +39,18 @@ func (w *world) probe(spec acstest.TokenSpec) (status int) {
 	text, err := w.issuer.Sign(spec)
 	if err != nil {
 		w.Error(err)
-		return 0
+		return unanswered
 	}
 	return w.post(text, "text/plain", nil)
 }
 
 // post posts a body with a token. The status is zero without an answer.
-func (w *world) post(token, mediaType string, body []byte) (status int) {
+func (w *world) post(token, contentType string, body []byte) (status int) {
 	w.Helper()
-	request, err := http.NewRequest(http.MethodPost, w.bridge.target().url, bytes.NewReader(body))
+	a, err := post(w.sender.clients[0], w.bridge.target().url, contentType, body, token, nil)
 	if err != nil {
 		w.Error(err)
-		return 0
 	}
-	request.Header.Set("Content-Type", mediaType)
-	request.Header.Set("Authorization", "Bearer "+token)
-	response, err := w.sender.clients[0].Do(request)
-	if err != nil {
-		w.unjudged.add(unanswered, 1)
-		return 0
-	}
-	defer response.Body.Close()
-	_, _ = io.Copy(io.Discard, response.Body) // what cannot be read costs the connection
-	if response.StatusCode == http.StatusServiceUnavailable && response.Header.Get("Retry-After") == "" {
-		w.Errorf("an answer 503 without Retry-After")
-	}
-	w.unjudged.add(response.StatusCode, 1)
-	return response.StatusCode
+	w.others.add(a.Status, 1)
+	return a.Status
 }

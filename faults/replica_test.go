@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -35,19 +36,19 @@ func TestReplicaDamaged(t *testing.T) {
 			victim.start()
 			w.nats.whole()
 			for _, l := range w.nats.clientLinks() {
-				l.shape(conditions{}, conditions{held: true})
+				l.Shape(natstest.Conditions{}, natstest.Conditions{Held: true})
 			}
 			w.pause(time.Second) // stored, and not acknowledged
 			for _, n := range w.nats.nodes {
-				n.clients.lead("")
-				n.clients.reset()
+				n.clients.SetTarget("")
+				n.clients.Reset()
 			}
 			w.pause(replicaWindow + 5*time.Second)
 			w.heal()
-			victim.clients.lead(victim.address)
+			victim.clients.SetTarget(victim.address)
 			w.forwards(aroundWithin)
 			for _, n := range w.nats.nodes {
-				n.clients.lead(n.address)
+				n.clients.SetTarget(n.address)
 			}
 			victim.stop(os.Kill)
 			victim.forget()

@@ -85,7 +85,7 @@ func drifts(figures map[string]float64, found evidence) (list []string) {
 		repeats += float64((len(c.attempts) - 1) * len(c.events))
 	}
 	surplus := 0.0
-	for status, n := range found.unjudged {
+	for status, n := range found.others {
 		answered[status] += float64(n)
 	}
 	for _, status := range []int{http.StatusOK, http.StatusUnauthorized, http.StatusNotFound, http.StatusServiceUnavailable} {

@@ -74,7 +74,7 @@ func TestTogether(t *testing.T) {
 	crowd.together = 8
 	scenario{load: load{mix: crowd}, rounds: byForm(2, 10), fault: func(w *world, round int) {
 		if round%2 == 1 {
-			w.nats.nodes[0].clients.reset()
+			w.nats.nodes[0].clients.Reset()
 		}
 		w.answers(500, recoversWithin)
 	}}.run(t)
@@ -87,11 +87,11 @@ func TestOneIdTwoContents(t *testing.T) {
 		"at once": func(_ *world, second func()) { second() },
 		"in an outage that outlasts the duplicate window": func(w *world, second func()) {
 			node := w.nats.nodes[0]
-			node.clients.lead("")
-			node.clients.reset()
+			node.clients.SetTarget("")
+			node.clients.Reset()
 			second()
 			w.pause(2 * shortWindow)
-			node.clients.lead(node.address)
+			node.clients.SetTarget(node.address)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -60,10 +61,10 @@ type world struct {
 	canary string
 	base   footprint // of the first bridge at rest, before the load
 
-	extra    [][]*callback  // sent by the fault itself, call by call
-	unjudged answers        // to what was posted and is no part of the evidence
-	damaged  map[string]int // records that were damaged on the disk, by message id
-	calls    [][]*callback  // everything that was sent, once all is at rest
+	extra   [][]*callback  // sent by the fault itself, call by call
+	others  answers        // to requests that are not in calls
+	damaged map[string]int // records that were damaged on the disk, by message id
+	calls   [][]*callback  // everything that was sent, once all is at rest
 }
 
 // canaries make the texts that only hostile callbacks hold differ.
@@ -141,7 +142,7 @@ func (s *scenario) arrange(t *testing.T) *world {
 // connect starts NATS and returns the settings that lead to it.
 func (s *scenario) connect(w *world) (args []string) {
 	if s.embedded {
-		w.nats = &cluster{t: w, nodes: []*node{{t: w, name: "acsbridge", clients: newLink(w)}}}
+		w.nats = &cluster{t: w, nodes: []*node{{t: w, name: "acsbridge", clients: natstest.NewProxy(w, "")}}}
 		return []string{"--nats-listen=127.0.0.1:0"}
 	}
 	w.nats = newCluster(w, s.nodes)
@@ -193,19 +194,19 @@ func (w *world) settle(s scenario) {
 	drained := time.Since(begin)
 	w.nats.whole()
 	found := evidence{
-		calls:    w.calls,
-		stream:   append(w.nats.messages(schemas.Stream), w.nats.messages(schemas.QuarantineStream)...),
-		claims:   claims{acstest.DemoResource, w.issuer.Name(), acstest.DemoAudience},
-		canary:   w.canary,
-		deadFor:  s.deadFor,
-		unjudged: w.unjudged.counts(),
-		damaged:  w.damaged,
+		calls:   w.calls,
+		stream:  append(w.nats.messages(schemas.Stream), w.nats.messages(schemas.QuarantineStream)...),
+		claims:  claims{acstest.DemoResource, w.issuer.Name(), acstest.DemoAudience},
+		canary:  w.canary,
+		deadFor: s.deadFor,
+		others:  w.others.counts(),
+		damaged: w.damaged,
 	}
 	for _, b := range w.all {
-		found.aside = append(found.aside, b.aside()...)
+		found.dead = append(found.dead, b.deadLetters()...)
 	}
 	w.Logf("%s; %d stored; drained in %v", tally(w.calls), len(found.stream), drained.Round(time.Millisecond))
-	for i, v := range judge(found) {
+	for i, v := range violations(found) {
 		if i == maxShown {
 			w.Errorf("and more")
 			break
@@ -266,12 +267,12 @@ func (w *world) createStream(config jetstream.StreamConfig) {
 // heal lets everything pass on every link.
 func (w *world) heal() {
 	for _, b := range w.all {
-		b.front.heal()
+		b.front.Clear()
 	}
 	for _, n := range w.nats.nodes {
-		n.clients.heal()
+		n.clients.Clear()
 		for _, l := range n.routes {
-			l.heal()
+			l.Clear()
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -58,7 +59,7 @@ func TestStreamOfAnotherDomain(t *testing.T) {
 			leaf := w.nats.nodes[0]
 			before := hub.stored(w)
 			leaf.stop(os.Kill)
-			leaf.clients.lead(hub.address)
+			leaf.clients.SetTarget(hub.address)
 			w.answers(byForm[int64](500, 5000), recoversWithin)
 			until(w, recoversWithin, "the stream of the hub takes events", func() bool { return hub.stored(w) > before })
 			until(w, recoversWithin, "/readyz says that something is not well", func() bool {
@@ -66,8 +67,8 @@ func TestStreamOfAnotherDomain(t *testing.T) {
 				return notes(text)
 			})
 			leaf.start()
-			leaf.clients.lead(hub.address)
-			leaf.clients.reset()
+			leaf.clients.SetTarget(hub.address)
+			leaf.clients.Reset()
 			w.forwards(aroundWithin)
 		},
 	}.run(t)
@@ -77,7 +78,7 @@ func TestStreamOfAnotherDomain(t *testing.T) {
 // connect to the hub. Both have a stream of the events.
 func (w *world) behindAHub() *node {
 	w.Helper()
-	hub := &node{t: w, name: "hub", dir: w.TempDir(), clients: newLink(w)}
+	hub := &node{t: w, name: "hub", dir: w.TempDir(), clients: natstest.NewProxy(w, "")}
 	hub.config = filepath.Join(hub.dir, "nats.conf")
 	text := fmt.Sprintf(`server_name: hub
 listen: "127.0.0.1:-1"
@@ -111,7 +112,7 @@ leafnodes { listen: "127.0.0.1:-1" }
 			w.Fatal(err)
 		}
 	}
-	leaf.clients.lead(hub.address)
+	leaf.clients.SetTarget(hub.address)
 	return hub
 }
 

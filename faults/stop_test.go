@@ -40,7 +40,7 @@ func TestTerminated(t *testing.T) {
 			if !w.bridge.process.awaitEnd(5 * time.Second) { // the delay alone is twice that
 				w.Fatal("the bridge did not end with the second signal")
 			}
-			w.bridge.front.lead("")
+			w.bridge.front.SetTarget("")
 			w.bridge.start()
 		}}.run(t)
 	})

@@ -53,7 +53,7 @@ const (
 func newStrangers(w *world) *strangers {
 	w.Helper()
 	s := &strangers{w: w, junk: junk{Answers: make(map[int]int)}}
-	w.bridge.front.set(func(l *link) { s.Address = l.target })
+	s.Address = w.bridge.front.Target()
 	for range floodTokens {
 		for list, spec := range map[*[]string]acstest.TokenSpec{
 			&s.Forged:  {Forge: acstest.ForgeKey},
@@ -112,7 +112,7 @@ func (s *strangers) send() (stop func()) {
 		for status, n := range did.Answers {
 			s.Answers[status] += n
 			if status != unasked {
-				s.w.unjudged.add(status, n)
+				s.w.others.add(status, n)
 			}
 		}
 	}
