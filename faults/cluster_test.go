@@ -22,15 +22,15 @@ import (
 // natsStarts bounds the start of a node; one that was killed reads its streams.
 const natsStarts = 20 * time.Second
 
-// node is a nats-server process with its store. Its ports are its own choice
-// at each start, and the links that lead to it follow.
+// node is a nats-server process with its store. It picks its ports at each start, and the
+// proxies in front of it follow.
 type node struct {
 	t       testing.TB
 	name    string
 	dir     string
 	config  string
 	process *process
-	address string                     // where clients connect, past every link
+	address string                     // where clients connect without a proxy
 	clients *natstest.Proxy            // from the bridges
 	routes  map[string]*natstest.Proxy // from the other nodes, by their names
 }
@@ -41,8 +41,7 @@ type cluster struct {
 	nodes []*node
 }
 
-// newCluster starts n nodes. Between any two of them and in front of each is a
-// link of its own.
+// newCluster starts n nodes, with proxies between any two of them and in front of each.
 func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
 	c := &cluster{t: t}
@@ -67,17 +66,17 @@ func newCluster(t testing.TB, n int) *cluster {
 	return c
 }
 
-// together waits until the nodes can hold a stream with all its replicas.
+// together waits until the nodes can have a stream with all its replicas.
 func (c *cluster) together() {
 	c.t.Helper()
 	js := c.connect()
-	until(c.t, time.Minute, "JetStream takes a stream", func() bool {
+	until(c.t, time.Minute, "JetStream creates a stream", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "PROBE", Subjects: []string{"probe"}, Replicas: len(c.nodes)})
 		return err == nil
 	})
-	until(c.t, time.Minute, "JetStream lets go of a stream", func() bool {
+	until(c.t, time.Minute, "JetStream deletes a stream", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		err := js.DeleteStream(ctx, "PROBE")
@@ -85,9 +84,8 @@ func (c *cluster) together() {
 	})
 }
 
-// configuration writes the file of one node. Nodes tell each other where they
-// can be reached; what they tell is a link that leads nowhere, so that they
-// know no way but the links of their routes.
+// configuration writes the file of one node. Nodes advertise a proxy without a target, so
+// that they use only the proxies of their routes.
 func (c *cluster) configuration(n *node) string {
 	c.t.Helper()
 	text := fmt.Sprintf(`server_name: %s
@@ -115,8 +113,8 @@ jetstream { store_dir: %q, max_memory_store: 64MB, max_file_store: 8GB, sync_int
 	return path
 }
 
-// syncInterval is what is recommended for replicas, and for a single node the
-// default: a kill loses nothing of it.
+// syncInterval is the recommended one for replicas, and the default for a single node,
+// which loses nothing in a kill.
 func (c *cluster) syncInterval() string {
 	if len(c.nodes) > 1 {
 		return "always"
@@ -130,7 +128,7 @@ func (n *node) start() {
 	n.process = start(n.t, n.name, nil, binaries.nats, "-c", n.config)
 	file := filepath.Join(n.dir, fmt.Sprintf("%s_%d.ports", filepath.Base(binaries.nats), n.process.cmd.Process.Pid))
 	var ports struct{ Nats, Cluster []string }
-	until(n.t, natsStarts, n.name+" says where it listens", func() bool {
+	until(n.t, natsStarts, n.name+" has written its ports", func() bool {
 		text, err := os.ReadFile(file)
 		return err == nil && json.Unmarshal(text, &ports) == nil && len(ports.Nats) > 0
 	})
@@ -150,7 +148,7 @@ func host(t testing.TB, text string) string {
 	return u.Host
 }
 
-// stop sends a signal that ends the node, and waits until it has ended.
+// stop ends the node with a signal.
 func (n *node) stop(s os.Signal) {
 	n.t.Helper()
 	n.process.signal(s)
@@ -163,7 +161,7 @@ func (n *node) stop(s os.Signal) {
 	}
 }
 
-// url is where bridges connect: the links in front of all nodes.
+// url is where bridges connect: the proxies in front of all nodes.
 func (c *cluster) url() string {
 	var urls []string
 	for _, n := range c.nodes {
@@ -172,7 +170,7 @@ func (c *cluster) url() string {
 	return strings.Join(urls, ",")
 }
 
-// clientLinks are the links between bridges and nodes.
+// clientLinks are the proxies between bridges and nodes.
 func (c *cluster) clientLinks() (links []*natstest.Proxy) {
 	for _, n := range c.nodes {
 		links = append(links, n.clients)
@@ -180,7 +178,7 @@ func (c *cluster) clientLinks() (links []*natstest.Proxy) {
 	return links
 }
 
-// routeLinks are the links of a node's routes, into it and out of it.
+// routeLinks are the proxies of a node's routes, into it and out of it.
 func (c *cluster) routeLinks(n *node) (into, out []*natstest.Proxy) {
 	for _, other := range c.nodes {
 		if other != n {
@@ -191,7 +189,7 @@ func (c *cluster) routeLinks(n *node) (into, out []*natstest.Proxy) {
 	return into, out
 }
 
-// connect returns a client that knows every running node past the links.
+// connect returns a client of every running node, without proxies.
 func (c *cluster) connect() jetstream.JetStream {
 	c.t.Helper()
 	var urls []string
@@ -211,8 +209,7 @@ func (c *cluster) connect() jetstream.JetStream {
 	return js
 }
 
-// leader waits until the event stream has a leader, which must run, and
-// returns it and the other nodes.
+// leader waits until the event stream has a leader, and returns it and the other nodes.
 func (c *cluster) leader() (leader *node, followers []*node) {
 	c.t.Helper()
 	js := c.connect()
@@ -234,11 +231,10 @@ func (c *cluster) leader() (leader *node, followers []*node) {
 	return leader, followers
 }
 
-// keepsUp is how many entries a replica may be behind: under load the slower
-// one always is, and the quorum is made by the others.
+// keepsUp bounds the lag of a replica: under load the slower one always has some.
 const keepsUp = 1000
 
-// whole waits until every replica of the stream is there and keeps up.
+// whole waits until every replica of the stream is online and keeps up.
 func (c *cluster) whole() {
 	c.t.Helper()
 	js := c.connect()
@@ -270,9 +266,8 @@ func streamInfo(js jetstream.JetStream) (*jetstream.StreamInfo, error) {
 // readWithin bounds the reading of a whole stream.
 const readWithin = 5 * time.Minute
 
-// messages returns everything that a stream holds, none when it does not
-// exist. A stream from which something was removed fails the test: the oracle
-// would take it for lost.
+// messages returns everything in a stream, nothing when it does not exist. A stream from
+// which messages were removed fails the test, since the oracle would report them as lost.
 func (c *cluster) messages(name string) []*message {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), readWithin)
@@ -319,13 +314,12 @@ func (c *cluster) messages(name string) []*message {
 	return list
 }
 
-// stream returns a stream as it is now, nil when it does not exist. A question
-// to a cluster that has just healed can remain without an answer, so it is
-// asked again.
+// stream returns a stream, nil when it does not exist. A cluster that has just recovered
+// may not answer, so the request is repeated.
 func (c *cluster) stream(name string) (stream jetstream.Stream) {
 	c.t.Helper()
 	js := c.connect()
-	until(c.t, time.Minute, "something is known of stream "+name, func() bool {
+	until(c.t, time.Minute, "JetStream answers about stream "+name, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		var err error

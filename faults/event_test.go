@@ -12,17 +12,17 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// mix says what a sender sends.
+// mix describes what a sender sends.
 type mix struct {
 	forged, astray float64 // shares of hostile callbacks
 	twice          float64 // share of callbacks sent again after their 200
 	several        float64 // share of callbacks with two or three events
-	batch          int     // events of every callback, in the place of several; zero is one
-	scattered      bool    // each event belongs to a call of its own
-	size           [2]int  // of an event's noise in bytes, from and up to
+	batch          int     // events of every callback, instead of several; zero is one
+	scattered      bool    // each event is of another call
+	size           [2]int  // bounds of an event's noise in bytes
 	large          float64 // share of events with noise of the large size
 	largeSize      int
-	together       int // so many of the sender's calls are one call, whose events come at once; zero is one
+	together       int // so many of the sender's calls are one call with concurrent events; zero is one
 }
 
 // usual is the mix of most scenarios. ACS's own callbacks have a median of 877
@@ -32,7 +32,7 @@ var usual = mix{forged: .01, astray: .005, twice: .01, several: .1, size: [2]int
 // eventTypes are the short names of the types that are sent.
 var eventTypes = acstest.Types()
 
-// author makes the callbacks of one call, the same ones for one seed.
+// author makes the callbacks of one call, the same for one seed.
 type author struct {
 	rng    *rand.Rand
 	mix    mix
@@ -85,8 +85,8 @@ func (a *author) next() *callback {
 	return c
 }
 
-// event returns an event whose text no encoder would write like this: odd
-// spaces, escapes and members, so that only the very bytes compare equal.
+// event returns an event with unusual spaces, escapes and members, so that no encoder
+// would write the same bytes.
 func (a *author) event(mark string) event {
 	connection := a.id
 	if a.mix.scattered {
@@ -103,7 +103,7 @@ func (a *author) event(mark string) event {
 
 func (a *author) space() string { return strings.Repeat(" ", a.rng.IntN(3)) }
 
-// noiseRunes need escapes, have several bytes, or look like something else.
+// noiseRunes need escapes, have several bytes, or look like syntax.
 var noiseRunes = []string{"a", "Z", "0", " ", "é", "語", "😀", `\n`, `\"`, `\\`, `\u0000`, `\/`, "{", "}", "[", ",", "+4930", "."}
 
 func (a *author) noise() string {

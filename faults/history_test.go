@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// kind says what a callback is, and so what must become of it.
+// kind decides the answer to a callback.
 type kind string
 
 const (
 	good   kind = "good"   // must be answered 200 in the end, and be stored once
 	forged kind = "forged" // its token is bad in one way or another: 401
-	astray kind = "astray" // a good token on a path that is nobody's: 404
+	astray kind = "astray" // a good token on an unknown path: 404
 )
 
 // event is one event as it was sent.
@@ -32,12 +32,12 @@ type callback struct {
 	attempts     []attempt
 }
 
-// attempt is one POST of a callback and what came of it.
+// attempt is one POST of a callback and its answer.
 type attempt struct {
 	sent, answered time.Time
 	status         int    // zero without an answer
 	err            string // why there is none
-	bridge         string // where it went: the journal's name
+	bridge         string // the name of its journal
 	token          string // jti of its token
 	again          bool   // sent once more after a 200
 }
@@ -63,7 +63,7 @@ func (c *callback) onlyTo(bridge string) bool {
 	return true
 }
 
-// message is what a stream or the dead-letter file holds.
+// message is a message of a stream, or a dead letter.
 type message struct {
 	stream   string
 	sequence uint64
@@ -82,8 +82,7 @@ func (m *message) get(name string) string {
 
 const clock = "15:04:05.000000"
 
-// story is everything known of an event: for whoever has to find out how it
-// came to be lost, or to be there twice.
+// story is everything known of an event, to find out why it is missing or there twice.
 func story(c *callback, e *event, copies []*message) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "    %s callback %d of call %d, event %s, %d bytes\n", c.kind, c.number, c.call, e.msgID, len(e.payload))

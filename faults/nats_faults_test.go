@@ -10,9 +10,9 @@ import (
 	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
-// TestNodeKilled kills the stream's leader twice, and then a follower.
-func TestNodeKilled(t *testing.T) {
-	scenario{beside: true, nodes: 3, rounds: byForm(3, 75), drain: 2 * time.Minute, fault: func(w *world, round int) {
+// TestNATS_nodeKilled kills the stream's leader twice, and then a follower.
+func TestNATS_nodeKilled(t *testing.T) {
+	scenario{parallel: true, nodes: 3, rounds: byForm(3, 75), drain: 2 * time.Minute, fault: func(w *world, round int) {
 		victim, followers := w.nats.leader()
 		if round%3 == 2 {
 			victim = followers[round%len(followers)]
@@ -26,13 +26,12 @@ func TestNodeKilled(t *testing.T) {
 	}}.run(t)
 }
 
-// TestLeaderFrozen stops the leader where it stands, and lets it go on. A
-// connection to it is half open meanwhile, and publishing must find a way
-// around it when it lasts.
-func TestLeaderFrozen(t *testing.T) {
+// TestNATS_leaderFrozen stops the leader with SIGSTOP, and continues it. Connections to it
+// are half open meanwhile.
+func TestNATS_leaderFrozen(t *testing.T) {
 	for _, frozen := range byForm([]time.Duration{5 * time.Second}, []time.Duration{5 * time.Second, 30 * time.Second, 120 * time.Second}) {
 		t.Run(frozen.String(), func(t *testing.T) {
-			scenario{beside: true, nodes: 3, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
+			scenario{parallel: true, nodes: 3, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
 				leader, _ := w.nats.leader()
 				leader.process.signal(freeze)
 				begin := time.Now()
@@ -47,12 +46,12 @@ func TestLeaderFrozen(t *testing.T) {
 	}
 }
 
-// aroundWithin is how long it may take until events reach the stream past a
-// dead leader: the client's three pings (15 s), and an election.
+// aroundWithin bounds the time until events reach the stream without its dead leader: the
+// client's three pings (15 s), and an election.
 const aroundWithin = 28 * time.Second
 
-// TestPartitioned cuts links in one direction or both.
-func TestPartitioned(t *testing.T) {
+// TestNATS_partitioned holds one direction of the connections or both.
+func TestNATS_partitioned(t *testing.T) {
 	held := natstest.Conditions{Held: true}
 	for _, way := range []struct {
 		name        string
@@ -63,7 +62,7 @@ func TestPartitioned(t *testing.T) {
 		{"from the server", natstest.Conditions{}, held},
 	} {
 		t.Run("bridge from NATS, "+way.name, func(t *testing.T) {
-			scenario{beside: true, rounds: byForm(1, 3), fault: func(w *world, _ int) {
+			scenario{parallel: true, rounds: byForm(1, 3), fault: func(w *world, _ int) {
 				for _, l := range w.nats.clientLinks() {
 					l.Shape(way.there, way.back)
 				}
@@ -85,10 +84,10 @@ func TestPartitioned(t *testing.T) {
 			continue
 		}
 		t.Run("leader from followers, "+way.name, func(t *testing.T) {
-			scenario{beside: true, nodes: 3, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
+			scenario{parallel: true, nodes: 3, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
 				leader, _ := w.nats.leader()
 				w.isolate(leader, way.into, way.out)
-				w.pause(byForm(8*time.Second, 30*time.Second)) // an election takes some
+				w.pause(byForm(8*time.Second, 30*time.Second)) // an election takes some of it
 				w.heal()
 				w.nats.whole()
 				w.forwards(aroundWithin)
@@ -97,13 +96,13 @@ func TestPartitioned(t *testing.T) {
 	}
 }
 
-// shortWindow is a duplicate window that an outage in a test can outlast.
+// shortWindow is a duplicate window that is shorter than an outage in a test.
 const shortWindow = 4 * time.Second
 
-// TestOutageBeyondWindow takes NATS away, in the middle of acknowledgements,
-// for longer than the stream remembers what it has. What it may have must be
-// looked up before it is sent again, also by a bridge that was killed meanwhile.
-func TestOutageBeyondWindow(t *testing.T) {
+// TestLookback_outageBeyondWindow cuts off NATS during acknowledgements, for longer than
+// the duplicate window. Records that may be stored must be looked up before they are sent
+// again, also by a bridge that was killed meanwhile.
+func TestLookback_outageBeyondWindow(t *testing.T) {
 	for name, during := range map[string]func(w *world){
 		"alive": func(*world) {},
 		"killed": func(w *world) {
@@ -113,7 +112,7 @@ func TestOutageBeyondWindow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			scenario{
-				beside: true, rounds: byForm(1, 5), volatile: true,
+				parallel: true, rounds: byForm(1, 5), volatile: true,
 				prepare: func(w *world) { w.createStream(jetstream.StreamConfig{Duplicates: shortWindow}) },
 				fault: func(w *world, _ int) {
 					node := w.nats.nodes[0]
@@ -132,9 +131,8 @@ func TestOutageBeyondWindow(t *testing.T) {
 	}
 }
 
-// isolate sets the conditions of what other nodes say to a node, and of what
-// it says to them. Either side may have made a connection, so both kinds of
-// links carry both.
+// isolate sets the conditions of the bytes to a node, and of those from it. Either side
+// may have connected, so both kinds of proxies carry both.
 func (w *world) isolate(n *node, into, out natstest.Conditions) {
 	toIt, fromIt := w.nats.routeLinks(n)
 	for _, l := range toIt {
@@ -145,8 +143,8 @@ func (w *world) isolate(n *node, into, out natstest.Conditions) {
 	}
 }
 
-// TestBadNetwork makes the way to NATS slow, narrow and unreliable.
-func TestBadNetwork(t *testing.T) {
+// TestNATS_badNetwork has latency, jitter, low bandwidth and resets.
+func TestNATS_badNetwork(t *testing.T) {
 	lasts := byForm(3*time.Second, 30*time.Second)
 	for _, way := range []struct {
 		name string
@@ -155,11 +153,11 @@ func TestBadNetwork(t *testing.T) {
 		{"latency", natstest.Conditions{Latency: 200 * time.Millisecond}},
 		{"jitter", natstest.Conditions{Jitter: time.Second}},
 		{"latency beyond the wait for an answer", natstest.Conditions{Latency: 2 * time.Second}},
-		{"narrow", natstest.Conditions{Rate: 50 << 10}},
+		{"low bandwidth", natstest.Conditions{Rate: 50 << 10}},
 		{"a byte a second", natstest.Conditions{Rate: 1}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
-			scenario{beside: true, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
+			scenario{parallel: true, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
 				for _, l := range w.nats.clientLinks() {
 					l.Shape(way.is, way.is)
 				}
@@ -170,7 +168,7 @@ func TestBadNetwork(t *testing.T) {
 		})
 	}
 	t.Run("reset in the middle of an acknowledgement", func(t *testing.T) {
-		scenario{beside: true, rounds: byForm(20, 200), fault: func(w *world, _ int) {
+		scenario{parallel: true, rounds: byForm(20, 200), fault: func(w *world, _ int) {
 			for _, l := range w.nats.clientLinks() {
 				l.ResetAfter(1 + w.rng.IntN(5000))
 			}
@@ -178,17 +176,16 @@ func TestBadNetwork(t *testing.T) {
 		}}.run(t)
 	})
 	t.Run("reset in the middle of an answer", func(t *testing.T) {
-		scenario{beside: true, rounds: byForm(20, 200), fault: func(w *world, _ int) {
+		scenario{parallel: true, rounds: byForm(20, 200), fault: func(w *world, _ int) {
 			w.bridge.front.ResetAfter(1 + w.rng.IntN(500))
 			w.answers(20, recoversWithin)
 		}}.run(t)
 	})
 }
 
-// TestNodesRestartedInTurn stops and starts every node of the cluster, each
-// when the one before is back.
-func TestNodesRestartedInTurn(t *testing.T) {
-	scenario{beside: true, nodes: 3, rounds: byForm(1, 3), fault: func(w *world, _ int) {
+// TestNATS_rollingRestart restarts every node of the cluster.
+func TestNATS_rollingRestart(t *testing.T) {
+	scenario{parallel: true, nodes: 3, rounds: byForm(1, 3), fault: func(w *world, _ int) {
 		for _, n := range w.nats.nodes {
 			n.stop(terminate)
 			w.answers(1, recoversWithin)
@@ -198,7 +195,7 @@ func TestNodesRestartedInTurn(t *testing.T) {
 	}}.run(t)
 }
 
-// forwards waits until the stream has got a hundred more of the events.
+// forwards waits until a hundred more events are in the stream.
 func (w *world) forwards(within time.Duration) {
 	w.Helper()
 	stored := func() float64 {

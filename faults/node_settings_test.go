@@ -7,8 +7,7 @@ import (
 	"syscall"
 )
 
-// store makes the node keep its streams in another directory from its next
-// start on.
+// store changes the store directory of the node from its next start on.
 func (n *node) store(dir string) {
 	n.t.Helper()
 	n.edit(func(text string) string {
@@ -25,7 +24,7 @@ func (n *node) edit(change func(text string) string) {
 	}
 	changed := change(string(text))
 	if changed == string(text) {
-		n.t.Fatalf("%s has nothing to change", n.config)
+		n.t.Fatalf("%s does not have the text to change", n.config)
 	}
 	if err := os.WriteFile(n.config, []byte(changed), 0o600); err != nil {
 		n.t.Fatal(err)
