@@ -93,28 +93,6 @@ func TestLoad_seed(t *testing.T) {
 	}
 }
 
-// TestChaos_shares counts callbacks with a fixed seed.
-func TestChaos_shares(t *testing.T) {
-	const calls = 600 // 100 of each flow
-	calm, err := acstest.Load{Calls: calls}.Expect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, chaos := range map[string]acstest.Chaos{"duplicate": {Duplicate: 0.2}, "hostile": {Hostile: 0.2}} {
-		got, err := acstest.Load{Calls: calls, Chaos: chaos, Seed: 1}.Expect()
-		if err != nil {
-			t.Fatal(err)
-		}
-		added := got.Kinds["duplicate"] + got.Answers[401]
-		if share := float64(added) / float64(calm.Callbacks); math.Abs(share-0.2) > 0.02 {
-			t.Errorf("%s: share %.3f, want about 0.2", name, share)
-		}
-		if got.Callbacks != calm.Callbacks+added || got.Stored != calm.Stored {
-			t.Errorf("%s: got %+v, want the callbacks of %+v and those added", name, got, calm)
-		}
-	}
-}
-
 const fourSteps = `
   - {event: CallConnected, after: 1s}
   - {event: PlayStarted, after: 2s}

@@ -7,9 +7,9 @@
 //	go test ./faults -v -form=long -timeout 0   all rounds, in some hours
 //
 // The long form is meant for a nightly run: on a machine of its own, because it checks
-// durations, and as root, because it mounts file systems. It takes two hours at least,
-// since one scenario is that long without a key server, and longer on a slow machine. It
-// prints every violation and the seed; -artifacts keeps the logs of all processes:
+// durations, and as root, because it mounts file systems. It takes more than two hours,
+// which one scenario needs alone. It prints every violation and the seed; -artifacts keeps
+// the logs of all processes:
 //
 //	go test ./faults -v -form=long -timeout 12h -artifacts -outputdir /var/tmp/faults
 //

@@ -55,9 +55,9 @@ func TestKeyServer_fails(t *testing.T) {
 			}}.run(t)
 		})
 	}
-	t.Run("down for long", func(t *testing.T) {
+	t.Run("down for two hours", func(t *testing.T) {
 		if *form != "long" {
-			t.Skip("takes two hours: run with -form=long")
+			t.Skip("run with -form=long")
 		}
 		scenario{parallel: true, load: load{rate: 50}, fault: func(w *world, _ int) {
 			w.goesOnWithKeys(acstest.FaultDown, 2*time.Hour)
