@@ -67,7 +67,7 @@ func TestNATS_partitioned(t *testing.T) {
 					l.Shape(way.there, way.back)
 				}
 				w.pause(byForm(5*time.Second, 30*time.Second))
-				w.heal()
+				w.clear()
 				w.forwards(aroundWithin)
 			}}.run(t)
 		})
@@ -88,7 +88,7 @@ func TestNATS_partitioned(t *testing.T) {
 				leader, _ := w.nats.leader()
 				w.isolate(leader, way.into, way.out)
 				w.pause(byForm(8*time.Second, 30*time.Second)) // an election takes some of it
-				w.heal()
+				w.clear()
 				w.nats.whole()
 				w.forwards(aroundWithin)
 			}}.run(t)
@@ -122,7 +122,7 @@ func TestLookback_outageBeyondWindow(t *testing.T) {
 					node.clients.Reset()
 					during(w)
 					w.pause(2 * shortWindow)
-					w.heal()
+					w.clear()
 					node.clients.SetTarget(node.address)
 					w.forwards(aroundWithin)
 				},
@@ -162,7 +162,7 @@ func TestNATS_badNetwork(t *testing.T) {
 					l.Shape(way.is, way.is)
 				}
 				w.pause(lasts)
-				w.heal()
+				w.clear()
 				w.forwards(aroundWithin)
 			}}.run(t)
 		})

@@ -36,7 +36,7 @@ func TestLookback_longOutage(t *testing.T) {
 			node.stop(os.Kill)
 			w.pause(byForm(2*shortWindow, 10*time.Minute))
 			to = time.Now()
-			w.heal()
+			w.clear()
 			w.drains(node)
 		},
 		after: func(w *world) {

@@ -43,7 +43,7 @@ func TestLookback_damagedReplica(t *testing.T) {
 				n.clients.Reset()
 			}
 			w.pause(replicaWindow + 5*time.Second)
-			w.heal()
+			w.clear()
 			victim.clients.SetTarget(victim.address)
 			w.forwards(aroundWithin)
 			for _, n := range w.nats.nodes {

@@ -182,7 +182,7 @@ func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng
 // settle ends all faults, waits until the journals are empty, and checks.
 func (w *world) settle(s scenario) {
 	w.Helper()
-	w.heal()
+	w.clear()
 	w.calls = append(w.sender.halt(), w.extra...)
 	begin := time.Now()
 	for _, b := range w.all {
@@ -260,8 +260,8 @@ func (w *world) createStream(config jetstream.StreamConfig) {
 	}
 }
 
-// heal clears the conditions of every proxy.
-func (w *world) heal() {
+// clear clears the conditions of every proxy.
+func (w *world) clear() {
 	for _, b := range w.all {
 		b.front.Clear()
 	}

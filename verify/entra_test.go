@@ -60,7 +60,7 @@ func (e entraTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		r = r.Clone(r.Context())
 		r.URL.Path = "/calling/keys"
 	}
-	return e.issuer.Transport().RoundTrip(r) // all else counts as lured
+	return e.issuer.Transport().RoundTrip(r) // other requests are SSRF hits
 }
 
 // signEntra makes a token like Event Grid's.
