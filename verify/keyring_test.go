@@ -271,7 +271,7 @@ func TestKeyring_K12_jitter(t *testing.T) {
 	})
 }
 
-// observed calls seen for each request.
+// observed calls seen before each request.
 type observed struct {
 	http.RoundTripper
 	seen func()

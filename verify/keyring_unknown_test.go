@@ -3,7 +3,6 @@ package verify_test
 import (
 	"bytes"
 	"log/slog"
-	"net/http"
 	"regexp"
 	"strings"
 	"testing"
@@ -54,7 +53,7 @@ func TestKeyring_K3_unknownKidIsRefusedEventually(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := config(issuer)
-		c.Transport = delayed{c.Transport}
+		c.Transport = observed{c.Transport, func() { time.Sleep(100 * time.Millisecond) }}
 		v := start(t, c)
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -71,14 +70,6 @@ func TestKeyring_K3_unknownKidIsRefusedEventually(t *testing.T) {
 			time.Sleep(5 * time.Millisecond)
 		}
 	})
-}
-
-// delayed is a key server with a latency of 100 ms.
-type delayed struct{ http.RoundTripper }
-
-func (d delayed) RoundTrip(r *http.Request) (*http.Response, error) {
-	time.Sleep(100 * time.Millisecond)
-	return d.RoundTripper.RoundTrip(r)
 }
 
 func TestKeyring_K3_fetchThatBeganBeforeTheTokenProvesNothing(t *testing.T) {

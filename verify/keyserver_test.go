@@ -48,22 +48,11 @@ func keepsKeys(t *testing.T, fault acstest.Fault) {
 	})
 }
 
-// marking adds a byte order mark to every document.
-type marking struct{ http.RoundTripper }
-
-func (m marking) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := m.RoundTripper.RoundTrip(r)
-	if err == nil {
-		response.Body = io.NopCloser(io.MultiReader(strings.NewReader("\xef\xbb\xbf"), response.Body))
-	}
-	return response, err
-}
-
 func TestKeyServer_byteOrderMark(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := config(issuer)
-		c.Transport = marking{c.Transport}
+		c.Transport = rewriting{c.Transport, func(body string) string { return "\xef\xbb\xbf" + body }}
 		v := start(t, c)
 		expect(t, v, sign(t, issuer, acstest.TokenSpec{}), vectorAccepted)
 	})
@@ -142,7 +131,9 @@ func TestKeyServer_K8_noLoginInTheAddress(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := config(issuer)
-		c.Transport = rewriting{issuer.Transport(), `"jwks_uri":"http://`, `"jwks_uri":"http://user:password@`}
+		c.Transport = rewriting{issuer.Transport(), func(body string) string {
+			return strings.ReplaceAll(body, `"jwks_uri":"http://`, `"jwks_uri":"http://user:password@`)
+		}}
 		v := start(t, c)
 		synctest.Wait()
 		if s := v.Keys(); s.Held != 0 || s.LastError == nil || !strings.Contains(s.LastError.Error(), "jwks_uri") {
@@ -151,10 +142,10 @@ func TestKeyServer_K8_noLoginInTheAddress(t *testing.T) {
 	})
 }
 
-// rewriting changes what a key server answers.
+// rewriting changes the answers of a key server.
 type rewriting struct {
 	http.RoundTripper
-	from, to string
+	change func(body string) string
 }
 
 func (w rewriting) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -167,7 +158,7 @@ func (w rewriting) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	response.Body.Close()
-	response.Body = io.NopCloser(strings.NewReader(strings.ReplaceAll(string(body), w.from, w.to)))
+	response.Body = io.NopCloser(strings.NewReader(w.change(string(body))))
 	response.ContentLength = -1
 	return response, nil
 }
