@@ -13,6 +13,9 @@ import (
 // duplicate.
 const maxDuplicateGap = 3
 
+// maxDelay bounds a delay.
+const maxDelay = 2 * time.Second
+
 // Chaos is what goes wrong on the way, as shares between 0 and 1 of the callbacks of a
 // call. The zero value changes nothing.
 type Chaos struct {
@@ -21,10 +24,8 @@ type Chaos struct {
 	Duplicate float64
 	// Reorder swaps a callback with the next one of its call.
 	Reorder float64
-	// Delay delays a callback by up to MaxDelay.
+	// Delay delays a callback by up to two seconds, divided by the speed.
 	Delay float64
-	// MaxDelay bounds Delay before the speed factor. Zero means two seconds.
-	MaxDelay time.Duration
 	// Batch moves the events of a callback into the body of the next one.
 	Batch float64
 	// Hostile adds a callback with an invented event and a bad token.
@@ -51,17 +52,7 @@ func (c Chaos) check() error {
 			return fmt.Errorf("chaos: %s %v is not a share (0 to 1)", kind.name, kind.share)
 		}
 	}
-	if c.MaxDelay < 0 {
-		return fmt.Errorf("chaos: longest delay %v is negative", c.MaxDelay)
-	}
 	return nil
-}
-
-func (c Chaos) maxDelay() time.Duration {
-	if c.MaxDelay == 0 {
-		return 2 * time.Second
-	}
-	return c.MaxDelay
 }
 
 // apply returns the script of one call with the chaos in it. The same script and state
@@ -107,7 +98,7 @@ func (c Chaos) reorder(hit func(float64) bool, script []Callback) {
 func (c Chaos) delay(hit func(float64) bool, rng *rand.Rand, script []Callback, speed float64) {
 	for i := range script {
 		if script[i].plain() && hit(c.Delay) {
-			script[i].After += scale(time.Duration(rng.Int64N(int64(c.maxDelay())+1)), speed)
+			script[i].After += scale(time.Duration(rng.Int64N(int64(maxDelay)+1)), speed)
 		}
 	}
 }
