@@ -37,7 +37,7 @@ type WireEvent struct {
 
 // MsgID is the Nats-Msg-Id of the event.
 func (e *WireEvent) MsgID() string {
-	stored := schemas.Event{ID: e.ID, Source: e.Source}
+	stored := schemas.Inbound{ID: e.ID, Source: e.Source}
 	return stored.MsgID()
 }
 

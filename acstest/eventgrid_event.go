@@ -53,7 +53,7 @@ var phoneForm = regexp.MustCompile(`\+1\d{10}`)
 // resource and the caller of this call.
 func (c *SimCall) gridEvent(short string, at time.Time) (WireEvent, error) {
 	example := gridExamples()[short]
-	var parsed schemas.Envelope
+	var parsed schemas.Event
 	if err := json.Unmarshal(example, &parsed); err != nil {
 		return WireEvent{}, fmt.Errorf("%s: read the contract's example: %w", short, err)
 	}

@@ -102,7 +102,7 @@ func TestEventGrid_ids(t *testing.T) {
 	for _, name := range acstest.GridTypes() {
 		one, two := acstest.NewCall(), acstest.NewCall()
 		a, b := newEvents(t, one, name)[0], newEvents(t, two, name)[0]
-		read := func(e acstest.WireEvent) *schemas.Envelope {
+		read := func(e acstest.WireEvent) *schemas.Event {
 			t.Helper()
 			document, err := json.Marshal(e)
 			if err != nil {

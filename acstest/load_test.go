@@ -48,7 +48,7 @@ func TestLoad_expect(t *testing.T) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, e := range decode(t, p.body) {
-			stored[(&schemas.Event{ID: e.ID, Source: e.Source}).MsgID()] = true
+			stored[(&schemas.Inbound{ID: e.ID, Source: e.Source}).MsgID()] = true
 		}
 		return status(http.StatusOK)
 	}

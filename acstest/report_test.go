@@ -49,7 +49,7 @@ func TestReport_counts(t *testing.T) {
 		for _, p := range b.posts {
 			size += int64(len(p.body))
 			e := decode(t, p.body)[0]
-			posted = append(posted, (&schemas.Event{ID: e.ID, Source: e.Source}).MsgID())
+			posted = append(posted, (&schemas.Inbound{ID: e.ID, Source: e.Source}).MsgID())
 		}
 		slices.Sort(got.StoredIDs)
 		want := acstest.Report{

@@ -13,7 +13,7 @@ import (
 
 // Event is what a message tells. Everything in it comes from outside.
 type Event struct {
-	schemas.Envelope
+	schemas.Event
 
 	Type     string // the last part of it: CallConnected
 	Resource string // as in the subject
@@ -21,9 +21,9 @@ type Event struct {
 	// place, or the correlationId: that of an event of Event Grid. An event without
 	// any has [schemas.NoCall].
 	Call   string
-	IDs    schemas.Call // as [schemas.NormalizeID] writes them
-	Made   time.Time    // when ACS made it; zero when it does not say, or not credibly
-	People []string     // identifiers of those it is about, a caller before a callee: personal data
+	IDs    schemas.CallIDs // as [schemas.NormalizeID] writes them
+	Made   time.Time       // when ACS made it; zero when it does not say, or not credibly
+	People []string        // identifiers of those it is about, a caller before a callee: personal data
 }
 
 // Event reads the payload: a CloudEvent, or an event in Event Grid's own schema,
@@ -31,8 +31,8 @@ type Event struct {
 func (m *Message) Event() (*Event, error) {
 	e := &Event{}
 	if parsed, err := schemas.Parse(m.Header, m.Data); err == nil {
-		e.Envelope = parsed.Event
-	} else if err := json.Unmarshal(m.Data, &e.Envelope); err != nil { // headers of somebody else
+		e.Event = parsed.Event
+	} else if err := json.Unmarshal(m.Data, &e.Event); err != nil { // headers of somebody else
 		return nil, err
 	}
 	attribute := func(have, header string) string {
@@ -44,13 +44,13 @@ func (m *Message) Event() (*Event, error) {
 	}
 	e.ID = attribute(e.ID, schemas.HeaderEventID)
 	e.Source = attribute(e.Source, schemas.HeaderEventSource)
-	e.Envelope.Type = attribute(e.Envelope.Type, schemas.HeaderEventType)
+	e.Event.Type = attribute(e.Event.Type, schemas.HeaderEventType)
 	e.Time = schemas.Timestamp(attribute(string(e.Time), schemas.HeaderEventTime))
-	if e.ID == "" || e.Envelope.Type == "" {
+	if e.ID == "" || e.Event.Type == "" {
 		return nil, errors.New("the payload is no event")
 	}
-	e.Type = schemas.ShortType(e.Envelope.Type)
-	e.IDs = e.Envelope.IDs()
+	e.Type = schemas.ShortType(e.Event.Type)
+	e.IDs = e.Event.IDs()
 	e.Call = e.IDs.CallConnectionID
 	if subject, ok := schemas.ParseSubject(m.Subject); ok {
 		e.Resource = subject.Resource

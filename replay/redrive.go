@@ -32,7 +32,7 @@ type Redrive struct {
 
 	// Decode reads a body as the bridge does: that of a callback, or that of a
 	// delivery of Event Grid.
-	Decode func(grid bool, contentType string, body []byte) ([]schemas.Event, error)
+	Decode func(grid bool, contentType string, body []byte) ([]schemas.Inbound, error)
 
 	// Beside stores an event beside another one that has its id, under a message
 	// id of its own. Otherwise such an event is refused.
@@ -74,7 +74,7 @@ func (r *Redrive) Messages(m *Message) ([]*nats.Msg, error) {
 }
 
 // message returns one event of a quarantined callback.
-func (r *Redrive) message(m *Message, resource string, events []schemas.Event, i int) *nats.Msg {
+func (r *Redrive) message(m *Message, resource string, events []schemas.Inbound, i int) *nats.Msg {
 	e := &events[i]
 	out := nats.NewMsg(schemas.Subject(r.Reader.Prefix, resource, e))
 	out.Data = e.Raw
@@ -158,7 +158,7 @@ func subjectOf(subject, want string) bool {
 		(schemas.NormalizeID(had.Call) == has.Call || had.Call == schemas.NoCall)
 }
 
-func (r *Redrive) decode(m *Message) ([]schemas.Event, error) {
+func (r *Redrive) decode(m *Message) ([]schemas.Inbound, error) {
 	return r.Decode(fromGrid(m.Header), m.Header.Get(schemas.HeaderContentType), m.Data)
 }
 
@@ -210,7 +210,7 @@ func ofItsOwn(name string) bool {
 }
 
 // expiry is until when an event is of use, for those that have such an end.
-func expiry(e *schemas.Event, m *Message) string {
+func expiry(e *schemas.Inbound, m *Message) string {
 	received, err := time.Parse(time.RFC3339Nano, m.Header.Get(schemas.HeaderReceivedAt))
 	if at, ends := e.Expires(received); err == nil && ends {
 		return at.UTC().Format(time.RFC3339Nano)
@@ -220,7 +220,7 @@ func expiry(e *schemas.Event, m *Message) string {
 
 // eventTime is an event's time as the bridge writes it: empty when it names no
 // moment.
-func eventTime(e *schemas.Event) string {
+func eventTime(e *schemas.Inbound) string {
 	at, _ := schemas.Timestamp(e.Time).RFC3339()
 	return at
 }

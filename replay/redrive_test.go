@@ -73,7 +73,7 @@ func TestRedrivenEvents(t *testing.T) {
 			schemas.HeaderMsgID: {"s#1"}, schemas.HeaderDeliveryIndex: {"0/2"}, schemas.HeaderEventID: {"1"}, schemas.HeaderEventSource: {"s"},
 			schemas.HeaderEventType: {"Microsoft.Communication.PlayCompleted"},
 		}},
-		{schemas.Subject("acs", "contoso", &schemas.Event{Type: "a.b c", CallConnectionID: "*"}), another, nats.Header{
+		{schemas.Subject("acs", "contoso", &schemas.Inbound{Type: "a.b c", CallConnectionID: "*"}), another, nats.Header{
 			schemas.HeaderMsgID: {"s#2"}, schemas.HeaderDeliveryIndex: {"1/2"}, schemas.HeaderEventID: {"2"}, schemas.HeaderEventSource: {"s"},
 			schemas.HeaderEventType: {"a.b c"}, schemas.HeaderEventTime: {"2026-03-01T12:00:00Z"},
 		}},

@@ -27,7 +27,7 @@ func (s *stream) repeat(kind, leg string, at time.Duration, data string) {
 	if data != "" {
 		data = "," + data
 	}
-	m := nats.NewMsg(schemas.Subject("acs", "contoso", &schemas.Event{Type: kind, CallConnectionID: leg}))
+	m := nats.NewMsg(schemas.Subject("acs", "contoso", &schemas.Inbound{Type: kind, CallConnectionID: leg}))
 	m.Data = fmt.Appendf(nil, `{"id":"e-%d","source":"calling/callConnections/%s","type":"Microsoft.Communication.%s","time":%q,"data":{"callConnectionId":%q%s}}`,
 		s.stored, leg, kind, s.began.Add(at).Format(time.RFC3339Nano), leg, data)
 	if _, err := s.js.PublishMsg(s.t.Context(), m); err != nil {
