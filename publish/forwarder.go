@@ -10,8 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/acsbridge/acsbridge/internal/crash"
-	"github.com/acsbridge/acsbridge/internal/quiet"
+	"github.com/acsbridge/acsbridge/internal/failpoint"
+	"github.com/acsbridge/acsbridge/internal/lograte"
 	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
@@ -36,7 +36,7 @@ type forwarder struct {
 	logger  *slog.Logger
 	metrics *metrics
 
-	conflicts, letters quiet.Line // a sender with a token can cause them at will
+	conflicts, letters lograte.Limiter // a sender with a token can cause them at will
 	conflictLimit      QuarantineLimit
 
 	mu       sync.Mutex
@@ -167,7 +167,7 @@ func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration
 // will have).
 func (f *forwarder) advance(index uint64) {
 	f.target.works()
-	crash.At("before-advance")
+	failpoint.At("before-advance")
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.position = index

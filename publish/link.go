@@ -17,7 +17,7 @@ import (
 	"github.com/synadia-io/orbit.go/natscontext"
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
-	"github.com/acsbridge/acsbridge/internal/quiet"
+	"github.com/acsbridge/acsbridge/internal/lograte"
 )
 
 const (
@@ -37,7 +37,7 @@ var betweenAttempts = backoff.Doubling{First: 100 * time.Millisecond, Last: 5 * 
 type Link struct {
 	config NATS
 	logger *slog.Logger
-	errors quiet.Line
+	errors lograte.Limiter
 
 	mu         sync.Mutex
 	nc         *nats.Conn

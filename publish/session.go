@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/acsbridge/acsbridge/internal/crash"
+	"github.com/acsbridge/acsbridge/internal/failpoint"
 )
 
 // session is one run of ordered publishes: from the cursor on, until anything
@@ -151,7 +151,7 @@ func (s *session) fly(ctx context.Context, fl flight) error {
 	fl.record.fill(s.message)
 	s.target.expiry.set(s.message, fl.record, time.Now())
 	s.message.Reply = s.inbox + strconv.FormatUint(fl.index, 10)
-	crash.At("before-publish")
+	failpoint.At("before-publish")
 	if err := s.nc.PublishMsg(s.message); err != nil {
 		if errors.Is(err, nats.ErrMaxPayload) && s.link.refresh() {
 			return fmt.Errorf("publish: %w, as far as is known", err)

@@ -116,23 +116,6 @@ func TestVerifyPicksTheResourceByAudience(t *testing.T) {
 	})
 }
 
-func TestVerifyTakesConfiguredTypes(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		c := config(issuer)
-		c.Types = []string{"JWT", "at+jwt"}
-		v := start(t, c)
-		for typ, want := range map[any]string{
-			"AT+JWT": vectorAccepted,
-			"jwt":    vectorAccepted,
-			nil:      vectorAccepted,
-			"jose":   string(verify.UnsupportedHeader),
-		} {
-			expect(t, v, sign(t, issuer, acstest.TokenSpec{Header: map[string]any{"typ": typ}}), want)
-		}
-	})
-}
-
 // TestJ6LeewayIsConfigured: the vectors have the default.
 func TestJ6LeewayIsConfigured(t *testing.T) {
 	issuer := newIssuer(t)

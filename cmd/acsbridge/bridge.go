@@ -20,7 +20,6 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/acsbridge/acsbridge/ingest"
-	"github.com/acsbridge/acsbridge/ingest/contract"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/embedded"
@@ -166,14 +165,8 @@ func (b *bridge) gridRoute() *ingest.EventGrid {
 }
 
 func (b *bridge) makeHandler() (err error) {
-	publisher := ingest.Publisher(b.publisher)
-	if b.settings.Validate == "report" {
-		if publisher, err = contract.Report(publisher, b.registry); err != nil {
-			return err
-		}
-	}
 	b.handler, err = ingest.New(ingest.Config{
-		Path: b.settings.CallbackPath, Verifier: b.verifier, Publisher: publisher,
+		Path: b.settings.CallbackPath, Verifier: b.verifier, Publisher: b.publisher,
 		EventGrid:   b.gridRoute(),
 		MaxInFlight: b.settings.MaxInFlight.N, MaxConnections: b.settings.MaxConnections.N,
 		CallbackKeys: b.settings.callbackKeys,

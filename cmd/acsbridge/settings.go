@@ -70,7 +70,6 @@ type callbackSettings struct {
 	CallbackKey    []string `help:"Secret that the callback URL must have in its query, as acsbridge-key=…: a name of yours and the file that holds it. Repeatable; any of them will do." placeholder:"NAME=FILE"`
 	SourceRange    []string `help:"Network that callbacks may come from, such as 203.0.113.0/24; microsoft stands for those that Microsoft publishes. Repeatable. None means all." placeholder:"RANGE"`
 	TrustedProxy   []string `help:"Network of proxies whose X-Forwarded-For is believed. Repeatable." placeholder:"RANGE"`
-	Validate       string   `help:"Hold events against their JSON Schemas: off, or report, which counts and marks what deviates." default:"off" placeholder:"MODE"`
 }
 
 // adminSettings is how operators reach the bridge.

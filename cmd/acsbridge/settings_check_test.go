@@ -104,7 +104,6 @@ func TestRefuseTokenSettings(t *testing.T) {
 		{"largest leeway", []string{"--leeway=5m"}, nil},
 		{"negative leeway", []string{"--leeway=-1s"}, []string{"leeway (flag --leeway): -1s is negative"}},
 		{"leeway without a unit", []string{"--leeway=60"}, []string{`leeway (flag --leeway): "60" is no duration`}},
-		{"validate", []string{"--validate=strict"}, []string{`validate (flag --validate): "strict" is none of off, report`}},
 		{"token reuse", []string{"--token-reuse=on"}, []string{`token-reuse (flag --token-reuse): "on" is none of report, refuse, off`}},
 	})
 }

@@ -28,7 +28,6 @@ func (x *examination) callbacks() {
 	x.routePath("callback-path", x.CallbackPath)
 	x.keyPair("tls-cert", x.TLSCert, "tls-key", x.TLSKey)
 	x.amount("max-connections", x.MaxConnections, 1, maxConnections)
-	x.oneOf("validate", x.Validate, "off", "report")
 	x.callbackKeys = x.sharedKeys("callback-key", x.CallbackKey)
 	x.trustedProxies = x.networks("trusted-proxy", x.TrustedProxy)
 	x.origins()

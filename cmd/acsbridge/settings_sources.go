@@ -8,7 +8,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/acsbridge/acsbridge/internal/likeness"
+	"github.com/acsbridge/acsbridge/internal/suggest"
 )
 
 // envPrefix starts every variable of ours. A variable that has it and is no
@@ -135,16 +135,11 @@ func envNames(setting string) []string {
 // the same number for flags.
 const maxTypos = 2
 
-// closest is the question whether name was meant to be the one of names that
-// is nearest to it, or "" when none is near.
+// closest returns "; did you mean NAME?" with the nearest of names, or "" when
+// none is near.
 func closest(name string, names []string) string {
-	best, distance := "", maxTypos+1
-	for _, candidate := range names {
-		if d := likeness.Distance(name, candidate); d < distance {
-			best, distance = candidate, d
-		}
-	}
-	if best == "" {
+	best, distance := suggest.Nearest(name, names)
+	if best == "" || distance > maxTypos {
 		return ""
 	}
 	return fmt.Sprintf("; did you mean %s?", best)

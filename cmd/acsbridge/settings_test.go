@@ -44,7 +44,7 @@ func TestResourceAlone(t *testing.T) {
 		}
 	}
 	want := map[string]any{
-		"listen": "127.0.0.1:8080", "admin-listen": "127.0.0.1:9090", "callback-path": "/callbacks", "validate": "off",
+		"listen": "127.0.0.1:8080", "admin-listen": "127.0.0.1:9090", "callback-path": "/callbacks",
 		"eventgrid-path": "/eventgrid", "eventgrid-app": "[4962773b-9cdb-44cf-a8bf-237846a00ab7]",
 		"issuer":          "https://acscallautomation.communication.azure.com",
 		"oidc-config-url": "https://acscallautomation.communication.azure.com/calling/.well-known/acsopenidconfiguration",

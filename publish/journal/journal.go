@@ -9,9 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/acsbridge/acsbridge/internal/crash"
-	"github.com/acsbridge/acsbridge/internal/dirlock"
-	"github.com/acsbridge/acsbridge/internal/durable"
+	"github.com/acsbridge/acsbridge/internal/datadir"
+	"github.com/acsbridge/acsbridge/internal/failpoint"
 )
 
 // Errors of [Journal.Append]. None of the records counts as stored.
@@ -99,7 +98,7 @@ type appendRequest struct {
 }
 
 // Open opens or creates the journal in dir. It reports an error wrapping
-// [dirlock.ErrLocked] when another process has it open.
+// [datadir.ErrLocked] when another process has it open.
 func Open(dir string, opts Options) (*Journal, error) {
 	if opts.MaxBytes == 0 {
 		opts.MaxBytes = DefaultMaxBytes
@@ -113,10 +112,10 @@ func Open(dir string, opts Options) (*Journal, error) {
 	if opts.open == nil {
 		opts.open = openWAL
 	}
-	if err := durable.MakeDir(dir); err != nil {
+	if err := datadir.Make(dir); err != nil {
 		return nil, fmt.Errorf("create journal: %w", err)
 	}
-	unlock, err := dirlock.Acquire(dir)
+	unlock, err := datadir.Lock(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
@@ -143,7 +142,7 @@ func (j *Journal) load() error {
 	if err != nil {
 		return err
 	}
-	crash.At("log-opened")
+	failpoint.At("log-opened")
 	if err := j.measure(s); err != nil {
 		return errors.Join(err, s.close())
 	}
@@ -269,11 +268,11 @@ func (j *Journal) Truncate(index uint64) error {
 	if err != nil && !errors.Is(err, ErrCorrupt) {
 		return fmt.Errorf("truncate journal: %w", err)
 	}
-	crash.At("before-truncate")
+	failpoint.At("before-truncate")
 	if err := j.store.truncate(index); err != nil {
 		return fmt.Errorf("truncate journal: %w", err)
 	}
-	crash.At("after-truncate")
+	failpoint.At("after-truncate")
 	if next.index != 0 { // unless corrupt: then the size is mended next time
 		j.begin.Store(next.offset)
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/acsbridge/acsbridge/internal/crash"
+	"github.com/acsbridge/acsbridge/internal/failpoint"
 )
 
 // write is the journal's only writer: it takes what has queued up during the
@@ -100,14 +100,14 @@ func (w *writer) append(j *Journal) error {
 		}
 		r.last = index
 	}
-	crash.At("before-append")
+	failpoint.At("before-append")
 	if err := j.store.append(w.entries); err != nil {
 		w.failedAt = time.Now()
 		j.failing.Store(true)
 		j.opts.Logger.Error("journal: append failed", "records", len(w.entries), "error", err)
 		return fmt.Errorf("%w: %w", ErrFailing, err)
 	}
-	crash.At("after-fsync")
+	failpoint.At("after-fsync")
 	j.recent.put(w.entries)
 	if j.first.Load() == 0 {
 		j.begin.Store(w.entries[0].offset)

@@ -1,6 +1,6 @@
 //go:build faults
 
-package crash
+package failpoint
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// TestMain plays the process that dies when it is asked to.
+// TestMain is also the process that dies.
 func TestMain(m *testing.M) {
 	if name := os.Getenv("CRASH_TEST_FILE"); name != "" {
 		die(name)
@@ -42,21 +42,19 @@ func die(name string) {
 	At("there")
 }
 
-// TestProcessDies at the pass that was named, and keeps or loses what it did
-// not sync.
-func TestProcessDies(t *testing.T) {
+func TestAt(t *testing.T) {
 	for name, test := range map[string]struct {
 		env  []string
 		dies bool
 		want string
 	}{
 		"unasked":          {nil, false, "SYN+more"},
-		"first pass":       {[]string{"ACSBRIDGE_CRASH=here:1"}, true, "SYN+more"},
-		"third pass":       {[]string{"ACSBRIDGE_CRASH=here:3"}, true, "SYN+more"},
-		"no fourth pass":   {[]string{"ACSBRIDGE_CRASH=here:4"}, false, "SYN+more"},
-		"another point":    {[]string{"ACSBRIDGE_CRASH=there:1"}, true, "SYN+more"},
-		"no such point":    {[]string{"ACSBRIDGE_CRASH=nowhere:1"}, false, "SYN+more"},
-		"without unsynced": {[]string{"ACSBRIDGE_CRASH=here:2", "ACSBRIDGE_VOLATILE=1"}, true, "synced"},
+		"first pass":       {[]string{"ACSBRIDGE_FAILPOINT=here:1"}, true, "SYN+more"},
+		"third pass":       {[]string{"ACSBRIDGE_FAILPOINT=here:3"}, true, "SYN+more"},
+		"no fourth pass":   {[]string{"ACSBRIDGE_FAILPOINT=here:4"}, false, "SYN+more"},
+		"another point":    {[]string{"ACSBRIDGE_FAILPOINT=there:1"}, true, "SYN+more"},
+		"no such point":    {[]string{"ACSBRIDGE_FAILPOINT=nowhere:1"}, false, "SYN+more"},
+		"without unsynced": {[]string{"ACSBRIDGE_FAILPOINT=here:2", "ACSBRIDGE_VOLATILE=1"}, true, "synced"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "file")
@@ -74,9 +72,7 @@ func TestProcessDies(t *testing.T) {
 	}
 }
 
-// TestVolatileFile reads what was written whether it is synced or not, and a
-// closed file has everything.
-func TestVolatileFile(t *testing.T) {
+func TestVolatile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "file")
 	file, err := os.Create(name)
 	if err != nil {

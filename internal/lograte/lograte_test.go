@@ -1,4 +1,4 @@
-package quiet_test
+package lograte_test
 
 import (
 	"bytes"
@@ -10,10 +10,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/acsbridge/acsbridge/internal/quiet"
+	"github.com/acsbridge/acsbridge/internal/lograte"
 )
 
-func TestALineIsWrittenOnceASecond(t *testing.T) {
+func TestLimiter_oneMessageASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{
@@ -24,15 +24,15 @@ func TestALineIsWrittenOnceASecond(t *testing.T) {
 				return a
 			},
 		}))
-		var line, other quiet.Line
+		var limiter, other lograte.Limiter
 		for range 3 {
-			line.Log(logger, slog.LevelWarn, "flood", slog.String("resource", "r"))
+			limiter.Log(logger, slog.LevelWarn, "flood", slog.String("resource", "r"))
 		}
 		other.Log(logger, slog.LevelInfo, "other")
 		time.Sleep(time.Second)
-		line.Log(logger, slog.LevelWarn, "flood", slog.String("resource", "r"))
+		limiter.Log(logger, slog.LevelWarn, "flood", slog.String("resource", "r"))
 		time.Sleep(time.Minute)
-		line.Log(logger, slog.LevelWarn, "flood", slog.String("resource", "r"))
+		limiter.Log(logger, slog.LevelWarn, "flood", slog.String("resource", "r"))
 		want := "level=WARN msg=flood resource=r suppressed=0\n" +
 			"level=INFO msg=other suppressed=0\n" +
 			"level=WARN msg=flood resource=r suppressed=2\n" +
@@ -43,12 +43,12 @@ func TestALineIsWrittenOnceASecond(t *testing.T) {
 	})
 }
 
-func TestLine_burst(t *testing.T) {
-	line, now := quiet.Line{Burst: 2}, time.Now()
+func TestLimiter_burst(t *testing.T) {
+	limiter, now := lograte.Limiter{Burst: 2}, time.Now()
 	allowed := func(after time.Duration, tries int) (n int) {
 		now = now.Add(after)
 		for range tries {
-			if ok, _ := line.Allow(now); ok {
+			if ok, _ := limiter.Allow(now); ok {
 				n++
 			}
 		}
@@ -60,10 +60,10 @@ func TestLine_burst(t *testing.T) {
 	}
 }
 
-func TestAHandlerPassesOnOneRecordASecond(t *testing.T) {
+func TestHandler_oneRecordASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		handler := quiet.Handler(slog.NewTextHandler(&log, nil))
+		handler := lograte.Handler(slog.NewTextHandler(&log, nil))
 		logger, group := slog.New(handler).With("of", "net/http"), slog.New(handler).WithGroup("g")
 		for range 5 {
 			logger.Warn("flood")

@@ -1,13 +1,12 @@
 //go:build unix && !solaris && !illumos && !netbsd && !openbsd && !aix
 
-// Package diskfree tells how much room a file system has left.
-package diskfree
+package datadir
 
 import "golang.org/x/sys/unix"
 
-// Bytes returns what an ordinary user may still write to the file system that
-// holds a directory.
-func Bytes(dir string) (int64, error) {
+// FreeBytes returns how many bytes an ordinary user may still write to the file
+// system of a directory.
+func FreeBytes(dir string) (int64, error) {
 	var s unix.Statfs_t
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, err

@@ -1,6 +1,6 @@
 //go:build !faults
 
-package crash
+package failpoint
 
 // At does nothing, and the compiler removes the call.
 func At(string) {}
