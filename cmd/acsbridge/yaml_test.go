@@ -60,7 +60,7 @@ func TestConfigFiles(t *testing.T) {
 func TestMissingConfigFile(t *testing.T) {
 	ignoreEnvironment(t)
 	t.Setenv("ACSBRIDGE_CONFIG", filepath.Join(t.TempDir(), "absent.yaml"))
-	_, _, err := parseServe(t, "--resource=contoso="+testGUID, "--leeway=x")
+	_, _, err := parseServe(t, "--resource=contoso="+testGUID, "--leeway=1h")
 	problems, _ := errors.AsType[configError](err)
 	var got []string
 	for _, problem := range problems {
