@@ -38,7 +38,7 @@ type Event struct {
 
 // MsgID is the id that the stream keeps the event under.
 func (e *Event) MsgID() string {
-	stored := schemas.Event{ID: e.ID, Source: e.Source}
+	stored := schemas.Inbound{ID: e.ID, Source: e.Source}
 	return stored.MsgID()
 }
 

@@ -54,7 +54,7 @@ var phoneForm = regexp.MustCompile(`\+1\d{10}`)
 // the resource and the caller of this call.
 func (c *Call) gridEvent(short string, at time.Time) (Event, error) {
 	example := gridExamples()[short]
-	var told schemas.Envelope
+	var told schemas.Event
 	if err := json.Unmarshal(example, &told); err != nil {
 		return Event{}, fmt.Errorf("%s: read the contract's example: %w", short, err)
 	}

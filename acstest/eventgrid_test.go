@@ -128,7 +128,7 @@ func TestGridEventsAreOfTheirCall(t *testing.T) {
 	for _, name := range acstest.GridTypes() {
 		one, two := acstest.NewCall(), acstest.NewCall()
 		a, b := newEvents(t, one, name)[0], newEvents(t, two, name)[0]
-		read := func(e acstest.Event) *schemas.Envelope {
+		read := func(e acstest.Event) *schemas.Event {
 			t.Helper()
 			document, err := json.Marshal(e)
 			if err != nil {

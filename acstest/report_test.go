@@ -52,7 +52,7 @@ func TestReport(t *testing.T) {
 		for _, p := range b.posts {
 			size += int64(len(p.body))
 			e := decode(t, p.body)[0]
-			posted = append(posted, (&schemas.Event{ID: e.ID, Source: e.Source}).MsgID())
+			posted = append(posted, (&schemas.Inbound{ID: e.ID, Source: e.Source}).MsgID())
 		}
 		slices.Sort(got.StoredIDs)
 		want := acstest.Report{
@@ -146,7 +146,7 @@ func TestExpectation(t *testing.T) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, e := range decode(t, p.body) {
-			stored[(&schemas.Event{ID: e.ID, Source: e.Source}).MsgID()] = true
+			stored[(&schemas.Inbound{ID: e.ID, Source: e.Source}).MsgID()] = true
 		}
 		return status(http.StatusOK)
 	}

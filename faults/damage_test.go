@@ -68,7 +68,7 @@ func recordsIn(t testing.TB, files []string) (list []kept) {
 			t.Fatal(err)
 		}
 		for _, at := range identity.FindAllSubmatchIndex(text, -1) {
-			e := schemas.Event{ID: string(text[at[2]:at[3]]), Source: string(text[at[4]:at[5]])}
+			e := schemas.Inbound{ID: string(text[at[2]:at[3]]), Source: string(text[at[4]:at[5]])}
 			list = append(list, kept{file, at[2], at[5], e.MsgID()})
 		}
 	}

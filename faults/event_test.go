@@ -92,7 +92,7 @@ func (a *author) event(mark string) event {
 	if a.mix.scattered {
 		connection = a.uuid()
 	}
-	identity := schemas.Event{ID: a.uuid(), Source: "calling/callConnections/" + connection}
+	identity := schemas.Inbound{ID: a.uuid(), Source: "calling/callConnections/" + connection}
 	kind := schemas.TypePrefix + eventTypes[a.rng.IntN(len(eventTypes))]
 	text := fmt.Sprintf(`{%s"id":"%s","source":"%s","type":"%s","time":"%s","specversion":"1.0",%s"datacontenttype":"application/json",`+
 		`"data":{"callConnectionId":"%s","n":1.%d0e+2,"mark":"%s","noise":"%s"}}`,

@@ -71,7 +71,7 @@ func storeEvents(b *testing.B, url string, n int) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		m := nats.NewMsg(schemas.Subject(schemas.SubjectPrefix, acstest.DemoResource, &schemas.Event{Type: e.Type, CallConnectionID: e.Source[len(e.Source)-36:]}))
+		m := nats.NewMsg(schemas.Subject(schemas.SubjectPrefix, acstest.DemoResource, &schemas.Inbound{Type: e.Type, CallConnectionID: e.Source[len(e.Source)-36:]}))
 		if m.Data, err = json.Marshal(e); err != nil {
 			b.Fatal(err)
 		}

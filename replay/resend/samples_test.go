@@ -1,4 +1,4 @@
-package replay_test
+package resend_test
 
 import (
 	"bytes"
@@ -11,18 +11,19 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/fixtures"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
 // TestSamplesAreRedacted looks in each recorded event, redacted, for the texts
 // that it had under a name that tells who somebody is or what was said, and for
 // telephone numbers. Only file names are printed.
 func TestSamplesAreRedacted(t *testing.T) {
-	redactor := replay.NewRedactor([]byte("key"))
+	redactor := resend.NewRedactor([]byte("key"))
 	number := regexp.MustCompile(`\+[0-9]{7,}`)
 	secrets, events := 0, 0
 	for _, body := range fixtures.Read(t, "*.json") {
 		for _, event := range body.Events {
-			m, err := redactor.Message(&replay.Message{Sequence: 1, Subject: "acs.contoso.X.d._", Header: nats.Header{}, Data: event})
+			m, err := redactor.Message(&replay.StoredMessage{Sequence: 1, Subject: "acs.contoso.X.d._", Header: nats.Header{}, Data: event})
 			if err != nil {
 				continue // no JSON, which some are on purpose
 			}

@@ -1,4 +1,4 @@
-package replay
+package resend
 
 import (
 	"cmp"
@@ -9,13 +9,11 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/internal/webhook"
+	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -41,36 +39,25 @@ type Posts struct {
 
 	// OnPost is called after each post, from several goroutines at a time. An error
 	// says why the message was not posted. It may be nil.
-	OnPost func(*Message, webhook.Answer, error)
+	OnPost func(*replay.StoredMessage, webhook.Answer, error)
 }
 
 // ErrTruncatedURL reports a message whose callback URL is not known in whole.
 var ErrTruncatedURL = errors.New("the path or query of its callback URL was cut at its bound")
-
-// TruncatedURL reports whether path or query of the original callback URL were cut
-// at their bounds.
-func (m *Message) TruncatedURL() bool {
-	return slices.ContainsFunc(truncated(m.Header), func(name string) bool { return slices.Contains(personalHeaders, name) })
-}
-
-// truncated returns the names of the headers that were cut.
-func truncated(h nats.Header) []string {
-	return strings.FieldsFunc(h.Get(schemas.HeaderTruncated), func(r rune) bool { return r == ',' || r == ' ' })
-}
 
 const defaultPostAttempts = 6
 
 var postBackoff = backoff.Doubling{First: 200 * time.Millisecond, Last: 10 * time.Second}
 
 // Send posts a message in another goroutine, again until the answer is final.
-func (p *Posts) Send(ctx context.Context, m *Message, done func(error)) {
+func (p *Posts) Send(ctx context.Context, m *replay.StoredMessage, done func(error)) {
 	go func() { done(p.send(ctx, m)) }()
 }
 
 // Flush has nothing to do: the receiver has what it has answered.
 func (p *Posts) Flush() error { return nil }
 
-func (p *Posts) send(ctx context.Context, m *Message) error {
+func (p *Posts) send(ctx context.Context, m *replay.StoredMessage) error {
 	attempts := cmp.Or(p.Attempts, defaultPostAttempts)
 	for attempt := 1; ; attempt++ {
 		a, err := p.Post(ctx, m)
@@ -93,7 +80,7 @@ func (p *Posts) send(ctx context.Context, m *Message) error {
 // Post posts a message once. A post in flight is not cut off when ctx ends: its
 // answer says whether the receiver has the event. The error says why the message
 // cannot be posted.
-func (p *Posts) Post(ctx context.Context, m *Message) (a webhook.Answer, err error) {
+func (p *Posts) Post(ctx context.Context, m *replay.StoredMessage) (a webhook.Answer, err error) {
 	request, err := p.request(m)
 	if err == nil {
 		a = p.Client.Do(ctx, request)
@@ -104,7 +91,7 @@ func (p *Posts) Post(ctx context.Context, m *Message) (a webhook.Answer, err err
 	return a, err
 }
 
-func (p *Posts) request(m *Message) (*http.Request, error) {
+func (p *Posts) request(m *replay.StoredMessage) (*http.Request, error) {
 	if m.TruncatedURL() && !p.PostTruncated {
 		return nil, ErrTruncatedURL
 	}

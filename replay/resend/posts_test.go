@@ -1,4 +1,4 @@
-package replay_test
+package resend_test
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -54,13 +55,13 @@ func (h *receiver) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-func (h *receiver) posts(t *testing.T, target string) *replay.Posts {
+func (h *receiver) posts(t *testing.T, target string) *resend.Posts {
 	t.Helper()
 	u, err := url.Parse(target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &replay.Posts{URL: u, ID: "r-1", Client: webhook.Client{Transport: h}}
+	return &resend.Posts{URL: u, ID: "r-1", Client: webhook.Client{Transport: h}}
 }
 
 // TestAPostIsACallback compares a post with what ACS sends.
@@ -71,7 +72,7 @@ func TestAPostIsACallback(t *testing.T) {
 	list := messages(2, 2)
 	list[1].Header.Set(schemas.HeaderPath, "9f1e%2Fa/b")
 	list[1].Header.Set(schemas.HeaderQuery, "callerId=%2B1555")
-	sender := replay.Sender{Target: p, MaxInFlight: 1}
+	sender := resend.Sender{Target: p, MaxInFlight: 1}
 	if err := sender.Send(t.Context(), inOrder(list)); err != nil {
 		t.Fatal(err)
 	}
@@ -93,8 +94,8 @@ func TestPosts_path(t *testing.T) {
 	var h receiver
 	m := messages(1, 1)[0]
 	m.Header.Set(schemas.HeaderPath, "a/../../admin")
-	sender := replay.Sender{Target: h.posts(t, "http://app.test/api")}
-	if err := sender.Send(t.Context(), inOrder([]*replay.Message{m})); err != nil || sender.Progress().Rejected != 1 || len(h.got) > 0 {
+	sender := resend.Sender{Target: h.posts(t, "http://app.test/api")}
+	if err := sender.Send(t.Context(), inOrder([]*replay.StoredMessage{m})); err != nil || sender.Progress().Rejected != 1 || len(h.got) > 0 {
 		t.Errorf("error %v, %+v, %d posts", err, sender.Progress(), len(h.got))
 	}
 }
@@ -123,7 +124,7 @@ func TestPosts_truncatedURL(t *testing.T) {
 			m.Header.Set(schemas.HeaderTruncated, test.cut)
 		}
 		var last error
-		sender := replay.Sender{Target: posts, MaxInFlight: 1, OnDone: func(_ *replay.Message, err error) {
+		sender := resend.Sender{Target: posts, MaxInFlight: 1, OnDone: func(_ *replay.StoredMessage, err error) {
 			if err != nil {
 				last = err
 			}
@@ -135,7 +136,7 @@ func TestPosts_truncatedURL(t *testing.T) {
 		if len(h.got) != test.posted || p.Accepted != test.posted || p.Rejected != test.rejected || p.Truncated != test.rejected {
 			t.Errorf("%+v: %d posts, %+v", test, len(h.got), p)
 		}
-		if test.rejected > 0 != errors.Is(last, replay.ErrTruncatedURL) {
+		if test.rejected > 0 != errors.Is(last, resend.ErrTruncatedURL) {
 			t.Errorf("%+v: %v", test, last)
 		}
 	}
@@ -182,7 +183,7 @@ func TestPostsAreRepeated(t *testing.T) {
 				}
 				var got string
 				began := time.Now()
-				sender := replay.Sender{Target: h.posts(t, "http://app.test/?secret=1"), OnDone: func(_ *replay.Message, err error) {
+				sender := resend.Sender{Target: h.posts(t, "http://app.test/?secret=1"), OnDone: func(_ *replay.StoredMessage, err error) {
 					if err != nil {
 						got = err.Error()
 					}
@@ -219,7 +220,7 @@ func TestPostsKeepTheOrderOfACall(t *testing.T) {
 		for _, m := range list {
 			m.Header.Set(schemas.HeaderPath, m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
 		}
-		if err := (&replay.Sender{Target: h.posts(t, "http://app.test"), MaxInFlight: 3}).Send(t.Context(), inOrder(list)); err != nil {
+		if err := (&resend.Sender{Target: h.posts(t, "http://app.test"), MaxInFlight: 3}).Send(t.Context(), inOrder(list)); err != nil {
 			t.Fatal(err)
 		}
 		for path, got := range taken {
@@ -240,7 +241,7 @@ func TestAPostUnderWayIsFinished(t *testing.T) {
 		h := &receiver{answer: func(http.ResponseWriter, *http.Request, string) { time.Sleep(10 * time.Second) }}
 		h.cut = true
 		time.AfterFunc(time.Second, cancel)
-		sender := replay.Sender{Target: h.posts(t, "http://app.test"), MaxInFlight: 1}
+		sender := resend.Sender{Target: h.posts(t, "http://app.test"), MaxInFlight: 1}
 		if err := sender.Send(ctx, inOrder(messages(5, 1))); !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v", err)
 		}

@@ -1,4 +1,4 @@
-package replay_test
+package resend_test
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -31,8 +32,8 @@ const storyOfACaller = `{"id":"b3c5b1e0-0000-4000-8000-0123456789ab","source":"c
 {"identifier":{"kind":"communicationUser","rawId":"` + userID + `","communicationUser":{"id":"` + userID + `"}}}],
 "startDateTime":"2026-03-01T12:00:01.5+00:00","customContext":{"voipHeaders":{"x-secret-15550100123":"secret","loyal":null,"gold":true}}}}`
 
-func personalMessage() *replay.Message {
-	return &replay.Message{
+func personalMessage() *replay.StoredMessage {
+	return &replay.StoredMessage{
 		Stream: schemas.Stream, Sequence: 9, Subject: schemas.WithSlot("acs.contoso.RecognizeCompleted." + callGUID), Data: []byte(storyOfACaller),
 		Header: nats.Header{
 			schemas.HeaderEventID: {"b3c5b1e0-0000-4000-8000-0123456789ab"}, schemas.HeaderEventSource: {"calling/callConnections/" + callGUID},
@@ -47,11 +48,11 @@ func personalMessage() *replay.Message {
 // left, and for everything that a test needs.
 func TestRedactedHoldsNothingPersonal(t *testing.T) {
 	m := personalMessage()
-	got, err := replay.NewRedactor([]byte("key")).Message(m)
+	got, err := resend.NewRedactor([]byte("key")).Message(m)
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := string(replay.AppendLine(nil, got, true))
+	line := string(replay.AppendLine(nil, got, replay.MaskSecrets))
 	for _, secret := range []string{"secret", "aHR0", "5550100123", "401f3500", "19ae37ff", "0000001b", "c0ffee00", "b3c5b1e0", `"one"`, `"three"`} {
 		if strings.Contains(line, secret) {
 			t.Errorf("%s is left in\n%s", secret, line)
@@ -75,7 +76,7 @@ func TestRedactedHoldsNothingPersonal(t *testing.T) {
 // one key, and another with another key.
 func TestPseudonymsJoin(t *testing.T) {
 	redact := func(key string) (call string) {
-		m, err := replay.NewRedactor([]byte(key)).Message(personalMessage())
+		m, err := resend.NewRedactor([]byte(key)).Message(personalMessage())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +119,7 @@ func TestPseudonymsJoin(t *testing.T) {
 func TestRedactor_truncatedHeaders(t *testing.T) {
 	m := personalMessage()
 	m.Header.Set(schemas.HeaderTruncated, "acs-path,ce-source,acs-token-claims,ce-type")
-	redacted, err := replay.NewRedactor(nil).Message(m)
+	redacted, err := resend.NewRedactor(nil).Message(m)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,14 +132,14 @@ func TestRedactor_truncatedHeaders(t *testing.T) {
 // ids, and so are times that deviate from RFC 3339.
 func TestRedactor_call(t *testing.T) {
 	var text strings.Builder
-	redactor, file := replay.NewRedactor(nil), replay.NewCapture(&text)
+	redactor, file := resend.NewRedactor(nil), replay.NewCapture(&text)
 	for i, data := range []string{
 		`"time":"2026-03-01T12:00:00","data":{"callConnectionId":"` + callGUID + `","serverCallId":"aHR0cHM6Ly9z+A=="}`,
 		`"time":"2026-03-01t12:00:01z","data":{"callConnectionId":"` + strings.ToUpper(callGUID) + `","correlationId":"c0ffee00-0000-4000-8000-0123456789ab"}`,
 		`"time":"2026-03-01T12:00:60Z","data":{"callConnectionId":"other","serverCallId":"aHR0cHM6Ly9z+A"}`,
 		`"time":null,"data":{"callConnectionId":"third","correlationId":"C0FFEE00-0000-4000-8000-0123456789AB"}`,
 	} {
-		m := &replay.Message{Stream: "ACS", Sequence: uint64(i + 1), Time: time.Date(2026, 3, 1, 12, 0, i, 0, time.UTC), Subject: "acs.contoso.PlayStarted.d._", Data: []byte(`{"id":"1","source":"s","type":"PlayStarted",` + data + `}`)}
+		m := &replay.StoredMessage{Stream: "ACS", Sequence: uint64(i + 1), Time: time.Date(2026, 3, 1, 12, 0, i, 0, time.UTC), Subject: "acs.contoso.PlayStarted.d._", Data: []byte(`{"id":"1","source":"s","type":"PlayStarted",` + data + `}`)}
 		redacted, err := redactor.Message(m)
 		if err != nil {
 			t.Fatal(err)
@@ -163,7 +164,7 @@ func TestWhatCannotBeRedacted(t *testing.T) {
 	for _, data := range []string{"", "secret", `{"a":secret}`, `{"a":1`} {
 		m := personalMessage()
 		m.Data = []byte(data)
-		if _, err := replay.NewRedactor(nil).Message(m); err == nil || !strings.HasPrefix(err.Error(), "sequence 9 cannot be redacted") || strings.Contains(err.Error(), "secret") {
+		if _, err := resend.NewRedactor(nil).Message(m); err == nil || !strings.HasPrefix(err.Error(), "sequence 9 cannot be redacted") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: error %v", data, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package replay
+package resend
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
+	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -24,7 +25,7 @@ import (
 // duplicate window is stored once, and a second replay is not folded with the
 // first.
 type Copies struct {
-	// JetStream returns the way to NATS; see [Reader].
+	// JetStream returns the way to NATS; see [replay.Reader].
 	JetStream func(context.Context) (jetstream.JetStream, error)
 
 	ID     string // of the replay
@@ -54,7 +55,7 @@ const (
 const serverHeaders = "Nats-"
 
 // Copy returns the copy of a message that is sent at a time.
-func (c *Copies) Copy(m *Message, at time.Time) *nats.Msg {
+func (c *Copies) Copy(m *replay.StoredMessage, at time.Time) *nats.Msg {
 	_, rest, _ := strings.Cut(schemas.WithSlot(m.Subject), ".")
 	out := &nats.Msg{Subject: c.Prefix + "." + rest, Header: make(nats.Header, len(m.Header)+4), Data: m.Data}
 	for name, values := range m.Header {
@@ -74,7 +75,7 @@ func (c *Copies) Copy(m *Message, at time.Time) *nats.Msg {
 }
 
 // Send publishes a copy and waits for its acknowledgement in another goroutine.
-func (c *Copies) Send(ctx context.Context, m *Message, done func(error)) {
+func (c *Copies) Send(ctx context.Context, m *replay.StoredMessage, done func(error)) {
 	future, err := c.publish(ctx, m)
 	go func() { done(c.await(ctx, m, future, err)) }()
 }
@@ -82,7 +83,7 @@ func (c *Copies) Send(ctx context.Context, m *Message, done func(error)) {
 // Flush has nothing to do: what is acknowledged is stored.
 func (c *Copies) Flush() error { return nil }
 
-func (c *Copies) publish(ctx context.Context, m *Message) (jetstream.PubAckFuture, error) {
+func (c *Copies) publish(ctx context.Context, m *replay.StoredMessage) (jetstream.PubAckFuture, error) {
 	js, err := c.JetStream(ctx)
 	if err != nil {
 		return nil, err
@@ -91,7 +92,7 @@ func (c *Copies) publish(ctx context.Context, m *Message) (jetstream.PubAckFutur
 }
 
 // await returns what came of a publish, after as many more as it takes.
-func (c *Copies) await(ctx context.Context, m *Message, future jetstream.PubAckFuture, err error) error {
+func (c *Copies) await(ctx context.Context, m *replay.StoredMessage, future jetstream.PubAckFuture, err error) error {
 	for attempt := 1; ; attempt++ {
 		if err == nil {
 			err = c.acknowledged(future)
@@ -105,7 +106,7 @@ func (c *Copies) await(ctx context.Context, m *Message, future jetstream.PubAckF
 		if attempt >= attemptsAfter(err) {
 			return c.explain(m, err)
 		}
-		if pause(ctx, betweenCopies.After(attempt)) != nil {
+		if backoff.Wait(ctx, betweenCopies.After(attempt)) != nil {
 			return err
 		}
 		future, err = c.publish(ctx, m)
@@ -167,7 +168,7 @@ func neverTaken(err error) bool {
 }
 
 // explain says what to do about a copy that could not be published.
-func (c *Copies) explain(m *Message, err error) error {
+func (c *Copies) explain(m *replay.StoredMessage, err error) error {
 	err = fmt.Errorf("publish a copy of sequence %d: %w", m.Sequence, err)
 	switch {
 	case errors.Is(err, jetstream.ErrNoStreamResponse):

@@ -1,4 +1,4 @@
-package replay_test
+package resend_test
 
 import (
 	"context"
@@ -17,14 +17,15 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // messages are n messages of calls in turn, one a second.
-func messages(n, calls int) []*replay.Message {
-	list := make([]*replay.Message, n)
+func messages(n, calls int) []*replay.StoredMessage {
+	list := make([]*replay.StoredMessage, n)
 	for i := range list {
-		list[i] = &replay.Message{
+		list[i] = &replay.StoredMessage{
 			Stream: schemas.Stream, Sequence: uint64(i + 1), Time: time.Unix(int64(i), 0),
 			Subject: schemas.WithSlot(fmt.Sprintf("acs.contoso.CallConnected.call-%d", i%calls)),
 			Header:  nats.Header{}, Data: []byte(`{"id":"` + fmt.Sprint(i) + `"}`),
@@ -33,8 +34,8 @@ func messages(n, calls int) []*replay.Message {
 	return list
 }
 
-func inOrder(list []*replay.Message) iter.Seq2[*replay.Message, error] {
-	return func(yield func(*replay.Message, error) bool) {
+func inOrder(list []*replay.StoredMessage) iter.Seq2[*replay.StoredMessage, error] {
+	return func(yield func(*replay.StoredMessage, error) bool) {
 		for _, m := range list {
 			if !yield(m, nil) {
 				return
@@ -45,7 +46,7 @@ func inOrder(list []*replay.Message) iter.Seq2[*replay.Message, error] {
 
 // target is one whose answers a test decides about.
 type target struct {
-	answer func(ctx context.Context, m *replay.Message) error
+	answer func(ctx context.Context, m *replay.StoredMessage) error
 
 	mu     sync.Mutex
 	got    []uint64
@@ -56,13 +57,13 @@ type target struct {
 	fault  string
 }
 
-func newTarget(answer func(context.Context, *replay.Message) error) *target {
+func newTarget(answer func(context.Context, *replay.StoredMessage) error) *target {
 	return &target{answer: answer, flying: map[string]int{}, begun: time.Now()}
 }
 
 func (g *target) Flush() error { return nil }
 
-func (g *target) Send(ctx context.Context, m *replay.Message, done func(error)) {
+func (g *target) Send(ctx context.Context, m *replay.StoredMessage, done func(error)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.got = append(g.got, m.Sequence)
@@ -89,12 +90,12 @@ func (g *target) Send(ctx context.Context, m *replay.Message, done func(error)) 
 // one each time.
 func TestTheOrderOfACallIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newTarget(func(context.Context, *replay.Message) error {
+		g := newTarget(func(context.Context, *replay.StoredMessage) error {
 			time.Sleep(rand.N(100 * time.Millisecond))
 			return nil
 		})
 		const n, calls, inFlight = 5000, 40, 16
-		s := replay.Sender{Target: g, MaxInFlight: inFlight}
+		s := resend.Sender{Target: g, MaxInFlight: inFlight}
 		if err := s.Send(t.Context(), inOrder(messages(n, calls))); err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +107,7 @@ func TestTheOrderOfACallIsKept(t *testing.T) {
 				last[call] = seq
 			}
 		}
-		want := replay.Progress{Accepted: n, Before: n, Next: n + 1}
+		want := resend.Progress{Accepted: n, Before: n, Next: n + 1}
 		if diff := cmp.Diff(want, s.Progress()); diff != "" || g.fault != "" || len(g.got) != n || g.most != inFlight {
 			t.Errorf("%s; %d sent, %d at a time; progress (-want +got):\n%s", g.fault, len(g.got), g.most, diff)
 		}
@@ -116,11 +117,11 @@ func TestTheOrderOfACallIsKept(t *testing.T) {
 // TestSender_oneByOne keeps one order for all calls.
 func TestSender_oneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newTarget(func(context.Context, *replay.Message) error {
+		g := newTarget(func(context.Context, *replay.StoredMessage) error {
 			time.Sleep(rand.N(100 * time.Millisecond))
 			return nil
 		})
-		s := replay.Sender{Target: g, Sequential: true, MaxInFlight: 16}
+		s := resend.Sender{Target: g, Sequential: true, MaxInFlight: 16}
 		if err := s.Send(t.Context(), inOrder(messages(500, 7))); err != nil || len(g.got) != 500 || g.most != 1 || !slices.IsSorted(g.got) {
 			t.Errorf("%d sent, %d at a time, error %v", len(g.got), g.most, err)
 		}
@@ -130,12 +131,12 @@ func TestSender_oneByOne(t *testing.T) {
 // TestWithoutACallThereIsNoOrder sends events without a call side by side.
 func TestWithoutACallThereIsNoOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newTarget(func(context.Context, *replay.Message) error { time.Sleep(time.Second); return nil })
+		g := newTarget(func(context.Context, *replay.StoredMessage) error { time.Sleep(time.Second); return nil })
 		list := messages(8, 1)
 		for _, m := range list {
 			m.Subject = "acs.contoso.CallConnected.d._"
 		}
-		s := replay.Sender{Target: g, MaxInFlight: 4}
+		s := resend.Sender{Target: g, MaxInFlight: 4}
 		if err := s.Send(t.Context(), inOrder(list)); err != nil || g.most != 4 {
 			t.Errorf("%d at a time, error %v", g.most, err)
 		}
@@ -145,13 +146,13 @@ func TestWithoutACallThereIsNoOrder(t *testing.T) {
 // TestOneCallDoesNotHoldUpOthers has one call whose first message hangs.
 func TestOneCallDoesNotHoldUpOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newTarget(func(_ context.Context, m *replay.Message) error {
+		g := newTarget(func(_ context.Context, m *replay.StoredMessage) error {
 			if m.Sequence == 1 {
 				time.Sleep(time.Hour)
 			}
 			return nil
 		})
-		s := replay.Sender{Target: g, MaxInFlight: 4}
+		s := resend.Sender{Target: g, MaxInFlight: 4}
 		done := make(chan error)
 		go func() { done <- s.Send(t.Context(), inOrder(messages(100, 10))) }()
 		synctest.Wait()
@@ -169,10 +170,10 @@ func TestOneCallDoesNotHoldUpOthers(t *testing.T) {
 func TestReadingAheadIsBounded(t *testing.T) {
 	for size, want := range map[int]int{10: 2048, 1 << 20: 16} {
 		synctest.Test(t, func(t *testing.T) {
-			g := newTarget(func(_ context.Context, m *replay.Message) error { time.Sleep(time.Hour); return nil })
+			g := newTarget(func(_ context.Context, m *replay.StoredMessage) error { time.Sleep(time.Hour); return nil })
 			list := messages(5000, 1)
 			read := 0
-			source := func(yield func(*replay.Message, error) bool) {
+			source := func(yield func(*replay.StoredMessage, error) bool) {
 				for _, m := range list {
 					m.Data = make([]byte, size)
 					read++
@@ -183,7 +184,7 @@ func TestReadingAheadIsBounded(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error)
-			go func() { done <- (&replay.Sender{Target: g}).Send(ctx, source) }()
+			go func() { done <- (&resend.Sender{Target: g}).Send(ctx, source) }()
 			synctest.Wait()
 			if read != want+1 {
 				t.Errorf("%d messages of %d bytes are read, want %d and one that waits", read, size, want)
@@ -201,24 +202,24 @@ func TestRejectedMessagesAreReported(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		rejected func(uint64) bool
-		want     replay.Progress
+		want     resend.Progress
 		fails    bool
 		patient  bool
 	}{
-		{"some", func(n uint64) bool { return n%10 == 0 }, replay.Progress{Accepted: 90, Rejected: 10, Before: 100, Next: 101}, false, false},
-		{"nine in a row", func(n uint64) bool { return n > 91 }, replay.Progress{Accepted: 91, Rejected: 9, Before: 100, Next: 101}, false, false},
-		{"all from 51 on", func(n uint64) bool { return n > 50 }, replay.Progress{Accepted: 50, Rejected: 10, Before: 50, Next: 51}, true, false},
-		{"all from 51 on, with patience", func(n uint64) bool { return n > 50 }, replay.Progress{Accepted: 50, Rejected: 50, Before: 100, Next: 101}, false, true},
+		{"some", func(n uint64) bool { return n%10 == 0 }, resend.Progress{Accepted: 90, Rejected: 10, Before: 100, Next: 101}, false, false},
+		{"nine in a row", func(n uint64) bool { return n > 91 }, resend.Progress{Accepted: 91, Rejected: 9, Before: 100, Next: 101}, false, false},
+		{"all from 51 on", func(n uint64) bool { return n > 50 }, resend.Progress{Accepted: 50, Rejected: 10, Before: 50, Next: 51}, true, false},
+		{"all from 51 on, with patience", func(n uint64) bool { return n > 50 }, resend.Progress{Accepted: 50, Rejected: 50, Before: 100, Next: 101}, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			g := newTarget(func(_ context.Context, m *replay.Message) error {
+			g := newTarget(func(_ context.Context, m *replay.StoredMessage) error {
 				if test.rejected(m.Sequence) {
-					return &replay.RejectedError{Sequence: m.Sequence, Err: refusal}
+					return &resend.RejectedError{Sequence: m.Sequence, Err: refusal}
 				}
 				return nil
 			})
 			settled := 0
-			s := replay.Sender{Target: g, MaxInFlight: 1, IgnoreRejections: test.patient, OnDone: func(m *replay.Message, err error) {
+			s := resend.Sender{Target: g, MaxInFlight: 1, IgnoreRejections: test.patient, OnDone: func(m *replay.StoredMessage, err error) {
 				if (err != nil) != test.rejected(m.Sequence) {
 					t.Errorf("sequence %d: %v", m.Sequence, err)
 				}
@@ -239,14 +240,14 @@ func TestRejectedMessagesAreReported(t *testing.T) {
 func TestAFailureEndsTheSending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")
-		g := newTarget(func(ctx context.Context, m *replay.Message) error {
+		g := newTarget(func(ctx context.Context, m *replay.StoredMessage) error {
 			if m.Sequence == 21 {
 				return broken
 			}
 			time.Sleep(time.Duration(m.Sequence) * time.Millisecond)
 			return nil
 		})
-		s := replay.Sender{Target: g, MaxInFlight: 8}
+		s := resend.Sender{Target: g, MaxInFlight: 8}
 		if err := s.Send(t.Context(), inOrder(messages(1000, 50))); !errors.Is(err, broken) {
 			t.Errorf("error %v", err)
 		}
@@ -263,10 +264,10 @@ func TestCancellingFinishesWhatIsUnderWay(t *testing.T) {
 	lost := errors.New("lost")
 	for _, cause := range []error{context.Canceled, lost} {
 		synctest.Test(t, func(t *testing.T) {
-			g := newTarget(func(ctx context.Context, m *replay.Message) error { time.Sleep(time.Second); return nil })
+			g := newTarget(func(ctx context.Context, m *replay.StoredMessage) error { time.Sleep(time.Second); return nil })
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			source := func(yield func(*replay.Message, error) bool) {
+			source := func(yield func(*replay.StoredMessage, error) bool) {
 				for _, m := range messages(1000, 1000) {
 					if m.Sequence == 31 && cause == lost {
 						yield(nil, lost)
@@ -278,7 +279,7 @@ func TestCancellingFinishesWhatIsUnderWay(t *testing.T) {
 				}
 			}
 			time.AfterFunc(3500*time.Millisecond, cancel)
-			s := replay.Sender{Target: g, MaxInFlight: 10}
+			s := resend.Sender{Target: g, MaxInFlight: 10}
 			if err := s.Send(ctx, source); !errors.Is(err, cause) {
 				t.Errorf("error %v", err)
 			}
@@ -295,12 +296,12 @@ func TestPace(t *testing.T) {
 	for text, want := range map[string]time.Duration{"fast": 0, "original": 9 * time.Second, "10x": 900 * time.Millisecond, "20/s": 450 * time.Millisecond, "0.5/s": 18 * time.Second} {
 		t.Run(text, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				pace, err := replay.ParsePace(text)
+				pace, err := resend.ParsePace(text)
 				if err != nil {
 					t.Fatal(err)
 				}
-				g := newTarget(func(context.Context, *replay.Message) error { return nil })
-				s := replay.Sender{Target: g, Pace: pace}
+				g := newTarget(func(context.Context, *replay.StoredMessage) error { return nil })
+				s := resend.Sender{Target: g, Pace: pace}
 				if err := s.Send(t.Context(), inOrder(messages(10, 10))); err != nil {
 					t.Fatal(err)
 				}
@@ -311,7 +312,7 @@ func TestPace(t *testing.T) {
 		})
 	}
 	for _, text := range []string{"", "0/s", "-1/s", "x", "Inf/s", "NaNx", "10", "slow"} {
-		if _, err := replay.ParsePace(text); err == nil {
+		if _, err := resend.ParsePace(text); err == nil {
 			t.Errorf("%q is a pace", text)
 		}
 	}
@@ -321,13 +322,13 @@ func TestPace(t *testing.T) {
 // had come over ten seconds, and a message that came much later.
 func TestOriginalPaceIsThatOfTheCallbacks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newTarget(func(context.Context, *replay.Message) error { return nil })
+		g := newTarget(func(context.Context, *replay.StoredMessage) error { return nil })
 		list := messages(3, 3)
 		for i, m := range list {
 			m.Header.Set(schemas.HeaderReceivedAt, m.Time.Add(time.Duration(i*i)*time.Second).UTC().Format(time.RFC3339Nano))
 			m.Time = time.Unix(1000, 0)
 		}
-		s := replay.Sender{Target: g, Pace: replay.Pace{Speed: 2}}
+		s := resend.Sender{Target: g, Pace: resend.Pace{Speed: 2}}
 		if err := s.Send(t.Context(), inOrder(list)); err != nil {
 			t.Fatal(err)
 		}
@@ -335,7 +336,7 @@ func TestOriginalPaceIsThatOfTheCallbacks(t *testing.T) {
 			t.Error(diff)
 		}
 		list[2].Header.Set(schemas.HeaderReceivedAt, "2031-01-01T00:00:00Z")
-		if err := (&replay.Sender{Target: g, Pace: replay.Pace{Speed: 1}}).Send(t.Context(), inOrder(list)); err == nil || !strings.Contains(err.Error(), "sequence 3 came") {
+		if err := (&resend.Sender{Target: g, Pace: resend.Pace{Speed: 1}}).Send(t.Context(), inOrder(list)); err == nil || !strings.Contains(err.Error(), "sequence 3 came") {
 			t.Errorf("error %v", err)
 		}
 	})

@@ -1,11 +1,16 @@
-package replay
+package resend
 
 import (
 	"bytes"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
+	"iter"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,6 +18,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/nats-io/nats.go"
 
+	"github.com/acsbridge/acsbridge/internal/secretfile"
+	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -27,9 +34,53 @@ import (
 // application's own context, result messages and all claims are not.
 type Redactor struct{ key []byte }
 
-// NewRedactor returns a redactor. Pseudonyms are made with the key: whoever has
-// it can try telephone numbers until one fits, and nobody else can.
+// NewRedactor returns a redactor. Pseudonyms are made with the key: with it, and only
+// with it, telephone numbers can be tried until one fits.
 func NewRedactor(key []byte) *Redactor { return &Redactor{key} }
+
+// redactionKeySize is that of the hash that pseudonyms are made with.
+const redactionKeySize = sha256.Size
+
+// LoadRedactionKey reads the key of pseudonyms from a file, and makes the file when
+// it is absent. Without a path it returns a key that is not kept.
+func LoadRedactionKey(path string) ([]byte, error) {
+	fresh := make([]byte, redactionKeySize)
+	_, _ = rand.Read(fresh) // never fails
+	if path == "" {
+		return fresh, nil
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = file.Write(fresh)
+		return fresh, errors.Join(err, file.Close())
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	if err := secretfile.Check(path); err != nil {
+		return nil, err
+	}
+	key, err := os.ReadFile(path)
+	if err == nil && len(key) < redactionKeySize {
+		err = fmt.Errorf("%s holds %d bytes, at least %d are needed", path, len(key), redactionKeySize)
+	}
+	return key, err
+}
+
+// Messages returns messages with pseudonyms. It ends with the first one that cannot
+// be redacted.
+func (r *Redactor) Messages(original iter.Seq2[*replay.StoredMessage, error]) iter.Seq2[*replay.StoredMessage, error] {
+	return func(yield func(*replay.StoredMessage, error) bool) {
+		for m, err := range original {
+			if err == nil {
+				m, err = r.Message(m)
+			}
+			if !yield(m, err) || err != nil {
+				return
+			}
+		}
+	}
+}
 
 // Members of an event whose text is kept: words of the service's own.
 var keptMembers = words(`type specversion time datacontenttype dataschema publicEventType version
@@ -60,7 +111,7 @@ func words(list string) map[string]bool {
 
 // Message returns a message with pseudonyms. It fails when the payload is no
 // JSON.
-func (r *Redactor) Message(m *Message) (*Message, error) {
+func (r *Redactor) Message(m *replay.StoredMessage) (*replay.StoredMessage, error) {
 	data, err := r.document(m.Data)
 	if err != nil {
 		return nil, fmt.Errorf("sequence %d cannot be redacted: %w", m.Sequence, err)
@@ -78,11 +129,11 @@ func (r *Redactor) Message(m *Message) (*Message, error) {
 		}
 	}
 	// What remains of cut headers is still cut.
-	cut := slices.DeleteFunc(truncated(m.Header), func(name string) bool { return !keptHeaders[name] && !pseudonymHeaders[name] })
+	cut := slices.DeleteFunc(m.Truncated(), func(name string) bool { return !keptHeaders[name] && !pseudonymHeaders[name] })
 	if len(cut) > 0 {
 		out.Header.Set(schemas.HeaderTruncated, strings.Join(cut, ","))
 	}
-	if call := m.call(); call != "" {
+	if call := m.CallToken(); call != "" {
 		before := strings.TrimSuffix(m.Subject, call)
 		if subject, _ := schemas.ParseSubject(m.Subject); subject.Slot != "" {
 			before = strings.TrimSuffix(before, subject.Slot+".")

@@ -1,4 +1,4 @@
-package replay
+package resend
 
 import (
 	"context"
@@ -8,7 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/acsbridge/acsbridge/schemas"
+	"github.com/acsbridge/acsbridge/internal/backoff"
+	"github.com/acsbridge/acsbridge/replay"
 )
 
 // Pace says how fast messages are sent. The zero value is as fast as the target
@@ -44,7 +45,7 @@ func ParsePace(text string) (Pace, error) {
 			return Pace{Speed: n}, nil
 		}
 	}
-	return Pace{}, fmt.Errorf("%q is no pace; write original, fast, a rate such as 50/s, or a multiple of the original pace such as 10x", text)
+	return Pace{}, fmt.Errorf("%q is not a pace; write original, fast, a rate such as 50/s, or a multiple of the original pace such as 10x", text)
 }
 
 func positive(number string) (float64, bool) {
@@ -61,7 +62,7 @@ type pacer struct {
 }
 
 // wait returns when it is time for a message, or with ctx.
-func (p *pacer) wait(ctx context.Context, m *Message) error {
+func (p *pacer) wait(ctx context.Context, m *replay.StoredMessage) error {
 	now := time.Now()
 	due := now
 	if p.Rate > 0 {
@@ -75,7 +76,7 @@ func (p *pacer) wait(ctx context.Context, m *Message) error {
 		p.next = p.next.Add(time.Duration(float64(time.Second) / p.Rate))
 	}
 	if p.Speed > 0 {
-		came := arrival(m)
+		came := m.ReceivedAt()
 		if p.start.IsZero() {
 			p.start, p.first = now, came
 		}
@@ -85,17 +86,5 @@ func (p *pacer) wait(ctx context.Context, m *Message) error {
 				m.Sequence, came.Sub(p.first).Round(time.Second), due.Sub(now).Round(time.Second))
 		}
 	}
-	if !due.After(now) {
-		return ctx.Err()
-	}
-	return pause(ctx, due.Sub(now))
-}
-
-// arrival is when the message's callback arrived; the stream may have stored it
-// much later, after an outage.
-func arrival(m *Message) time.Time {
-	if at, err := time.Parse(time.RFC3339Nano, m.Header.Get(schemas.HeaderReceivedAt)); err == nil {
-		return at
-	}
-	return m.Time
+	return backoff.Wait(ctx, due.Sub(now))
 }

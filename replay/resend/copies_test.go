@@ -1,4 +1,4 @@
-package replay_test
+package resend_test
 
 import (
 	"context"
@@ -13,22 +13,17 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
 const copiesStream = "ACS_REPLAY"
 
 // copies are a target in the same server, which has a stream for them.
-func (s *stream) copies(change ...func(*jetstream.StreamConfig)) *replay.Copies {
+func (s *stream) copies(change ...func(*jetstream.StreamConfig)) *resend.Copies {
 	s.t.Helper()
-	config := jetstream.StreamConfig{Name: copiesStream, Subjects: []string{schemas.ReplayPrefix + ".>"}, AllowDirect: true}
-	for _, f := range change {
-		f(&config)
-	}
-	if _, err := s.js.CreateStream(s.t.Context(), config); err != nil {
-		s.t.Fatal(err)
-	}
-	return &replay.Copies{
+	s.create(copiesStream, schemas.ReplayPrefix+".>", change)
+	return &resend.Copies{
 		JetStream: func(context.Context) (jetstream.JetStream, error) { return s.js, nil },
 		ID:        "r-1", Prefix: schemas.ReplayPrefix, Source: schemas.Stream,
 	}
@@ -46,7 +41,7 @@ func TestCopies(t *testing.T) {
 	}
 	s.store(300)
 	before := time.Now()
-	sender := replay.Sender{Target: s.copies()}
+	sender := resend.Sender{Target: s.copies()}
 	if err := sender.Send(t.Context(), s.reader().Read(t.Context(), replay.Selection{})); err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +73,14 @@ func TestCopies(t *testing.T) {
 	}
 }
 
+// TestCopies_subjectWithoutSlot gives a copy the subject of today.
+func TestCopies_subjectWithoutSlot(t *testing.T) {
+	m := &replay.StoredMessage{Stream: schemas.Stream, Sequence: 1, Subject: "acs.contoso.CallConnected.call-0"}
+	if got, want := (&resend.Copies{Prefix: "copies"}).Copy(m, time.Now()).Subject, schemas.WithSlot("copies.contoso.CallConnected.call-0"); got != want {
+		t.Errorf("subject %s, want %s", got, want)
+	}
+}
+
 // TestCopiesAgain sends one replay twice, which is stored once, and another,
 // which is stored beside it.
 func TestCopiesAgain(t *testing.T) {
@@ -86,7 +89,7 @@ func TestCopiesAgain(t *testing.T) {
 	target := s.copies()
 	for i, id := range []string{"r-1", "r-1", "r-2"} {
 		target.ID = id
-		if err := (&replay.Sender{Target: target}).Send(t.Context(), s.reader().Read(t.Context(), replay.Selection{})); err != nil {
+		if err := (&resend.Sender{Target: target}).Send(t.Context(), s.reader().Read(t.Context(), replay.Selection{})); err != nil {
 			t.Fatal(err)
 		}
 		if n, want := len(s.server.Messages(copiesStream)), 50*max(i, 1); n != want {
@@ -102,7 +105,7 @@ func TestLiveCopies(t *testing.T) {
 	target := s.copies()
 	target.Prefix, target.Live = schemas.SubjectPrefix, true
 	until := replay.Selection{Until: replay.Position{Sequence: 10}}
-	if err := (&replay.Sender{Target: target}).Send(t.Context(), s.reader().Read(t.Context(), until)); err != nil {
+	if err := (&resend.Sender{Target: target}).Send(t.Context(), s.reader().Read(t.Context(), until)); err != nil {
 		t.Fatal(err)
 	}
 	got := s.server.Messages(schemas.Stream)
@@ -110,7 +113,7 @@ func TestLiveCopies(t *testing.T) {
 		t.Errorf("%d messages", len(got))
 	}
 	target.Source = "OTHER"
-	err := (&replay.Sender{Target: target}).Send(t.Context(), s.reader().Read(t.Context(), until))
+	err := (&resend.Sender{Target: target}).Send(t.Context(), s.reader().Read(t.Context(), until))
 	if err == nil || len(s.server.Messages(schemas.Stream)) != 20 {
 		t.Errorf("copies of another stream: error %v, %d messages", err, len(s.server.Messages(schemas.Stream)))
 	}
@@ -123,7 +126,7 @@ func TestCopiesInTheWrongStream(t *testing.T) {
 	s.store(100)
 	target := s.copies()
 	target.Prefix = "elsewhere"
-	sender := replay.Sender{Target: target, MaxInFlight: 1}
+	sender := resend.Sender{Target: target, MaxInFlight: 1}
 	err := sender.Send(t.Context(), s.reader().Read(t.Context(), replay.Selection{Until: replay.Position{Sequence: 100}}))
 	if err == nil || !strings.Contains(err.Error(), "stream ACS took a copy that is not meant for it") || sender.Progress().Next != 1 {
 		t.Errorf("error %v, progress %+v", err, sender.Progress())
@@ -144,7 +147,7 @@ func TestACopyThatIsTooLarge(t *testing.T) {
 	}
 	s.store(5)
 	var rejected []string
-	sender := replay.Sender{Target: s.copies(func(c *jetstream.StreamConfig) { c.MaxMsgSize = 4000 }), OnDone: func(_ *replay.Message, err error) {
+	sender := resend.Sender{Target: s.copies(func(c *jetstream.StreamConfig) { c.MaxMsgSize = 4000 }), OnDone: func(_ *replay.StoredMessage, err error) {
 		if err != nil {
 			rejected = append(rejected, err.Error())
 		}
@@ -163,7 +166,7 @@ func TestNoStreamTakesTheCopies(t *testing.T) {
 	s.store(3)
 	target := s.copies()
 	target.Prefix = "nobody"
-	err := (&replay.Sender{Target: target}).Send(t.Context(), s.reader().Read(t.Context(), replay.Selection{}))
+	err := (&resend.Sender{Target: target}).Send(t.Context(), s.reader().Read(t.Context(), replay.Selection{}))
 	if !errors.Is(err, jetstream.ErrNoStreamResponse) || !strings.Contains(err.Error(), "nats stream add --subjects 'nobody.>'") {
 		t.Errorf("error %v", err)
 	}

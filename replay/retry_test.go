@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -19,9 +20,9 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestDeletedMessagesAreMissed reads around what an operator has deleted, and
-// says at the right place what is missing.
-func TestDeletedMessagesAreMissed(t *testing.T) {
+// TestReader_deletedMessages warns at the right place of messages that an operator
+// has deleted.
+func TestReader_deletedMessages(t *testing.T) {
 	s := newStream(t)
 	s.store(20)
 	s.purge(6)
@@ -40,7 +41,7 @@ func TestDeletedMessagesAreMissed(t *testing.T) {
 	} {
 		r := s.reader()
 		var got []string
-		r.Notice = func(err error) { got = append(got, err.Error()) }
+		r.OnWarning = func(err error) { got = append(got, err.Error()) }
 		for m, err := range r.Read(t.Context(), replay.Selection{Since: test.since}) {
 			if err != nil {
 				t.Fatal(err)
@@ -53,9 +54,9 @@ func TestDeletedMessagesAreMissed(t *testing.T) {
 	}
 }
 
-// TestAPurgeDuringTheReading takes away what comes next while the reader is
+// TestReader_purgeWhileReading takes away what comes next while the reader is
 // busy with a message.
-func TestAPurgeDuringTheReading(t *testing.T) {
+func TestReader_purgeWhileReading(t *testing.T) {
 	s := newStream(t)
 	s.store(5000)
 	r := s.reader()
@@ -82,9 +83,8 @@ func TestAPurgeDuringTheReading(t *testing.T) {
 	}
 }
 
-// TestAFilteredReadingIsOvertaken cannot know what was missed, but that
-// something may have been.
-func TestAFilteredReadingIsOvertaken(t *testing.T) {
+// TestReader_purgedWithFilter warns although it cannot know what was missed.
+func TestReader_purgedWithFilter(t *testing.T) {
 	s := newStream(t)
 	s.store(10)
 	s.purge(6)
@@ -92,15 +92,15 @@ func TestAFilteredReadingIsOvertaken(t *testing.T) {
 	if diff := cmp.Diff([]uint64{7, 10}, r.read(t, replay.Selection{Type: "CallConnected", Since: replay.Position{Sequence: 3}})); diff != "" {
 		t.Error(diff)
 	}
-	want := []string{"stream ACS does not hold sequences 3 to 5 any more; what the selection had there is missed"}
+	want := []string{"stream ACS does not hold sequences 3 to 5 any more; the events of the selection among them are missed"}
 	if diff := cmp.Diff(want, r.heard()); diff != "" {
 		t.Error("notices (-want +got):\n", diff)
 	}
 }
 
-// TestAReadingOutlastsCuts breaks the connection again and again. Nothing is
+// TestReader_disconnects breaks the connection again and again. Nothing is
 // missed, and nothing comes twice.
-func TestAReadingOutlastsCuts(t *testing.T) {
+func TestReader_disconnects(t *testing.T) {
 	s := newStream(t)
 	const n = 5000
 	s.store(n)
@@ -132,8 +132,7 @@ func TestAReadingOutlastsCuts(t *testing.T) {
 	}
 }
 
-// TestAStreamThatBeganAgain is no place to go on in.
-func TestAStreamThatBeganAgain(t *testing.T) {
+func TestReader_streamCreatedAgain(t *testing.T) {
 	s := newStream(t)
 	s.store(10)
 	var last error
@@ -150,13 +149,13 @@ func TestAStreamThatBeganAgain(t *testing.T) {
 			s.store(3)
 		}
 	}
-	if !errors.Is(last, replay.ErrBeganAgain) || !strings.Contains(last.Error(), "stream ACS") {
+	if !errors.Is(last, replay.ErrRecreated) || !strings.Contains(last.Error(), "stream ACS") {
 		t.Errorf("%d messages, then: %v", n, last)
 	}
 }
 
-// modelled runs a test against a model of a server, on synctest's time, with a
-// stream of 20 events. What becomes of a direct get is the test's choice.
+// modelled runs a test against a fake server, in synctest's time, with a stream of 20
+// events. Fate decides about each direct get.
 func modelled(t *testing.T, fate func(get int) natsmodel.Fate, test func(t *testing.T, r *reader)) {
 	synctest.Test(t, func(t *testing.T) {
 		gets := 0
@@ -187,104 +186,70 @@ func modelled(t *testing.T, fate func(get int) natsmodel.Fate, test func(t *test
 		}
 		test(t, newReader(js))
 		if unknown := server.Unknown(); len(unknown) > 0 {
-			t.Errorf("the model does not know %q", unknown)
+			t.Errorf("the fake server does not know %q", unknown)
 		}
 	})
 }
 
-// noResponders is what a client gets when nobody listens.
-var noResponders = natsmodel.Fate{Refusal: &jetstream.APIError{}}
-
-// TestAReplicaThatIsBehind answers first, and another later.
-func TestAReplicaThatIsBehind(t *testing.T) {
-	modelled(t, func(get int) natsmodel.Fate {
-		if get <= 3 {
-			return natsmodel.Fate{Behind: 10 * time.Second}
-		}
-		return natsmodel.Fate{}
-	}, func(t *testing.T, r *reader) {
-		if diff := cmp.Diff(through(1, 20), r.read(t, replay.Selection{})); diff != "" {
-			t.Error(diff)
-		}
-	})
-}
-
-// TestOnlyReplicasThatAreBehind never come to the end of the stream.
-func TestOnlyReplicasThatAreBehind(t *testing.T) {
-	modelled(t, func(get int) natsmodel.Fate {
-		if get <= 2 {
+// TestReader_faults lets direct gets go wrong, from one of them on.
+func TestReader_faults(t *testing.T) {
+	between := func(first, last int, fate natsmodel.Fate) func(int) natsmodel.Fate {
+		return func(get int) natsmodel.Fate {
+			if get >= first && get <= last {
+				return fate
+			}
 			return natsmodel.Fate{}
 		}
-		return natsmodel.Fate{Behind: time.Hour}
-	}, func(t *testing.T, r *reader) {
-		err := r.fails(t, replay.Selection{})
-		stopped, ok := errors.AsType[*replay.StoppedError](err)
-		if !ok || stopped.Next != 11 || !strings.Contains(err.Error(), "behind") {
-			t.Errorf("got %v, want a stop at 11", err)
-		}
-	})
-}
-
-// TestAStopNamesWhereToGoOn has NATS go away in mid-reading for good.
-func TestAStopNamesWhereToGoOn(t *testing.T) {
-	modelled(t, func(get int) natsmodel.Fate {
-		if get <= 2 {
-			return natsmodel.Fate{}
-		}
-		return noResponders
-	}, func(t *testing.T, r *reader) {
-		err := r.fails(t, replay.Selection{})
-		stopped, ok := errors.AsType[*replay.StoppedError](err)
-		if !ok || stopped.Next != 11 || !errors.Is(err, nats.ErrNoResponders) {
-			t.Errorf("got %v, want a stop at 11", err)
-		}
-	})
-}
-
-// TestFollowingOutlastsAnOutage goes on however long it takes, and says so.
-func TestFollowingOutlastsAnOutage(t *testing.T) {
-	modelled(t, func(get int) natsmodel.Fate {
-		if get > 2 && get < 12 {
-			return noResponders
-		}
-		return natsmodel.Fate{}
-	}, func(t *testing.T, r *reader) {
-		if diff := cmp.Diff(through(1, 20), r.read(t, replay.Selection{Follow: true, Limit: 20})); diff != "" {
-			t.Error(diff)
-		}
-		heard := r.heard()
-		if len(heard) != 2 || !strings.Contains(heard[0], "goes on when that is over") || heard[1] != "the reading of stream ACS goes on" {
-			t.Errorf("notices %q", heard)
-		}
-	})
-}
-
-// TestALostAnswerIsAskedForAgain loses one whole answer.
-func TestALostAnswerIsAskedForAgain(t *testing.T) {
-	modelled(t, func(get int) natsmodel.Fate { return natsmodel.Fate{Silent: get == 2} }, func(t *testing.T, r *reader) {
-		if diff := cmp.Diff(through(1, 20), r.read(t, replay.Selection{})); diff != "" {
-			t.Error(diff)
-		}
-	})
-}
-
-// TestNoAnswerAtAll gives up after a while, with what is needed.
-func TestNoAnswerAtAll(t *testing.T) {
-	modelled(t, func(int) natsmodel.Fate { return natsmodel.Fate{Lost: true} }, func(t *testing.T, r *reader) {
-		began := time.Now()
-		err := r.fails(t, replay.Selection{})
-		if !strings.Contains(fmt.Sprint(err), "no answer") || time.Since(began) > 20*time.Second {
-			t.Errorf("after %v: %v", time.Since(began), err)
-		}
-	})
-	r := newReader(nil)
-	r.JetStream = func(context.Context) (jetstream.JetStream, error) { return nil, nats.ErrConnectionClosed }
-	if err := r.fails(t, replay.Selection{}); !errors.Is(err, nats.ErrConnectionClosed) {
-		t.Errorf("without a connection: %v", err)
+	}
+	noResponders := natsmodel.Fate{Refusal: &jetstream.APIError{}}
+	for _, test := range []struct {
+		name     string
+		fate     func(get int) natsmodel.Fate
+		s        replay.Selection
+		next     uint64 // where a reading that stops can be continued; zero when it does not stop
+		want     string // of the error
+		warnings []string
+	}{
+		{name: "a replica that is behind, and then another", fate: between(1, 3, natsmodel.Fate{Behind: 10 * time.Second})},
+		{name: "only replicas that are behind", fate: between(3, 1000, natsmodel.Fate{Behind: time.Hour}), next: 11, want: "behind"},
+		{name: "NATS goes away", fate: between(3, 1000, noResponders), next: 11, want: nats.ErrNoResponders.Error()},
+		{name: "one answer is lost", fate: between(2, 2, natsmodel.Fate{Silent: true})},
+		{name: "no answer at all", fate: between(1, 1000, natsmodel.Fate{Lost: true}), want: "no answer"},
+		{name: "an outage while following", fate: between(3, 11, noResponders), s: replay.Selection{Follow: true, Limit: 20},
+			warnings: []string{"continues when that is over", "the reading of stream ACS continues"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			modelled(t, test.fate, func(t *testing.T, r *reader) {
+				began := time.Now()
+				if test.want == "" {
+					if diff := cmp.Diff(through(1, 20), r.read(t, test.s)); diff != "" {
+						t.Error(diff)
+					}
+				} else {
+					err := r.fails(t, test.s)
+					stopped, ok := errors.AsType[*replay.StoppedError](err)
+					if !strings.Contains(err.Error(), test.want) || ok != (test.next > 0) || ok && stopped.Next != test.next || time.Since(began) > time.Minute {
+						t.Errorf("after %v: %v", time.Since(began), err)
+					}
+				}
+				warnings := r.heard()
+				if !slices.EqualFunc(warnings, test.warnings, strings.Contains) {
+					t.Errorf("warnings %q", warnings)
+				}
+			})
+		})
 	}
 }
 
-// withReplicas is a server that tells of replicas.
+func TestReader_withoutConnection(t *testing.T) {
+	r := newReader(nil)
+	r.JetStream = func(context.Context) (jetstream.JetStream, error) { return nil, nats.ErrConnectionClosed }
+	if err := r.fails(t, replay.Selection{}); !errors.Is(err, nats.ErrConnectionClosed) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// withReplicas is a server whose streams have replicas.
 type withReplicas struct {
 	jetstream.JetStream
 	replicas []*jetstream.PeerInfo
@@ -292,23 +257,23 @@ type withReplicas struct {
 
 func (s withReplicas) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
 	stream, err := s.JetStream.Stream(ctx, name)
-	return toldOf{stream, s.replicas}, err
+	return streamWithReplicas{stream, s.replicas}, err
 }
 
-type toldOf struct {
+type streamWithReplicas struct {
 	jetstream.Stream
 	replicas []*jetstream.PeerInfo
 }
 
-func (s toldOf) CachedInfo() *jetstream.StreamInfo {
+func (s streamWithReplicas) CachedInfo() *jetstream.StreamInfo {
 	info := *s.Stream.CachedInfo()
 	info.Cluster = &jetstream.ClusterInfo{Replicas: s.replicas}
 	return &info
 }
 
-// TestAFilteredReadingKnowsOfReplicas that are behind, and cannot know whether
-// one of them has answered.
-func TestAFilteredReadingKnowsOfReplicas(t *testing.T) {
+// TestReader_laggingReplicas warns of replicas that are behind: with a filter it
+// cannot know whether one of them has answered.
+func TestReader_laggingReplicas(t *testing.T) {
 	s := newStream(t)
 	s.store(10)
 	r := newReader(withReplicas{s.js, []*jetstream.PeerInfo{{Name: "n1", Current: true}, {Name: "n2", Current: false}, {Name: "n3", Current: true, Offline: true}}})

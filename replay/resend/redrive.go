@@ -1,4 +1,4 @@
-package replay
+package resend
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -27,16 +28,16 @@ import (
 // that subject and message id are theirs. The resource is the one that the token
 // was for, never one that the body names.
 type Redrive struct {
-	// JetStream returns the way to NATS; see [Reader].
-	Reader *Reader // of the event stream
+	// JetStream returns the way to NATS; see [replay.Reader].
+	Reader *replay.Reader // of the event stream
 
 	// Decode reads a body as the bridge does: that of a callback, or that of a
 	// delivery of Event Grid.
-	Decode func(grid bool, contentType string, body []byte) ([]schemas.Event, error)
+	Decode func(grid bool, contentType string, body []byte) ([]schemas.Inbound, error)
 
-	// Beside stores an event beside another one that has its id, under a message
-	// id of its own. Otherwise such an event is refused.
-	Beside bool
+	// NewID stores an event under a message id of its own when the stream has another
+	// event with its id. Otherwise such an event is refused.
+	NewID bool
 }
 
 // ErrOtherEvent reports an event whose id another event in the stream has.
@@ -53,7 +54,7 @@ const tokenGrace = 5 * time.Minute
 
 // Messages returns the events that a quarantined callback holds, as the bridge
 // would have published them, or says why it holds none.
-func (r *Redrive) Messages(m *Message) ([]*nats.Msg, error) {
+func (r *Redrive) Messages(m *replay.StoredMessage) ([]*nats.Msg, error) {
 	tokens := strings.Split(m.Subject, ".")
 	if m.Stream != schemas.QuarantineStream || len(tokens) != 3 || tokens[0] != schemas.QuarantinePrefix ||
 		tokens[2] != m.Header.Get(schemas.HeaderQuarantineReason) {
@@ -74,7 +75,7 @@ func (r *Redrive) Messages(m *Message) ([]*nats.Msg, error) {
 }
 
 // message returns one event of a quarantined callback.
-func (r *Redrive) message(m *Message, resource string, events []schemas.Event, i int) *nats.Msg {
+func (r *Redrive) message(m *replay.StoredMessage, resource string, events []schemas.Inbound, i int) *nats.Msg {
 	e := &events[i]
 	out := nats.NewMsg(schemas.Subject(r.Reader.Prefix, resource, e))
 	out.Data = e.Raw
@@ -83,7 +84,7 @@ func (r *Redrive) message(m *Message, resource string, events []schemas.Event, i
 			out.Header[name] = values
 		}
 	}
-	cut := slices.DeleteFunc(truncated(m.Header), ofItsOwn)
+	cut := slices.DeleteFunc(m.Truncated(), ofItsOwn)
 	for name, value := range map[string]string{
 		schemas.HeaderEventID: e.ID, schemas.HeaderEventSource: e.Source, schemas.HeaderEventType: e.Type, schemas.HeaderEventTime: eventTime(e),
 	} {
@@ -105,7 +106,7 @@ func (r *Redrive) message(m *Message, resource string, events []schemas.Event, i
 			out.Header.Set(name, value)
 		}
 	}
-	if r.Beside {
+	if r.NewID {
 		out.Header.Set(schemas.HeaderMsgID, m.Header.Get(schemas.HeaderMsgID)+"#"+strconv.Itoa(i))
 	}
 	return out
@@ -114,7 +115,7 @@ func (r *Redrive) message(m *Message, resource string, events []schemas.Event, i
 // Letter returns the message of a dead letter, which is published as it would be
 // now: that of an event to the stream and under the prefix of today, whatever they
 // were. One whose parts do not fit each other was not written by the bridge.
-func (r *Redrive) Letter(m *Message) (*nats.Msg, error) {
+func (r *Redrive) Letter(m *replay.StoredMessage) (*nats.Msg, error) {
 	out := &nats.Msg{Subject: m.Subject, Header: maps.Clone(m.Header), Data: m.Data}
 	tokens := strings.Split(m.Subject, ".")
 	switch {
@@ -158,7 +159,7 @@ func subjectOf(subject, want string) bool {
 		(schemas.NormalizeID(had.Call) == has.Call || had.Call == schemas.NoCall)
 }
 
-func (r *Redrive) decode(m *Message) ([]schemas.Event, error) {
+func (r *Redrive) decode(m *replay.StoredMessage) ([]schemas.Inbound, error) {
 	return r.Decode(fromGrid(m.Header), m.Header.Get(schemas.HeaderContentType), m.Data)
 }
 
@@ -210,7 +211,7 @@ func ofItsOwn(name string) bool {
 }
 
 // expiry is until when an event is of use, for those that have such an end.
-func expiry(e *schemas.Event, m *Message) string {
+func expiry(e *schemas.Inbound, m *replay.StoredMessage) string {
 	received, err := time.Parse(time.RFC3339Nano, m.Header.Get(schemas.HeaderReceivedAt))
 	if at, ends := e.Expires(received); err == nil && ends {
 		return at.UTC().Format(time.RFC3339Nano)
@@ -220,7 +221,7 @@ func expiry(e *schemas.Event, m *Message) string {
 
 // eventTime is an event's time as the bridge writes it: empty when it names no
 // moment.
-func eventTime(e *schemas.Event) string {
+func eventTime(e *schemas.Inbound) string {
 	at, _ := schemas.Timestamp(e.Time).RFC3339()
 	return at
 }
@@ -257,12 +258,12 @@ func (r *Redrive) Publish(ctx context.Context, m *nats.Msg) error {
 }
 
 // held returns what the stream has under a subject and a message id, or nil.
-func (r *Redrive) held(ctx context.Context, subject, id string) (*Message, error) {
+func (r *Redrive) held(ctx context.Context, subject, id string) (*replay.StoredMessage, error) {
 	parts, ok := schemas.ParseSubject(subject)
 	if !ok {
 		return nil, errors.New("the subject is none of an event")
 	}
-	s := Selection{Resource: parts.Resource, Type: parts.Type, last: parts.Call}
+	s := replay.Selection{Resource: parts.Resource, Type: parts.Type, CallToken: parts.Call}
 	for m, err := range r.Reader.Read(ctx, s) {
 		if err != nil || m.Header.Get(schemas.HeaderMsgID) == id {
 			return m, err
@@ -271,7 +272,7 @@ func (r *Redrive) held(ctx context.Context, subject, id string) (*Message, error
 	return nil, nil
 }
 
-func (r *Redrive) compare(held *Message, m *nats.Msg, err error) error {
+func (r *Redrive) compare(held *replay.StoredMessage, m *nats.Msg, err error) error {
 	switch {
 	case err != nil:
 		return err

@@ -1,4 +1,4 @@
-package replay
+package resend
 
 import (
 	"cmp"
@@ -8,6 +8,7 @@ import (
 	"iter"
 	"sync"
 
+	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -18,7 +19,7 @@ type Target interface {
 	// target does not accept this one, any other error when nothing more can be
 	// sent. When ctx ends, what is in flight is finished, and what waits for another
 	// attempt is given up.
-	Send(ctx context.Context, m *Message, done func(error))
+	Send(ctx context.Context, m *replay.StoredMessage, done func(error))
 
 	// Flush makes sure that what the target has accepted outlives this process.
 	Flush() error
@@ -65,7 +66,7 @@ type Sender struct {
 
 	// OnDone is called with the outcome of each message, one call at a time. It may
 	// be nil.
-	OnDone func(*Message, error)
+	OnDone func(*replay.StoredMessage, error)
 
 	mu           sync.Mutex
 	changed      *sync.Cond
@@ -95,7 +96,7 @@ type Progress struct {
 
 // item is one message.
 type item struct {
-	message *Message
+	message *replay.StoredMessage
 	number  int // of messages before it
 	queue   *queue
 	done    bool
@@ -110,7 +111,7 @@ type queue struct {
 // Send sends the messages, and returns when all are done. When messages ends with an
 // error, the target fails or ctx ends, it finishes what is in flight and returns that
 // error; [Sender.Progress] says where to continue.
-func (s *Sender) Send(ctx context.Context, messages iter.Seq2[*Message, error]) error {
+func (s *Sender) Send(ctx context.Context, messages iter.Seq2[*replay.StoredMessage, error]) error {
 	s.changed = sync.NewCond(&s.mu)
 	s.queues = make(map[string]*queue)
 	s.MaxInFlight = cmp.Or(s.MaxInFlight, defaultInFlight)
@@ -138,7 +139,7 @@ func (s *Sender) Send(ctx context.Context, messages iter.Seq2[*Message, error]) 
 }
 
 // read adds the messages to the queues of their calls.
-func (s *Sender) read(ctx context.Context, stop context.CancelCauseFunc, messages iter.Seq2[*Message, error]) error {
+func (s *Sender) read(ctx context.Context, stop context.CancelCauseFunc, messages iter.Seq2[*replay.StoredMessage, error]) error {
 	pace := pacer{Pace: s.Pace}
 	for m, err := range messages {
 		if err != nil {
@@ -156,7 +157,7 @@ func (s *Sender) read(ctx context.Context, stop context.CancelCauseFunc, message
 }
 
 // add adds a message to its queue as soon as there is room.
-func (s *Sender) add(ctx context.Context, m *Message) error {
+func (s *Sender) add(ctx context.Context, m *replay.StoredMessage) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ctx.Err() == nil && (len(s.pending) >= maxPending || s.pendingBytes >= maxPendingBytes) {
@@ -165,7 +166,7 @@ func (s *Sender) add(ctx context.Context, m *Message) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	call := m.call()
+	call := m.CallToken()
 	if s.Sequential {
 		call = schemas.NoCall // the same for all
 	}

@@ -1,4 +1,4 @@
-package replay_test
+package resend_test
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -22,8 +23,8 @@ const (
 )
 
 // quarantined is a callback as the bridge keeps it, which reads well today.
-func quarantined() *replay.Message {
-	return &replay.Message{
+func quarantined() *replay.StoredMessage {
+	return &replay.StoredMessage{
 		Stream: schemas.QuarantineStream, Sequence: 17, Subject: "acs-quarantine.contoso.not_json", Data: []byte("[" + oneEvent + ",\n" + another + "]"),
 		Header: nats.Header{
 			schemas.HeaderQuarantineReason: {"not_json"}, schemas.HeaderContentType: {"text/json"}, schemas.HeaderMsgID: {"hash"},
@@ -36,7 +37,7 @@ func quarantined() *replay.Message {
 }
 
 // letter is a dead letter of one event.
-func letter() *replay.Message {
+func letter() *replay.StoredMessage {
 	m := quarantined()
 	m.Stream, m.Subject, m.Data = schemas.Stream, "acs.contoso.PlayCompleted.a.c-1", []byte(oneEvent)
 	m.Header.Set(schemas.HeaderExpectedStream, schemas.Stream)
@@ -45,12 +46,12 @@ func letter() *replay.Message {
 	return m
 }
 
-func redrive(s *stream) *replay.Redrive {
+func redrive(s *stream) *resend.Redrive {
 	r := &replay.Reader{Stream: schemas.Stream, Prefix: schemas.SubjectPrefix}
 	if s != nil {
-		r = &s.reader().Reader
+		r = s.reader()
 	}
-	return &replay.Redrive{Reader: r, Decode: ingest.Decode}
+	return &resend.Redrive{Reader: r, Decode: ingest.Decode}
 }
 
 // TestRedrivenEvents are what the bridge would have published.
@@ -73,7 +74,7 @@ func TestRedrivenEvents(t *testing.T) {
 			schemas.HeaderMsgID: {"s#1"}, schemas.HeaderDeliveryIndex: {"0/2"}, schemas.HeaderEventID: {"1"}, schemas.HeaderEventSource: {"s"},
 			schemas.HeaderEventType: {"Microsoft.Communication.PlayCompleted"},
 		}},
-		{schemas.Subject("acs", "contoso", &schemas.Event{Type: "a.b c", CallConnectionID: "*"}), another, nats.Header{
+		{schemas.Subject("acs", "contoso", &schemas.Inbound{Type: "a.b c", CallConnectionID: "*"}), another, nats.Header{
 			schemas.HeaderMsgID: {"s#2"}, schemas.HeaderDeliveryIndex: {"1/2"}, schemas.HeaderEventID: {"2"}, schemas.HeaderEventSource: {"s"},
 			schemas.HeaderEventType: {"a.b c"}, schemas.HeaderEventTime: {"2026-03-01T12:00:00Z"},
 		}},
@@ -107,21 +108,21 @@ func TestRedrive_truncatedHeaders(t *testing.T) {
 
 // TestWhatIsNotRedriven breaks each thing that is checked.
 func TestWhatIsNotRedriven(t *testing.T) {
-	set := func(name, value string) func(*replay.Message) {
-		return func(m *replay.Message) { m.Header.Set(name, value) }
+	set := func(name, value string) func(*replay.StoredMessage) {
+		return func(m *replay.StoredMessage) { m.Header.Set(name, value) }
 	}
-	data := func(text string) func(*replay.Message) {
-		return func(m *replay.Message) { m.Data = []byte(text) }
+	data := func(text string) func(*replay.StoredMessage) {
+		return func(m *replay.StoredMessage) { m.Data = []byte(text) }
 	}
 	both := []struct {
 		name   string
-		change func(*replay.Message)
+		change func(*replay.StoredMessage)
 		want   string
 	}{
 		{"without claims", set(schemas.HeaderTokenAudience, ""), "header acs-token-aud is missing"},
 		{"without an issuer", set(schemas.HeaderTokenIssuer, ""), "header acs-token-iss is missing"},
 		{"without a key", set(schemas.HeaderTokenKeyID, ""), "header acs-token-kid is missing"},
-		{"without a token", func(m *replay.Message) {
+		{"without a token", func(m *replay.StoredMessage) {
 			for _, name := range []string{schemas.HeaderTokenIssuer, schemas.HeaderTokenAudience, schemas.HeaderTokenKeyID, schemas.HeaderTokenExpires} {
 				m.Header.Del(name)
 			}
@@ -137,11 +138,11 @@ func TestWhatIsNotRedriven(t *testing.T) {
 	}
 	for _, test := range append(both, []struct {
 		name   string
-		change func(*replay.Message)
+		change func(*replay.StoredMessage)
 		want   string
 	}{
-		{"of another stream", func(m *replay.Message) { m.Stream = schemas.Stream }, "it is no callback in quarantine"},
-		{"of another subject", func(m *replay.Message) { m.Subject = "acs-replay.contoso.not_json" }, "it is no callback in quarantine"},
+		{"of another stream", func(m *replay.StoredMessage) { m.Stream = schemas.Stream }, "it is no callback in quarantine"},
+		{"of another subject", func(m *replay.StoredMessage) { m.Subject = "acs-replay.contoso.not_json" }, "it is no callback in quarantine"},
 		{"of another reason", set(schemas.HeaderQuarantineReason, "too_deep"), "it is no callback in quarantine"},
 	}...) {
 		m := quarantined()
@@ -152,13 +153,13 @@ func TestWhatIsNotRedriven(t *testing.T) {
 	}
 	for _, test := range append(both, []struct {
 		name   string
-		change func(*replay.Message)
+		change func(*replay.StoredMessage)
 		want   string
 	}{
-		{"corrupt", func(m *replay.Message) { m.Subject = "" }, "nothing is left of it"},
-		{"of another stream", func(m *replay.Message) { m.Stream = "OTHER" }, "its subject and its headers are not those of a record"},
-		{"of another call", func(m *replay.Message) { m.Subject = "acs.contoso.PlayCompleted.6.c-2" }, "its subject is not that of its event"},
-		{"of another type", func(m *replay.Message) { m.Subject = "other.contoso.PlayFailed.a.c-1" }, "its subject is not that of its event"},
+		{"corrupt", func(m *replay.StoredMessage) { m.Subject = "" }, "nothing is left of it"},
+		{"of another stream", func(m *replay.StoredMessage) { m.Stream = "OTHER" }, "its subject and its headers are not those of a record"},
+		{"of another call", func(m *replay.StoredMessage) { m.Subject = "acs.contoso.PlayCompleted.6.c-2" }, "its subject is not that of its event"},
+		{"of another type", func(m *replay.StoredMessage) { m.Subject = "other.contoso.PlayFailed.a.c-1" }, "its subject is not that of its event"},
 		{"of another id", set(schemas.HeaderMsgID, "s#2"), "its message id is not that of its event"},
 		{"of two events", data("[" + oneEvent + "," + oneEvent + "]"), "its subject is not that of its event"},
 	}...) {
@@ -257,7 +258,7 @@ func TestALetterForQuarantine(t *testing.T) {
 }
 
 // publishLetter redrives a dead letter.
-func (s *stream) publishLetter(m *replay.Message) error {
+func (s *stream) publishLetter(m *replay.StoredMessage) error {
 	s.t.Helper()
 	r := redrive(s)
 	out, err := r.Letter(m)
@@ -278,8 +279,8 @@ func TestRedrivingAnotherEvent(t *testing.T) {
 	other.Data = []byte(strings.Replace(oneEvent, `}}`, `,"x":1}}`, 1))
 	elsewhere.Data = []byte(strings.Replace(oneEvent, `c-1`, `c-2`, 1))
 	elsewhere.Subject = "acs.contoso.PlayCompleted.6.c-2"
-	for _, m := range []*replay.Message{other, elsewhere} {
-		if err := s.publishLetter(m); !errors.Is(err, replay.ErrOtherEvent) {
+	for _, m := range []*replay.StoredMessage{other, elsewhere} {
+		if err := s.publishLetter(m); !errors.Is(err, resend.ErrOtherEvent) {
 			t.Errorf("%s: error %v", m.Subject, err)
 		}
 	}
@@ -308,7 +309,7 @@ func TestRedrivingAgain(t *testing.T) {
 	}
 	other := letter()
 	other.Data = []byte(strings.Replace(oneEvent, `}}`, `,"x":1}}`, 1))
-	if err := s.publishLetter(other); !errors.Is(err, replay.ErrOtherEvent) {
+	if err := s.publishLetter(other); !errors.Is(err, resend.ErrOtherEvent) {
 		t.Errorf("error %v", err)
 	}
 	var events int
@@ -319,24 +320,5 @@ func TestRedrivingAgain(t *testing.T) {
 	}
 	if events != 1 {
 		t.Errorf("%d events", events)
-	}
-}
-
-// TestParseDeadLetters reads what the forwarder writes, and what it did not come
-// to write whole.
-func TestParseDeadLetters(t *testing.T) {
-	const line = `{"time":"2026-03-01T12:00:00Z","reason":"too_large","journalIndex":7,"receivedAt":"2026-03-01T12:00:00Z","stream":"ACS","subject":"acs.contoso.X.2.c","headers":{"ce-id":"1"},"payload":"aGVsbG8="}` + "\n"
-	got := replay.ParseDeadLetters([]byte(line + line[:20] + "\n" + `{"time":"2026-03-01T12:00:00Z","reason":"corrupt","journalIndex":8}` + "\n"))
-	if len(got) != 3 {
-		t.Fatalf("%d letters", len(got))
-	}
-	if l := got[0]; l.Reason != "too_large" || l.Sequence != 7 || l.Stream != "ACS" || l.Subject != "acs.contoso.X.2.c" || l.Header.Get("ce-id") != "1" || string(l.Data) != "hello" || l.Time.Year() != 2026 {
-		t.Errorf("%+v", l)
-	}
-	if l := got[1]; l.Reason != replay.CutOff || l.Subject != "" {
-		t.Errorf("%+v", l)
-	}
-	if l := got[2]; l.Reason != "corrupt" || l.Subject != "" || l.Sequence != 8 {
-		t.Errorf("%+v", l)
 	}
 }
