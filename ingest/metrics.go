@@ -68,7 +68,7 @@ func newMetrics() *metrics {
 	return &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_requests_total",
-			Help: "Requests answered, by route and status code.",
+			Help: "Requests answered, by route (callbacks, eventgrid, livez, other) and status code.",
 		}, []string{"route", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "acsbridge_request_duration_seconds",
@@ -77,7 +77,7 @@ func newMetrics() *metrics {
 		}, []string{"code"}),
 		malformed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_malformed_total",
-			Help: "Verified callbacks that were not CloudEvents, and deliveries of Event Grid that could not be read, by reason.",
+			Help: "Verified callbacks and deliveries of Event Grid that were not what is taken there, by reason.",
 		}, []string{"reason"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_panics_total",
@@ -85,15 +85,15 @@ func newMetrics() *metrics {
 		}),
 		surplus: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_surplus_connections_total",
-			Help: "Connections closed at once because their client held a quarter of --max-connections.",
+			Help: "Connections closed at once because their client held a quarter of all that there may be.",
 		}),
 		broken: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_http2_errors_total",
-			Help: "HTTP/2 connections and streams that were closed for a fault of the client.",
+			Help: "HTTP/2 connections and streams that were broken off because their client kept no rule.",
 		}),
 		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_turned_away_total",
-			Help: "Requests that a limit of the edge turned away, by reason.",
+			Help: "Requests turned away by a limit of the edge, by reason.",
 		}, []string{"reason"}),
 		callbackKeys: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_callback_key_total",
@@ -105,7 +105,7 @@ func newMetrics() *metrics {
 		}, []string{"key"}),
 		gridDeliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_eventgrid_deliveries_total",
-			Help: "Deliveries of Event Grid with a good proof, by type: validation is a handshake, deletion the last one of a subscription.",
+			Help: "Deliveries of Event Grid with a good proof, by what they are: notification, validation (a handshake), deletion (of a subscription), other.",
 		}, []string{"type"}),
 	}
 }
@@ -143,8 +143,8 @@ func (m *metrics) register(reg prometheus.Registerer, h *Handler) {
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
-	gauge("acsbridge_connections", "Open connections for callbacks, --max-connections at most; more of them wait.", func() float64 { return float64(h.connections.all.Load()) })
-	gauge("acsbridge_inflight", "Verified callbacks in work, --max-in-flight at most.", func() float64 { return float64(h.places.underWay()) })
+	gauge("acsbridge_connections", "Connections for callbacks that are open.", func() float64 { return float64(h.connections.all.Load()) })
+	gauge("acsbridge_inflight", "Verified callbacks under way.", func() float64 { return float64(h.places.underWay()) })
 	gauge("acsbridge_last_callback_timestamp_seconds", "When the last callback or delivery of Event Grid came, as Unix time; 0 before the first.", h.lastCallback.seconds)
 	gauge("acsbridge_last_stored_timestamp_seconds", "When events were last made durable and answered 200, as Unix time; 0 before the first.", h.lastStored.seconds)
 	gauge("acsbridge_last_refused_timestamp_seconds", "When the last callback or delivery of Event Grid was refused, as Unix time; 0 before the first.", h.lastRefused.seconds)

@@ -9,9 +9,10 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
-// listenCmd forwards live events to an application on a developer's machine.
+// listenCmd forwards new events to an application on a developer's machine.
 type listenCmd struct {
 	selectionFlags
 	connectionFlag
@@ -21,7 +22,7 @@ type listenCmd struct {
 	signFlags `group:"Tokens of a simulator, for a URL that asks for one:"`
 	readerSettings
 
-	target plan
+	target replayPlan
 }
 
 // Validate reads the URL; kong calls it.
@@ -37,7 +38,7 @@ const (
 
 // Help is the text between the summary and the flags of listen --help.
 func (listenCmd) Help() string {
-	return `Begins with the events that come from now on, and posts each once: what fails is shown and not repeated. ` +
+	return `Posts each new event once: a post that fails is shown and not repeated. ` +
 		`On a terminal, r posts the last event again and q ends. Reads without a consumer; no service that consumes the ` +
 		`stream notices. The nats-* settings are those of serve, also in its variables and its file.`
 }
@@ -45,22 +46,22 @@ func (listenCmd) Help() string {
 // listening is one run of the command.
 type listening struct {
 	std   stdio
-	posts *replay.Posts
+	posts *resend.Posts
 
 	mu      sync.Mutex // guards the output and what follows
 	printer printer
-	last    *replay.Message
+	last    *replay.StoredMessage
 }
 
 // Run forwards until Ctrl-C or q.
 func (c *listenCmd) Run(ctx context.Context, std stdio) error {
-	l := &listening{std: std, printer: printer{ink: inkFor(std.out), now: time.Now()}}
+	l := &listening{std: std, printer: printer{color: colorFor(std.out), now: time.Now()}}
 	token, stop, err := c.signer(std.err)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	l.posts = &replay.Posts{URL: c.target.url, Attempts: 1, Token: token, PostTruncated: c.PostTruncated, OnPost: l.posted, Client: webhook.Client{Transport: webhook.NewTransport(listenPosts)}}
+	l.posts = &resend.Posts{URL: c.target.url, Attempts: 1, Token: token, PostTruncated: c.PostTruncated, OnPost: l.posted, Client: webhook.Client{Transport: webhook.NewTransport(listenPosts)}}
 
 	keys, err := openKeys(&l.std)
 	if err != nil {
@@ -74,15 +75,15 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 	defer link.Close()
 	selection := replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Follow: true}
 	selection.Since = replay.Position{Time: time.Now()}
-	if info, err := reader.Look(ctx); err == nil { // the clocks need not agree
+	if info, err := reader.Info(ctx); err == nil { // the clocks need not agree
 		selection.Since = replay.Position{Sequence: info.State.LastSeq + 1}
 	}
-	fmt.Fprintf(l.std.err, "events go to %s as they come; %s\n", c.target.target, keys.hint())
+	fmt.Fprintf(l.std.err, "new events are posted to %s; %s\n", c.target.target, keys.hint())
 
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	go keys.read(end, func() { l.again(ctx) })
-	sender := replay.Sender{Target: l.posts, MaxInFlight: listenPosts, IgnoreRejections: true}
+	sender := resend.Sender{Target: l.posts, MaxInFlight: listenPosts, IgnoreRejections: true}
 	done := make(chan error, 1)
 	go func() { done <- sender.Send(ctx, reader.Read(ctx, selection)) }()
 	select {
@@ -94,7 +95,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 		}
 	}
 	progress := sender.Progress()
-	fmt.Fprintf(l.std.err, "%s forwarded%s\n", plural(progress.Accepted, "event"), notTaken(progress))
+	fmt.Fprintf(l.std.err, "%s forwarded%s\n", plural(progress.Accepted, "event"), notAccepted(progress))
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -102,7 +103,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 }
 
 // posted prints the outcome of a post.
-func (l *listening) posted(m *replay.Message, a webhook.Answer, err error) {
+func (l *listening) posted(m *replay.StoredMessage, a webhook.Answer, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last = m
@@ -110,11 +111,11 @@ func (l *listening) posted(m *replay.Message, a webhook.Answer, err error) {
 	line = append(line[:len(line)-1], "  "...)
 	switch {
 	case err != nil:
-		line = append(line, l.printer.ink.paint(red, fmt.Sprintf("not posted: %v", err))...)
+		line = append(line, l.printer.color.paint(red, fmt.Sprintf("not posted: %v", err))...)
 	case !a.OK():
-		line = append(line, l.printer.ink.paint(red, a.String())...)
+		line = append(line, l.printer.color.paint(red, a.String())...)
 	default:
-		line = append(line, l.printer.ink.paint(green, fmt.Sprint(a.Status))...)
+		line = append(line, l.printer.color.paint(green, fmt.Sprint(a.Status))...)
 	}
 	line = fmt.Appendf(line, " in %v\n", a.Latency.Round(100*time.Microsecond))
 	_, _ = l.std.out.Write(line) // the reader of the output may be gone

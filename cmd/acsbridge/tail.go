@@ -13,13 +13,13 @@ import (
 	"github.com/acsbridge/acsbridge/replay"
 )
 
-// tailCmd prints events of the stream, past ones and those that come.
+// tailCmd prints events of the stream, past and new ones.
 type tailCmd struct {
 	selectionFlags
 	connectionFlag
 
 	Since  string `help:"Where to begin: a duration before now such as 10m or 2d, a time such as 2026-03-01T14:30, a sequence such as seq:4711, or all. Without it: 10m, or all with --call." placeholder:"POSITION"`
-	Follow bool   `short:"f" help:"Go on with the events that come, until Ctrl-C."`
+	Follow bool   `short:"f" help:"Continue with new events, until Ctrl-C."`
 	Output string `help:"pretty, json (one object a line) or raw (the payload alone)." default:"pretty" enum:"pretty,json,raw" placeholder:"FORMAT"`
 	personalFlag
 	readerSettings
@@ -33,17 +33,24 @@ type selectionFlags struct {
 	Resource string `help:"Only events of this resource, by the name that serve has for it." placeholder:"NAME"`
 }
 
-// connectionFlag chooses by subject, so that it also works for what is yet to come.
+// connectionFlag selects by subject, so that it also works for events yet to come.
 type connectionFlag struct {
 	Call string `help:"Only events of this callConnectionId, or for Event Grid of this correlationId. (call, calls --id and replay --call take any id of a call.)" placeholder:"ID"`
 }
 
-// personalFlag lets personal data be seen.
+// personalFlag allows personal data in the output.
 type personalFlag struct {
 	ShowPII bool `name:"show-pii" help:"Show telephone numbers, identifiers, texts and the application's own context. They are masked without."`
 }
 
-// defaultSince is how far tail goes back unless told otherwise.
+func (f personalFlag) masking() replay.Masking {
+	if f.ShowPII {
+		return replay.MaskSecrets
+	}
+	return replay.MaskPII
+}
+
+// defaultSince is how far tail goes back without --since.
 const defaultSince = "10m"
 
 // Help is the text between the summary and the flags of tail --help.
@@ -55,7 +62,7 @@ func (tailCmd) Help() string {
 // Validate refuses what cannot be done; kong calls it.
 func (c *tailCmd) Validate() (err error) {
 	if c.Output == "raw" && !c.ShowPII {
-		return errors.New("--output=raw: that is what ACS has sent, telephone numbers and all; add --show-pii, or take json, which masks them")
+		return errors.New("--output=raw: the payload as ACS sent it has telephone numbers; add --show-pii, or take json, which masks them")
 	}
 	if c.Since == "" && c.Call != "" {
 		c.Since = "all"
@@ -75,25 +82,25 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 	}
 	defer link.Close()
 	out := bufio.NewWriterSize(std.out, outputBuffer)
-	p := printer{ink: inkFor(std.out), personal: c.ShowPII, now: time.Now()}
+	p := printer{color: colorFor(std.out), personal: c.ShowPII, now: time.Now()}
 	line := c.line(&p)
 	selection := replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Since: c.since, Follow: c.Follow}
 	printed := 0
 	var text []byte
 	messages := reader.Read(ctx, selection)
 	if !c.Follow && c.Output == "pretty" {
-		messages = lookAhead(messages, func(m *replay.Message) { p.appendMessage(nil, m) })
+		messages = lookAhead(messages, func(m *replay.StoredMessage) { p.appendMessage(nil, m) })
 	}
 	for m, err := range messages {
 		if err != nil {
-			return unlessEnded(errors.Join(out.Flush(), goOn(err)))
+			return unlessEnded(errors.Join(out.Flush(), resumeHint(err)))
 		}
 		text = line(text[:0], m)
 		if _, err := out.Write(text); err != nil {
 			return unlessEnded(err)
 		}
 		printed++
-		if c.Follow { // somebody waits for each
+		if c.Follow { // each is shown at once
 			if err := out.Flush(); err != nil {
 				return unlessEnded(err)
 			}
@@ -105,11 +112,11 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 	return unlessEnded(out.Flush())
 }
 
-// nothing says that there was nothing to print, and where there may be more.
+// nothing is printed when there were no events.
 func (c *tailCmd) nothing() string {
-	text := "the stream holds no such events"
+	text := "the stream has no such events"
 	if c.since != (replay.Position{}) {
-		text = fmt.Sprintf("no such events since %s; --since all looks at everything that the stream holds", c.Since)
+		text = fmt.Sprintf("no such events since %s; --since all reads the whole stream", c.Since)
 	}
 	if c.Call != "" {
 		text += "\n--call is a callConnectionId here; acsbridge call takes any id of a call"
@@ -121,24 +128,24 @@ func (c *tailCmd) nothing() string {
 const outputBuffer = 64 << 10
 
 // line is how a message is written, by --output.
-func (c *tailCmd) line(p *printer) func([]byte, *replay.Message) []byte {
+func (c *tailCmd) line(p *printer) func([]byte, *replay.StoredMessage) []byte {
 	switch c.Output {
 	case "json":
-		return func(dst []byte, m *replay.Message) []byte { return replay.AppendLine(dst, m, c.ShowPII) }
+		return func(dst []byte, m *replay.StoredMessage) []byte { return replay.AppendLine(dst, m, c.masking()) }
 	case "raw":
-		return func(dst []byte, m *replay.Message) []byte { return append(append(dst, m.Data...), '\n') }
+		return func(dst []byte, m *replay.StoredMessage) []byte { return append(append(dst, m.Data...), '\n') }
 	}
 	return p.appendMessage
 }
 
-// looked is how many messages are read ahead, at most.
-const looked = 500
+// maxLookAhead is how many messages are read ahead, at most.
+const maxLookAhead = 500
 
-// lookAhead has the first messages looked at before the first of them is yielded,
-// so that columns have their widths by then.
-func lookAhead(messages iter.Seq2[*replay.Message, error], look func(*replay.Message)) iter.Seq2[*replay.Message, error] {
-	return func(yield func(*replay.Message, error) bool) {
-		var held []*replay.Message
+// lookAhead calls look with the first messages before the first of them is yielded, so
+// that columns have their widths by then.
+func lookAhead(messages iter.Seq2[*replay.StoredMessage, error], look func(*replay.StoredMessage)) iter.Seq2[*replay.StoredMessage, error] {
+	return func(yield func(*replay.StoredMessage, error) bool) {
+		var held []*replay.StoredMessage
 		release := func() bool {
 			for _, m := range held {
 				if !yield(m, nil) {
@@ -150,7 +157,7 @@ func lookAhead(messages iter.Seq2[*replay.Message, error], look func(*replay.Mes
 		}
 		n := 0
 		for m, err := range messages {
-			if n++; err == nil && n <= looked {
+			if n++; err == nil && n <= maxLookAhead {
 				look(m)
 				held = append(held, m)
 				continue
@@ -163,8 +170,8 @@ func lookAhead(messages iter.Seq2[*replay.Message, error], look func(*replay.Mes
 	}
 }
 
-// unlessEnded is nil for the ways in which a person ends a command that prints:
-// Ctrl-C, and a pipe that nobody reads any more.
+// unlessEnded is nil for the ways in which a user ends a command that prints: Ctrl-C,
+// and a pipe whose reader is gone.
 func unlessEnded(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, syscall.EPIPE) {
 		return nil
@@ -172,10 +179,10 @@ func unlessEnded(err error) error {
 	return err
 }
 
-// goOn adds to an error of a reading how to go on.
-func goOn(err error) error {
+// resumeHint adds to an error of a reading how to continue it.
+func resumeHint(err error) error {
 	if stopped, ok := errors.AsType[*replay.StoppedError](err); ok && stopped.Next > 0 {
-		return fmt.Errorf("%w; --since seq:%d goes on there", err, stopped.Next)
+		return fmt.Errorf("%w; --since seq:%d continues there", err, stopped.Next)
 	}
 	return err
 }
