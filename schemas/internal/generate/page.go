@@ -48,10 +48,11 @@ what you do. Of the types of early previews only the names are left
 ` + "`HoldAudioResumed`, `HoldAudioCompleted`, `HoldGroupAudioStarted`, `HoldGroupAudioFailed`," + `
 ` + "`HoldGroupCreated`, `HoldGroupFailed`" + `); they are not listed here.
 
-**Personal data** is marked: *identifier* tells who somebody is, *name* is a
-person's name, *said* is what somebody said or pressed, *text* is for people and
-can name somebody, *context* is what the application or a caller's system has
-attached, and whoever has a *secret* can act for the receiver.
+**Personal data** is marked: *link* ties the event to its call or to something of
+the application's, *identifier* tells who a person is, *name* is a person's name,
+*said* is what a person said, pressed or picked, *text* is for people and can name a
+person, *context* is what the application or a caller's system has attached, and a
+*secret* lets its holder act for the receiver.
 
 `
 
