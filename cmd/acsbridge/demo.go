@@ -294,7 +294,7 @@ func (d *demo) observe(a acstest.Attempt) {
 	case a.Status == http.StatusOK:
 		what = "200, although " + cmp.Or(hostile[a.Kind], a.Kind)
 	}
-	d.printf("%s  %-24s %s\n", time.Now().Format(clock), a.Type, what)
+	d.printf("%s  %-24s %s\n", time.Now().Format(view.Clock), a.Type, what)
 }
 
 func (d *demo) printf(format string, args ...any) {
