@@ -26,6 +26,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -95,7 +96,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if settings["nats"] == "away" {
 		s.nats.Stop()
 	}
-	link, err := publish.Connect(publish.NATS{URL: s.nats.URL()}, nil)
+	link, err := natsconn.Connect(natsconn.Config{URL: s.nats.URL()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +146,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 }
 
 // serve runs the parts until the test ends.
-func (s *story) serve(handler *ingest.Handler, keys func(context.Context), link *publish.Link) {
+func (s *story) serve(handler *ingest.Handler, keys func(context.Context), link *natsconn.Link) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Fatal(err)

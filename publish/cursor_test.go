@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 )
@@ -27,7 +28,7 @@ func TestACursorOfAnotherJournalSkipsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	link, err := publish.Connect(publish.NATS{URL: server.URL()}, nil)
+	link, err := natsconn.Connect(natsconn.Config{URL: server.URL()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

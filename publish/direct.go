@@ -33,21 +33,12 @@ func (p *Publisher) prepareDirect(ctx context.Context) {
 
 // keepReady looks at the stream, and surveys it while the connection lasts.
 func (t *target) keepReady(ctx context.Context) {
-	for failures := 0; ; {
+	for failures := 0; ctx.Err() == nil; {
 		js, err := t.link.JetStream(ctx)
 		if err != nil {
 			return
 		}
-		connection, cancel := context.WithCancel(ctx)
-		var watching sync.WaitGroup
-		changed := t.link.changes()
-		watching.Go(func() {
-			select {
-			case <-changed:
-				cancel()
-			case <-connection.Done():
-			}
-		})
+		connection, stop := t.link.During(ctx)
 		state, err := t.prepare(connection, js)
 		if err == nil {
 			failures = 0
@@ -59,14 +50,10 @@ func (t *target) keepReady(ctx context.Context) {
 			case <-connection.Done():
 			}
 		}
-		cancel()
-		watching.Wait()
-		if !t.link.connected.Load() {
+		if connection.Err() != nil {
 			t.stops()
 		}
-		if ctx.Err() != nil {
-			return
-		}
+		stop(nil)
 	}
 }
 

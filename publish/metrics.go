@@ -13,8 +13,8 @@ import (
 type metrics struct {
 	published   *prometheus.CounterVec // resource, outcome
 	deadLetters *prometheus.CounterVec // reason
-	sessions    *prometheus.CounterVec // outcome
-	recalled    prometheus.Counter
+	failures    prometheus.Counter
+	lookback    prometheus.Counter
 	conflicts   prometheus.Counter
 	truncated   *prometheus.CounterVec // header
 	badTimes    prometheus.Counter
@@ -36,13 +36,13 @@ func newMetrics() *metrics {
 			Name: "acsbridge_dead_letters_total",
 			Help: "Records in the dead-letter file, by reason: corrupt, too_large, bad_subject, quarantine.",
 		}, []string{"reason"}),
-		sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "acsbridge_forwarder_sessions_total",
-			Help: "Runs of ordered publishes that ended, by outcome: failed.",
-		}, []string{"outcome"}),
-		recalled: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_recalled_total",
-			Help: "Messages read back from the stream after an outage, to know what it holds.",
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_forwarder_failures_total",
+			Help: "How often forwarding failed and began again at the first record without an acknowledgement.",
+		}),
+		lookback: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_lookback_messages_total",
+			Help: "Messages read from the end of the stream after an outage, to find records that it has already.",
 		}),
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_conflicts_total",
@@ -95,12 +95,11 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	for _, reason := range []string{reasonCorrupt, reasonTooLarge, reasonBadSubject, reasonQuarantine} {
 		m.deadLetters.WithLabelValues(reason)
 	}
-	m.sessions.WithLabelValues("failed")
-	reg.MustRegister(m.published, m.deadLetters, m.sessions, m.recalled, m.conflicts, m.truncated, m.badTimes, m.durable, m.acked)
+	reg.MustRegister(m.published, m.deadLetters, m.failures, m.lookback, m.conflicts, m.truncated, m.badTimes, m.durable, m.acked)
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
-	gauge("acsbridge_nats_connected", "1 while NATS is connected.", func() float64 { return flag(p.link.connected.Load()) })
+	gauge("acsbridge_nats_connected", "1 while NATS is connected.", func() float64 { connected, _ := p.link.State(); return flag(connected) })
 	if p.journal == nil {
 		return
 	}

@@ -84,10 +84,10 @@ func TestGaugesFollowAnOutage(t *testing.T) {
 		"acsbridge_ack_duration_seconds": 2, "acsbridge_published_total stored contoso": 2,
 	})
 
-	before := scrape(t, reg)["acsbridge_forwarder_sessions_total failed"]
+	before := scrape(t, reg)["acsbridge_forwarder_failures_total"]
 	server.Stop()
 	b.publish("a", 3, 3)
-	natstest.Until(t, func() bool { return scrape(t, reg)["acsbridge_forwarder_sessions_total failed"] > before })
+	natstest.Until(t, func() bool { return scrape(t, reg)["acsbridge_forwarder_failures_total"] > before })
 }
 
 // TestCounters_existFromTheStart holds that an alert on an increase sees the first
@@ -95,7 +95,7 @@ func TestGaugesFollowAnOutage(t *testing.T) {
 func TestCounters_existFromTheStart(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	start(t, natstest.Start(t).URL(), publish.Options{Dir: t.TempDir(), Registerer: reg, Resources: []string{"contoso", "_"}})
-	want := map[string]float64{"acsbridge_conflicts_total": 0, "acsbridge_recalled_total": 0}
+	want := map[string]float64{"acsbridge_conflicts_total": 0, "acsbridge_lookback_messages_total": 0}
 	for _, reason := range []string{"corrupt", "too_large", "bad_subject", "quarantine"} {
 		want["acsbridge_dead_letters_total "+reason] = 0
 	}
@@ -104,8 +104,8 @@ func TestCounters_existFromTheStart(t *testing.T) {
 	}
 	got := scrape(t, reg)
 	expect(t, got, want)
-	if _, ok := got["acsbridge_forwarder_sessions_total failed"]; !ok {
-		t.Error("no series of sessions")
+	if _, ok := got["acsbridge_forwarder_failures_total"]; !ok {
+		t.Error("no series of failures")
 	}
 }
 

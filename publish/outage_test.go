@@ -113,7 +113,7 @@ func TestRecordsInDoubtAreStoredOnceAfterALongOutage(t *testing.T) {
 	server.Restart()
 	b.drained()
 	checkStream(t, server, tenCalls(1, map[string]int{"a": 10}))
-	if n := metric(t, reg, "acsbridge_recalled_total"); n != 15 {
+	if n := metric(t, reg, "acsbridge_lookback_messages_total"); n != 15 {
 		t.Errorf("%v messages were read back, want those that the stream has had since", n)
 	}
 }

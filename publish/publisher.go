@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish/journal"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -36,7 +37,7 @@ const (
 // Options of a [Publisher].
 type Options struct {
 	// Link leads to NATS. Required; the caller closes it after Run.
-	Link *Link
+	Link *natsconn.Link
 	// Stream describes the event stream.
 	Stream StreamConfig
 
@@ -68,7 +69,7 @@ type Options struct {
 // Publisher makes callbacks durable and brings them to the stream.
 type Publisher struct {
 	opts      Options
-	link      *Link
+	link      *natsconn.Link
 	journal   *journal.Journal // nil without a journal
 	forwarder *forwarder       // of the journal
 	// What goes to quarantine has a journal and a forwarder of its own, so that

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natsmodel"
 	"github.com/acsbridge/acsbridge/publish"
 )
@@ -37,7 +38,7 @@ type world struct {
 // instance is one run of the bridge.
 type instance struct {
 	*publish.Publisher
-	link   *publish.Link
+	link   *natsconn.Link
 	client *natsmodel.Client
 	cancel context.CancelFunc
 	done   chan struct{} // Run has returned
@@ -61,7 +62,7 @@ func (w *world) open() {
 	opts.Dir = w.dir
 	opts.Logger = slog.New(slog.NewTextHandler(w.history, &slog.HandlerOptions{Level: slog.LevelWarn})).With("by", name)
 	var err error
-	if i.link, err = publish.Connect(publish.NATS{InProcess: i.client}, opts.Logger); err != nil {
+	if i.link, err = natsconn.Connect(natsconn.Config{InProcess: i.client}, opts.Logger); err != nil {
 		w.t.Fatal(err)
 	}
 	opts.Link = i.link

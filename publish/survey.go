@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 )
 
 const (
@@ -21,8 +23,6 @@ const (
 	accountFull = 0.9
 	// trialToken is the resource in the subject of a trial publish.
 	trialToken = "_."
-	// accountInfo ends the subject of a request that few logins may make.
-	accountInfo = ".API.INFO"
 )
 
 // errChanged ends a session because the stream is not what it was.
@@ -89,7 +89,7 @@ func (t *target) directGet(ctx context.Context, js jetstream.JetStream, state st
 	if !state.direct {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	ctx, cancel := context.WithTimeout(ctx, natsconn.RequestTimeout)
 	defer cancel()
 	began := time.Now()
 	_, err := messageAt(ctx, js, state.stream, 1)
@@ -142,7 +142,7 @@ func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (l
 	}
 	var refusal error
 	var others []string
-	own, wait := 0, ackTimeout
+	own, wait := 0, natsconn.RequestTimeout
 	for {
 		m, err := nextAnswer(ctx, answers, wait)
 		if err != nil {
@@ -157,7 +157,7 @@ func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (l
 			others = append(others, t.foreign(got.String()))
 		case errors.As(err, &api):
 			own++
-			if api.ErrorCode != codeWrongStream {
+			if api.ErrorCode != natsconn.CodeWrongStream {
 				refusal = err
 			}
 		default:
@@ -172,7 +172,7 @@ func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (l
 	switch {
 	case refusal != nil:
 	case none:
-		refusal = errNoAnswer
+		refusal = natsconn.ErrNoAnswer
 	default:
 		return nil, true
 	}

@@ -6,13 +6,21 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/schemas"
+)
+
+const (
+	// repeatLog is how long a line that would be the same is left out of the log.
+	repeatLog = time.Minute
+	// maxNotes bounds the notes of one kind.
+	maxNotes = 16
 )
 
 // Note is one thing that is not well with NATS or a stream, on one line: the
@@ -60,7 +68,7 @@ type target struct {
 	want   jetstream.StreamConfig
 	part   string // name in notes
 	prefix string // first token of its subjects
-	link   *Link
+	link   *natsconn.Link
 	logger *slog.Logger
 	expiry expiry
 	every  time.Duration // pause between two surveys
@@ -76,11 +84,11 @@ type target struct {
 	said             map[string]time.Time // when a note was last logged
 }
 
-func (c StreamConfig) eventTarget(link *Link, logger *slog.Logger) *target {
+func (c StreamConfig) eventTarget(link *natsconn.Link, logger *slog.Logger) *target {
 	return &target{config: c, want: c.events(), part: partEvents, prefix: c.Prefix, link: link, logger: logger, every: surveyEvery}
 }
 
-func (c StreamConfig) quarantineTarget(link *Link, logger *slog.Logger) *target {
+func (c StreamConfig) quarantineTarget(link *natsconn.Link, logger *slog.Logger) *target {
 	return &target{config: c, want: c.quarantine(), part: partQuarantine, prefix: schemas.QuarantinePrefix, link: link, logger: logger, every: surveyEvery}
 }
 
@@ -97,12 +105,12 @@ func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) 
 	if ctx.Err() != nil {
 		return state, context.Cause(ctx)
 	}
-	if broken(err) {
+	if natsconn.Broken(err) {
 		return state, err
 	}
 	if err != nil {
 		err = t.explain(err, began, apiSubject(js, "STREAM.INFO."+t.want.Name), apiSubject(js, "STREAM.CREATE."+t.want.Name))
-		if !broken(err) { // else the link has the cause
+		if !natsconn.Broken(err) { // else the link has the cause
 			t.set(noteLook, oneLine(err))
 		}
 		t.mu.Lock()
@@ -120,26 +128,27 @@ func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) 
 	return state, nil
 }
 
-// explain puts the cause in the place of an answer that stayed away: most often the
-// right to one of the subjects is missing.
+// explain replaces an error about a missing answer by its cause: most often the right
+// to one of the subjects is missing. A subject that ends in a dot means all subjects
+// below it, but for trial publishes.
 func (t *target) explain(err error, since time.Time, subjects ...string) error {
-	if missing := t.link.violation(since, subjects...); missing != nil && unanswered(err) {
+	missing := t.link.Violation(since, func(missing string) bool {
+		return slices.ContainsFunc(subjects, func(subject string) bool {
+			rest, begins := strings.CutPrefix(missing, subject)
+			return missing == natsconn.RedactSubject(subject) || begins && strings.HasSuffix(subject, ".") && !strings.HasPrefix(rest, trialToken)
+		})
+	})
+	if missing != nil && natsconn.Unanswered(err) {
 		err = missing
 	}
-	return withRemedy(err)
-}
-
-var errNoAnswer = errors.New("no answer")
-
-func unanswered(err error) bool {
-	return errors.Is(err, errNoAnswer) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrAsyncPublishTimeout)
+	return natsconn.WithRemedy(err)
 }
 
 // fails notes why a record was not taken. A connection that broke is the link's
 // to tell. A request that its sender gave up says nothing, nor does a change of the
 // stream's settings.
 func (t *target) fails(err error, since time.Time) {
-	if broken(err) || errors.Is(err, context.Canceled) || errors.Is(err, errChanged) {
+	if natsconn.Broken(err) || errors.Is(err, context.Canceled) || errors.Is(err, errChanged) {
 		return
 	}
 	t.set(notePublish, oneLine(t.explain(err, since, t.prefix+".")))
@@ -206,7 +215,7 @@ func (t *target) answers(other place) {
 	t.mistaken = true
 	texts := slices.Clone(t.notes[noteForeign])
 	t.mu.Unlock()
-	if slices.Contains(texts, text) || len(texts) >= maxCauses {
+	if slices.Contains(texts, text) || len(texts) >= maxNotes {
 		return
 	}
 	unnamed := t.foreign(other.stream + elsewhere) // it has a name now
@@ -239,11 +248,11 @@ func (t *target) set(kind int, texts ...string) {
 	t.mu.Lock()
 	var fresh []string
 	for _, text := range texts {
-		if !slices.Contains(t.notes[kind], text) && time.Since(t.said[text]) > repeatLine {
+		if !slices.Contains(t.notes[kind], text) && time.Since(t.said[text]) > repeatLog {
 			fresh = append(fresh, text)
 		}
 	}
-	if t.said == nil || len(t.said) > maxCauses*noteKinds {
+	if t.said == nil || len(t.said) > maxNotes*noteKinds {
 		t.said = make(map[string]time.Time)
 	}
 	for _, text := range fresh {

@@ -1,20 +1,15 @@
 package publish
 
 import (
-	"errors"
 	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/schemas"
 )
-
-// codeTTLDisabled is JetStream's refusal of a TTL in a stream that does not
-// allow one (ADR-43: per-message TTL).
-const codeTTLDisabled = 10166
 
 // minTTL is the shortest that JetStream takes.
 const minTTL = time.Second
@@ -28,8 +23,7 @@ type expiry struct{ allowed atomic.Bool }
 // refused takes the stream's refusal of a publish: one that was made anew may
 // not allow what the one before it did.
 func (e *expiry) refused(err error) {
-	var js jetstream.JetStreamError
-	if errors.As(err, &js) && js.APIError() != nil && js.APIError().ErrorCode == codeTTLDisabled {
+	if natsconn.Code(err) == natsconn.CodeTTLDisabled {
 		e.allowed.Store(false)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/ingest"
-	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -110,7 +110,7 @@ func (s *asideSettings) redrive(reader *replay.Reader, beside bool) *replay.Redr
 
 // quarantine is the quarantine stream.
 type quarantine struct {
-	link    *publish.Link
+	link    *natsconn.Link
 	reader  *replay.Reader // of the event stream
 	redrive *replay.Redrive
 }

@@ -9,8 +9,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
-	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/replay"
 )
 
@@ -22,8 +22,8 @@ type letters struct {
 	list    []*replay.DeadLetter
 	removed map[uint64]bool
 
-	link    *publish.Link // nil until something is published
-	connect func(context.Context) (*replay.Redrive, *publish.Link, error)
+	link    *natsconn.Link // nil until something is published
+	connect func(context.Context) (*replay.Redrive, *natsconn.Link, error)
 	redrive *replay.Redrive
 }
 
@@ -34,7 +34,7 @@ const takenSuffix = ".taken"
 // openLetters reads a dead-letter file.
 func openLetters(s *asideSettings, std stdio) (*letters, error) {
 	l := &letters{std: std, path: s.DeadLetters, removed: make(map[uint64]bool)}
-	l.connect = func(ctx context.Context) (*replay.Redrive, *publish.Link, error) {
+	l.connect = func(ctx context.Context) (*replay.Redrive, *natsconn.Link, error) {
 		reader, link, err := s.reader(ctx, std)
 		if err != nil {
 			return nil, nil, err

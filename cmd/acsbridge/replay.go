@@ -11,7 +11,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/google/uuid"
 
-	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/replay"
 )
 
@@ -89,7 +89,7 @@ func (c *replayCmd) Run(ctx context.Context, command *kong.Context, std stdio) (
 	if err := r.resume(); err != nil {
 		return err
 	}
-	var link *publish.Link
+	var link *natsconn.Link
 	if c.From == "" || r.prefix != "" {
 		if r.reader, link, err = c.reader(ctx, std); err != nil {
 			return unlessEnded(err)

@@ -7,7 +7,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/acsbridge/acsbridge/ingest"
-	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
 )
@@ -169,8 +169,8 @@ func (s *natsSettings) natsPassword() string { return s.password }
 func (s *natsSettings) natsToken() string { return s.token }
 
 // connection is the way to NATS as the link to it takes it.
-func (s *natsSettings) connection() publish.NATS {
-	return publish.NATS{
+func (s *natsSettings) connection() natsconn.Config {
+	return natsconn.Config{
 		URL: s.NatsURL, Context: s.NatsContext,
 		Creds: s.NatsCreds, NKey: s.NatsNkey,
 		User: s.NatsUser, Password: s.natsPassword(), Token: s.natsToken(),

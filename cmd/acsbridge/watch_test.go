@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/acsbridge/acsbridge/ingest"
-	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
@@ -136,7 +136,7 @@ func TestExpiries_ofTheCertificateForCallbacks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &bridge{settings: &settings{}, registry: prometheus.NewRegistry(), link: &publish.Link{}, certificate: certificate}
+		b := &bridge{settings: &settings{}, registry: prometheus.NewRegistry(), link: &natsconn.Link{}, certificate: certificate}
 		log := &logLines{}
 		w := &watch{logger: slog.New(log), looks: []func(context.Context) []condition{b.expiries()}}
 		step := func(after time.Duration, want string) {
