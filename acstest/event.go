@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/acsbridge/acsbridge/internal/suggest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -64,13 +65,14 @@ func Types() []string {
 
 // UnknownTypeError reports an event type that this package has no data for.
 type UnknownTypeError struct {
-	Type  string
-	Known []string // every known type, the most alike first
+	Type    string
+	Nearest string // the known type that was probably meant
+	Known   []string
 }
 
 func (e *UnknownTypeError) Error() string {
 	return fmt.Sprintf("unknown event type %q, did you mean %s? known types: %s",
-		e.Type, e.Known[0], strings.Join(e.Known, ", "))
+		e.Type, e.Nearest, strings.Join(e.Known, ", "))
 }
 
 // NewEvent returns an event of a call at this moment. The type is the short
@@ -91,7 +93,9 @@ func (c *Call) event(eventType, legName string, changes yaml.Node, at time.Time)
 	case !ok && byGrid(short):
 		return c.gridEvent(short, at)
 	case !ok:
-		return Event{}, &UnknownTypeError{Type: eventType, Known: byLikeness(short, append(Types(), GridTypes()...))}
+		known := append(Types(), GridTypes()...)
+		nearest, _ := suggest.Nearest(short, known)
+		return Event{}, &UnknownTypeError{Type: eventType, Nearest: nearest, Known: known}
 	}
 	source := "calling/callConnections/" + c.leg(legName).connectionID
 	if strings.HasSuffix(short, recordingEvents) {

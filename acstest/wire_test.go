@@ -333,10 +333,10 @@ func TestUnknownType(t *testing.T) {
 	if !ok {
 		t.Fatalf("error %v, want *UnknownTypeError", err)
 	}
-	if unknown.Known[0] != "CallConnected" || len(unknown.Known) != len(acstest.Types())+len(acstest.GridTypes()) {
-		t.Errorf("known types %v, want all, CallConnected first", unknown.Known)
+	if unknown.Nearest != "CallConnected" || len(unknown.Known) != len(acstest.Types())+len(acstest.GridTypes()) {
+		t.Errorf("nearest %s, known types %v, want CallConnected and all", unknown.Nearest, unknown.Known)
 	}
-	if got, want := err.Error(), `unknown event type "callconected", did you mean CallConnected? known types: CallConnected, `; !strings.HasPrefix(got, want) {
+	if got, want := err.Error(), `unknown event type "callconected", did you mean CallConnected? known types: AddParticipantFailed, `; !strings.HasPrefix(got, want) {
 		t.Errorf("got %q\nwant %q …", got, want)
 	}
 }

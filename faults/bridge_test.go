@@ -59,7 +59,7 @@ func (b *bridge) launch(crash string, args ...string) {
 	b.starts++
 	var env []string
 	if crash != "" {
-		env = append(env, "ACSBRIDGE_CRASH="+crash)
+		env = append(env, "ACSBRIDGE_FAILPOINT="+crash)
 	}
 	if b.volatile {
 		env = append(env, "ACSBRIDGE_VOLATILE=1")

@@ -26,7 +26,7 @@ type crashPoint struct {
 	refuses bool // the stream takes only small messages
 }
 
-// crashPoints are all calls of crash.At. The steps of a callback come first,
+// crashPoints are all calls of failpoint.At. The steps of a callback come first,
 // then those of upkeep, then those of a start.
 var crashPoints = []crashPoint{
 	{name: "before-append", passes: 50},
@@ -88,7 +88,7 @@ func TestNoCrashPointsInBuild(t *testing.T) {
 	if err := build("-o", usual, "../cmd/acsbridge"); err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"ACSBRIDGE_CRASH", "before-append"} {
+	for _, text := range []string{"ACSBRIDGE_FAILPOINT", "before-append"} {
 		for program, want := range map[string]bool{usual: false, binaries.acsbridge: true} {
 			binary, err := os.ReadFile(program)
 			if err != nil {

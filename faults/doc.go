@@ -25,7 +25,7 @@
 // or both, or reset its connections in the middle of a message.
 //
 // The bridge is built with the tag faults, so that it can be told to die at a
-// named point (package internal/crash).
+// named point (package internal/failpoint).
 //
 // A flood is connections of strangers beside the sender, straight to the bridge.
 //

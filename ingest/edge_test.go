@@ -38,7 +38,7 @@ func from(peer string, headers ...string) *http.Request {
 }
 
 func TestSourceRanges(t *testing.T) {
-	public := ingest.Config{SourceRanges: append(ingest.MicrosoftRanges(), ranges(t, "198.51.100.7")...)}
+	public := ingest.Config{SourceRanges: ranges(t, "52.122.0.0/15", "52.112.0.0/14", "2603:1027::/48", "198.51.100.7")}
 	proxied := public
 	proxied.TrustedProxies = ranges(t, "10.0.0.0/8", "2001:db8:1::/48", "127.0.0.1")
 	for _, test := range []struct {
@@ -106,7 +106,7 @@ func TestSourceRangesComeFirst(t *testing.T) {
 func TestRangesThatAreNone(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                       "no network",
-		"microsoft":              "no network", // a preset of the configuration
+		"microsoft":              "no network", // names are not resolved
 		"10.0.0.0/33":            "no network",
 		"10.0.0.1/8":             "the network is 10.0.0.0/8",
 		"::ffff:10.0.0.0/104":    "write it as IPv4",

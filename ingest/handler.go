@@ -14,7 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/acsbridge/acsbridge/internal/quiet"
+	"github.com/acsbridge/acsbridge/internal/lograte"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -93,9 +93,9 @@ type Handler struct {
 
 	unverified atomic.Int64 // requests that wait for a verdict
 
-	failures, panics, accepts quiet.Line // of ours, which come in floods
-	handshakes                quiet.Line // of Event Grid
-	deletions, unknownKinds   quiet.Line // the same
+	failures, panics, accepts lograte.Limiter // of ours, which come in floods
+	handshakes                lograte.Limiter // of Event Grid
+	deletions, unknownKinds   lograte.Limiter // the same
 
 	subscriptions subscriptions
 
@@ -140,7 +140,7 @@ func New(config Config) (*Handler, error) {
 		config: config, metrics: newMetrics(), keys: keys, grid: grid, places: newPlaces(config.MaxInFlight),
 		sources:   sources{ranges: config.SourceRanges, proxies: config.TrustedProxies},
 		lingering: make(lingering, maxLingering),
-		deletions: quiet.Line{Burst: maxDeleted - 1}, // each names another subscription
+		deletions: lograte.Limiter{Burst: maxDeleted - 1}, // each names another subscription
 	}
 	h.refused.logger, h.issuers = config.Logger, config.issuers()
 	h.metrics.register(config.Registerer, h)
@@ -320,7 +320,7 @@ func (c *callback) publish(claims *verify.Claims, below, contentType string, bod
 		return err
 	}
 	delivery.Path, delivery.Query = below, c.query
-	events, err := decodeRequest(c.r.Header, contentType, body)
+	events, err := decode(body)
 	return c.store(claims, delivery, contentType, body, events, err)
 }
 

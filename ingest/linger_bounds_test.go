@@ -58,7 +58,7 @@ func TestCountedConn_ReadsOnWithinBounds(t *testing.T) {
 			t.Errorf("%d were closed early", n)
 		}
 		// A server that ends does not wait for them.
-		if err := slow[0].Close(); err != nil || closed.Load() != 1 {
+		if err := slow[0].Close(); err != nil || closed.Load() == 0 { // the first Close may end as well
 			t.Error("the second close:", err, closed.Load())
 		}
 		time.Sleep(time.Millisecond)

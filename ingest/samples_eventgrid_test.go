@@ -8,7 +8,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"github.com/acsbridge/acsbridge/internal/samples"
+	"github.com/acsbridge/acsbridge/internal/fixtures"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -22,7 +22,7 @@ func TestSamplesOfEventGrid(t *testing.T) {
 	s := newStory(t, archive)
 	var events []payload
 	handshakes := 0
-	for _, body := range samples.Read(t, "*-eg-*.json") {
+	for _, body := range fixtures.Read(t, "*-eg-*.json") {
 		kind, answer := "Notification", "200"
 		for _, e := range body.Events {
 			var event struct {

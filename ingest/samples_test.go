@@ -8,7 +8,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
-	"github.com/acsbridge/acsbridge/internal/samples"
+	"github.com/acsbridge/acsbridge/internal/fixtures"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -19,7 +19,7 @@ import (
 func TestSamples(t *testing.T) {
 	s := newStory(t, new(txtar.Archive))
 	var events, others []payload
-	bodies := samples.Read(t, "*.json")
+	bodies := fixtures.Read(t, "*.json")
 	for i, b := range bodies {
 		body, found := separate(t, b)
 		events = append(events, found...)
@@ -67,7 +67,7 @@ func (s *story) holds(stream string, want []payload) {
 // its own: recorders wrote the same id into many files, and the stream would
 // fold them. It returns the body with these ids, its other bytes as they were,
 // and the events in it.
-func separate(t *testing.T, b samples.Body) (changed []byte, events []payload) {
+func separate(t *testing.T, b fixtures.Body) (changed []byte, events []payload) {
 	t.Helper()
 	rest := b.Text
 	for i, e := range b.Events {

@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/acsbridge/acsbridge/internal/quiet"
+	"github.com/acsbridge/acsbridge/internal/lograte"
 )
 
 // Bounds of a connection. A callback is small and its sender is a data centre:
@@ -57,7 +57,7 @@ func (h *Handler) Server(tlsConfig *tls.Config) *http.Server {
 			WriteByteTimeout:              writeByteTimeout,
 			CountError:                    func(string) { h.metrics.broken.Inc() },
 		},
-		ErrorLog: slog.NewLogLogger(quiet.Handler(h.config.Logger.Handler()), slog.LevelDebug),
+		ErrorLog: slog.NewLogLogger(lograte.Handler(h.config.Logger.Handler()), slog.LevelDebug),
 		// "OPTIONS *" too is the handler's to refuse; net/http would answer 200.
 		DisableGeneralOptionsHandler: true,
 	}

@@ -14,15 +14,14 @@ const (
 	gridOtherTopic  = "/subscriptions/s/resourceGroups/calls/providers/Microsoft.Communication/communicationServices/fabrikam"
 	gridTenant      = "5f0c8d2e-3b1a-4c47-8f6e-2d9b7a1c4e60"
 	gridApplication = "9b2d4c1e-7f35-4a8b-b6d0-1e8c5a3f7042"
-	gridRole        = "AzureEventGridSecureWebhookSubscriber"
 )
 
 // eventGrid gives a bridge the route for Event Grid that a story asks for: none,
 // or with the proof "token", "key" or "token key". Its key server is that of
 // callbacks: nothing but the tokens themselves keeps the routes apart.
-func (s *story) eventGrid(config *ingest.Config, proof, role string) *verify.Verifier {
+func (s *story) eventGrid(config *ingest.Config, proof string) *verify.Verifier {
 	s.t.Helper()
-	profile := &verify.Entra{Tenant: gridTenant, Issuers: []string{s.issuer.Name()}, Audiences: []string{gridApplication}, Role: role}
+	profile := &verify.Entra{Tenant: gridTenant, Issuers: []string{s.issuer.Name()}, Audiences: []string{gridApplication}}
 	verifier, err := verify.New(verify.Config{Entra: profile, MetadataURL: s.issuer.MetadataURL(), Transport: s.issuer.Transport()})
 	if err != nil {
 		s.t.Fatal(err)

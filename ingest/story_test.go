@@ -122,7 +122,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if secret := settings["callback-key"]; secret != "" {
 		config.CallbackKeys = []ingest.CallbackKey{{Name: "story", Secret: secret}}
 	}
-	gridKeys := s.eventGrid(&config, settings["eventgrid"], settings["eventgrid-role"])
+	gridKeys := s.eventGrid(&config, settings["eventgrid"])
 	handler, err := ingest.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func (s *story) serve(handler *ingest.Handler, keys func(context.Context), link 
 
 // settings reads the story's "settings" section: lines of "name value".
 func settings(t *testing.T, archive *txtar.Archive) map[string]string {
-	known := []string{"nats", "journal", "keys", "max-in-flight", "draining", "token-reuse", "hang-up", "source-range", "trusted-proxy", "callback-key", "eventgrid", "eventgrid-role"}
+	known := []string{"nats", "journal", "keys", "max-in-flight", "draining", "token-reuse", "hang-up", "source-range", "trusted-proxy", "callback-key", "eventgrid"}
 	m := make(map[string]string)
 	for _, f := range archive.Files {
 		if f.Name != "settings" {

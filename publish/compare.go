@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
+	"github.com/acsbridge/acsbridge/internal/directget"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -134,24 +134,17 @@ func compare(ctx context.Context, js jetstream.JetStream, r *record, sequence ui
 }
 
 // messageAt returns what the stream has at a sequence, nil when the replica that
-// answers knows of nothing there.
-func messageAt(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (*jetstream.RawStreamMsg, error) {
-	batch, err := jetstreamext.GetBatch(ctx, js, stream, 1, jetstreamext.GetBatchSeq(sequence))
-	if err != nil {
+// answers has nothing there.
+func messageAt(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (found *jetstream.RawStreamMsg, err error) {
+	_, err = directget.Get(ctx, js, directget.Request{Stream: stream, Seq: sequence, Limit: 1}, func(m *jetstream.RawStreamMsg) bool {
+		found = m
+		return true
+	})
+	switch {
+	case err != nil || found == nil || found.Sequence != sequence: // the next one that there is
 		return nil, err
+	case found.Header.Get(jetstream.StreamHeader) != stream:
+		return nil, errForeign
 	}
-	for msg, err := range batch {
-		switch {
-		case errors.Is(err, jetstreamext.ErrNoMessages):
-			return nil, nil
-		case err != nil:
-			return nil, err
-		case msg.Header.Get(jetstream.StreamHeader) != stream:
-			return nil, errForeign
-		case msg.Sequence != sequence: // the next one that there is
-			return nil, nil
-		}
-		return msg, nil
-	}
-	return nil, natsconn.ErrNoAnswer
+	return found, nil
 }

@@ -9,13 +9,13 @@ import (
 	"io"
 	"os"
 
-	"github.com/acsbridge/acsbridge/internal/crash"
+	"github.com/acsbridge/acsbridge/internal/failpoint"
 )
 
 // cursor keeps in a file of its own how far the forwarder has come. After a
 // crash it may be old, which costs repeated publishes that the stream folds.
 type cursor struct {
-	file crash.File
+	file failpoint.File
 	// acked is the index of the last record that the stream has, together with
 	// every record before it.
 	acked uint64
@@ -46,7 +46,7 @@ func openCursor(path string) (*cursor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open cursor: %w", err)
 	}
-	c := &cursor{file: crash.Volatile(f)}
+	c := &cursor{file: failpoint.Volatile(f)}
 	var b [cursorSize + addressSize]byte
 	if _, err := f.ReadAt(b[:], 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.Join(fmt.Errorf("read cursor: %w", err), f.Close())
@@ -87,7 +87,7 @@ func (c *cursor) save(acked uint64, sync bool) error {
 		}
 	}
 	c.acked, c.valid = acked, true
-	crash.At("cursor-saved")
+	failpoint.At("cursor-saved")
 	return nil
 }
 

@@ -11,8 +11,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/acsbridge/acsbridge/internal/crash"
-	"github.com/acsbridge/acsbridge/internal/durable"
+	"github.com/acsbridge/acsbridge/internal/datadir"
+	"github.com/acsbridge/acsbridge/internal/failpoint"
 )
 
 // maxDeadLetters bounds a dead-letter file in bytes. When it is full, another one is
@@ -109,7 +109,7 @@ func (d *deadLetters) add(index uint64, r *record, reason string) error {
 		if err := d.write(line); err != nil {
 			return fmt.Errorf("write dead-letter file: %w", err)
 		}
-		crash.At("dead-letter-written")
+		failpoint.At("dead-letter-written")
 		// Who took the file away meanwhile may have read it before that.
 		if d.inPlace(path) {
 			break
@@ -162,7 +162,7 @@ func (d *deadLetters) open(path string) error {
 		return errors.Join(err, f.Close())
 	}
 	d.file = f
-	durable.SyncDir(d.dir)
+	datadir.SyncDir(d.dir)
 	return nil
 }
 

@@ -57,11 +57,6 @@ func (t *target) keepReady(ctx context.Context) {
 	}
 }
 
-// order keeps the events of one callback together, and callbacks that are
-// answered one after another in that order: whoever can send publishes. A
-// mutex would make callbacks wait past their time for a client that stalls.
-type order chan struct{}
-
 // storeDirect publishes the records behind one another and waits for the stream to
 // acknowledge each.
 func (p *Publisher) storeDirect(ctx context.Context, to *target, records []*record) error {
@@ -86,7 +81,7 @@ func (p *Publisher) storeDirect(ctx context.Context, to *target, records []*reco
 		err = p.settleDirect(ctx, js, to, acksOf(at), answers, inbox, records)
 	}
 	if err != nil {
-		to.expiry.refused(err)
+		to.refused(err)
 		if permanent(err) == "" { // else it is this record's fault
 			to.fails(err, began)
 		}
@@ -99,14 +94,14 @@ func (p *Publisher) storeDirect(ctx context.Context, to *target, records []*reco
 // sendDirect publishes a callback's records behind one another.
 func (p *Publisher) sendDirect(ctx context.Context, nc *nats.Conn, to *target, inbox string, records []*record) error {
 	select {
-	case p.order <- struct{}{}:
-		defer func() { <-p.order }()
+	case p.publishLock <- struct{}{}:
+		defer func() { <-p.publishLock }()
 	case <-ctx.Done():
 		return fmt.Errorf("wait for other callbacks: %w", ctx.Err())
 	}
 	for i, r := range records {
 		m := r.message()
-		to.expiry.set(m, r, time.Now())
+		to.setTTL(m, r, time.Now())
 		m.Reply = inbox + strconv.Itoa(i)
 		if err := nc.PublishMsg(m); err != nil {
 			return err

@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/lograte"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
-	"github.com/acsbridge/acsbridge/internal/quiet"
 	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
@@ -32,7 +32,7 @@ type forwarder struct {
 	logger  *slog.Logger
 	metrics *metrics
 
-	conflicts, letters quiet.Line // a sender with a token can cause them at will
+	conflicts, letters lograte.Limiter // a sender with a token can cause them at will
 	conflictLimit      QuarantineLimit
 
 	// Of run's goroutine alone. maybeSent is the highest index that may have been

@@ -3,17 +3,13 @@ package publish
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
-	"github.com/acsbridge/acsbridge/internal/natsconn"
+	"github.com/acsbridge/acsbridge/internal/directget"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -53,6 +49,8 @@ type tail struct {
 	read  time.Time // when the reading began that found the last; zero for a new sender
 	next  uint64    // sequence to go on at, zero before the first reading
 	last  messageID // of the message before next
+
+	messages int // how many were read
 	// ids have the sequences of what is kept, or zero for records that are pending and
 	// not in the stream. Of what was stored since recent, all is kept.
 	ids    map[messageID]uint64
@@ -66,14 +64,6 @@ func hashID(id string) messageID {
 	sum := sha256.Sum256([]byte(id))
 	return messageID(sum[:])
 }
-
-// Bounds of one request for a tail. What is late still takes up the link when
-// the next request is made, so a link must manage one within its time.
-const (
-	lookbackMessages = 1024
-	lookbackBytes    = 1 << 20
-	lookbackWithin   = 10 * time.Second
-)
 
 // begin prepares for a new sender. What was read counts once the stream is seen to
 // hold the last of it still, and is read on to the present end.
@@ -153,28 +143,26 @@ func (l *lookback) holds(ctx context.Context, stream string, t *tail) (bool, err
 	if t.next == 0 {
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookbackWithin)
-	defer cancel()
 	m, err := messageAt(ctx, l.js, stream, t.next-1)
 	return m != nil && hashID(m.Header.Get(schemas.HeaderMsgID)) == t.last, err
 }
 
-// readBack reads the tail to the stream's end, one bounded request after
-// another.
+// readBack reads the tail to the stream's end, one bounded request after another.
 func (l *lookback) readBack(ctx context.Context, stream string, t *tail) error {
 	began := time.Now()
-	newest := l.newest(ctx, stream, t.since)
-	var messages int
+	var newest uint64 // zero also when the right is missing, or the stream has no leader: then it takes nothing either
+	if held, err := l.js.Stream(ctx, stream); err == nil {
+		newest = directget.LastSequence(ctx, held, t.since)
+	}
+	before := t.messages
 	for more := true; more; {
-		var n int
 		var err error
-		if n, more, err = l.readBatch(ctx, stream, t); err != nil {
+		if more, err = l.readBatch(ctx, stream, t); err != nil {
 			return err
 		}
-		messages += n
 	}
 	if newest > 0 && t.next <= newest {
-		return fmt.Errorf("the replica that answered is behind: it ends before sequence %d", newest)
+		return fmt.Errorf("%w: it ends before sequence %d", directget.ErrBehind, newest)
 	}
 	level := slog.LevelDebug
 	if t.read.IsZero() {
@@ -182,75 +170,28 @@ func (l *lookback) readBack(ctx context.Context, stream string, t *tail) error {
 	}
 	t.read = began
 	l.logger.Log(ctx, level, "read back what the stream holds, for records older than a quarter of its duplicate window",
-		"stream", stream, "since", t.since, "messages", messages, "duration_seconds", time.Since(began).Seconds())
+		"stream", stream, "since", t.since, "messages", t.messages-before, "duration_seconds", time.Since(began).Seconds())
 	return nil
 }
 
-// newest returns the sequence of the stream's last message, or zero when it was
-// stored before since, was deleted or is not to be learned. A direct get is
-// answered by any replica, also by one that was cut off for long; about the
-// stream itself only its leader answers.
-func (l *lookback) newest(ctx context.Context, stream string, since time.Time) uint64 {
-	held, err := l.js.Stream(ctx, stream)
-	if err != nil {
-		return 0 // the right is missing, or the stream has no leader: then it takes nothing either
-	}
-	state := held.CachedInfo().State
-	if state.NumDeleted > 0 {
-		info, err := held.Info(ctx, jetstream.WithDeletedDetails(true))
-		if err != nil || slices.Contains(info.State.Deleted, state.LastSeq) {
-			return 0
+// readBatch makes one request, and reports whether the stream holds more.
+func (l *lookback) readBatch(ctx context.Context, stream string, t *tail) (more bool, err error) {
+	foreign := false
+	more, err = directget.Get(ctx, l.js, directget.Request{Stream: stream, Seq: t.next, Since: t.since}, func(m *jetstream.RawStreamMsg) bool {
+		if foreign = m.Header.Get(jetstream.StreamHeader) != stream; foreign {
+			return false
 		}
-	}
-	if state.Msgs == 0 || state.LastTime.Before(since) {
-		return 0
-	}
-	return state.LastSeq
-}
-
-// readBatch reads at most lookbackMessages more. It returns how many came, and
-// whether there are more of them.
-func (l *lookback) readBatch(ctx context.Context, stream string, t *tail) (n int, more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, lookbackWithin)
-	defer cancel()
-	from := jetstreamext.GetBatchStartTime(t.since)
-	if t.next > 0 {
-		from = jetstreamext.GetBatchSeq(t.next)
-	}
-	batch, err := jetstreamext.GetBatch(ctx, l.js, stream, lookbackMessages, from, jetstreamext.GetBatchMaxBytes(lookbackBytes))
-	if err != nil {
-		return 0, false, err
-	}
-	var last, left uint64
-	for msg, err := range batch {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return n, false, nil
+		id := hashID(m.Header.Get(schemas.HeaderMsgID))
+		if _, waits := t.ids[id]; waits || m.Time.After(t.recent) {
+			t.ids[id] = m.Sequence
 		}
-		if err != nil {
-			return n, false, err
-		}
-		if msg.Header.Get(jetstream.StreamHeader) != stream {
-			return n, false, errForeign
-		}
-		// Each message names the one before it in the batch (ADR-31: JetStream
-		// Direct Get): one is missing when the connection broke in between.
-		before, err := strconv.ParseUint(msg.Header.Get("Nats-Last-Sequence"), 10, 64)
-		if err != nil || before != last {
-			return n, false, fmt.Errorf("sequence %d came after %d", msg.Sequence, last)
-		}
-		if left, err = strconv.ParseUint(msg.Header.Get("Nats-Num-Pending"), 10, 64); err != nil {
-			return n, false, err
-		}
-		id := hashID(msg.Header.Get(schemas.HeaderMsgID))
-		if _, waits := t.ids[id]; waits || msg.Time.After(t.recent) {
-			t.ids[id] = msg.Sequence
-		}
-		last, t.next, t.last = msg.Sequence, msg.Sequence+1, id
-		n++
+		t.next, t.last = m.Sequence+1, id
+		t.messages++
 		l.metrics.lookback.Inc()
+		return true
+	})
+	if foreign {
+		return false, errForeign
 	}
-	if n == 0 {
-		return 0, false, natsconn.ErrNoAnswer
-	}
-	return n, left > 0, nil // the batch may have ended early, at its time
+	return more, err
 }

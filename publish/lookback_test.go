@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/acsbridge/acsbridge/internal/directget"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -166,7 +167,7 @@ func TestLookback_newSenderGoesOn(t *testing.T) {
 // A session may end in the middle of a reading.
 func TestLookback_brokenOffGoesOn(t *testing.T) {
 	r := newLookbackTest(t)
-	for range lookbackMessages {
+	for range directget.MaxMessages {
 		r.store("")
 	}
 	r.store("a")
@@ -176,7 +177,7 @@ func TestLookback_brokenOffGoesOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, more, err := r.readBatch(ctx, "ACS", tail); err != nil || !more {
+	if more, err := r.readBatch(ctx, "ACS", tail); err != nil || !more {
 		t.Fatalf("more is %v, %v", more, err)
 	}
 	cancel()
@@ -227,7 +228,7 @@ func TestLookback_streamLostItsEnd(t *testing.T) {
 
 func TestLookback_manyMessages(t *testing.T) {
 	r := newLookbackTest(t)
-	const messages = 2*lookbackMessages + 1
+	const messages = 2*directget.MaxMessages + 1
 	ids := make([]string, messages)
 	for n := range messages {
 		ids[n] = strconv.Itoa(n)
@@ -429,4 +430,43 @@ func respond(nc *nats.Conn, m *nats.Msg, head, body string) {
 		panic(err)
 	}
 	_ = nc.PublishMsg(&nats.Msg{Subject: m.Reply, Header: headers, Data: []byte(body)})
+}
+
+// Records overtake those of a call that has many. What waits with the oldest pending
+// record is looked for, and a young record does not end the lookback for it.
+func TestLookback_overtaking(t *testing.T) {
+	r := newLookbackTest(t)
+	r.store("a")
+	r.store("b")
+	var from uint64
+	pending := r.pending
+	r.pending = func(ctx context.Context, stream string, first uint64) (map[messageID]uint64, error) {
+		from = first
+		return pending(ctx, stream, first)
+	}
+	received := func(id string, ago time.Duration) *record {
+		return &record{receivedAt: time.Now().Add(-ago), stream: "ACS", headers: []header{{schemas.HeaderMsgID, id}}}
+	}
+	oldest := &entry{index: 7, record: received("a", time.Hour)}
+	var before float64
+	for _, c := range []struct {
+		record *record
+		found  bool
+		reads  float64
+	}{
+		{received("b", 50*time.Minute), true, 2},
+		{received("x", time.Second), false, 0}, // of another call
+		{oldest.record, true, 0},
+	} {
+		sequence, err := r.find(t.Context(), c.record, oldest, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if found, reads := sequence > 0, r.reads(&before); found != c.found || reads != c.reads {
+			t.Errorf("%s: found %v after %v messages, want %v after %v", c.record.msgID(), found, reads, c.found, c.reads)
+		}
+	}
+	if from != 7 {
+		t.Errorf("pending from record %d on, want 7", from)
+	}
 }

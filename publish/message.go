@@ -32,12 +32,12 @@ type Delivery struct {
 }
 
 // maxHeaders is how many headers a callback's message can have, for sizing.
-const maxHeaders = 25
+const maxHeaders = 24
 
 // cuttable are the headers that have a bound, which [schemas.HeaderTruncated] can
 // name.
 var cuttable = []string{
-	schemas.HeaderEventID, schemas.HeaderEventSource, schemas.HeaderEventType, schemas.HeaderDeviation,
+	schemas.HeaderEventID, schemas.HeaderEventSource, schemas.HeaderEventType,
 	schemas.HeaderTokenIssuer, schemas.HeaderTokenAudience, schemas.HeaderTokenKeyID, schemas.HeaderTokenSubject,
 	schemas.HeaderTokenID, schemas.HeaderTokenClaims, schemas.HeaderPath, schemas.HeaderQuery, schemas.HeaderTraceparent, schemas.HeaderContentType,
 	schemas.HeaderGridSubscription, schemas.HeaderGridDeliveryCount, schemas.HeaderGridDataVersion, schemas.HeaderGridMetadataVersion,
@@ -147,7 +147,6 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.E
 		h.text(schemas.HeaderEventType, e.Type)
 		at, _ := schemas.Timestamp(e.Time).RFC3339()
 		h.text(schemas.HeaderEventTime, at)
-		h.text(schemas.HeaderDeviation, e.Deviation)
 		h.add(schemas.HeaderDeliveryIndex, strconv.Itoa(i)+"/"+strconv.Itoa(len(events)))
 		if at, ends := e.Expires(d.ReceivedAt); ends {
 			h.add(schemas.HeaderExpiresAt, at.UTC().Format(time.RFC3339Nano))

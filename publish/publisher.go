@@ -74,10 +74,12 @@ type Publisher struct {
 	forwarder *forwarder       // of the journal
 	// What goes to quarantine has a journal and a forwarder of its own, so that
 	// nothing that happens to it holds up an event.
-	quarantine        *forwarder
-	dead              *deadLetters
-	metrics           *metrics
-	order             order // of direct publishes, without a journal
+	quarantine *forwarder
+	dead       *deadLetters
+	metrics    *metrics
+	// publishLock keeps the events of one callback together without a journal. A mutex
+	// would make callbacks wait past their time for a client that stalls.
+	publishLock       chan struct{}
 	events, malformed *target
 }
 
@@ -91,7 +93,7 @@ func Open(opts Options) (*Publisher, error) {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Publisher{
-		opts: opts, link: opts.Link, metrics: newMetrics(), order: make(order, 1),
+		opts: opts, link: opts.Link, metrics: newMetrics(), publishLock: make(chan struct{}, 1),
 		events:    opts.Stream.eventTarget(opts.Link, opts.Logger),
 		malformed: opts.Stream.quarantineTarget(opts.Link, opts.Logger),
 	}

@@ -11,8 +11,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/acsbridge/acsbridge/internal/crash"
+	"github.com/acsbridge/acsbridge/internal/failpoint"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
+	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
 // maxAnswers is how many answers of the stream wait for the sender. Each pending
@@ -156,9 +157,9 @@ func (s *sender) publish(ctx context.Context, e *entry) error {
 	}
 	e.state, e.sent = sent, time.Now()
 	e.record.fill(s.message)
-	f.target.expiry.set(s.message, e.record, e.sent)
+	f.target.setTTL(s.message, e.record, e.sent)
 	s.message.Reply = s.inbox + strconv.FormatUint(e.index, 10)
-	crash.At("before-publish")
+	failpoint.At("before-publish")
 	if err := s.js.Conn().PublishMsg(s.message); err != nil {
 		err = fmt.Errorf("publish: %w", err)
 		if errors.Is(err, nats.ErrMaxPayload) && f.link.Refresh() {
@@ -189,7 +190,7 @@ func (s *sender) answered(ctx context.Context, m *nats.Msg) error {
 	case errors.As(err, &api) && t.has(noteForeign):
 		return nil // a refusal names no domain: it may be the other stream's
 	case err != nil:
-		t.expiry.refused(err)
+		t.refused(err)
 		return s.refuse(e, fmt.Errorf("publish: %w", err))
 	case ack.duplicate:
 		s.compare(ctx, e, ack.sequence)
@@ -246,7 +247,7 @@ func (s *sender) finish(e *entry) (err error) {
 	}
 	if s.pending.acked > before {
 		f.target.works()
-		crash.At("before-advance")
+		failpoint.At("before-advance")
 	}
 	f.advance(index, s.pending.acked)
 	return err
@@ -273,4 +274,21 @@ func (f *forwarder) setAside(index uint64, r *record, reason string) error {
 	f.letters.Log(f.logger, slog.LevelError, "record can never be stored and went to the dead-letter file",
 		slog.Uint64("index", index), slog.String("reason", reason), slog.String("file", f.dead.path()))
 	return nil
+}
+
+// Reasons for the dead-letter file: a closed set, used as a metric label.
+const (
+	reasonCorrupt    = "corrupt" // the journal's bytes are not what was written
+	reasonTooLarge   = natsconn.TooLarge
+	reasonBadSubject = natsconn.BadSubject
+	reasonQuarantine = "quarantine" // the journal of the quarantine has no room, or a resource has too many conflicts
+)
+
+// permanent returns why a record can never be stored, or "": then an operator can
+// mend it, and the journal waits.
+func permanent(err error) (reason string) {
+	if errors.Is(err, journal.ErrCorrupt) {
+		return reasonCorrupt
+	}
+	return natsconn.Final(err)
 }

@@ -13,8 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/acsbridge/acsbridge/internal/fakenats"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
-	"github.com/acsbridge/acsbridge/internal/natsmodel"
 	"github.com/acsbridge/acsbridge/publish"
 )
 
@@ -23,7 +23,7 @@ type world struct {
 	t       *testing.T
 	plan    *plan
 	history *history
-	server  *natsmodel.Server
+	server  *fakenats.Server
 	space   string
 	senders sync.WaitGroup
 	closers sync.WaitGroup // of bridges that crashed
@@ -39,7 +39,7 @@ type world struct {
 type instance struct {
 	*publish.Publisher
 	link   *natsconn.Link
-	client *natsmodel.Client
+	client *fakenats.Client
 	cancel context.CancelFunc
 	done   chan struct{} // Run has returned
 	// crashed: what it answers from now on reaches nobody.
@@ -49,7 +49,7 @@ type instance struct {
 func newWorld(t *testing.T, p *plan, space string) *world {
 	w := &world{t: t, plan: p, space: space, dir: filepath.Join(space, "0"), started: make(chan struct{})}
 	w.history = newHistory()
-	w.server = natsmodel.New(natsmodel.Options{Fate: w.fate, Trace: w.history.trace, MaxBatch: 7})
+	w.server = fakenats.New(fakenats.Options{Fate: w.fate, Trace: w.history.trace, MaxBatch: 7})
 	return w
 }
 

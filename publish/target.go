@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/natsconn"
@@ -70,7 +72,6 @@ type target struct {
 	prefix string // first token of its subjects
 	link   *natsconn.Link
 	logger *slog.Logger
-	expiry expiry
 	every  time.Duration // pause between two surveys
 
 	mu    sync.Mutex
@@ -120,7 +121,6 @@ func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) 
 	}
 	t.set(noteLook)
 	t.set(noteDiffers, state.differences...)
-	t.expiry.allowed.Store(state.allowsTTL)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.state, t.known = state, true
@@ -283,4 +283,39 @@ func (t *target) list() []Note {
 		}
 	}
 	return list
+}
+
+// minTTL is the shortest that JetStream takes.
+const minTTL = time.Second
+
+// setTTL gives the message of a record what is left of its time, in whole seconds, when
+// the stream allows that: it refuses a TTL otherwise. The journal keeps records without
+// one, because only now it is known how much is left.
+func (t *target) setTTL(m *nats.Msg, r *record, now time.Time) {
+	t.mu.Lock()
+	allowed := t.state.allowsTTL
+	t.mu.Unlock()
+	if !allowed || r.forQuarantine() {
+		return
+	}
+	for _, h := range r.headers {
+		if h.name != schemas.HeaderExpiresAt {
+			continue
+		}
+		if at, err := time.Parse(time.RFC3339, h.value); err == nil {
+			left := max(at.Sub(now), minTTL)
+			m.Header[schemas.HeaderTTL] = []string{strconv.FormatInt(int64((left+time.Second-1)/time.Second), 10)}
+		}
+	}
+}
+
+// refused takes the stream's refusal of a publish: a stream that was deleted and made
+// again may not allow a TTL.
+func (t *target) refused(err error) {
+	if natsconn.Code(err) != natsconn.CodeTTLDisabled {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.state.allowsTTL = false
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/acstest"
-	"github.com/acsbridge/acsbridge/internal/samples"
+	"github.com/acsbridge/acsbridge/internal/fixtures"
 	"github.com/acsbridge/acsbridge/replay"
 )
 
@@ -104,7 +104,7 @@ func TestNothingPersonalIsLeft(t *testing.T) {
 
 func TestSamplesAreMasked(t *testing.T) {
 	found := 0
-	for _, body := range samples.Read(t, "*.json") {
+	for _, body := range fixtures.Read(t, "*.json") {
 		for _, event := range body.Events {
 			found += checkMasked(t, body.Name, event)
 		}

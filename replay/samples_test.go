@@ -9,7 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/acsbridge/acsbridge/internal/samples"
+	"github.com/acsbridge/acsbridge/internal/fixtures"
 	"github.com/acsbridge/acsbridge/replay"
 )
 
@@ -20,7 +20,7 @@ func TestSamplesAreRedacted(t *testing.T) {
 	redactor := replay.NewRedactor([]byte("key"))
 	number := regexp.MustCompile(`\+[0-9]{7,}`)
 	secrets, events := 0, 0
-	for _, body := range samples.Read(t, "*.json") {
+	for _, body := range fixtures.Read(t, "*.json") {
 		for _, event := range body.Events {
 			m, err := redactor.Message(&replay.Message{Sequence: 1, Subject: "acs.contoso.X._", Header: nats.Header{}, Data: event})
 			if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/acsbridge/acsbridge/internal/natsmodel"
+	"github.com/acsbridge/acsbridge/internal/fakenats"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -157,12 +157,12 @@ func TestAStreamThatBeganAgain(t *testing.T) {
 
 // modelled runs a test against a model of a server, on synctest's time, with a
 // stream of 20 events. What becomes of a direct get is the test's choice.
-func modelled(t *testing.T, fate func(get int) natsmodel.Fate, test func(t *testing.T, r *reader)) {
+func modelled(t *testing.T, fate func(get int) fakenats.Fate, test func(t *testing.T, r *reader)) {
 	synctest.Test(t, func(t *testing.T) {
 		gets := 0
-		server := natsmodel.New(natsmodel.Options{MaxBatch: 5, Fate: func(q natsmodel.Request) natsmodel.Fate {
+		server := fakenats.New(fakenats.Options{MaxBatch: 5, Fate: func(q fakenats.Request) fakenats.Fate {
 			if !strings.Contains(q.Subject, ".DIRECT.GET.") {
-				return natsmodel.Fate{}
+				return fakenats.Fate{}
 			}
 			gets++
 			return fate(gets)
@@ -193,15 +193,15 @@ func modelled(t *testing.T, fate func(get int) natsmodel.Fate, test func(t *test
 }
 
 // noResponders is what a client gets when nobody listens.
-var noResponders = natsmodel.Fate{Refusal: &jetstream.APIError{}}
+var noResponders = fakenats.Fate{Refusal: &jetstream.APIError{}}
 
 // TestAReplicaThatIsBehind answers first, and another later.
 func TestAReplicaThatIsBehind(t *testing.T) {
-	modelled(t, func(get int) natsmodel.Fate {
+	modelled(t, func(get int) fakenats.Fate {
 		if get <= 3 {
-			return natsmodel.Fate{Behind: 10 * time.Second}
+			return fakenats.Fate{Behind: 10 * time.Second}
 		}
-		return natsmodel.Fate{}
+		return fakenats.Fate{}
 	}, func(t *testing.T, r *reader) {
 		if diff := cmp.Diff(through(1, 20), r.read(t, replay.Selection{})); diff != "" {
 			t.Error(diff)
@@ -211,11 +211,11 @@ func TestAReplicaThatIsBehind(t *testing.T) {
 
 // TestOnlyReplicasThatAreBehind never come to the end of the stream.
 func TestOnlyReplicasThatAreBehind(t *testing.T) {
-	modelled(t, func(get int) natsmodel.Fate {
+	modelled(t, func(get int) fakenats.Fate {
 		if get <= 2 {
-			return natsmodel.Fate{}
+			return fakenats.Fate{}
 		}
-		return natsmodel.Fate{Behind: time.Hour}
+		return fakenats.Fate{Behind: time.Hour}
 	}, func(t *testing.T, r *reader) {
 		err := r.fails(t, replay.Selection{})
 		stopped, ok := errors.AsType[*replay.StoppedError](err)
@@ -227,9 +227,9 @@ func TestOnlyReplicasThatAreBehind(t *testing.T) {
 
 // TestAStopNamesWhereToGoOn has NATS go away in mid-reading for good.
 func TestAStopNamesWhereToGoOn(t *testing.T) {
-	modelled(t, func(get int) natsmodel.Fate {
+	modelled(t, func(get int) fakenats.Fate {
 		if get <= 2 {
-			return natsmodel.Fate{}
+			return fakenats.Fate{}
 		}
 		return noResponders
 	}, func(t *testing.T, r *reader) {
@@ -243,11 +243,11 @@ func TestAStopNamesWhereToGoOn(t *testing.T) {
 
 // TestFollowingOutlastsAnOutage goes on however long it takes, and says so.
 func TestFollowingOutlastsAnOutage(t *testing.T) {
-	modelled(t, func(get int) natsmodel.Fate {
+	modelled(t, func(get int) fakenats.Fate {
 		if get > 2 && get < 12 {
 			return noResponders
 		}
-		return natsmodel.Fate{}
+		return fakenats.Fate{}
 	}, func(t *testing.T, r *reader) {
 		if diff := cmp.Diff(through(1, 20), r.read(t, replay.Selection{Follow: true, Limit: 20})); diff != "" {
 			t.Error(diff)
@@ -261,7 +261,7 @@ func TestFollowingOutlastsAnOutage(t *testing.T) {
 
 // TestALostAnswerIsAskedForAgain loses one whole answer.
 func TestALostAnswerIsAskedForAgain(t *testing.T) {
-	modelled(t, func(get int) natsmodel.Fate { return natsmodel.Fate{Silent: get == 2} }, func(t *testing.T, r *reader) {
+	modelled(t, func(get int) fakenats.Fate { return fakenats.Fate{Silent: get == 2} }, func(t *testing.T, r *reader) {
 		if diff := cmp.Diff(through(1, 20), r.read(t, replay.Selection{})); diff != "" {
 			t.Error(diff)
 		}
@@ -270,7 +270,7 @@ func TestALostAnswerIsAskedForAgain(t *testing.T) {
 
 // TestNoAnswerAtAll gives up after a while, with what is needed.
 func TestNoAnswerAtAll(t *testing.T) {
-	modelled(t, func(int) natsmodel.Fate { return natsmodel.Fate{Lost: true} }, func(t *testing.T, r *reader) {
+	modelled(t, func(int) fakenats.Fate { return fakenats.Fate{Lost: true} }, func(t *testing.T, r *reader) {
 		began := time.Now()
 		err := r.fails(t, replay.Selection{})
 		if !strings.Contains(fmt.Sprint(err), "no answer") || time.Since(began) > 20*time.Second {

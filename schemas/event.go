@@ -38,10 +38,6 @@ type Event struct {
 	// Grid is what an event has of Event Grid, nil for one of a callback.
 	Grid *GridEvent
 
-	// Deviation says where the event deviates from its JSON Schema, as in
-	// "/data/sequenceNumber type". Empty when it does not, or nobody has looked.
-	Deviation string
-
 	// Raw is the event's exact JSON. It is never re-encoded.
 	Raw []byte
 }

@@ -49,11 +49,6 @@ const (
 	HeaderExpiresAt = "acs-expires-at" // until when the event is of use: RFC 3339, UTC, of an incoming call
 	HeaderTTL       = "Nats-TTL"       // seconds until the stream removes the message, where it allows that (ADR-43)
 
-	// HeaderDeviation says where the event deviates from its JSON Schema, and from
-	// which keyword: "/data/sequenceNumber type". Only a bridge that was told to
-	// look sets it.
-	HeaderDeviation = "acs-deviation"
-
 	// HeaderTruncated names, separated by commas, the headers that were cut at
 	// their bound, and acs-token-claims when it was left out for its size.
 	HeaderTruncated = "acs-truncated"

@@ -45,9 +45,6 @@ type Delivery struct {
 	Path, Query string
 	Traceparent string   // W3C trace context
 	Truncated   []string // headers that were cut or left out at their bound
-	// Deviation says where the event deviates from its JSON Schema. Empty when it
-	// does not, or the bridge was not told to look.
-	Deviation string
 
 	// ExpiresAt is until when an incoming call can be answered. Zero for others.
 	ExpiresAt time.Time
@@ -170,7 +167,6 @@ func (r *headerReader) delivery() Delivery {
 		Path:        r.raw(HeaderPath),
 		Query:       r.raw(HeaderQuery),
 		Traceparent: r.raw(HeaderTraceparent),
-		Deviation:   r.text(HeaderDeviation),
 	}
 	d.ReceivedAt, d.ExpiresAt = r.time(HeaderReceivedAt), r.time(HeaderExpiresAt)
 	if place := r.raw(HeaderDeliveryIndex); place != "" {

@@ -5,7 +5,7 @@ import (
 	"reflect"
 	"testing"
 
-	"github.com/acsbridge/acsbridge/internal/samples"
+	"github.com/acsbridge/acsbridge/internal/fixtures"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -32,7 +32,7 @@ var unnamed = map[string]string{
 func TestSamples(t *testing.T) {
 	types := make(map[string]bool)
 	events, others := 0, 0
-	bodies := samples.Read(t, "*.json")
+	bodies := fixtures.Read(t, "*.json")
 	for _, body := range bodies {
 		for _, event := range body.Events {
 			if name := checkSample(t, body.Name, event); name == "" {

@@ -80,10 +80,6 @@ type Config struct {
 	// are the most.
 	Leeway time.Duration
 
-	// Types are the accepted values of the typ header, in any case. Nil means
-	// JWT. A token without typ always passes.
-	Types []string
-
 	// TokenReuse is the policy on reused tokens. Empty means ReuseReport.
 	TokenReuse ReusePolicy
 
@@ -119,9 +115,6 @@ func (c Config) complete() (Config, error) {
 	}
 	if c.Leeway == 0 {
 		c.Leeway = defaultLeeway
-	}
-	if c.Types == nil {
-		c.Types = []string{"JWT"}
 	}
 	if c.TokenReuse == "" {
 		c.TokenReuse = ReuseReport
@@ -208,9 +201,6 @@ func (c Config) checkRest() error {
 	var problems []error
 	if c.Leeway < 0 || c.Leeway > maxLeeway {
 		problems = append(problems, fmt.Errorf("leeway: %v is not between 0 and %v", c.Leeway, maxLeeway))
-	}
-	if c.Types != nil && (len(c.Types) == 0 || slices.Contains(c.Types, "")) {
-		problems = append(problems, errors.New("token-type: a type must not be empty: leave it out for JWT"))
 	}
 	if !slices.Contains([]ReusePolicy{"", ReuseReport, ReuseRefuse, ReuseOff}, c.TokenReuse) {
 		problems = append(problems, fmt.Errorf("token-reuse: %q is none of report, refuse, off", c.TokenReuse))

@@ -58,8 +58,6 @@ func TestJ3NewRefusesBadSettings(t *testing.T) {
 		"user":                {verify.Config{Resources: contoso(), MetadataURL: "https://u:secret@issuer.example/"}, "oidc-config-url: must have no user"},
 		"negative leeway":     {verify.Config{Resources: contoso(), Leeway: -1}, "leeway: -1ns"},
 		"too much leeway":     {verify.Config{Resources: contoso(), Leeway: 5*time.Minute + 1}, "leeway: "},
-		"no types":            {verify.Config{Resources: contoso(), Types: []string{}}, "token-type: "},
-		"empty type":          {verify.Config{Resources: contoso(), Types: []string{"JWT", ""}}, "token-type: "},
 		"reuse":               {verify.Config{Resources: contoso(), TokenReuse: "warn"}, `token-reuse: "warn"`},
 	}
 	for name, test := range tests {
@@ -98,13 +96,12 @@ func TestNewReportsAllProblemsAtOnce(t *testing.T) {
 		MetadataURL: "http://issuer.example",
 		Resources:   []verify.Resource{{Name: "a.b"}},
 		Leeway:      -time.Second,
-		Types:       []string{""},
 		TokenReuse:  "maybe",
 	})
 	if err == nil {
 		t.Fatal("no problem")
 	}
-	for _, setting := range []string{"issuer: ", "oidc-config-url: ", "resource: name", "resource: audience", "leeway: ", "token-type: ", "token-reuse: "} {
+	for _, setting := range []string{"issuer: ", "oidc-config-url: ", "resource: name", "resource: audience", "leeway: ", "token-reuse: "} {
 		if !strings.Contains("\n"+err.Error(), "\n"+setting) {
 			t.Errorf("nothing about %q in:\n%v", setting, err)
 		}

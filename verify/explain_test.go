@@ -47,7 +47,7 @@ func TestExplain(t *testing.T) {
 			"another issuer":   {acstest.TokenSpec{Issuer: "https://issuer.example"}, &minutes},
 			"unreadable":       {acstest.TokenSpec{Claims: map[string]any{"exp": "x"}}, &verify.SignedClaims{}},
 			"critical header":  {acstest.TokenSpec{Header: map[string]any{"crit": []string{"x"}}}, &minutes},
-			"another type":     {acstest.TokenSpec{Header: map[string]any{"typ": "at+jwt"}}, &minutes},
+			"another type":     {acstest.TokenSpec{Header: map[string]any{"typ": "logout+jwt"}}, &minutes},
 			"flipped":          {acstest.TokenSpec{Forge: acstest.ForgeSignature}, nil},
 			"another's key":    {acstest.TokenSpec{Forge: acstest.ForgeKey, Audience: otherGUID}, nil},
 			"unknown key":      {acstest.TokenSpec{Forge: acstest.ForgeUnknownKid}, nil},

@@ -14,7 +14,7 @@ func CheckSignature(keySet []byte, token string) error {
 	if err != nil {
 		return err
 	}
-	h, parts, err := (&Verifier{types: []string{"JWT"}}).inspect(token)
+	h, parts, err := (&Verifier{}).inspect(token)
 	if err != nil {
 		return err
 	}

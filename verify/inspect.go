@@ -38,6 +38,27 @@ var forbiddenMembers = []string{
 	"zip", "enc", "epk", "apu", "apv", "iv", "tag", "p2s", "p2c",
 }
 
+// foreignTypes are the values of typ that name another kind of token (RFC 8725,
+// section 3.11). Any other typ passes: which one ACS writes is not documented, and a
+// refusal must be certain. That includes at+jwt (RFC 9068): a callback's token is a
+// bearer token, as those of Entra ID are. Issuer, audience and lifetime decide.
+var foreignTypes = []string{
+	"dpop+jwt",                // RFC 9449, section 4.2
+	"kb+jwt",                  // RFC 9901, section 4.3
+	"logout+jwt",              // OpenID Connect Back-Channel Logout 1.0, section 2.4
+	"oauth-authz-req+jwt",     // RFC 9101, section 10.8
+	"passport",                // RFC 8225, section 4.1
+	"secevent+jwt",            // RFC 8417, section 2.3
+	"token-introspection+jwt", // RFC 9701, section 5
+}
+
+// isForeignType reports whether typ names another kind of token. The prefix
+// "application/" may be left out, and case does not count (RFC 7515, section 4.1.9).
+func isForeignType(typ string) bool {
+	typ = strings.TrimPrefix(strings.ToLower(typ), "application/")
+	return slices.Contains(foreignTypes, typ)
+}
+
 // knownMembers are the header members that mean nothing special here. cty is
 // among them: other callers of the same platform send "cty":"JWT".
 var knownMembers = []string{"alg", "kid", "typ", "cty", "x5t", "x5t#S256"}
@@ -105,9 +126,8 @@ func (v *Verifier) checkHeader(segment string) (header, error) {
 		return header{}, err
 	}
 	switch {
-	case h.typ != "" && !slices.ContainsFunc(v.types, func(t string) bool { return strings.EqualFold(t, h.typ) }):
-		// Foreign token kinds announce themselves (RFC 8725, section 3.11).
-		return header{}, refuse(UnsupportedHeader, "typ is not of a callback token")
+	case isForeignType(h.typ):
+		return header{}, refuse(UnsupportedHeader, "typ names another kind of token")
 	case h.alg == "":
 		return header{}, refuse(MalformedToken, "no alg")
 	case h.alg != algorithm:

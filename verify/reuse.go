@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/acsbridge/acsbridge/internal/quiet"
+	"github.com/acsbridge/acsbridge/internal/lograte"
 )
 
 // maxBindings bounds the memory of reuse to some 20 MiB. A token is remembered
@@ -32,7 +32,7 @@ type reuse struct {
 	leeway time.Duration
 	now    func() time.Time
 	logger *slog.Logger
-	report quiet.Line // whoever has a token can repeat it at will
+	report lograte.Limiter // whoever has a token can repeat it at will
 
 	mu        sync.Mutex
 	buckets   map[int64]map[digest]digest // body by token, by exp / bucketSpan

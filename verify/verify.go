@@ -23,7 +23,6 @@ type Verifier struct {
 	resources map[string]string // name by audience, its GUID in small letters
 	entra     *Entra            // nil: callback tokens
 	lifetime  time.Duration
-	types     []string
 	leeway    time.Duration
 	now       func() time.Time
 	dates     *jwt.Validator
@@ -47,7 +46,6 @@ func New(config Config) (*Verifier, error) {
 		resources: make(map[string]string, len(c.Resources)),
 		entra:     c.Entra,
 		lifetime:  maxLifetime,
-		types:     c.Types,
 		leeway:    c.Leeway,
 		now:       c.Now,
 		dates: jwt.NewValidator(jwt.WithExpirationRequired(), jwt.WithIssuedAt(),

@@ -13,7 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/acsbridge/acsbridge/internal/quiet"
+	"github.com/acsbridge/acsbridge/internal/lograte"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
@@ -38,7 +38,7 @@ func (b *bridge) adminServer() *http.Server {
 		WriteTimeout:      adminWriteTimeout,
 		IdleTimeout:       adminIdleTimeout,
 		MaxHeaderBytes:    maxAdminHeader,
-		ErrorLog:          slog.NewLogLogger(quiet.Handler(b.logger.Handler()), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(lograte.Handler(b.logger.Handler()), slog.LevelDebug),
 		// "OPTIONS *" too is the guard's to refuse; net/http would answer 200.
 		DisableGeneralOptionsHandler: true,
 	}

@@ -192,23 +192,20 @@ func TestMessagesAreAsDescribed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := schema.Validate(parsed(t, m.Data)); (err == nil) != (read.Delivery.Deviation == "") {
-			t.Errorf("%s is marked %q: %v", name, read.Delivery.Deviation, err)
-		}
-		if read.Delivery.Deviation != "" {
-			deviations = append(deviations, name+read.Delivery.Deviation)
+		if schema.Validate(parsed(t, m.Data)) != nil {
+			deviations = append(deviations, name+" "+string(m.Data))
 		}
 	}
-	if diff := cmp.Diff([]string{"ParticipantsUpdated/data/sequenceNumber type"}, deviations); diff != "" {
-		t.Errorf("deviations (-want +got):\n%s", diff)
+	if len(deviations) != 1 || !strings.Contains(deviations[0], `"sequenceNumber":"next"`) {
+		t.Errorf("got %q, want one deviation, the sequenceNumber that is a string", deviations)
 	}
 	if found := check("quarantine", server.Await(schemas.QuarantineStream, 1)[0]); found["reason"] != "not_cloudevents" {
 		t.Errorf("quarantine: %v", found)
 	}
 }
 
-// sendEveryType sends one event of each type to a bridge that looks at them, one
-// that deviates, and one that lacks its id.
+// sendEveryType sends one event of each type to a bridge, one that deviates from
+// its schema, and one that lacks its id.
 func sendEveryType(t *testing.T, server *natstest.Server) {
 	t.Helper()
 	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
@@ -220,7 +217,7 @@ func sendEveryType(t *testing.T, server *natstest.Server) {
 	}
 	t.Cleanup(func() { issuer.Close() })
 	target := startBridge(t, "--resource="+acstest.DemoResource+"="+acstest.DemoAudience,
-		"--issuer="+issuer.Name(), "--oidc-config-url="+issuer.MetadataURL(), "--nats-url="+server.URL(), "--validate=report")
+		"--issuer="+issuer.Name(), "--oidc-config-url="+issuer.MetadataURL(), "--nats-url="+server.URL())
 	caller, err := acstest.NewCaller(acstest.CallerOptions{Target: target.String(), Signer: issuer})
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
-	"github.com/acsbridge/acsbridge/internal/dirlock"
+	"github.com/acsbridge/acsbridge/internal/datadir"
 )
 
 const (
@@ -102,7 +102,7 @@ func (d *demo) makeDir() (remove func() error, err error) {
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return nil, err
 	}
-	unlock, err := dirlock.Acquire(d.dir)
+	unlock, err := datadir.Lock(d.dir)
 	return unlock, err
 }
 

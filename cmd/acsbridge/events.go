@@ -2,15 +2,13 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
-	"github.com/acsbridge/acsbridge/internal/likeness"
+	"github.com/acsbridge/acsbridge/internal/suggest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -40,13 +38,14 @@ func (c *eventsCmd) Run(std stdio) error {
 	return showEvent(std.out, &event)
 }
 
-// closestType returns the known type that somebody probably meant.
+// closestType returns the known type that was probably meant.
 func closestType(name string) string {
-	name = strings.ToLower(schemas.ShortType(name))
-	closest := slices.MinFunc(schemas.Types(), func(a, b schemas.Type) int {
-		return cmp.Compare(likeness.Distance(name, strings.ToLower(a.Name)), likeness.Distance(name, strings.ToLower(b.Name)))
-	})
-	return closest.Name
+	var names []string
+	for _, event := range schemas.Types() {
+		names = append(names, event.Name)
+	}
+	closest, _ := suggest.Nearest(schemas.ShortType(name), names)
+	return closest
 }
 
 // listEvents prints each type with when it comes, family by family.

@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/acsbridge/acsbridge/internal/dirlock"
+	"github.com/acsbridge/acsbridge/internal/datadir"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -168,7 +168,7 @@ func (b *bridge) journaled() func(context.Context) []condition {
 // leftBehind looks for a journal that --journal off does not send.
 func (b *bridge) leftBehind() func(context.Context) []condition {
 	records, err := publish.LeftBehind(b.settings.DataDir)
-	if errors.Is(err, dirlock.ErrLocked) || err == nil && records == 0 { // another bridge sends it
+	if errors.Is(err, datadir.ErrLocked) || err == nil && records == 0 { // another bridge sends it
 		return func(context.Context) []condition { return nil }
 	}
 	text := fmt.Sprintf("%s holds %s that the stream does not have, and --journal off does not send what it holds: start once with --journal on", b.settings.DataDir, plural(records, "record"))

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
-	"github.com/acsbridge/acsbridge/internal/diskfree"
+	"github.com/acsbridge/acsbridge/internal/datadir"
 	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
@@ -47,8 +47,8 @@ func (b *bridge) disk() func(context.Context) []condition {
 	}
 }
 
-// freeBytes is [diskfree.Bytes]; tests have a disk of their own.
-var freeBytes = diskfree.Bytes
+// freeBytes is [datadir.FreeBytes]; tests have a disk of their own.
+var freeBytes = datadir.FreeBytes
 
 // diskNeed returns how many bytes may still be written to the data directory. The
 // embedded server has no bound of its own without --stream-max-bytes.
@@ -58,7 +58,7 @@ func (b *bridge) diskNeed() (int64, error) {
 		return 0, err
 	}
 	needed := max(atMost-now, 0)
-	if stream := b.settings.StreamMaxBytes.Bytes; b.nats != nil && stream > 0 {
+	if stream := int64(b.settings.StreamMaxBytes); b.nats != nil && stream > 0 {
 		stored, err := journal.DirSize(filepath.Join(b.settings.DataDir, "nats"))
 		if err != nil {
 			return 0, err

@@ -9,7 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"github.com/acsbridge/acsbridge/internal/diskfree"
+	"github.com/acsbridge/acsbridge/internal/datadir"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -32,7 +32,7 @@ func notesOf(t *testing.T, b *bridge, part string) (texts []string) {
 func TestDisk_isTooSmallForTheJournal(t *testing.T) {
 	free := int64(1 << 40)
 	freeBytes = func(string) (int64, error) { return free, nil }
-	t.Cleanup(func() { freeBytes = diskfree.Bytes })
+	t.Cleanup(func() { freeBytes = datadir.FreeBytes })
 	b := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--nats-url=nats://127.0.0.1:1"))
 	now, atMost, err := b.publisher.JournalDisk()
 	if err != nil || atMost != 1424<<20 || now < 72<<20 || now > 73<<20 {
@@ -65,7 +65,7 @@ func TestDisk_isTooSmallForTheJournal(t *testing.T) {
 func TestDisk_ofTheEmbeddedServer(t *testing.T) {
 	free := int64(2 << 30)
 	freeBytes = func(string) (int64, error) { return free, nil }
-	t.Cleanup(func() { freeBytes = diskfree.Bytes })
+	t.Cleanup(func() { freeBytes = datadir.FreeBytes })
 	unbounded := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID))
 	if texts := notesOf(t, unbounded, "disk"); len(texts) != 0 {
 		t.Errorf("without a bound: %q", texts)
@@ -73,12 +73,6 @@ func TestDisk_ofTheEmbeddedServer(t *testing.T) {
 	bounded := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--stream-max-bytes=2GiB"))
 	if texts := notesOf(t, bounded, "disk"); len(texts) != 1 {
 		t.Errorf("with 2 GiB for the stream: %q", texts)
-	}
-}
-
-func TestDiskfree_ofThisSystem(t *testing.T) {
-	if free, err := diskfree.Bytes(t.TempDir()); err != nil || free <= 0 {
-		t.Errorf("%d bytes free, %v", free, err)
 	}
 }
 

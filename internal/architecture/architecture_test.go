@@ -69,7 +69,7 @@ func TestFaultsAreFound(t *testing.T) {
 	for name, text := range map[string]string{
 		"schemas/a.go":            `package schemas; import _ "github.com/google/uuid"`,
 		"schemas/sub/a.go":        `package sub; import _ "encoding/json"; import _ "` + module + `/schemas"`,
-		"verify/a.go":             `package verify; import _ "` + module + `/schemas"; import _ "` + module + `/internal/dirlock"`,
+		"verify/a.go":             `package verify; import _ "` + module + `/schemas"; import _ "` + module + `/internal/datadir"`,
 		"verify/a_test.go":        `package verify_test; import _ "` + module + `/acstest"`,
 		"verify/testdata/a.go":    `no Go`,
 		"publish/journal/a.go":    `package journal; import _ "` + module + `/ingest"`,

@@ -19,7 +19,7 @@ import (
 	"github.com/synadia-io/orbit.go/natscontext"
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
-	"github.com/acsbridge/acsbridge/internal/quiet"
+	"github.com/acsbridge/acsbridge/internal/lograte"
 )
 
 const (
@@ -57,7 +57,7 @@ var BetweenAttempts = backoff.Doubling{First: 100 * time.Millisecond, Last: 5 * 
 type Link struct {
 	config Config
 	logger *slog.Logger
-	errors quiet.Line
+	errors lograte.Limiter
 
 	mu         sync.Mutex
 	nc         *nats.Conn

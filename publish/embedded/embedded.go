@@ -18,8 +18,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"github.com/acsbridge/acsbridge/internal/dirlock"
-	"github.com/acsbridge/acsbridge/internal/durable"
+	"github.com/acsbridge/acsbridge/internal/datadir"
 )
 
 const (
@@ -56,10 +55,10 @@ func Start(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := durable.MakeDir(opts.Dir); err != nil {
+	if err := datadir.Make(opts.Dir); err != nil {
 		return nil, fmt.Errorf("create NATS directory: %w", err)
 	}
-	unlock, err := dirlock.Acquire(opts.Dir)
+	unlock, err := datadir.Lock(opts.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open NATS directory: %w", err)
 	}

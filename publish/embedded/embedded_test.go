@@ -17,7 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/acsbridge/acsbridge/internal/dirlock"
+	"github.com/acsbridge/acsbridge/internal/datadir"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish/embedded"
 )
@@ -83,7 +83,7 @@ func TestAServerKeepsItsStreamsWhenStartedAgain(t *testing.T) {
 func TestADirectoryHasOneServer(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, embedded.Options{Dir: dir})
-	if second, err := embedded.Start(embedded.Options{Dir: dir, Listen: "127.0.0.1:0"}); !errors.Is(err, dirlock.ErrLocked) {
+	if second, err := embedded.Start(embedded.Options{Dir: dir, Listen: "127.0.0.1:0"}); !errors.Is(err, datadir.ErrLocked) {
 		t.Errorf("got %v, %v, want ErrLocked", second, err)
 	}
 	closeServer(t, s)

@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"github.com/acsbridge/acsbridge/internal/dirlock"
+	"github.com/acsbridge/acsbridge/internal/datadir"
 	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
@@ -255,7 +255,7 @@ func flip(t *testing.T, dir string, rec []byte) {
 func TestASecondJournalOnTheDirectoryIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, small)
-	if _, err := journal.Open(dir, small); !errors.Is(err, dirlock.ErrLocked) {
+	if _, err := journal.Open(dir, small); !errors.Is(err, datadir.ErrLocked) {
 		t.Errorf("got %v, want ErrLocked", err)
 	}
 	if err := j.Close(); err != nil {

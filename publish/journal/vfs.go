@@ -9,7 +9,7 @@ import (
 	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
 
-	"github.com/acsbridge/acsbridge/internal/crash"
+	"github.com/acsbridge/acsbridge/internal/failpoint"
 )
 
 // dataSync is raft-wal's file system with fdatasync in the place of fsync.
@@ -30,8 +30,8 @@ func (d dataSync) Create(dir, name string, size uint64) (types.WritableFile, err
 	if err := os.Chmod(filepath.Join(dir, name), fileMode); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	crash.At("segment-created")
-	return &syncedFile{WritableFile: crash.Volatile(f)}, nil
+	failpoint.At("segment-created")
+	return &syncedFile{WritableFile: failpoint.Volatile(f)}, nil
 }
 
 func (d dataSync) OpenWriter(dir, name string) (types.WritableFile, error) {
@@ -39,7 +39,7 @@ func (d dataSync) OpenWriter(dir, name string) (types.WritableFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &syncedFile{WritableFile: crash.Volatile(f)}, nil
+	return &syncedFile{WritableFile: failpoint.Volatile(f)}, nil
 }
 
 // fileMode is the mode of every file of the journal: the records are personal

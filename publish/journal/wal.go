@@ -18,7 +18,7 @@ import (
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
-	"github.com/acsbridge/acsbridge/internal/crash"
+	"github.com/acsbridge/acsbridge/internal/failpoint"
 )
 
 // entry is one record with its place in the log.
@@ -177,9 +177,9 @@ func (m *sealMender) Load(dir string) (types.PersistentState, error) {
 // CommitState writes the list of segments: when one is sealed, created or
 // removed.
 func (m *sealMender) CommitState(state types.PersistentState) error {
-	crash.At("before-segment-list")
+	failpoint.At("before-segment-list")
 	err := m.MetaStore.CommitState(state)
-	crash.At("after-segment-list")
+	failpoint.At("after-segment-list")
 	return err
 }
 

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/acsbridge/acsbridge/internal/crash"
+	"github.com/acsbridge/acsbridge/internal/failpoint"
 )
 
 // write is the journal's only writer: it takes what has queued up during the
@@ -90,7 +90,7 @@ func (w *writer) commit(j *Journal) {
 // durable.
 func (w *writer) append(j *Journal) error {
 	w.began = time.Now()
-	index, offset := j.last.Load(), j.end.Load()
+	index, offset := j.last.Load(), j.endOffset.Load()
 	w.entries = w.entries[:0]
 	for _, r := range w.requests {
 		for _, rec := range r.records {
@@ -100,27 +100,27 @@ func (w *writer) append(j *Journal) error {
 		}
 		r.last = index
 	}
-	crash.At("before-append")
+	failpoint.At("before-append")
 	if err := j.store.append(w.entries); err != nil {
 		w.failedAt = time.Now()
 		j.failing.Store(true)
 		j.opts.Logger.Error("journal: append failed", "records", len(w.entries), "error", err)
 		return fmt.Errorf("%w: %w", ErrFailing, err)
 	}
-	crash.At("after-fsync")
-	j.recent.put(w.entries)
+	failpoint.At("after-fsync")
+	j.cache.put(w.entries)
 	if j.first.Load() == 0 {
-		j.begin.Store(w.entries[0].offset)
+		j.startOffset.Store(w.entries[0].offset)
 		j.first.Store(w.entries[0].index)
 	}
-	j.end.Store(offset)
+	j.endOffset.Store(offset)
 	j.last.Store(index)
-	j.tell()
+	j.notify()
 	return nil
 }
 
-// tell wakes the reader.
-func (j *Journal) tell() {
+// notify wakes the reader.
+func (j *Journal) notify() {
 	select {
 	case j.changed <- struct{}{}:
 	default:
@@ -155,7 +155,7 @@ func (w *writer) ready(j *Journal) error {
 	}
 	w.failedAt = time.Time{}
 	j.failing.Store(false)
-	j.tell()
+	j.notify()
 	first, last := j.Bounds()
 	j.opts.Logger.Info("journal: open again", "first", first, "last", last)
 	return nil
@@ -179,23 +179,23 @@ func (j *Journal) reopen() error {
 	if err := j.load(); err != nil {
 		return err
 	}
-	if err := j.refill(before); err != nil {
+	if err := j.repair(before); err != nil {
 		j.last.Store(before) // for the next attempt
 		return err
 	}
 	return nil
 }
 
-// refill stores again what was durable up to an index and is gone: a disk that
+// repair stores again what was durable up to an index and is gone: a disk that
 // fails writes may not have kept the last ones. Of those that are not in memory
 // any more an empty record takes the place, which reads as corrupt. Otherwise
 // their indexes would be given to other records, and a reader that is past them
 // would never see those.
-func (j *Journal) refill(until uint64) error {
+func (j *Journal) repair(until uint64) error {
 	var lost []entry
-	offset := j.end.Load()
+	offset := j.endOffset.Load()
 	for index := j.last.Load() + 1; index <= until; index++ {
-		r, _ := j.recent.get(index)
+		r, _ := j.cache.get(index)
 		lost = append(lost, entry{index: index, offset: offset, Record: r})
 		offset += uint64(len(r.Data))
 	}
@@ -206,7 +206,7 @@ func (j *Journal) refill(until uint64) error {
 		return fmt.Errorf("store %d records again: %w", len(lost), err)
 	}
 	j.opts.Logger.Error("journal: records that were durable were gone, and are stored again as far as they are in memory", "first", lost[0].index, "last", until)
-	j.end.Store(offset)
+	j.endOffset.Store(offset)
 	j.last.Store(until)
 	return nil
 }

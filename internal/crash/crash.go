@@ -1,9 +1,0 @@
-//go:build !faults
-
-package crash
-
-// At does nothing, and the compiler removes the call.
-func At(string) {}
-
-// Volatile returns the file as it is.
-func Volatile(f File) File { return f }
