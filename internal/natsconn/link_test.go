@@ -396,7 +396,7 @@ func TestLink_firstConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer silent.Close()
+	t.Cleanup(func() { silent.Close() })
 	for name, c := range map[string]struct {
 		server func(*natsserver.Options)
 		login  Config
