@@ -109,7 +109,7 @@ func (c *comparer) compare(ctx context.Context, r *record, sequence uint64) erro
 }
 
 // compare returns errConflict when the message at a sequence of the stream is
-// another event than the record. Other errors say that it cannot be told.
+// another event than the record. Other errors say that the comparison failed.
 func compare(ctx context.Context, js jetstream.JetStream, r *record, sequence uint64) error {
 	if r.stream == schemas.QuarantineStream {
 		return nil // its ids are made of the content

@@ -22,7 +22,7 @@ const directWait = 2 * time.Second
 var betweenLooks = backoff.Doubling{First: time.Second, Last: time.Minute}
 
 // prepareDirect looks at the streams after each connect until ctx ends, as the
-// forwarder's sessions do, and again when that failed.
+// forwarder does, and again when that failed.
 func (p *Publisher) prepareDirect(ctx context.Context) {
 	var both sync.WaitGroup
 	for _, t := range []*target{p.events, p.malformed} {

@@ -98,7 +98,7 @@ func (l *lookback) find(ctx context.Context, r *record, oldest *entry, window ti
 		return 0, err
 	}
 	if time.Since(t.read) > window/2 {
-		if err := l.readBack(ctx, r.stream, t); err != nil {
+		if err := l.read(ctx, r.stream, t); err != nil {
 			return 0, lookbackError(r.stream, err)
 		}
 	}
@@ -134,7 +134,7 @@ func (l *lookback) tail(ctx context.Context, stream string, from uint64, since t
 
 // lookbackError says what could not be done because of err.
 func lookbackError(stream string, err error) error {
-	return fmt.Errorf("read back what stream %s holds, before records are sent that may be there: direct get: %w", stream, err)
+	return fmt.Errorf("look back in stream %s, before records are sent that it may have: direct get: %w", stream, err)
 }
 
 // holds reports whether the stream still has what was read of it last. One that
@@ -147,8 +147,8 @@ func (l *lookback) holds(ctx context.Context, stream string, t *tail) (bool, err
 	return m != nil && hashID(m.Header.Get(schemas.HeaderMsgID)) == t.last, err
 }
 
-// readBack reads the tail to the stream's end, one bounded request after another.
-func (l *lookback) readBack(ctx context.Context, stream string, t *tail) error {
+// read reads the tail to the stream's end, one bounded request after another.
+func (l *lookback) read(ctx context.Context, stream string, t *tail) error {
 	began := time.Now()
 	var newest uint64 // zero also when the right is missing, or the stream has no leader: then it takes nothing either
 	if held, err := l.js.Stream(ctx, stream); err == nil {
@@ -169,7 +169,7 @@ func (l *lookback) readBack(ctx context.Context, stream string, t *tail) error {
 		level = slog.LevelInfo
 	}
 	t.read = began
-	l.logger.Log(ctx, level, "read back what the stream holds, for records older than a quarter of its duplicate window",
+	l.logger.Log(ctx, level, "looked back in the stream for records older than a quarter of its duplicate window",
 		"stream", stream, "since", t.since, "messages", t.messages-before, "duration_seconds", time.Since(began).Seconds())
 	return nil
 }

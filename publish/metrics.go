@@ -30,7 +30,7 @@ func newMetrics() *metrics {
 	m := &metrics{
 		published: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_published_total",
-			Help: "Records that left the bridge, by resource and outcome: stored, duplicate (folded by the stream), quarantined, dead_letter.",
+			Help: "Records that left the bridge, by resource and outcome: stored, duplicate (the stream had it), quarantined, dead_letter.",
 		}, []string{"resource", "outcome"}),
 		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_dead_letters_total",

@@ -79,7 +79,7 @@ func TestLostAcknowledgements(t *testing.T) {
 	checkStream(t, server, tenCalls(3, map[string]int{"a": 5}))
 	// Our own repetitions are no duplicates of the sender's.
 	const want = `
-# HELP acsbridge_published_total Records that left the bridge, by resource and outcome: stored, duplicate (folded by the stream), quarantined, dead_letter.
+# HELP acsbridge_published_total Records that left the bridge, by resource and outcome: stored, duplicate (the stream had it), quarantined, dead_letter.
 # TYPE acsbridge_published_total counter
 acsbridge_published_total{outcome="stored",resource="contoso"} 35
 `

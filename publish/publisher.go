@@ -190,7 +190,7 @@ func (p *Publisher) Publish(ctx context.Context, claims *verify.Claims, d *Deliv
 	return p.store(ctx, d, p.forwarder, p.events, records)
 }
 
-// Quarantine keeps a verified callback that is no CloudEvents, as received,
+// Quarantine keeps a verified callback whose body is not CloudEvents, as received,
 // with the reason: one word of a closed set. Errors as for Publish.
 func (p *Publisher) Quarantine(ctx context.Context, claims *verify.Claims, d *Delivery, reason, contentType string, body []byte) error {
 	if claims.Resource() == "" {

@@ -226,8 +226,8 @@ func (s *sender) refuse(e *entry, err error) error {
 	return s.finish(e)
 }
 
-// finish notes that it is known how a record ended, and moves the cursor behind all
-// records of which that is known.
+// finish notes that it is known how a record ended, and moves the cursor
+// behind the records in front that are done.
 func (s *sender) finish(e *entry) (err error) {
 	f := s.forwarder
 	s.pending.finish(e)

@@ -95,7 +95,7 @@ type streamState struct {
 }
 
 // same reports whether forwarding can go on as before: the stream is where it was,
-// and folds as it did.
+// and deduplicates as it did.
 func (s *streamState) same(other streamState) bool {
 	return s.place == other.place && s.window == other.window && s.allowsTTL == other.allowsTTL
 }

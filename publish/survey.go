@@ -25,7 +25,7 @@ const (
 	trialToken = "_."
 )
 
-// errChanged ends a session because the stream is not what it was.
+// errChanged ends a sender because the stream is not what it was.
 var errChanged = errors.New("the stream has other settings now: forwarding begins anew")
 
 // survey looks from the start at what forwarding needs, also at what it needs only
@@ -68,10 +68,10 @@ func (t *target) survey(ctx context.Context, js jetstream.JetStream, state strea
 	}
 }
 
-// The oldest nats-server that has batched direct gets, by which a stream is read back (ADR-31).
+// The oldest nats-server that has batched direct gets (ADR-31), which the lookback needs.
 const leastMajor, leastMinor = 2, 11
 
-// serverLimits names what the server tells when a client connects and is too little.
+// serverLimits names the limits of the server that are too low.
 func serverLimits(nc *nats.Conn) (list []string) {
 	var major, minor int
 	version := nc.ConnectedServerVersion()
@@ -119,7 +119,7 @@ func accountLimits(ctx context.Context, js jetstream.JetStream) (list []string) 
 }
 
 // trial publishes a message that no stream stores, because it is for a stream whose
-// name cannot exist. The refusals tell whether this login may publish, and which
+// name cannot exist. The refusals show whether this login may publish, and which
 // streams take the subjects. It is not done when the connection broke, or when a
 // record was stored meanwhile, which says more.
 func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (list []string, done bool) {

@@ -83,7 +83,7 @@ func TestARepetitionDuringALongOutageIsStoredOnce(t *testing.T) {
 	b.drained()
 	checkStream(t, server, map[string]int{"a": 7})
 	const want = `
-# HELP acsbridge_published_total Records that left the bridge, by resource and outcome: stored, duplicate (folded by the stream), quarantined, dead_letter.
+# HELP acsbridge_published_total Records that left the bridge, by resource and outcome: stored, duplicate (the stream had it), quarantined, dead_letter.
 # TYPE acsbridge_published_total counter
 acsbridge_published_total{outcome="duplicate",resource="contoso"} 3
 acsbridge_published_total{outcome="quarantined",resource="contoso"} 1
@@ -109,7 +109,7 @@ func TestForwardingWaitsForTheRightToReadBack(t *testing.T) {
 	b.stop()
 	afterWindow()
 	b = start(t, server.URL(), publish.Options{Dir: dir})
-	natstest.Until(t, func() bool { return b.says("read back what stream ACS holds") })
+	natstest.Until(t, func() bool { return b.says("look back in stream ACS") })
 	config.AllowDirect = true
 	if _, err := js.UpdateStream(t.Context(), config); err != nil {
 		t.Fatal(err)

@@ -36,7 +36,7 @@ type Note struct {
 // before what follows from them.
 const (
 	noteLook    = iota // it cannot be looked at or made
-	noteServer         // the server lacks what forwarding needs; told for events alone
+	noteServer         // the server lacks what forwarding needs; shown for events alone
 	notePublish        // it does not take records
 	noteTrial          // a trial publish failed, and no record was stored since
 	noteForeign        // another stream takes its subjects
@@ -52,7 +52,7 @@ var noteLines = [noteKinds]string{
 	noteTrial:   "stream will not take records",
 	noteForeign: "another stream takes the same subjects",
 	noteServer:  "NATS lacks what forwarding needs",
-	noteDirect:  "stream cannot be read back",
+	noteDirect:  "no lookback in the stream is possible",
 	noteDiffers: "stream is not as configured (--stream-update changes it)",
 }
 
@@ -94,8 +94,8 @@ func (c StreamConfig) quarantineTarget(link *natsconn.Link, logger *slog.Logger)
 }
 
 // prepare looks at the stream, and creates it when it is absent. Nothing may be
-// sent before that has succeeded: only what the stream says of itself tells its
-// acknowledgements from those of another one.
+// sent before that has succeeded: only by what the stream says of itself can its acknowledgements be
+// told from those of another one.
 func (t *target) prepare(ctx context.Context, js jetstream.JetStream) (streamState, error) {
 	return t.look(ctx, js, t.config.Update)
 }
@@ -144,8 +144,8 @@ func (t *target) explain(err error, since time.Time, subjects ...string) error {
 	return natsconn.WithRemedy(err)
 }
 
-// fails notes why a record was not taken. A connection that broke is the link's
-// to tell. A request that its sender gave up says nothing, nor does a change of the
+// fails notes why a record was not taken. The link shows a connection
+// that broke. A request that its sender gave up says nothing, nor does a change of the
 // stream's settings.
 func (t *target) fails(err error, since time.Time) {
 	if natsconn.Broken(err) || errors.Is(err, context.Canceled) || errors.Is(err, errChanged) {
@@ -204,7 +204,7 @@ func (t *target) await(ctx context.Context) (place, error) {
 	}
 }
 
-// elsewhere tells a stream of the same name whose domain is not known.
+// elsewhere names a stream of the same name whose domain is not known.
 const elsewhere = " of another domain or account"
 
 // answers notes that another stream than the one asked for has answered. There may

@@ -355,7 +355,7 @@ func (l *Link) During(ctx context.Context) (context.Context, context.CancelCause
 	return ctx, cancel
 }
 
-// Refresh connects again, so that the server tells its limits, and reports
+// Refresh connects again, so that the server sends its limits, and reports
 // whether that was needed.
 func (l *Link) Refresh() bool {
 	l.mu.Lock()

@@ -209,7 +209,7 @@ func (j *Journal) Append(ctx context.Context, records ...Record) (last uint64, e
 	case err := <-r.result:
 		last := r.last
 		r.records = nil
-		j.requests.Put(r) // nobody else knows it any more
+		j.requests.Put(r) // no other reference is left
 		return last, err
 	case <-ctx.Done():
 		return 0, ctx.Err()

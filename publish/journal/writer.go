@@ -22,7 +22,7 @@ func (j *Journal) write(ctx context.Context) {
 		case <-w.retry():
 			_ = w.ready(j) // it has logged the error
 		case <-ctx.Done():
-			// Whoever queued before the end is still served.
+			// Requests that were queued before the end are still served.
 			for len(j.appends) > 0 {
 				w.collect(<-j.appends, j.appends)
 				w.commit(j)
@@ -72,7 +72,7 @@ func (w *writer) collect(r *appendRequest, more <-chan *appendRequest) {
 	}
 }
 
-// commit stores the batch and answers everybody in it.
+// commit stores the batch and answers all requests in it.
 func (w *writer) commit(j *Journal) {
 	err := w.ready(j)
 	if err == nil {
