@@ -51,7 +51,7 @@ func TestComparer_isTriedAgain(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	stored, err := js.Publish(t.Context(), "acs.contoso.CallConnected.a", []byte("first"))
+	stored, err := js.Publish(t.Context(), "acs.contoso.CallConnected.c.a", []byte("first"))
 	if err != nil {
 		t.Fatal(err)
 	}

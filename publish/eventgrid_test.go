@@ -68,7 +68,7 @@ func TestAMessageOfEventGrid(t *testing.T) {
 	slices.SortFunc(got, func(a, b *jetstream.RawStreamMsg) int { // between calls there is no order
 		return strings.Compare(a.Header.Get("ce-id"), b.Header.Get("ce-id"))
 	})
-	for i, want := range []string{"acs.contoso.IncomingCall.k-42", "acs.contoso.CallStarted.k-42", "acs.contoso.RecordingFileStatusUpdated._"} {
+	for i, want := range []string{"acs.contoso.IncomingCall.d.k-42", "acs.contoso.CallStarted.d.k-42", "acs.contoso.RecordingFileStatusUpdated.d._"} {
 		if got[i].Subject != want {
 			t.Errorf("subject %s, want %s", got[i].Subject, want)
 		}

@@ -51,7 +51,7 @@ func newLookbackTest(t *testing.T) *lookbackTest {
 // store puts a message with an id into the stream.
 func (r *lookbackTest) store(id string) {
 	r.t.Helper()
-	m := &nats.Msg{Subject: "acs.contoso.CallConnected.c", Header: nats.Header{schemas.HeaderMsgID: {id}}}
+	m := &nats.Msg{Subject: "acs.contoso.CallConnected.2.c", Header: nats.Header{schemas.HeaderMsgID: {id}}}
 	if _, err := r.js.PublishMsg(context.Background(), m); err != nil {
 		r.t.Fatal(err)
 	}
@@ -235,7 +235,7 @@ func TestLookback_manyMessages(t *testing.T) {
 	}
 	r.lookback = newLookback(r.js, ids...)
 	for n := range messages {
-		m := &nats.Msg{Subject: "acs.contoso.CallConnected.c", Header: nats.Header{schemas.HeaderMsgID: {strconv.Itoa(n)}}}
+		m := &nats.Msg{Subject: "acs.contoso.CallConnected.2.c", Header: nats.Header{schemas.HeaderMsgID: {strconv.Itoa(n)}}}
 		if n%100 == 0 { // some are so large that they end a request
 			m.Data = make([]byte, 512<<10)
 		}

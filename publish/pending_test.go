@@ -13,7 +13,7 @@ import (
 
 // callRecord returns a record of a call.
 func callRecord(call string) *record {
-	return &record{stream: schemas.Stream, subject: "acs.contoso.PlayCompleted." + call}
+	return &record{stream: schemas.Stream, subject: "acs.contoso.PlayCompleted.0." + call}
 }
 
 // Each script has steps: "+a" admits a record of call a ("_" for none, "q" for the

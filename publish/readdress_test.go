@@ -44,7 +44,7 @@ func TestForwarder_changedSettings(t *testing.T) {
 			b.drained()
 			checkStream(t, server, map[string]int{"a": 9})
 			for _, m := range server.Messages(schemas.Stream) {
-				if m.Subject != "acs.contoso.PlayCompleted.a" || m.Header.Get(jetstream.ExpectedStreamHeader) != "ACS" {
+				if m.Subject != "acs.contoso.PlayCompleted.c.a" || m.Header.Get(jetstream.ExpectedStreamHeader) != "ACS" {
 					t.Errorf("%s is stored as %s, for stream %s", m.Header.Get("ce-id"), m.Subject, m.Header.Get(jetstream.ExpectedStreamHeader))
 				}
 			}
@@ -157,7 +157,7 @@ func TestForwarder_journalOfVersion1(t *testing.T) {
 	for _, m := range server.Messages("CALLS") {
 		got[m.Subject] += m.Header.Get(schemas.HeaderEventID) + " "
 	}
-	want := map[string]string{"calls.contoso.PlayCompleted.a": "a-1 a-2 a-3 ", "calls.contoso.PlayCompleted.b": "b-1 "}
+	want := map[string]string{"calls.contoso.PlayCompleted.c.a": "a-1 a-2 a-3 ", "calls.contoso.PlayCompleted.3.b": "b-1 "}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error("the stream (-want +got):\n", diff)
 	}

@@ -107,7 +107,7 @@ func TestSender_nothingWaitsForAComparison(t *testing.T) {
 	}
 	found := nats.NewMsg(request.Reply)
 	found.Data = []byte("{}")
-	found.Header = nats.Header{"Nats-Stream": {"ACS"}, "Nats-Subject": {"acs.contoso.PlayCompleted.a"}, "Nats-Sequence": {"1"},
+	found.Header = nats.Header{"Nats-Stream": {"ACS"}, "Nats-Subject": {"acs.contoso.PlayCompleted.c.a"}, "Nats-Sequence": {"1"},
 		"Nats-Time-Stamp": {time.Now().Format(time.RFC3339Nano)}, "Nats-Num-Pending": {"0"}, "Nats-Last-Sequence": {"0"}}
 	if err := js.Conn().PublishMsg(found); err != nil {
 		t.Fatal(err)

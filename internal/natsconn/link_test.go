@@ -87,7 +87,7 @@ func TestLink_batchComesOnce(t *testing.T) {
 	}
 	const stored = 100
 	for range stored {
-		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "acs.contoso.CallConnected.a"}); err != nil {
+		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "acs.contoso.CallConnected.c.a"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -338,7 +338,7 @@ func TestLink_Violation(t *testing.T) {
 		}
 		before := time.Now()
 		time.Sleep(time.Second)
-		l.reported(redact(fmt.Errorf("%w: Permissions Violation for Publish to \"acs.contoso.CallConnected.x\"", nats.ErrPermissionViolation)))
+		l.reported(redact(fmt.Errorf("%w: Permissions Violation for Publish to \"acs.contoso.CallConnected.2.x\"", nats.ErrPermissionViolation)))
 		time.Sleep(time.Second)
 		if err := l.Violation(before, below("acs.")); !errors.Is(err, nats.ErrPermissionViolation) || strings.Contains(err.Error(), ".x") {
 			t.Errorf("got %v", err)
