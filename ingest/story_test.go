@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rogpeppe/go-internal/txtar"
 	"go.uber.org/goleak"
 
@@ -340,7 +341,8 @@ func (s *story) drain() {
 }
 
 // published holds a stream against the section: one line a message, its
-// subject, then optionally headers as name=value and its payload.
+// subject, then optionally headers as name=value and its payload. The messages of
+// one call are in order; between calls there is none.
 func (s *story) published(stream, want string) {
 	s.drain()
 	lines := strings.Split(strings.TrimSpace(want), "\n")
@@ -351,6 +353,13 @@ func (s *story) published(stream, want string) {
 	if len(messages) != len(lines) {
 		s.t.Errorf("stream %s has %d messages, want %d", stream, len(messages), len(lines))
 	}
+	call := func(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
+	slices.SortStableFunc(messages, func(a, b *jetstream.RawStreamMsg) int { return strings.Compare(call(a.Subject), call(b.Subject)) })
+	slices.SortStableFunc(lines, func(a, b string) int {
+		a, _, _ = strings.Cut(a, " ")
+		b, _, _ = strings.Cut(b, " ")
+		return strings.Compare(call(a), call(b))
+	})
 	for i := range min(len(messages), len(lines)) {
 		m := messages[i]
 		subject, rest, _ := strings.Cut(lines[i], " ")

@@ -187,7 +187,7 @@ func (b *bridge) drained() {
 
 // checkStream holds the stream against events from..to of each call: each
 // exactly once, and in order.
-func checkStream(t *testing.T, server *natstest.Server, calls map[string]int) {
+func checkStream(t testing.TB, server *natstest.Server, calls map[string]int) {
 	t.Helper()
 	next := make(map[string]int)
 	total := 0

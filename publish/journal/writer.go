@@ -8,38 +8,6 @@ import (
 	"github.com/acsbridge/acsbridge/internal/failpoint"
 )
 
-// write is the journal's only writer: it takes what has queued up during the
-// last fsync, stores it as one batch and releases those who wait for it.
-func (j *Journal) write(ctx context.Context) {
-	defer close(j.done)
-	var w writer
-	for {
-		select {
-		case r := <-j.appends:
-			w.pace()
-			w.collect(r, j.appends)
-			w.commit(j)
-		case <-w.retry():
-			_ = w.ready(j) // it has logged the error
-		case <-ctx.Done():
-			// Requests that were queued before the end are still served.
-			for len(j.appends) > 0 {
-				w.collect(<-j.appends, j.appends)
-				w.commit(j)
-			}
-			return
-		}
-	}
-}
-
-// writer holds one batch. Its slices are used again.
-type writer struct {
-	requests []*appendRequest
-	entries  []entry
-	began    time.Time // of the last append
-	failedAt time.Time // of the last failed append, zero when healthy
-}
-
 // The least time between the starts of two fsyncs grows with the size of the
 // last batch. An fsync costs as much CPU as ten records, and a fast disk would
 // be done before more than two or three of many writers have come: see
@@ -50,30 +18,49 @@ const (
 	pauseMax  = 2 * time.Millisecond
 )
 
-// pace waits until the next batch is due.
-func (w *writer) pace() {
-	if n := len(w.entries); n > 1 {
-		time.Sleep(time.Until(w.began.Add(min(time.Duration(n)*pauseEach, pauseMax))))
-	}
+// writer holds one batch. Its slices are used again.
+type writer struct {
+	requests []*appendRequest
+	entries  []entry
+	began    time.Time // of the last append
+	failedAt time.Time // of the last failed append, zero when healthy
 }
 
-func (w *writer) collect(r *appendRequest, more <-chan *appendRequest) {
-	w.requests = append(w.requests[:0], r)
-	records, size := len(r.records), r.size
-	for records < maxBatch && size < maxBatchBytes {
+// write is the journal's only writer: it takes the requests that were queued during
+// the last fsync, stores them as one batch and answers them.
+func (j *Journal) write(ctx context.Context) {
+	defer close(j.done)
+	var w writer
+	for {
 		select {
-		case r = <-more:
-			w.requests = append(w.requests, r)
-			records += len(r.records)
-			size += r.size
-		default:
+		case r := <-j.appends:
+			if n := len(w.entries); n > 1 {
+				time.Sleep(time.Until(w.began.Add(min(time.Duration(n)*pauseEach, pauseMax))))
+			}
+			w.commit(j, r)
+		case <-w.retry():
+			_ = w.ready(j) // it has logged the error
+		case <-ctx.Done():
+			// Requests that were queued before the end are still served.
+			for len(j.appends) > 0 {
+				w.commit(j, <-j.appends)
+			}
 			return
 		}
 	}
 }
 
-// commit stores the batch and answers all requests in it.
-func (w *writer) commit(j *Journal) {
+// commit stores a request as one batch with those that are queued behind it, and
+// answers all of them.
+func (w *writer) commit(j *Journal, r *appendRequest) {
+	w.requests = append(w.requests[:0], r)
+	records, size := len(r.records), r.size
+	for len(j.appends) > 0 && records < maxBatch && size < maxBatchBytes {
+		r = <-j.appends
+		w.requests = append(w.requests, r)
+		records += len(r.records)
+		size += r.size
+	}
 	err := w.ready(j)
 	if err == nil {
 		err = w.append(j)
@@ -86,8 +73,7 @@ func (w *writer) commit(j *Journal) {
 	clear(w.entries) // keeps the length: the next batch asks for it
 }
 
-// append numbers the records of the batch behind the newest one and makes them
-// durable.
+// append numbers the records of the batch and makes them durable.
 func (w *writer) append(j *Journal) error {
 	w.began = time.Now()
 	index, offset := j.last.Load(), j.endOffset.Load()
@@ -127,8 +113,8 @@ func (j *Journal) notify() {
 	}
 }
 
-// retry delivers a value when the log is due to be opened again, so that a
-// journal heals that is sent nothing because it is failing.
+// retry delivers a value when the log is to be opened again, so that a journal
+// recovers that gets no appends because it is failing.
 func (w *writer) retry() <-chan time.Time {
 	if w.failedAt.IsZero() {
 		return nil
