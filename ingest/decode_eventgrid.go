@@ -31,7 +31,7 @@ type gridEvents struct {
 // a handshake there must be that one event, and nowhere else may there be one: so
 // that nobody who may send an event gets a subscription validated by it. Errors
 // are malformedErrors.
-func decodeGrid(contentType string, handshake bool, body []byte) (events []schemas.Event, code string, err error) {
+func decodeGrid(contentType string, handshake bool, body []byte) (events []schemas.Inbound, code string, err error) {
 	g := gridEvents{cloudEvents: strings.HasPrefix(contentType, "application/cloudevents")}
 	events, err = decodeAll(body, g.decode)
 	var bad *malformedError
@@ -50,7 +50,7 @@ func decodeGrid(contentType string, handshake bool, body []byte) (events []schem
 
 // decode reads one event. The schemas have a few names for the same things; an
 // event with specversion is a CloudEvent, and has those of CloudEvents.
-func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Event) error {
+func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Inbound) error {
 	if err := wantObject(d); err != nil {
 		return err
 	}

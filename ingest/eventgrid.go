@@ -95,7 +95,7 @@ func (g *gridRoute) takes(r *http.Request) bool {
 // and so of one topic. One that is not configured is final, as the audience of a
 // resource that is missing is for a callback; but here the sender is proven, so
 // that the delivery is kept, and can be published once it is.
-func (g *gridRoute) resource(events []schemas.Event) (name string, err error) {
+func (g *gridRoute) resource(events []schemas.Inbound) (name string, err error) {
 	for i := range events {
 		of := g.sources[strings.ToLower(events[i].Source)]
 		switch {

@@ -47,7 +47,7 @@ func FuzzDecodeGrid(f *testing.F) {
 	})
 }
 
-func checkGridEvent(t *testing.T, e *schemas.Event, handshake bool, code string) {
+func checkGridEvent(t *testing.T, e *schemas.Inbound, handshake bool, code string) {
 	t.Helper()
 	var want map[string]any
 	if err := json.Unmarshal(e.Raw, &want); err != nil {

@@ -30,8 +30,8 @@ const gridDeletedType = "Microsoft.EventGrid.SubscriptionDeletedEvent"
 
 // gridDelivery says what a delivery is. A deletion is known by its header or by
 // its event, since a proxy may drop the header.
-func gridDelivery(header string, events []schemas.Event) string {
-	deleted := func(e schemas.Event) bool { return strings.EqualFold(e.Type, gridDeletedType) }
+func gridDelivery(header string, events []schemas.Inbound) string {
+	deleted := func(e schemas.Inbound) bool { return strings.EqualFold(e.Type, gridDeletedType) }
 	switch {
 	case strings.EqualFold(header, "SubscriptionDeletion") || slices.ContainsFunc(events, deleted):
 		return gridDeletion
@@ -108,7 +108,7 @@ func (h *Handler) DeletedSubscriptions() []DeletedSubscription {
 
 // noteGridDelivery counts a delivery and says when it is the last one of its
 // subscription. It is stored like any other.
-func (c *callback) noteGridDelivery(header, subscription string, events []schemas.Event) {
+func (c *callback) noteGridDelivery(header, subscription string, events []schemas.Inbound) {
 	h := c.handler
 	kind := gridDelivery(header, events)
 	h.metrics.gridDeliveries.WithLabelValues(kind).Inc()
@@ -131,7 +131,7 @@ func (c *callback) noteGridDelivery(header, subscription string, events []schema
 
 // deletedName is the name of the deleted subscription, as it was made: the last
 // part of its id in Azure.
-func deletedName(events []schemas.Event) string {
+func deletedName(events []schemas.Inbound) string {
 	for _, e := range events {
 		var event struct {
 			Data struct {

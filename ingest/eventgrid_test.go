@@ -189,10 +189,10 @@ func TestClaimsWithAResourceAreNotEventGrids(t *testing.T) {
 type recording struct {
 	deliveries []*publish.Delivery
 	resources  []string
-	events     []schemas.Event
+	events     []schemas.Inbound
 }
 
-func (p *recording) Publish(_ context.Context, c *verify.Claims, d *publish.Delivery, events []schemas.Event) error {
+func (p *recording) Publish(_ context.Context, c *verify.Claims, d *publish.Delivery, events []schemas.Inbound) error {
 	p.deliveries, p.resources, p.events = append(p.deliveries, d), append(p.resources, c.Resource()), append(p.events, events...)
 	return nil
 }

@@ -43,7 +43,7 @@ type Verifier interface {
 
 // Publisher makes callbacks durable. [publish.Publisher] is one.
 type Publisher interface {
-	Publish(ctx context.Context, claims *verify.Claims, d *publish.Delivery, events []schemas.Event) error
+	Publish(ctx context.Context, claims *verify.Claims, d *publish.Delivery, events []schemas.Inbound) error
 	Quarantine(ctx context.Context, claims *verify.Claims, d *publish.Delivery, reason, contentType string, body []byte) error
 }
 
@@ -335,7 +335,7 @@ func (c *callback) delivery() (*publish.Delivery, error) {
 
 // store makes the events of a body durable, or the body itself when it could
 // not be decoded because of err.
-func (c *callback) store(claims *verify.Claims, delivery *publish.Delivery, contentType string, body []byte, events []schemas.Event, err error) error {
+func (c *callback) store(claims *verify.Claims, delivery *publish.Delivery, contentType string, body []byte, events []schemas.Inbound, err error) error {
 	ctx := c.handler.patience.from(c.received)
 	var bad *malformedError
 	if errors.As(err, &bad) {

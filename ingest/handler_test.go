@@ -47,7 +47,7 @@ type gone struct{}
 // storing is a publisher that calls its function.
 type storing func(ctx context.Context, d *publish.Delivery) error
 
-func (f storing) Publish(ctx context.Context, _ *verify.Claims, d *publish.Delivery, _ []schemas.Event) error {
+func (f storing) Publish(ctx context.Context, _ *verify.Claims, d *publish.Delivery, _ []schemas.Inbound) error {
 	return f(ctx, d)
 }
 

@@ -40,7 +40,7 @@ func TestWithoutAJournalNobodyWaitsLongForASilentServer(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 80 {
 		wg.Go(func() {
-			events := make([]schemas.Event, 50)
+			events := make([]schemas.Inbound, 50)
 			for i := range events {
 				events[i] = event("a", i)
 			}
@@ -85,7 +85,7 @@ func TestWithoutAJournalOneLostAnswerRefusesTheCallback(t *testing.T) {
 	server.Await(schemas.QuarantineStream, 0)
 	big := event("a", 2)
 	big.Raw = make([]byte, 8<<10)
-	for name, events := range map[string][]schemas.Event{
+	for name, events := range map[string][]schemas.Inbound{
 		"last": {event("a", 1), big}, "first": {big, event("a", 1)},
 	} {
 		if err := b.Publish(context.Background(), claims(t), delivery(), events); !errors.Is(err, publish.ErrUnavailable) {
@@ -101,7 +101,7 @@ func TestWithoutAJournalAnEventIsStoredOrRefused(t *testing.T) {
 	b.publish("a", 1, 5)
 	checkStream(t, server, map[string]int{"a": 5})
 	server.Stop()
-	err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{event("a", 6)})
+	err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", 6)})
 	if !errors.Is(err, publish.ErrUnavailable) {
 		t.Fatalf("got %v, want ErrUnavailable", err)
 	}

@@ -75,7 +75,7 @@ func TestPublish_forgedAcknowledgement(t *testing.T) {
 
 			b = start(t, server.URL(), publish.Options{})
 			natstest.Until(t, func() bool { return b.Status().Sending })
-			if err := b.Publish(t.Context(), claims(t), delivery(), []schemas.Event{event("a", 1)}); !errors.Is(err, publish.ErrUnavailable) {
+			if err := b.Publish(t.Context(), claims(t), delivery(), []schemas.Inbound{event("a", 1)}); !errors.Is(err, publish.ErrUnavailable) {
 				t.Errorf("without a journal: got %v, want ErrUnavailable", err)
 			}
 		})

@@ -162,7 +162,7 @@ func (l *lookback) read(ctx context.Context, stream string, t *tail) error {
 		}
 	}
 	if newest > 0 && t.next <= newest {
-		return fmt.Errorf("%w: it ends before sequence %d", directget.ErrBehind, newest)
+		return fmt.Errorf("the replica that answered is behind: it ends before sequence %d", newest)
 	}
 	level := slog.LevelDebug
 	if t.read.IsZero() {

@@ -62,7 +62,7 @@ func (o *outage) withoutCall(call string, from, to int) {
 	for n := from; n <= to; n++ {
 		e := event(call, n)
 		e.CallConnectionID = ""
-		if err := o.Publish(context.Background(), claims(o.t), delivery(), []schemas.Event{e}); err != nil {
+		if err := o.Publish(context.Background(), claims(o.t), delivery(), []schemas.Inbound{e}); err != nil {
 			o.t.Fatal(err)
 		}
 	}
@@ -262,9 +262,9 @@ func TestForwarder_lookbackPastAnEndedCall(t *testing.T) {
 	limitedLife(t, server, true)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	natstest.Until(t, func() bool { return b.Status().Sending })
-	send := func(d *publish.Delivery, e schemas.Event) {
+	send := func(d *publish.Delivery, e schemas.Inbound) {
 		t.Helper()
-		if err := b.Publish(context.Background(), claims(t), d, []schemas.Event{e}); err != nil {
+		if err := b.Publish(context.Background(), claims(t), d, []schemas.Inbound{e}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -291,7 +291,7 @@ func TestForwarder_refusalKeepsTheOrderOfACall(t *testing.T) {
 	natstest.Until(t, func() bool { return b.Status().Sending })
 	big := event("a", 1)
 	big.Raw = []byte(`"` + strings.Repeat("x", 8000) + `"`)
-	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{big, event("a", 2), event("b", 1)}); err != nil {
+	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{big, event("a", 2), event("b", 1)}); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Until(t, func() bool { return b.says("no room") && len(server.Messages("ACS")) == 1 })
@@ -365,7 +365,7 @@ func TestForwarder_fullJournal(t *testing.T) {
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Journal: journal.Options{MaxBytes: 3500}})
 	for n := range 10 {
 		natstest.Until(t, func() bool {
-			err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{event("a", n+1)})
+			err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", n+1)})
 			if err != nil && !errors.Is(err, journal.ErrFull) {
 				t.Fatal(err)
 			}
