@@ -89,7 +89,7 @@ func (r *demoReader) receive(m jetstream.Msg) {
 	}
 }
 
-// eventLine says an event in short: time, type, what it tells, subject, claims.
+// eventLine is an event in short: time, type, brief, subject, claims.
 func eventLine(m jetstream.Msg) string {
 	e, err := schemas.ParseEvent(m.Data())
 	if err != nil {

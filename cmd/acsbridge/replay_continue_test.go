@@ -250,7 +250,7 @@ func TestReplay_interrupted(t *testing.T) {
 }
 
 // TestReplay_checkpointBehindFile kills a replay that writes little, so that
-// nothing is written before somebody asks for it.
+// nothing is written before it is read.
 func TestReplay_checkpointBehindFile(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, 200)
@@ -287,7 +287,7 @@ func TestReplay_intoLive(t *testing.T) {
 	}
 }
 
-// TestReplay_overlap has a stream with subjects that nobody would
+// TestReplay_overlap has a stream with subjects that no one would
 // expect; not even one copy comes among its events.
 func TestReplay_overlap(t *testing.T) {
 	ignoreEnvironment(t)
@@ -325,8 +325,8 @@ func TestReplay_outage(t *testing.T) {
 	l.compare("subject")
 }
 
-// TestCommandLine leaves nothing for the shell to expand.
-func TestCommandLine(t *testing.T) {
+// TestReplay_commandLine leaves nothing for the shell to expand.
+func TestReplay_commandLine(t *testing.T) {
 	args := withoutFlags([]string{"replay", "--since", "1h", "--until=2h", "--append", "--to=file:a b", "--limit", "7", "--call=it's"},
 		"--since", "--until", "--limit", "--append")
 	got := commandLine(args)

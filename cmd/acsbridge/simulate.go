@@ -32,7 +32,7 @@ type simulateCmd struct {
 
 	IssuerListen string `help:"Address of the simulated key server." default:"127.0.0.1:8081" placeholder:"ADDR"`
 	IssuerName   string `help:"Issuer of the tokens. None means the key server's URL." placeholder:"URL"`
-	Key          string `help:"File of the signing key, made when absent. None means a new key that nobody else can sign with." placeholder:"FILE"`
+	Key          string `help:"File of the signing key, made when absent. None means a new key for this process alone." placeholder:"FILE"`
 
 	Calls       int           `help:"Stop after so many calls. 0 means at Ctrl-C." placeholder:"N"`
 	Duration    time.Duration `help:"Start no call after this time. 0 means no end." placeholder:"TIME"`

@@ -7,8 +7,8 @@ import (
 	"github.com/acsbridge/acsbridge/replay"
 )
 
-// TestLookAhead yields everything in its order, and has seen the first ones before.
-func TestLookAhead(t *testing.T) {
+// TestTail_lookAhead yields everything in its order, and has seen the first ones before.
+func TestTail_lookAhead(t *testing.T) {
 	for _, n := range []int{0, 1, maxLookAhead, maxLookAhead + 3} {
 		for _, end := range []error{nil, errors.New("the stream went away")} {
 			messages := func(yield func(*replay.StoredMessage, error) bool) {

@@ -7,16 +7,16 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// gridSettings is how Event Grid reaches the bridge, and what it must show.
+// gridSettings are about the route for Event Grid, and its proofs.
 type gridSettings struct {
-	GridPath     string   `name:"eventgrid-path" help:"Path on which Event Grid delivers. There is such a route only with --eventgrid-tenant or --eventgrid-key." default:"${eventgrid}" placeholder:"PATH"`
+	GridPath     string   `name:"eventgrid-path" help:"Path for deliveries of Event Grid. The route exists only with --eventgrid-tenant or --eventgrid-key." default:"${eventgrid}" placeholder:"PATH"`
 	GridSource   []string `name:"eventgrid-source" help:"Resource whose events Event Grid delivers: its name in --resource and its path in Azure. Repeatable." placeholder:"NAME=PATH"`
-	GridTenant   string   `name:"eventgrid-tenant" help:"Directory of Entra ID whose tokens are asked for." placeholder:"GUID"`
+	GridTenant   string   `name:"eventgrid-tenant" help:"Directory of Entra ID whose tokens deliveries must have." placeholder:"GUID"`
 	GridAudience []string `name:"eventgrid-audience" help:"Application of that directory which tokens must be for: its id, or its identifier URI. Repeatable." placeholder:"GUID"`
 	GridApp      []string `name:"eventgrid-app" help:"Application which tokens must be issued to. The default is Event Grid in the public cloud. Repeatable." default:"${eventgridApp}" placeholder:"GUID"`
 	GridIssuer   []string `name:"eventgrid-issuer" help:"Issuer that tokens must name. Repeatable. None means the two of the directory in the public cloud." placeholder:"URL"`
 	GridOIDC     string   `name:"eventgrid-oidc-config-url" help:"OpenID metadata document that names the signing keys. None means that of the directory in the public cloud." placeholder:"URL"`
-	GridKey      []string `name:"eventgrid-key" help:"Secret that the URL of a delivery must have in its query, as acsbridge-key=…: a name of yours and the file that holds it. Repeatable; any of them will do. Beside --eventgrid-tenant, both are asked for." placeholder:"NAME=FILE"`
+	GridKey      []string `name:"eventgrid-key" help:"Secret in the query of a delivery's URL, acsbridge-key=…: a name for it and its file. Repeatable; any one is enough. With --eventgrid-tenant, both are required." placeholder:"NAME=FILE"`
 }
 
 // on reports whether there is a route for Event Grid.

@@ -174,7 +174,7 @@ func Printable(text string) string {
 }
 
 // Quarantined is one line of a callback or an event that was set aside: its number,
-// when it came, why, of which resource, its size, and what it is.
+// time, reason, resource, size, and type.
 func (p *Printer) Quarantined(number uint64, reason, kind string, m *replay.StoredMessage) string {
 	return fmt.Sprintf("%6d  %s  %s %s %13s  %s", number, p.clocks.fit(-leastClock, p.clock(m.Time)),
 		p.Color.Paint(Yellow, p.types.fit(leastReason, Printable(reason))), p.resources.fit(leastResource, Printable(m.Header.Get(schemas.HeaderResource))),

@@ -12,9 +12,9 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestLinesForPeople writes messages with colour and without, and what is
+// TestPrinter_messages writes messages with colour and without, and what is
 // hostile to a terminal harmlessly.
-func TestLinesForPeople(t *testing.T) {
+func TestPrinter_messages(t *testing.T) {
 	at := time.Date(2026, 3, 1, 10, 0, 0, 120_000_000, time.Local)
 	message := func(subject, data string) *replay.StoredMessage {
 		return &replay.StoredMessage{Stream: "ACS", Sequence: 7, Time: at, Subject: subject, Data: []byte(data)}
