@@ -22,31 +22,9 @@ var routes = []string{routeCallbacks, routeEventGrid, routeLivez, routeOther}
 // codes are the status codes of all answers.
 var codes = []int{200, 400, 401, 403, 404, 405, 413, 415, 500, 503}
 
-// Reasons of refusals that are neither verdicts nor limits.
-const (
-	reasonNotFound   = "not_found"
-	reasonMethod     = "method"
-	reasonTooLarge   = "too_large"
-	reasonMediaType  = "media_type"
-	reasonIncomplete = "incomplete"
-	reasonSurplus    = "surplus_connection" // before there is a request
-)
-
-// Reasons of [turnsAway]: a closed set, used as a metric label.
-const (
-	reasonSource         = "source_range"
-	reasonCallbackKey    = "callback_key"
-	reasonGridKey        = "eventgrid_key"
-	reasonRefusedClient  = "refused_client"
-	reasonBusy           = "busy"
-	reasonQuarantineRate = "quarantine_rate"
-)
-
-var turnAwayReasons = []string{reasonSource, reasonCallbackKey, reasonGridKey, reasonRefusedClient, reasonBusy, reasonQuarantineRate}
-
-// turnsAway reports whether a reason is a limit of the edge and no verdict about
-// token, body or storage.
-func turnsAway(reason string) bool { return slices.Contains(turnAwayReasons, reason) }
+// rejectReasons are the limits of the edge, in contrast to the verdicts about token,
+// body or storage.
+var rejectReasons = []string{reasonSource, reasonCallbackKey, reasonGridKey, reasonRefusedClient, reasonBusy, reasonQuarantineRate}
 
 // metrics of the ingest room. Labels come from closed sets.
 type metrics struct {
@@ -54,10 +32,11 @@ type metrics struct {
 	duration  *prometheus.HistogramVec // code
 	malformed *prometheus.CounterVec   // reason
 	panics    prometheus.Counter
-	surplus   prometheus.Counter // connections
-	broken    prometheus.Counter // HTTP/2
+	rejected  *prometheus.CounterVec // reason
 
-	turnedAway   *prometheus.CounterVec // reason
+	connectionsRejected prometheus.Counter
+	http2Errors         prometheus.Counter
+
 	callbackKeys *prometheus.CounterVec // key
 	gridKeys     *prometheus.CounterVec // key
 
@@ -77,23 +56,23 @@ func newMetrics() *metrics {
 		}, []string{"code"}),
 		malformed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_malformed_total",
-			Help: "Verified callbacks and deliveries of Event Grid that were not what is taken there, by reason.",
+			Help: "Verified callbacks and deliveries of Event Grid whose body is not accepted, by reason.",
 		}, []string{"reason"}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_panics_total",
 			Help: "Faults of the bridge itself, answered 500.",
 		}),
-		surplus: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_surplus_connections_total",
-			Help: "Connections closed at once because their client held a quarter of all that there may be.",
+		connectionsRejected: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_connections_rejected_total",
+			Help: "Connections closed at once because their client held a quarter of --max-connections.",
 		}),
-		broken: prometheus.NewCounter(prometheus.CounterOpts{
+		http2Errors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_http2_errors_total",
-			Help: "HTTP/2 connections and streams that were broken off because their client kept no rule.",
+			Help: "HTTP/2 connections and streams that ended because the client broke the protocol or a limit.",
 		}),
-		turnedAway: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "acsbridge_turned_away_total",
-			Help: "Requests turned away by a limit of the edge, by reason.",
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "acsbridge_rejected_total",
+			Help: "Requests rejected by a limit of the edge, by reason.",
 		}, []string{"reason"}),
 		callbackKeys: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_callback_key_total",
@@ -125,8 +104,8 @@ func (m *metrics) register(reg prometheus.Registerer, h *Handler) {
 	for _, reason := range Reasons() {
 		m.malformed.WithLabelValues(string(reason))
 	}
-	for _, reason := range turnAwayReasons {
-		m.turnedAway.WithLabelValues(reason)
+	for _, reason := range rejectReasons {
+		m.rejected.WithLabelValues(reason)
 	}
 	for _, key := range h.config.CallbackKeys {
 		m.callbackKeys.WithLabelValues(key.Name)
@@ -139,21 +118,25 @@ func (m *metrics) register(reg prometheus.Registerer, h *Handler) {
 	for _, kind := range gridDeliveries {
 		m.gridDeliveries.WithLabelValues(kind)
 	}
-	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics, m.surplus, m.broken, m.turnedAway, m.callbackKeys, m.gridKeys, m.gridDeliveries)
+	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics, m.rejected, m.connectionsRejected, m.http2Errors, m.callbackKeys, m.gridKeys, m.gridDeliveries)
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
-	gauge("acsbridge_connections", "Connections for callbacks that are open.", func() float64 { return float64(h.connections.all.Load()) })
-	gauge("acsbridge_inflight", "Verified callbacks under way.", func() float64 { return float64(h.places.underWay()) })
+	gauge("acsbridge_connections", "Connections for callbacks that are open.", func() float64 { return float64(h.connections.Open()) })
+	gauge("acsbridge_inflight", "Verified callbacks in flight.", func() float64 { return float64(h.inFlight.InUse()) })
 	gauge("acsbridge_last_callback_timestamp_seconds", "When the last callback or delivery of Event Grid came, as Unix time; 0 before the first.", h.lastCallback.seconds)
 	gauge("acsbridge_last_stored_timestamp_seconds", "When events were last made durable and answered 200, as Unix time; 0 before the first.", h.lastStored.seconds)
 	gauge("acsbridge_last_refused_timestamp_seconds", "When the last callback or delivery of Event Grid was refused, as Unix time; 0 before the first.", h.lastRefused.seconds)
 }
 
-func (m *metrics) answer(route string, code int, took time.Duration) {
+// observe counts an answer.
+func (m *metrics) observe(route string, code int, reason string, took time.Duration) {
 	label := strconv.Itoa(code)
 	m.requests.WithLabelValues(route, label).Inc()
 	if route == routeCallbacks {
 		m.duration.WithLabelValues(label).Observe(took.Seconds())
+	}
+	if slices.Contains(rejectReasons, reason) {
+		m.rejected.WithLabelValues(reason).Inc()
 	}
 }

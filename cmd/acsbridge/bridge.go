@@ -20,6 +20,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/embedded"
@@ -40,7 +41,7 @@ type bridge struct {
 	verifier         *verify.Verifier
 	gridVerifier     *verify.Verifier // nil when Event Grid needs no token
 	handler          *ingest.Handler
-	certificate      *ingest.Certificate // nil for plain HTTP
+	certificate      *edge.Certificate // nil for plain HTTP
 	registry         *prometheus.Registry
 	watch            *watch
 	changed          prometheus.Gauge // settings
@@ -181,7 +182,7 @@ func (b *bridge) openCertificate() (err error) {
 	if b.settings.TLSCert == "" {
 		return nil
 	}
-	b.certificate, err = ingest.OpenCertificate(b.settings.TLSCert, b.settings.TLSKey, b.logger, b.registry)
+	b.certificate, err = edge.OpenCertificate(b.settings.TLSCert, b.settings.TLSKey, b.logger, b.registry)
 	if err != nil {
 		return fmt.Errorf("--tls-cert, --tls-key: %w", err)
 	}
@@ -209,7 +210,7 @@ func (b *bridge) run(ctx context.Context) (err error) {
 	rooms.Go(func() { b.compareStream(work) })
 	rooms.Go(func() { b.publisher.Run(work) })
 	failed := make(chan error, 2)
-	go func() { failed <- serve(server, b.handler.Bound(b.callbacks), tlsConfig != nil) }()
+	go func() { failed <- serve(server, b.handler.LimitListener(b.callbacks), tlsConfig != nil) }()
 	go func() { failed <- serve(admin, netutil.LimitListener(b.admin, maxAdminConnections), false) }()
 	b.logger.Info("acsbridge is running", "callbacks", b.callbackURL(), "admin", "http://"+b.admin.Addr().String(), "nats", b.natsURL(), "journal", b.settings.Journal, "data", b.settings.DataDir)
 	b.notify("READY=1")

@@ -112,7 +112,7 @@ var (
 // logMessages returns the messages in the source of serve, sorted.
 func logMessages(t *testing.T) (messages []string) {
 	t.Helper()
-	for _, dir := range []string{"cmd/acsbridge", "ingest", "verify", "publish", "publish/journal", "publish/embedded"} {
+	for _, dir := range []string{"cmd/acsbridge", "ingest", "ingest/edge", "verify", "publish", "publish/journal", "publish/embedded"} {
 		files, err := filepath.Glob(filepath.Join("../..", dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no source in %s: %v", dir, err)

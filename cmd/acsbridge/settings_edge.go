@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/internal/bom"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -89,8 +89,8 @@ func (x *examination) origins() {
 	const setting = "source-range"
 	var texts []string
 	for _, text := range x.SourceRange {
-		if strings.TrimSpace(text) == ingest.Microsoft {
-			x.sourceRanges = append(x.sourceRanges, ingest.MicrosoftRanges()...)
+		if strings.TrimSpace(text) == edge.Microsoft {
+			x.sourceRanges = append(x.sourceRanges, edge.MicrosoftRanges()...)
 		} else {
 			texts = append(texts, text)
 		}
@@ -106,7 +106,7 @@ func (x *examination) origins() {
 // networks parses networks and single addresses.
 func (x *examination) networks(setting string, texts []string) (list []netip.Prefix) {
 	for _, text := range texts {
-		network, err := ingest.ParseRange(strings.TrimSpace(text))
+		network, err := edge.ParseRange(strings.TrimSpace(text))
 		if err != nil {
 			x.reject(setting, "%v", err)
 			continue

@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/verify"
 )
@@ -132,7 +132,7 @@ func TestExpiries_ofTheCertificateForCallbacks(t *testing.T) {
 		}
 		start := time.Now()
 		renew(start.Add(day), start.Add(31*day))
-		certificate, err := ingest.OpenCertificate(certFile, keyFile, nil, nil)
+		certificate, err := edge.OpenCertificate(certFile, keyFile, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

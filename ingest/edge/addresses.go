@@ -1,4 +1,4 @@
-package ingest
+package edge
 
 import (
 	"fmt"
@@ -39,7 +39,7 @@ func ParseRange(text string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
 	switch {
 	case err != nil:
-		return netip.Prefix{}, fmt.Errorf("%q is no network; write it like 203.0.113.0/24 or 2001:db8::/32", text)
+		return netip.Prefix{}, fmt.Errorf("%q is not a network; write it like 203.0.113.0/24 or 2001:db8::/32", text)
 	case prefix.Masked() != prefix:
 		return netip.Prefix{}, fmt.Errorf("%q has bits beyond its length; the network is %s", text, prefix.Masked())
 	case prefix.Addr().Is4In6():
@@ -48,21 +48,27 @@ func ParseRange(text string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// sources tells who a request comes from, and whether it may.
-type sources struct{ ranges, proxies []netip.Prefix }
-
-// allow reports whether the sender of a request may be heard at all.
-func (s *sources) allow(r *http.Request) bool {
-	return len(s.ranges) == 0 || within(s.ranges, s.client(r))
+// Addresses tells the clients of requests and connections apart.
+type Addresses struct {
+	// SourceRanges are the networks that requests may come from. None means all.
+	SourceRanges []netip.Prefix
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For is
+	// believed. None means that the peer is the client.
+	TrustedProxies []netip.Prefix
 }
 
-// client returns the address of a request's sender: the peer's, or behind a
-// trusted proxy the right-most one of X-Forwarded-For that is no trusted
-// proxy's. What stands left of that is the sender's own word. The zero address
-// means that a trusted proxy did not say it in a form that can be read.
-func (s *sources) client(r *http.Request) netip.Addr {
-	client := parseAddress(r.RemoteAddr)
-	if !within(s.proxies, client) {
+// Allow reports whether the client of a request is in a source range.
+func (a *Addresses) Allow(r *http.Request) bool {
+	return len(a.SourceRanges) == 0 || within(a.SourceRanges, a.Client(r))
+}
+
+// Client returns the address of a request's client: the peer's, or behind a trusted
+// proxy the right-most address of X-Forwarded-For that is not a trusted proxy's. What
+// stands left of that was written by the client. The zero address means that a trusted
+// proxy did not send it in a form that can be read.
+func (a *Addresses) Client(r *http.Request) netip.Addr {
+	client := ParseAddr(r.RemoteAddr)
+	if !within(a.TrustedProxies, client) {
 		return client
 	}
 	for _, line := range slices.Backward(r.Header["X-Forwarded-For"]) {
@@ -73,7 +79,7 @@ func (s *sources) client(r *http.Request) netip.Addr {
 			} else {
 				hop, more = line, false
 			}
-			if client = parseAddress(strings.TrimSpace(hop)); !within(s.proxies, client) {
+			if client = ParseAddr(strings.TrimSpace(hop)); !within(a.TrustedProxies, client) {
 				return client
 			}
 		}
@@ -81,9 +87,10 @@ func (s *sources) client(r *http.Request) netip.Addr {
 	return client
 }
 
-// parseAddress reads an address with or without a port, which some proxies
-// write, and makes one of its IPv4 and IPv6 forms.
-func parseAddress(text string) netip.Addr {
+// ParseAddr reads an address with or without a port, which some proxies write, and
+// makes an IPv4 address of its form in IPv6. The zero address means that it cannot be
+// read.
+func ParseAddr(text string) netip.Addr {
 	if pair, err := netip.ParseAddrPort(text); err == nil {
 		return pair.Addr().Unmap().WithZone("")
 	}
@@ -92,6 +99,27 @@ func parseAddress(text string) netip.Addr {
 		return netip.Addr{}
 	}
 	return address.Unmap().WithZone("")
+}
+
+// clientBitsIPv6 is the smallest network that an IPv6 customer has (RFC 6177), so its
+// addresses are one client.
+const clientBitsIPv6 = 64
+
+// sharedSpace is what carriers and clusters use inside (RFC 6598).
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+
+// LimitKey returns what the limits of a client are kept by, and whether the client is
+// limited. A private address is not: it is most likely a proxy or a gateway, which the
+// good requests come through as well.
+func LimitKey(client netip.Addr) (key netip.Addr, limited bool) {
+	switch {
+	case !client.IsValid(), client.IsLoopback(), client.IsPrivate(), client.IsLinkLocalUnicast(), sharedSpace.Contains(client):
+		return netip.Addr{}, false
+	case client.Is6():
+		network, err := client.Prefix(clientBitsIPv6)
+		return network.Addr(), err == nil
+	}
+	return client, true
 }
 
 func within(ranges []netip.Prefix, address netip.Addr) bool {
