@@ -1,6 +1,7 @@
 package acstest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,9 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/backoff"
+	"github.com/acsbridge/acsbridge/internal/webhook"
 )
 
 // defaultTimeout is how long the caller waits for one answer. ACS publishes no
@@ -56,9 +60,8 @@ type Caller struct {
 	signer    Signer
 	audience  string
 	grid      *eventGrid // nil without Event Grid
-	timeout   time.Duration
 	attempts  int
-	client    *http.Client
+	client    webhook.Client
 	closeIdle func()
 	observe   func(Attempt)
 	ledger    ledger
@@ -82,7 +85,6 @@ func NewCaller(o CallerOptions) (*Caller, error) {
 		signer:    o.Signer,
 		audience:  o.Audience,
 		grid:      grid,
-		timeout:   o.Timeout,
 		attempts:  o.Attempts,
 		observe:   o.Observe,
 		closeIdle: func() {},
@@ -91,9 +93,6 @@ func NewCaller(o CallerOptions) (*Caller, error) {
 	if c.audience == "" {
 		c.audience = DemoAudience
 	}
-	if c.timeout == 0 {
-		c.timeout = defaultTimeout
-	}
 	if c.attempts == 0 {
 		c.attempts = defaultAttempts
 	}
@@ -101,21 +100,10 @@ func NewCaller(o CallerOptions) (*Caller, error) {
 		c.observe = func(Attempt) {}
 	}
 	if o.Transport == nil {
-		own := &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			MaxIdleConns:        maxIdleConns,
-			MaxIdleConnsPerHost: maxIdleConns,
-			IdleConnTimeout:     time.Minute,
-			ForceAttemptHTTP2:   true,
-		}
+		own := webhook.NewTransport(maxIdleConns)
 		o.Transport, c.closeIdle = own, own.CloseIdleConnections
 	}
-	c.client = &http.Client{
-		Transport: o.Transport,
-		// A callback is never to be redirected (CloudEvents HTTP webhook,
-		// section 2.1), so a redirect counts as the answer.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	c.client = webhook.Client{Transport: o.Transport, Timeout: cmp.Or(o.Timeout, defaultTimeout)}
 	return c, nil
 }
 
@@ -182,7 +170,7 @@ func (c *Caller) play(ctx context.Context, call int, script []Delivery) {
 	events := make(callEvents)
 	cut := false
 	for _, d := range script {
-		if !pause(ctx, d.After) {
+		if backoff.Wait(ctx, d.After) != nil {
 			cut = true
 			break
 		}
@@ -219,20 +207,5 @@ func (p *pacer) wait(ctx context.Context) bool {
 	}
 	due := p.next.Sub(now)
 	p.next = p.next.Add(time.Duration(float64(time.Second) / p.rate))
-	return pause(ctx, due)
-}
-
-// pause waits and reports false when ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return backoff.Wait(ctx, due) == nil
 }

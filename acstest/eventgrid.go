@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -180,33 +179,26 @@ func (c *Caller) Subscribe(ctx context.Context) error {
 	if g == nil {
 		return errors.New("the caller plays no event grid")
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
 	code := uuid.NewString()
 	r, err := g.handshake(code)
 	if err != nil {
 		return err
 	}
-	response, err := c.client.Do(r.WithContext(ctx))
-	if err != nil {
-		return fmt.Errorf("event grid's handshake: %w", withoutURL(err))
+	answer := c.client.Do(ctx, r)
+	if answer.Err != nil {
+		return fmt.Errorf("event grid's handshake: %w", answer.Err)
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswerBody))
-	if err != nil {
-		return fmt.Errorf("event grid's handshake: %w", err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("event grid's handshake was answered %d, want 200", response.StatusCode)
+	if answer.Status != http.StatusOK {
+		return fmt.Errorf("event grid's handshake was answered %d, want 200", answer.Status)
 	}
 	if g.schema == EventGridCloudEvents {
-		if allowed := response.Header.Get("WebHook-Allowed-Origin"); allowed != gridOrigin && allowed != "*" {
+		if allowed := answer.Header.Get("WebHook-Allowed-Origin"); allowed != gridOrigin && allowed != "*" {
 			return fmt.Errorf("event grid's handshake: the origin that may send is %q, not %s", allowed, gridOrigin)
 		}
 		return nil
 	}
-	var answer struct{ ValidationResponse string }
-	if err := json.Unmarshal(body, &answer); err != nil || answer.ValidationResponse != code {
+	var validation struct{ ValidationResponse string }
+	if err := json.Unmarshal(answer.Body, &validation); err != nil || validation.ValidationResponse != code {
 		return errors.New("event grid's handshake: the answer does not hold the code")
 	}
 	return nil

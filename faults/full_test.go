@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -49,7 +51,7 @@ func TestAccountFull(t *testing.T) {
 	}
 	const narrow, wide = "max_file: 3MB", "max_file: 2GB"
 	scenario{
-		args:    append([]string{smallJournal()}, bridgeLogin...),
+		args:    append([]string{smallJournal()}, bridgeLogin(t)...),
 		prepare: func(w *world) { w.accounts(narrow, everything) },
 		fault: func(w *world, _ int) {
 			w.fillsUp()
@@ -136,8 +138,15 @@ func (w *world) updateStream(change func(*jetstream.StreamConfig, jetstream.Stre
 	}
 }
 
-// bridgeLogin are the settings of a bridge that logs in.
-var bridgeLogin = []string{"--nats-user=bridge", "--nats-password=" + password}
+// bridgeLogin returns the settings of a bridge that logs in.
+func bridgeLogin(t *testing.T) []string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"--nats-user=bridge", "--nats-password-file=" + file}
+}
 
 const (
 	password = "correct-horse"
@@ -185,7 +194,7 @@ func TestServerReloaded(t *testing.T) {
 	for _, change := range byForm(changes[:1], changes) {
 		t.Run(change.name, func(t *testing.T) {
 			scenario{
-				beside: true, args: bridgeLogin, rounds: byForm(1, 3), deadFor: change.setsAside,
+				beside: true, args: bridgeLogin(t), rounds: byForm(1, 3), deadFor: change.setsAside,
 				prepare: func(w *world) { w.accounts("max_file: 4GB", everything) },
 				fault: func(w *world, _ int) {
 					node := w.nats.nodes[0]

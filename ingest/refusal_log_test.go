@@ -46,7 +46,7 @@ func inBubble(t *testing.T, config ingest.Config, test func(r *refused)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		profile := &verify.Entra{Tenant: gridTenant, Issuers: []string{issuer.Name()}, Audiences: []string{gridApplication}, Role: gridRole}
+		profile := &verify.Entra{Tenant: gridTenant, Issuers: []string{issuer.Name()}, Audiences: []string{gridApplication}}
 		entra, err := verify.New(verify.Config{Entra: profile, MetadataURL: issuer.MetadataURL(), Transport: issuer.Transport()})
 		if err != nil {
 			t.Fatal(err)
@@ -100,7 +100,7 @@ func toEventGrid(r *http.Request) { r.URL.Path, r.URL.RawQuery = "/eventgrid", "
 
 // entraSpec is a good token of Event Grid, changed.
 func entraSpec(claims map[string]any) acstest.TokenSpec {
-	all := map[string]any{"appid": verify.EventGridApplication, "roles": []string{gridRole}}
+	all := map[string]any{"appid": verify.EventGridApplication}
 	for name, value := range claims {
 		all[name] = value
 	}
@@ -165,7 +165,6 @@ func TestRefusalLog_everyKind(t *testing.T) {
 		{"wrong_application", none, 401, entraSpec(map[string]any{"appid": foreignGUID}), toEventGrid,
 			"a token signed by Microsoft Entra ID was issued to the application " + foreignGUID + ", configured with --eventgrid-app are " + verify.EventGridApplication},
 		{"wrong_application", none, 401, entraSpec(map[string]any{"appid": "PRIVATE"}), toEventGrid, "--eventgrid-app"},
-		{"missing_role", none, 401, entraSpec(map[string]any{"roles": nil}), toEventGrid, "--eventgrid-role"},
 		{"wrong_audience", none, 401, entraSpec(map[string]any{"aud": foreignGUID}), toEventGrid,
 			"a token signed by Microsoft Entra ID names audience " + foreignGUID + ", configured are " + gridApplication + "; add it to --eventgrid-audience only if"},
 		{"eventgrid_key", gridKeyed, 401, acstest.TokenSpec{}, toEventGrid, "the URL has no acsbridge-key: the endpoint of the subscription must have the acsbridge-key of an --eventgrid-key"},

@@ -127,7 +127,6 @@ var gridAdvice = map[string]string{
 	string(verify.WrongIssuer):      "check --eventgrid-tenant, or in another cloud --eventgrid-issuer",
 	string(verify.WrongAudience):    "add it to --eventgrid-audience only if it is an application of yours that Event Grid is to send to",
 	string(verify.WrongApplication): "add it to --eventgrid-app only if it is Event Grid, which has another id in another cloud",
-	string(verify.MissingRole):      "give Event Grid the role of --eventgrid-role, or leave that setting out",
 
 	reasonGridKey:         "the endpoint of the subscription must have the acsbridge-key of an --eventgrid-key",
 	reasonTooLarge:        "a body has 256 KiB at most: give the subscription --max-events-per-batch 16 and --preferred-batch-size-in-kilobytes 128",

@@ -129,7 +129,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if secret := settings["callback-key"]; secret != "" {
 		config.CallbackKeys = []ingest.CallbackKey{{Name: "story", Secret: secret}}
 	}
-	gridVerifier := s.eventGrid(&config, settings["eventgrid"], settings["eventgrid-role"])
+	gridVerifier := s.eventGrid(&config, settings["eventgrid"])
 	handler, err := ingest.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -165,7 +165,7 @@ func (s *story) reason() string { return s.log.last("callback", "reason") }
 
 // settings reads the story's "settings" section: lines of "name value".
 func settings(t *testing.T, archive *txtar.Archive) map[string]string {
-	known := []string{"nats", "journal", "keys", "max-in-flight", "draining", "token-reuse", "hang-up", "source-range", "trusted-proxy", "callback-key", "eventgrid", "eventgrid-role"}
+	known := []string{"nats", "journal", "keys", "max-in-flight", "draining", "token-reuse", "hang-up", "source-range", "trusted-proxy", "callback-key", "eventgrid"}
 	m := make(map[string]string)
 	for _, f := range archive.Files {
 		if f.Name != "settings" {

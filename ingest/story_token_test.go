@@ -69,21 +69,20 @@ const (
 	gridOtherTopic  = "/subscriptions/s/resourceGroups/calls/providers/Microsoft.Communication/communicationServices/fabrikam"
 	gridTenant      = "5f0c8d2e-3b1a-4c47-8f6e-2d9b7a1c4e60"
 	gridApplication = "9b2d4c1e-7f35-4a8b-b6d0-1e8c5a3f7042"
-	gridRole        = "AzureEventGridSecureWebhookSubscriber"
 )
 
 // eventGrid configures the route for Event Grid: none, or with "token", "key" or "token
 // key" as credentials. Its key server is that of callbacks, so that only the tokens
 // themselves keep the routes apart.
-func (s *story) eventGrid(config *ingest.Config, proof, role string) *verify.Verifier {
+func (s *story) eventGrid(config *ingest.Config, credentials string) *verify.Verifier {
 	s.t.Helper()
-	profile := &verify.Entra{Tenant: gridTenant, Issuers: []string{s.issuer.Name()}, Audiences: []string{gridApplication}, Role: role}
+	profile := &verify.Entra{Tenant: gridTenant, Issuers: []string{s.issuer.Name()}, Audiences: []string{gridApplication}}
 	verifier, err := verify.New(verify.Config{Entra: profile, MetadataURL: s.issuer.MetadataURL(), Transport: s.issuer.Transport()})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	route := &ingest.EventGrid{Sources: map[string]string{gridTopic: "contoso", gridOtherTopic: "fabrikam", gridSampleTopic: "samples"}}
-	switch proof {
+	switch credentials {
 	case "":
 		return verifier
 	case "token":
@@ -93,7 +92,7 @@ func (s *story) eventGrid(config *ingest.Config, proof, role string) *verify.Ver
 	case "token key":
 		route.Verifier, route.Keys = verifier, gridKeys()
 	default:
-		s.t.Fatalf("eventgrid %q is not one of token, key, token key", proof)
+		s.t.Fatalf("eventgrid %q is not one of token, key, token key", credentials)
 	}
 	config.EventGrid = route
 	return verifier

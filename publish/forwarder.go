@@ -83,7 +83,7 @@ func (f *forwarder) run(ctx context.Context) {
 			break
 		}
 		f.release()
-		f.metrics.sessions.WithLabelValues("failed").Inc()
+		f.metrics.failures.Inc()
 		f.logger.Debug("forwarding stopped", "stream", f.target.want.Name, "error", err, "records", f.lag())
 		if f.acked() > before {
 			attempt = 1

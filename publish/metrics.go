@@ -13,7 +13,7 @@ import (
 type metrics struct {
 	published   *prometheus.CounterVec // resource, outcome
 	deadLetters *prometheus.CounterVec // reason
-	sessions    *prometheus.CounterVec // outcome
+	failures    prometheus.Counter
 	recalled    prometheus.Counter
 	conflicts   prometheus.Counter
 	truncated   *prometheus.CounterVec // header
@@ -36,10 +36,10 @@ func newMetrics() *metrics {
 			Name: "acsbridge_dead_letters_total",
 			Help: "Records in the dead-letter file, by reason: corrupt, too_large, bad_subject, quarantine.",
 		}, []string{"reason"}),
-		sessions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "acsbridge_forwarder_sessions_total",
-			Help: "Runs of ordered publishes that ended, by outcome: failed.",
-		}, []string{"outcome"}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_forwarder_failures_total",
+			Help: "Times that publishing failed and began again.",
+		}),
 		recalled: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_recalled_total",
 			Help: "Messages read back from the stream after an outage, to know what it holds.",
@@ -95,8 +95,7 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	for _, reason := range []string{reasonCorrupt, reasonTooLarge, reasonBadSubject, reasonQuarantine} {
 		m.deadLetters.WithLabelValues(reason)
 	}
-	m.sessions.WithLabelValues("failed")
-	reg.MustRegister(m.published, m.deadLetters, m.sessions, m.recalled, m.conflicts, m.truncated, m.badTimes, m.durable, m.acked)
+	reg.MustRegister(m.published, m.deadLetters, m.failures, m.recalled, m.conflicts, m.truncated, m.badTimes, m.durable, m.acked)
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}

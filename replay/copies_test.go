@@ -123,7 +123,7 @@ func TestCopiesInTheWrongStream(t *testing.T) {
 	s.store(100)
 	target := s.copies()
 	target.Prefix = "elsewhere"
-	sender := replay.Sender{Target: target, InFlight: 1}
+	sender := replay.Sender{Target: target, MaxInFlight: 1}
 	err := sender.Send(t.Context(), s.reader().Read(t.Context(), replay.Selection{Until: replay.Position{Sequence: 100}}))
 	if err == nil || !strings.Contains(err.Error(), "stream ACS took a copy that is not meant for it") || sender.Progress().Next != 1 {
 		t.Errorf("error %v, progress %+v", err, sender.Progress())
@@ -144,7 +144,7 @@ func TestACopyThatIsTooLarge(t *testing.T) {
 	}
 	s.store(5)
 	var rejected []string
-	sender := replay.Sender{Target: s.copies(func(c *jetstream.StreamConfig) { c.MaxMsgSize = 4000 }), Settled: func(_ *replay.Message, err error) {
+	sender := replay.Sender{Target: s.copies(func(c *jetstream.StreamConfig) { c.MaxMsgSize = 4000 }), OnDone: func(_ *replay.Message, err error) {
 		if err != nil {
 			rejected = append(rejected, err.Error())
 		}
@@ -152,7 +152,7 @@ func TestACopyThatIsTooLarge(t *testing.T) {
 	if err := sender.Send(t.Context(), s.reader().Read(t.Context(), replay.Selection{})); err != nil {
 		t.Fatal(err)
 	}
-	if p := sender.Progress(); p.Taken != 10 || p.Rejected != 1 || len(rejected) != 1 || !strings.HasPrefix(rejected[0], "sequence 6: publish: ") {
+	if p := sender.Progress(); p.Accepted != 10 || p.Rejected != 1 || len(rejected) != 1 || !strings.HasPrefix(rejected[0], "sequence 6: publish: ") {
 		t.Errorf("%+v, %q", p, rejected)
 	}
 }

@@ -1,10 +1,13 @@
 package replay
 
 import (
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // Message is one message as the stream holds it.
@@ -40,4 +43,14 @@ func newMessage(stream string, raw *jetstream.RawStreamMsg) *Message {
 		Stream: stream, Sequence: raw.Sequence, Time: raw.Time,
 		Subject: raw.Subject, Header: raw.Header, Data: raw.Data,
 	}
+}
+
+// call returns the call that a message belongs to as its subject has it, or ""
+// for none.
+func (m *Message) call() string {
+	call := m.Subject[strings.LastIndexByte(m.Subject, '.')+1:]
+	if call == schemas.NoCall {
+		return ""
+	}
+	return call
 }

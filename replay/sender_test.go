@@ -94,7 +94,7 @@ func TestTheOrderOfACallIsKept(t *testing.T) {
 			return nil
 		})
 		const n, calls, inFlight = 5000, 40, 16
-		s := replay.Sender{Target: g, InFlight: inFlight}
+		s := replay.Sender{Target: g, MaxInFlight: inFlight}
 		if err := s.Send(t.Context(), inOrder(messages(n, calls))); err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func TestTheOrderOfACallIsKept(t *testing.T) {
 				last[call] = seq
 			}
 		}
-		want := replay.Progress{Taken: n, Before: n, Next: n + 1}
+		want := replay.Progress{Accepted: n, Before: n, Next: n + 1}
 		if diff := cmp.Diff(want, s.Progress()); diff != "" || g.fault != "" || len(g.got) != n || g.most != inFlight {
 			t.Errorf("%s; %d sent, %d at a time; progress (-want +got):\n%s", g.fault, len(g.got), g.most, diff)
 		}
@@ -120,7 +120,7 @@ func TestSender_oneByOne(t *testing.T) {
 			time.Sleep(rand.N(100 * time.Millisecond))
 			return nil
 		})
-		s := replay.Sender{Target: g, OneByOne: true, InFlight: 16}
+		s := replay.Sender{Target: g, Sequential: true, MaxInFlight: 16}
 		if err := s.Send(t.Context(), inOrder(messages(500, 7))); err != nil || len(g.got) != 500 || g.most != 1 || !slices.IsSorted(g.got) {
 			t.Errorf("%d sent, %d at a time, error %v", len(g.got), g.most, err)
 		}
@@ -135,7 +135,7 @@ func TestWithoutACallThereIsNoOrder(t *testing.T) {
 		for _, m := range list {
 			m.Subject = "acs.contoso.CallConnected._"
 		}
-		s := replay.Sender{Target: g, InFlight: 4}
+		s := replay.Sender{Target: g, MaxInFlight: 4}
 		if err := s.Send(t.Context(), inOrder(list)); err != nil || g.most != 4 {
 			t.Errorf("%d at a time, error %v", g.most, err)
 		}
@@ -151,11 +151,11 @@ func TestOneCallDoesNotHoldUpOthers(t *testing.T) {
 			}
 			return nil
 		})
-		s := replay.Sender{Target: g, InFlight: 4}
+		s := replay.Sender{Target: g, MaxInFlight: 4}
 		done := make(chan error)
 		go func() { done <- s.Send(t.Context(), inOrder(messages(100, 10))) }()
 		synctest.Wait()
-		if p := s.Progress(); p.Taken != 90 || p.Next != 1 || p.Before != 0 {
+		if p := s.Progress(); p.Accepted != 90 || p.Next != 1 || p.Before != 0 {
 			t.Errorf("while one call hangs: %+v", p)
 		}
 		if err := <-done; err != nil || s.Progress().Next != 101 {
@@ -205,10 +205,10 @@ func TestRejectedMessagesAreReported(t *testing.T) {
 		fails    bool
 		patient  bool
 	}{
-		{"some", func(n uint64) bool { return n%10 == 0 }, replay.Progress{Taken: 90, Rejected: 10, Before: 100, Next: 101}, false, false},
-		{"nine in a row", func(n uint64) bool { return n > 91 }, replay.Progress{Taken: 91, Rejected: 9, Before: 100, Next: 101}, false, false},
-		{"all from 51 on", func(n uint64) bool { return n > 50 }, replay.Progress{Taken: 50, Rejected: 10, Before: 50, Next: 51}, true, false},
-		{"all from 51 on, with patience", func(n uint64) bool { return n > 50 }, replay.Progress{Taken: 50, Rejected: 50, Before: 100, Next: 101}, false, true},
+		{"some", func(n uint64) bool { return n%10 == 0 }, replay.Progress{Accepted: 90, Rejected: 10, Before: 100, Next: 101}, false, false},
+		{"nine in a row", func(n uint64) bool { return n > 91 }, replay.Progress{Accepted: 91, Rejected: 9, Before: 100, Next: 101}, false, false},
+		{"all from 51 on", func(n uint64) bool { return n > 50 }, replay.Progress{Accepted: 50, Rejected: 10, Before: 50, Next: 51}, true, false},
+		{"all from 51 on, with patience", func(n uint64) bool { return n > 50 }, replay.Progress{Accepted: 50, Rejected: 50, Before: 100, Next: 101}, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := newTarget(func(_ context.Context, m *replay.Message) error {
@@ -218,14 +218,14 @@ func TestRejectedMessagesAreReported(t *testing.T) {
 				return nil
 			})
 			settled := 0
-			s := replay.Sender{Target: g, InFlight: 1, Patient: test.patient, Settled: func(m *replay.Message, err error) {
+			s := replay.Sender{Target: g, MaxInFlight: 1, IgnoreRejections: test.patient, OnDone: func(m *replay.Message, err error) {
 				if (err != nil) != test.rejected(m.Sequence) {
 					t.Errorf("sequence %d: %v", m.Sequence, err)
 				}
 				settled++
 			}}
 			err := s.Send(t.Context(), inOrder(messages(100, 7)))
-			if diff := cmp.Diff(test.want, s.Progress()); diff != "" || settled != test.want.Taken+test.want.Rejected {
+			if diff := cmp.Diff(test.want, s.Progress()); diff != "" || settled != test.want.Accepted+test.want.Rejected {
 				t.Errorf("%d settled, progress (-want +got):\n%s", settled, diff)
 			}
 			if test.fails != errors.Is(err, refusal) {
@@ -246,12 +246,12 @@ func TestAFailureEndsTheSending(t *testing.T) {
 			time.Sleep(time.Duration(m.Sequence) * time.Millisecond)
 			return nil
 		})
-		s := replay.Sender{Target: g, InFlight: 8}
+		s := replay.Sender{Target: g, MaxInFlight: 8}
 		if err := s.Send(t.Context(), inOrder(messages(1000, 50))); !errors.Is(err, broken) {
 			t.Errorf("error %v", err)
 		}
 		p := s.Progress()
-		if p.Next != 21 || p.Before != 20 || p.Taken != len(g.got)-1 || p.Taken > 40 {
+		if p.Next != 21 || p.Before != 20 || p.Accepted != len(g.got)-1 || p.Accepted > 40 {
 			t.Errorf("%+v, %d sent", p, len(g.got))
 		}
 	})
@@ -278,12 +278,12 @@ func TestCancellingFinishesWhatIsUnderWay(t *testing.T) {
 				}
 			}
 			time.AfterFunc(3500*time.Millisecond, cancel)
-			s := replay.Sender{Target: g, InFlight: 10}
+			s := replay.Sender{Target: g, MaxInFlight: 10}
 			if err := s.Send(ctx, source); !errors.Is(err, cause) {
 				t.Errorf("error %v", err)
 			}
 			p := s.Progress()
-			if p.Taken != len(g.got) || p.Next != uint64(p.Taken)+1 || p.Taken < 10 || p.Taken > 40 {
+			if p.Accepted != len(g.got) || p.Next != uint64(p.Accepted)+1 || p.Accepted < 10 || p.Accepted > 40 {
 				t.Errorf("%+v, %d sent", p, len(g.got))
 			}
 		})

@@ -98,15 +98,15 @@ func date(d *jwt.NumericDate) (time.Time, bool) {
 // two equal names, its struct also takes ISS for iss and "1" for 1, and both
 // take 1e30 for a date and let it overflow.
 type payload struct {
-	raw       []byte
-	issuer    string
-	audiences []string
-	subject   string
-	id        string
-	expires   *jwt.NumericDate
-	issuedAt  *jwt.NumericDate
-	notBefore *jwt.NumericDate
-	entra     *entraClaims // nil when there are none
+	raw          []byte
+	issuer       string
+	audiences    []string
+	subject      string
+	id           string
+	expires      *jwt.NumericDate
+	issuedAt     *jwt.NumericDate
+	notBefore    *jwt.NumericDate
+	applications []string // appid and azp, of Entra ID
 }
 
 var _ jwt.Claims = (*payload)(nil)
@@ -143,8 +143,12 @@ func (p *payload) read(segment string) error {
 			_ = readString(value, &p.subject)
 		case "jti":
 			_ = readString(value, &p.id)
-		case "appid", "azp", "roles":
-			p.readEntra(name, value)
+		case "appid", "azp":
+			// In tokens of other issuers these may be of any type. Only Entra
+			// looks at them, and an empty text is the id of no application.
+			var id string
+			_ = readString(value, &id)
+			p.applications = append(p.applications, id)
 		}
 		return nil
 	})

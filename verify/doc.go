@@ -45,7 +45,6 @@
 //	iss            one                       the two of one tenant
 //	aud            picks the resource        names our application
 //	appid, azp     not looked at             pinned
-//	roles          not looked at             one, when configured
 //	lifetime       10 minutes                25 hours
 //	keys           all of the set            not those of other issuers
 //	reuse          noticed                   usual

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // EventGridApplication is the application ID under which Azure Event Grid gets
@@ -46,10 +44,6 @@ type Entra struct {
 	// as appid (version 1) or azp (version 2). Without this check, any
 	// application of the tenant could get a token for ours.
 	Applications []string
-
-	// Role is one that the token must have in roles. Empty means that none is
-	// asked for: tokens of Event Grid have been seen without any.
-	Role string
 }
 
 // complete checks the profile and fills in what is left out.
@@ -81,9 +75,6 @@ func (e Entra) complete() (*Entra, error) {
 			}
 		}
 	}
-	if e.Role != strings.TrimSpace(e.Role) {
-		problems = append(problems, fmt.Errorf("entra role: %q has blanks around it: it is compared exactly", e.Role))
-	}
 	return &e, errors.Join(problems...)
 }
 
@@ -102,16 +93,9 @@ func (e *Entra) admit(c *Claims) error {
 	if c.audience == "" {
 		return refuse(WrongAudience, "aud does not name our application")
 	}
-	claims := c.payload.entra
-	if claims == nil {
-		claims = &entraClaims{}
-	}
 	foreign := func(id string) bool { return !contains(e.Applications, id) }
-	if len(claims.applications) == 0 || slices.ContainsFunc(claims.applications, foreign) {
+	if len(c.payload.applications) == 0 || slices.ContainsFunc(c.payload.applications, foreign) {
 		return refuse(WrongApplication, "appid or azp names no application that may send")
-	}
-	if e.Role != "" && !slices.Contains(claims.roles, e.Role) {
-		return refuse(MissingRole, "roles lacks the one that is asked for")
 	}
 	c.sender = true
 	return nil
@@ -124,28 +108,4 @@ func (e *Entra) admit(c *Claims) error {
 func (e *Entra) foreignKey(issuer any) bool {
 	name, _ := issuer.(string)
 	return issuer != nil && !contains(e.Issuers, strings.ReplaceAll(name, "{tenantid}", e.Tenant))
-}
-
-// entraClaims are the claims that only this profile looks at.
-type entraClaims struct {
-	applications []string // appid and azp; a strange one is an empty text
-	roles        []string
-}
-
-// readEntra reads the claims of the Entra profile. Tokens of other profiles may
-// have members of these names that mean something else, so that a value of
-// another type is no error: it is none that is good.
-func (p *payload) readEntra(name string, value jsontext.Value) {
-	if p.entra == nil {
-		p.entra = &entraClaims{}
-	}
-	if name == "roles" {
-		if value.Kind() != '[' || readAudience(value, &p.entra.roles) != nil {
-			p.entra.roles = nil
-		}
-		return
-	}
-	var id string
-	_ = readString(value, &id)
-	p.entra.applications = append(p.entra.applications, id)
 }

@@ -22,7 +22,6 @@ const (
 	issuerV1    = "https://sts.windows.net/" + tenant + "/"
 	issuerV2    = "https://login.microsoftonline.com/" + tenant + "/v2.0"
 	otherSender = "54316b56-3481-47f9-8f30-0300f5542a7b"
-	role        = "AzureEventGridSecureWebhookSubscriber"
 )
 
 // entraConfig is the configuration for an issuer without a socket.
@@ -73,36 +72,6 @@ func signEntra(t testing.TB, issuer *acstest.Issuer, claims map[string]any) stri
 		all[name] = value
 	}
 	return sign(t, issuer, acstest.TokenSpec{Audience: application, Lifetime: 24 * time.Hour, Claims: all})
-}
-
-func TestE4RoleIsAskedForWhenConfigured(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		c := entraConfig(issuer)
-		open := start(t, c)
-		c.Entra.Role = role
-		strict := start(t, c)
-		for name, test := range map[string]struct {
-			roles any
-			want  string
-		}{
-			"absent":             {nil, string(verify.MissingRole)},
-			"empty":              {[]string{}, string(verify.MissingRole)},
-			"other":              {[]string{"Reader"}, string(verify.MissingRole)},
-			"longer":             {[]string{role + "s"}, string(verify.MissingRole)},
-			"other case":         {[]string{strings.ToLower(role)}, string(verify.MissingRole)},
-			"no list":            {role, string(verify.MissingRole)},
-			"object":             {map[string]any{role: true}, string(verify.MissingRole)},
-			"one beside numbers": {[]any{role, 1}, string(verify.MissingRole)},
-			"one":                {[]string{role}, vectorAccepted},
-			"one of two":         {[]string{"Reader", role}, vectorAccepted},
-		} {
-			t.Log(name)
-			token := signEntra(t, issuer, map[string]any{"roles": test.roles})
-			expect(t, strict, token, test.want)
-			expect(t, open, token, vectorAccepted)
-		}
-	})
 }
 
 // TestE6KeysOfOtherIssuersAreOfNoUse has a key in the set that signs for the
@@ -233,7 +202,6 @@ func TestE9NewRefusesBadProfiles(t *testing.T) {
 		"blank audience":     {func(_ *verify.Config, e *verify.Entra) { e.Audiences = []string{" "} }, `entra audience: " "`},
 		"no application":     {func(_ *verify.Config, e *verify.Entra) { e.Applications = []string{} }, "entra application: at least one"},
 		"empty application":  {func(_ *verify.Config, e *verify.Entra) { e.Applications = []string{""} }, `entra application: ""`},
-		"role with blanks":   {func(_ *verify.Config, e *verify.Entra) { e.Role = " " }, `entra role: " "`},
 		"issuer beside it":   {func(c *verify.Config, _ *verify.Entra) { c.Issuer = issuerV1 }, "entra: has issuers"},
 		"resource beside it": {func(c *verify.Config, _ *verify.Entra) { c.Resources = contoso() }, "entra: has issuers"},
 		"plain http":         {func(c *verify.Config, _ *verify.Entra) { c.MetadataURL = "http://issuer.example" }, "oidc-config-url: "},

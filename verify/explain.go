@@ -101,9 +101,7 @@ func (c *SignedClaims) read(segment string, at time.Time) {
 	}
 	c.Audiences = guids(p.audiences)
 	c.OtherAudience = slices.ContainsFunc(p.audiences, func(a string) bool { return !isGUID(a) })
-	if p.entra != nil {
-		c.Applications = guids(p.entra.applications)
-	}
+	c.Applications = guids(p.applications)
 	if p.expires != nil {
 		c.Expired, c.Life = max(0, at.Sub(p.expires.Time)), p.expires.Sub(at)
 	}

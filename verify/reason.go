@@ -24,7 +24,6 @@ const (
 	WrongAudience     Reason = "wrong_audience"     // aud is not that of exactly one resource, or of our application
 	TokenReused       Reason = "token_reused"       // seen before with another body
 	WrongApplication  Reason = "wrong_application"  // of Entra ID: issued to an application that may not send
-	MissingRole       Reason = "missing_role"       // of Entra ID: roles lacks the configured one
 )
 
 // KeysUnavailable is the label of verdicts that were not possible: see
@@ -34,7 +33,7 @@ const KeysUnavailable = "keys_unavailable"
 var reasons = []Reason{
 	MissingToken, MalformedToken, UnsupportedHeader, BadAlgorithm, UnknownKey, BadSignature,
 	Expired, NotYetValid, LifetimeTooLong, WrongIssuer, WrongAudience, TokenReused,
-	WrongApplication, MissingRole,
+	WrongApplication,
 }
 
 // Reasons returns every reason there is.

@@ -223,9 +223,8 @@ func TestVectors(t *testing.T) {
 		})
 		seen[verify.Reason(vector.expect)] = true
 	}
-	// These need more than a token: see TestVerifyMissingToken, TestCheckReuse
-	// and TestE4RoleIsAskedForWhenConfigured.
-	seen[verify.MissingToken], seen[verify.TokenReused], seen[verify.MissingRole] = true, true, true
+	// These need more than a token: see TestVerifyMissingToken and TestCheckReuse.
+	seen[verify.MissingToken], seen[verify.TokenReused] = true, true
 	for _, reason := range verify.Reasons() {
 		if !seen[reason] {
 			t.Errorf("no vector is refused as %s", reason)

@@ -25,7 +25,7 @@ func TestReasonsAreAClosedSet(t *testing.T) {
 	want := []verify.Reason{
 		"missing_token", "malformed_token", "unsupported_header", "bad_algorithm", "unknown_key", "bad_signature",
 		"expired", "not_yet_valid", "lifetime_too_long", "wrong_issuer", "wrong_audience", "token_reused",
-		"wrong_application", "missing_role",
+		"wrong_application",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -99,14 +99,14 @@ func (b *bridge) openPublisher() (err error) {
 	opts := publish.Options{
 		Link: b.link,
 		Stream: publish.StreamConfig{
-			Name: s.Stream, Prefix: s.SubjectPrefix, Replicas: s.StreamReplicas.N,
-			MaxAge:   cmp.Or(s.StreamMaxAge.Duration, publish.NoMaxAge),
-			MaxBytes: s.StreamMaxBytes.Bytes, Duplicates: s.StreamDuplicateWindow.Duration,
-			Update: s.StreamUpdate.On,
+			Name: s.Stream, Prefix: s.SubjectPrefix, Replicas: s.StreamReplicas,
+			MaxAge:   cmp.Or(s.StreamMaxAge, publish.NoMaxAge),
+			MaxBytes: int64(s.StreamMaxBytes), Duplicates: s.StreamDuplicateWindow,
+			Update: s.StreamUpdate,
 		},
 		Dir:     s.DataDir,
-		Journal: journal.Options{MaxBytes: s.JournalMaxBytes.Bytes},
-		AckWait: cmp.Or(s.AckWait.Duration, publish.NoAckWait),
+		Journal: journal.Options{MaxBytes: int64(s.JournalMaxBytes)},
+		AckWait: cmp.Or(s.AckWait, publish.NoAckWait),
 		Logger:  b.logger, Registerer: b.registry,
 	}
 	for _, resource := range s.resources() {
@@ -133,7 +133,7 @@ func (b *bridge) makeVerifier() (err error) {
 	config := verify.Config{
 		Issuer: s.Issuer, MetadataURL: s.OIDCConfigURL,
 		// A nanosecond for none: zero means a minute to verify.
-		Leeway: cmp.Or(s.Leeway.Duration, 1), TokenReuse: verify.ReusePolicy(s.TokenReuse),
+		Leeway: cmp.Or(s.Leeway, 1), TokenReuse: verify.ReusePolicy(s.TokenReuse),
 		Resources: s.resources(),
 		Logger:    b.logger, Registerer: b.profile("callbacks"),
 	}
@@ -169,7 +169,7 @@ func (b *bridge) makeHandler() (err error) {
 	b.handler, err = ingest.New(ingest.Config{
 		Path: b.settings.CallbackPath, Verifier: b.verifier, Publisher: b.publisher,
 		EventGrid:   b.gridRoute(),
-		MaxInFlight: b.settings.MaxInFlight.N, MaxConnections: b.settings.MaxConnections.N,
+		MaxInFlight: b.settings.MaxInFlight, MaxConnections: b.settings.MaxConnections,
 		CallbackKeys: b.settings.callbackKeys,
 		SourceRanges: b.settings.sourceRanges, TrustedProxies: b.settings.trustedProxies,
 		Logger: b.logger, Registerer: b.registry,
@@ -256,8 +256,8 @@ func (b *bridge) shutDown(server *http.Server) {
 	b.logger.Info("stopping: a second signal ends at once", "delay", s.ShutdownDelay.String(), "timeout", s.ShutdownTimeout.String())
 	b.stopping.Store(true)
 	b.handler.Stopping()
-	time.Sleep(s.ShutdownDelay.Duration)
-	ctx, cancel := context.WithTimeout(context.Background(), s.ShutdownTimeout.Duration)
+	time.Sleep(s.ShutdownDelay)
+	ctx, cancel := context.WithTimeout(context.Background(), s.ShutdownTimeout)
 	defer cancel()
 	b.handler.Drain()
 	if err := server.Shutdown(ctx); err != nil {

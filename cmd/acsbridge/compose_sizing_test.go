@@ -37,10 +37,10 @@ func TestComposeSizing(t *testing.T) {
 	s := containerSettings(t, realVariables())
 	nats := readCompose(t, realVariables()).Services["nats"]
 	quarantine := quarantineSize(t)
-	streams := s.StreamMaxBytes.Bytes + quarantine
-	if s.StreamMaxBytes.Bytes == 0 || streams > options.JetStreamMaxStore {
+	streams := int64(s.StreamMaxBytes) + quarantine
+	if int64(s.StreamMaxBytes) == 0 || streams > options.JetStreamMaxStore {
 		t.Errorf("the streams may hold %d bytes (0: no limit) and the quarantine %d, JetStream %d",
-			s.StreamMaxBytes.Bytes, quarantine, options.JetStreamMaxStore)
+			int64(s.StreamMaxBytes), quarantine, options.JetStreamMaxStore)
 	}
 	needed := options.JetStreamMaxStore/leastStored*mostMemory + options.JetStreamMaxMemory + serverMemory
 	soft := int64(mebibytes(t, nats.Environment["GOMEMLIMIT"], "MiB")) << 20
@@ -57,7 +57,7 @@ func TestComposeSizing(t *testing.T) {
 	for _, figure := range []string{
 		fmt.Sprintf("%d bytes of the store at least", leastStored),
 		fmt.Sprintf("%d bytes of memory at most", mostMemory),
-		fmt.Sprintf("a stream of %d GiB", s.StreamMaxBytes.Bytes>>30),
+		fmt.Sprintf("a stream of %d GiB", int64(s.StreamMaxBytes)>>30),
 		fmt.Sprintf("a quarantine of %d MiB", quarantine>>20),
 		fmt.Sprintf("`max_file_store` of %d GiB", options.JetStreamMaxStore>>30),
 		fmt.Sprintf("`max_memory_store` of %d MiB", options.JetStreamMaxMemory>>20),

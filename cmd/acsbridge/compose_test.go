@@ -225,12 +225,12 @@ func TestContainerSettings(t *testing.T) {
 		t.Errorf("issuer %s and metadata %s, want those of ACS", s.Issuer, s.OIDCConfigURL)
 	}
 	grace, err := time.ParseDuration(bridge.StopGracePeriod)
-	if least := s.ShutdownDelay.Duration + s.ShutdownTimeout.Duration + 5*time.Second; err != nil || grace < least {
+	if least := s.ShutdownDelay + s.ShutdownTimeout + 5*time.Second; err != nil || grace < least {
 		t.Errorf("stop_grace_period %s (%v), want at least %s", grace, err, least)
 	}
 	soft := mebibytes(t, bridge.Environment["GOMEMLIMIT"], "MiB")
 	hard := mebibytes(t, bridge.MemLimit, "m")
-	if inFlight := s.MaxInFlight.N / 4; soft > hard*9/10 || soft < inFlight {
+	if inFlight := s.MaxInFlight / 4; soft > hard*9/10 || soft < inFlight {
 		t.Errorf("GOMEMLIMIT %d MiB, want between the %d MiB of all callbacks in flight and 90 %% of %d MiB", soft, inFlight, hard)
 	}
 }

@@ -62,6 +62,11 @@ func settingsReference(t *testing.T) string {
 		}
 		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s |\n",
 			flag.Name, strings.Join(envNames(flag.Name), "`, `"), defaultOf(flag), flag.Help)
+		for _, secret := range secretSettings {
+			if flag.Name == secret.name+"-file" {
+				fmt.Fprintf(&b, "| `%s` | `%s` |  | %s |\n", secret.name, strings.Join(envNames(secret.name), "`, `"), secret.help)
+			}
+		}
 	}
 	return b.String() + "\n"
 }
@@ -94,6 +99,11 @@ func TestPagesNameRealSettings(t *testing.T) {
 	for _, flag := range flags {
 		known["--"+flag.Name] = true
 		for _, name := range envNames(flag.Name) {
+			known[name] = true
+		}
+	}
+	for _, secret := range secretSettings {
+		for _, name := range envNames(secret.name) {
 			known[name] = true
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
 )
 
@@ -59,7 +60,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 		return err
 	}
 	defer stop()
-	l.posts = &replay.Posts{URL: c.target.url, Attempts: 1, Token: token, PostTruncated: c.PostTruncated, Answered: l.answered, Transport: newTransport(listenPosts)}
+	l.posts = &replay.Posts{URL: c.target.url, Attempts: 1, Token: token, PostTruncated: c.PostTruncated, OnPost: l.posted, Client: webhook.Client{Transport: webhook.NewTransport(listenPosts)}}
 
 	keys, err := openKeys(&l.std)
 	if err != nil {
@@ -81,7 +82,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	go keys.read(end, func() { l.again(ctx) })
-	sender := replay.Sender{Target: l.posts, InFlight: listenPosts, Patient: true}
+	sender := replay.Sender{Target: l.posts, MaxInFlight: listenPosts, IgnoreRejections: true}
 	done := make(chan error, 1)
 	go func() { done <- sender.Send(ctx, reader.Read(ctx, selection)) }()
 	select {
@@ -93,27 +94,30 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 		}
 	}
 	progress := sender.Progress()
-	fmt.Fprintf(l.std.err, "%s forwarded%s\n", plural(progress.Taken, "event"), notTaken(progress))
+	fmt.Fprintf(l.std.err, "%s forwarded%s\n", plural(progress.Accepted, "event"), notTaken(progress))
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err
 }
 
-// answered prints what came of a post.
-func (l *listening) answered(m *replay.Message, a replay.Answer) {
+// posted prints the outcome of a post.
+func (l *listening) posted(m *replay.Message, a webhook.Answer, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last = m
 	line := l.printer.appendMessage(nil, m)
 	line = append(line[:len(line)-1], "  "...)
-	if !a.OK() {
+	switch {
+	case err != nil:
+		line = append(line, l.printer.ink.paint(red, fmt.Sprintf("not posted: %v", err))...)
+	case !a.OK():
 		line = append(line, l.printer.ink.paint(red, a.String())...)
-	} else {
+	default:
 		line = append(line, l.printer.ink.paint(green, fmt.Sprint(a.Status))...)
 	}
 	line = fmt.Appendf(line, " in %v\n", a.Latency.Round(100*time.Microsecond))
-	_, _ = l.std.out.Write(line) // nobody reads it any more
+	_, _ = l.std.out.Write(line) // the reader of the output may be gone
 }
 
 // again posts the last event once more.

@@ -250,16 +250,16 @@ func (r *replaying) send(ctx context.Context) error {
 	if err != nil {
 		return unlessEnded(err)
 	}
-	r.sender = &replay.Sender{Target: target, Pace: r.pace, OneByOne: r.Call != ""}
+	r.sender = &replay.Sender{Target: target, Pace: r.pace, Sequential: r.Call != ""}
 	if r.url != nil {
-		r.sender.InFlight = r.Concurrency
+		r.sender.MaxInFlight = r.Concurrency
 	}
 	show := newProgress(r)
-	r.sender.Settled = show.settled
+	r.sender.OnDone = show.done
 	err = r.sender.Send(ctx, r.source.messages)
 	err = errors.Join(err, target.Flush(), show.stop(err == nil), closeTarget())
 	p := r.sender.Progress()
-	fmt.Fprintf(r.std.err, "replay %s: %s sent to %s%s\n", r.ReplayID, plural(p.Taken, "event"), r.target, notTaken(p))
+	fmt.Fprintf(r.std.err, "replay %s: %s sent to %s%s\n", r.ReplayID, plural(p.Accepted, "event"), r.target, notTaken(p))
 	if err != nil {
 		if next := r.continuation(p); next != "" {
 			fmt.Fprintf(r.std.err, "it goes on with\n  %s\n", next)

@@ -151,21 +151,11 @@ func without(args []string, flags ...string) (kept []string) {
 	return kept
 }
 
-// commandLine writes a command as a shell reads it, without secrets.
+// commandLine writes a command as a shell reads it. No flag has a secret in it.
 func commandLine(args []string) string {
 	var b strings.Builder
 	b.WriteString("acsbridge")
-	hide := false
 	for _, arg := range args {
-		name, _, joined := strings.Cut(arg, "=")
-		secret := name == "--nats-password" || name == "--nats-token"
-		switch {
-		case hide:
-			arg = secretMask
-		case secret && joined:
-			arg = name + "=" + secretMask
-		}
-		hide = secret && !joined
 		b.WriteByte(' ')
 		if strings.Trim(arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=:./,@%+") == "" && arg != "" {
 			b.WriteString(arg)

@@ -82,8 +82,8 @@ func (p *progress) stop(complete bool) error {
 	return p.err
 }
 
-// settled tells what was not taken.
-func (p *progress) settled(m *replay.Message, err error) {
+// done tells what was not taken.
+func (p *progress) done(m *replay.Message, err error) {
 	if err == nil {
 		return
 	}
@@ -113,7 +113,7 @@ const barWidth = 24
 func (p *progress) show() {
 	s := p.sender.Progress()
 	elapsed := time.Since(p.began)
-	n := s.Taken + s.Rejected
+	n := s.Accepted + s.Rejected
 	share := -1.0
 	if s.Next > 0 {
 		share = p.source.done(s.Next)

@@ -5,12 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 
 	"golang.org/x/term"
 
+	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
 )
 
@@ -30,7 +30,7 @@ func (r *replaying) openTarget(ctx context.Context) (replay.Target, func() error
 		}
 		return replay.NewCapture(file), file.Close, nil
 	case r.url != nil:
-		posts := &replay.Posts{URL: r.url, ID: r.ReplayID, PostTruncated: r.PostTruncated, Transport: newTransport(r.Concurrency)}
+		posts := &replay.Posts{URL: r.url, ID: r.ReplayID, PostTruncated: r.PostTruncated, Client: webhook.Client{Transport: webhook.NewTransport(r.Concurrency)}}
 		token, stop, err := r.signer(r.std.err)
 		if err != nil {
 			return nil, nil, err
@@ -40,13 +40,6 @@ func (r *replaying) openTarget(ctx context.Context) (replay.Target, func() error
 	}
 	copies := &replay.Copies{JetStream: r.reader.JetStream, ID: r.ReplayID, Prefix: r.prefix, Source: r.Stream, Live: r.IntoLive}
 	return copies, nothing, r.consent(ctx)
-}
-
-// newTransport keeps a connection for each post that is under way.
-func newTransport(posts int) *http.Transport {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConns, t.MaxIdleConnsPerHost = posts, posts
-	return t
 }
 
 // consent makes sure that copies go where they are wanted.

@@ -3,6 +3,7 @@ package main
 import (
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -21,18 +22,15 @@ type serveCmd struct{ settings }
 // Help is the text between the summary and the flags of serve --help.
 func (serveCmd) Help() string {
 	return `Every setting is a flag, a variable ACSBRIDGE_<NAME> (--ack-wait is ACSBRIDGE_ACK_WAIT), ` +
-		`and a key of the YAML file that --config names (ack-wait: 100ms). ` +
+		`and a key of the YAML file that --config names (ack-wait: 100ms). Secrets are not flags. ` +
 		`A flag wins over a variable, a variable over the file. ` +
 		`The nats-* settings also know the variables of the nats command, such as NATS_URL.`
 }
 
 // settings is the configuration of serve. kong fills the exported fields from
 // the command line; what is not there comes from the environment or the YAML
-// file (see [sources]). Values arrive unjudged, and AfterApply then judges
-// them all at once, so a Run only ever sees a configuration without problems.
-//
-// Sizes are in bytes, durations in Go's notation; the text types in
-// settings_values.go say how they are written.
+// file (see [sources]). AfterApply then checks them all at once, so a Run only
+// ever sees a configuration without problems.
 type settings struct {
 	Config      string `help:"YAML file with settings; also ACSBRIDGE_CONFIG." placeholder:"FILE"`
 	PrintConfig bool   `help:"Print the effective configuration as YAML, without secrets, and exit."`
@@ -66,9 +64,9 @@ type callbackSettings struct {
 	TLSCert      string `help:"Certificate chain (PEM) for --listen. Without it: plain HTTP, for a TLS proxy in front." placeholder:"FILE"`
 	TLSKey       string `help:"Private key (PEM) of --tls-cert." placeholder:"FILE"`
 
-	MaxConnections count    `help:"Open connections for callbacks; more wait until one is closed." default:"2048" placeholder:"N"`
+	MaxConnections int      `help:"Open connections for callbacks; more wait until one is closed." default:"2048" placeholder:"N"`
 	CallbackKey    []string `help:"Secret that the callback URL must have in its query, as acsbridge-key=…: a name of yours and the file that holds it. Repeatable; any of them will do." placeholder:"NAME=FILE"`
-	SourceRange    []string `help:"Network that callbacks may come from, such as 203.0.113.0/24; microsoft stands for those that Microsoft publishes. Repeatable. None means all." placeholder:"RANGE"`
+	SourceRange    []string `help:"Network that callbacks may come from, such as 203.0.113.0/24. Repeatable. None means all." placeholder:"RANGE"`
 	TrustedProxy   []string `help:"Network of proxies whose X-Forwarded-For is believed. Repeatable." placeholder:"RANGE"`
 }
 
@@ -76,17 +74,17 @@ type callbackSettings struct {
 type adminSettings struct {
 	AdminListen    string   `help:"Address for /livez, /readyz and /metrics." default:"${admin}" placeholder:"ADDR"`
 	AdminTokenFile string   `help:"File that holds a bearer token for the admin listener. Without it nobody is asked for one, and --admin-listen must be a loopback address." placeholder:"FILE"`
-	AdminInsecure  toggle   `help:"Let --admin-listen be reached from other hosts without a token."`
+	AdminInsecure  bool     `help:"Let --admin-listen be reached from other hosts without a token."`
 	AdminHost      []string `help:"Host name by which the admin listener may be asked, besides localhost and addresses. Repeatable." placeholder:"NAME"`
 }
 
 // tokenSettings is which tokens are good.
 type tokenSettings struct {
-	Resource      []string `help:"ACS resource to take callbacks for: a name for NATS subjects and the immutable resource id. Repeatable, at least one." placeholder:"NAME=GUID"`
-	Issuer        string   `help:"Issuer that tokens must name." default:"${issuer}" placeholder:"URL"`
-	OIDCConfigURL string   `name:"oidc-config-url" help:"OpenID metadata document that names the signing keys." default:"${oidc}" placeholder:"URL"`
-	Leeway        duration `help:"Clock skew to forgive, up to 5m." default:"60s" placeholder:"DURATION"`
-	TokenReuse    string   `help:"What to do with a token seen again with another body: report, refuse or off." default:"report" placeholder:"MODE"`
+	Resource      []string      `help:"ACS resource to take callbacks for: a name for NATS subjects and the immutable resource id. Repeatable, at least one." placeholder:"NAME=GUID"`
+	Issuer        string        `help:"Issuer that tokens must name." default:"${issuer}" placeholder:"URL"`
+	OIDCConfigURL string        `name:"oidc-config-url" help:"OpenID metadata document that names the signing keys." default:"${oidc}" placeholder:"URL"`
+	Leeway        time.Duration `help:"Clock skew to forgive, up to 5m." default:"60s" placeholder:"DURATION"`
+	TokenReuse    string        `help:"What to do with a token seen again with another body: report, refuse or off." default:"report" placeholder:"MODE"`
 }
 
 // natsSettings is the way to NATS.
@@ -95,19 +93,16 @@ type natsSettings struct {
 	NatsContext      string `help:"Context of the nats command: its name, or the path of its file." placeholder:"NAME"`
 	NatsCreds        string `help:"Credentials file (JWT and seed)." placeholder:"FILE"`
 	NatsNkey         string `help:"NKey seed file." placeholder:"FILE"`
-	NatsUser         string `help:"User name." placeholder:"NAME"`
-	NatsPassword     secret `help:"Password of --nats-user. Other users of this host can see it; better a file." placeholder:"TEXT"`
-	NatsPasswordFile string `help:"File that holds the password." placeholder:"FILE"`
-	NatsToken        secret `help:"Authentication token. Other users of this host can see it; better a file." placeholder:"TEXT"`
-	NatsTokenFile    string `help:"File that holds the token." placeholder:"FILE"`
+	NatsUser         string `help:"User name. The password comes from a file, or from NATS_PASSWORD." placeholder:"NAME"`
+	NatsPasswordFile string `help:"File that holds the password of nats-user." placeholder:"FILE"`
+	NatsTokenFile    string `help:"File that holds an authentication token, which can also be in NATS_TOKEN." placeholder:"FILE"`
 	NatsCA           string `help:"Certificate authorities (PEM) that sign the servers' certificates." placeholder:"FILE"`
 	NatsCert         string `help:"Client certificate (PEM)." placeholder:"FILE"`
 	NatsKey          string `help:"Private key (PEM) of --nats-cert." placeholder:"FILE"`
 	NatsDomain       string `help:"JetStream domain." placeholder:"NAME"`
 	NatsInboxPrefix  string `help:"Prefix of reply subjects, for servers that permit only a private one." placeholder:"SUBJECT"`
 
-	password string // NatsPassword, or the content of NatsPasswordFile
-	token    string // NatsToken, or the content of NatsTokenFile
+	password, token string // see secretSettings
 }
 
 // embeddedSettings is the NATS server that the bridge runs when it has no other.
@@ -117,30 +112,30 @@ type embeddedSettings struct {
 
 // streamSettings is the stream that the bridge creates when it is absent.
 type streamSettings struct {
-	Stream                string   `help:"Stream that holds the events." default:"${stream}" placeholder:"NAME"`
-	SubjectPrefix         string   `help:"First token of every subject." default:"${prefix}" placeholder:"TOKEN"`
-	StreamReplicas        count    `help:"Copies of the stream in the cluster, 1 to 5." default:"1" placeholder:"N"`
-	StreamMaxAge          duration `help:"How long events are kept; 0s keeps them for ever." default:"72h" placeholder:"DURATION"`
-	StreamMaxBytes        size     `help:"Size at which the oldest events go; 0 sets no limit." default:"0" placeholder:"SIZE"`
-	StreamDuplicateWindow duration `help:"How long the stream knows a repeated event, 1m to 24h. One event costs the server about 180 bytes of memory as long." default:"10m" placeholder:"DURATION"`
-	StreamUpdate          toggle   `help:"Change a stream that differs from these settings. Without it the difference is only reported."`
+	Stream                string        `help:"Stream that holds the events." default:"${stream}" placeholder:"NAME"`
+	SubjectPrefix         string        `help:"First token of every subject." default:"${prefix}" placeholder:"TOKEN"`
+	StreamReplicas        int           `help:"Copies of the stream in the cluster, 1 to 5." default:"1" placeholder:"N"`
+	StreamMaxAge          time.Duration `help:"How long events are kept; 0s keeps them for ever." default:"72h" placeholder:"DURATION"`
+	StreamMaxBytes        size          `help:"Size at which the oldest events go; 0 sets no limit." default:"0" placeholder:"SIZE"`
+	StreamDuplicateWindow time.Duration `help:"How long the stream knows a repeated event, 1m to 24h. One event costs the server about 180 bytes of memory as long." default:"10m" placeholder:"DURATION"`
+	StreamUpdate          bool          `help:"Change a stream that differs from these settings. Without it the difference is only reported."`
 }
 
 // journalSettings is what happens between a callback and its answer.
 type journalSettings struct {
-	DataDir         string   `help:"Directory of the journal, the dead letters and the embedded server." default:"acsbridge-data" placeholder:"DIR"`
-	Journal         string   `help:"on: 200 means synced to disk here. off: 200 means stored by NATS; needs an external NATS." default:"on" placeholder:"on|off"`
-	JournalMaxBytes size     `help:"Size at which the journal is full and callbacks are answered 503." default:"1GiB" placeholder:"SIZE"`
-	AckWait         duration `help:"How long an answer waits for NATS once the journal has the event, up to 4s." default:"250ms" placeholder:"DURATION"`
-	MaxInFlight     count    `help:"Callbacks worked on at a time; more are answered 503." default:"512" placeholder:"N"`
+	DataDir         string        `help:"Directory of the journal, the dead letters and the embedded server." default:"acsbridge-data" placeholder:"DIR"`
+	Journal         string        `help:"on: 200 means synced to disk here. off: 200 means stored by NATS; needs an external NATS." default:"on" placeholder:"on|off"`
+	JournalMaxBytes size          `help:"Size at which the journal is full and callbacks are answered 503." default:"1GiB" placeholder:"SIZE"`
+	AckWait         time.Duration `help:"How long an answer waits for NATS once the journal has the event, up to 4s." default:"250ms" placeholder:"DURATION"`
+	MaxInFlight     int           `help:"Callbacks worked on at a time; more are answered 503." default:"512" placeholder:"N"`
 }
 
 // processSettings is how the process stops and logs.
 type processSettings struct {
-	ShutdownDelay   duration `help:"After SIGTERM: how long to go on serving while /readyz says no, up to 5m." default:"0s" placeholder:"DURATION"`
-	ShutdownTimeout duration `help:"After that: how long requests and forwarding may take to finish, 1s to 10m." default:"20s" placeholder:"DURATION"`
-	LogFormat       string   `help:"text, json, or auto: text on a terminal, else JSON." default:"auto" placeholder:"FORMAT"`
-	LogLevel        string   `help:"debug, info, warn or error." default:"info" placeholder:"LEVEL"`
+	ShutdownDelay   time.Duration `help:"After SIGTERM: how long to go on serving while /readyz says no, up to 5m." default:"0s" placeholder:"DURATION"`
+	ShutdownTimeout time.Duration `help:"After that: how long requests and forwarding may take to finish, 1s to 10m." default:"20s" placeholder:"DURATION"`
+	LogFormat       string        `help:"text, json, or auto: text on a terminal, else JSON." default:"auto" placeholder:"FORMAT"`
+	LogLevel        string        `help:"debug, info, warn or error." default:"info" placeholder:"LEVEL"`
 }
 
 // defaults are the default values that the tags of [settings] refer to.
@@ -161,18 +156,12 @@ func defaults() kong.Vars {
 // resources are the ACS resources to take callbacks for.
 func (s *settings) resources() []verify.Resource { return s.audiences }
 
-// natsPassword is the password, whether given as such or as a file.
-func (s *natsSettings) natsPassword() string { return s.password }
-
-// natsToken is the token, whether given as such or as a file.
-func (s *natsSettings) natsToken() string { return s.token }
-
 // connection is the way to NATS as the link to it takes it.
 func (s *natsSettings) connection() publish.NATS {
 	return publish.NATS{
 		URL: s.NatsURL, Context: s.NatsContext,
 		Creds: s.NatsCreds, NKey: s.NatsNkey,
-		User: s.NatsUser, Password: s.natsPassword(), Token: s.natsToken(),
+		User: s.NatsUser, Password: s.password, Token: s.token,
 		CA: s.NatsCA, Cert: s.NatsCert, Key: s.NatsKey,
 		Domain: s.NatsDomain, InboxPrefix: s.NatsInboxPrefix,
 	}

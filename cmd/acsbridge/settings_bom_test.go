@@ -38,8 +38,8 @@ func TestFiles_byteOrderMark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.natsToken() != "hunter2" || s.callbackKeys[0].Secret != testSecret || s.adminToken != otherSecret {
-		t.Errorf("token %q, callback key %q, admin token %q", s.natsToken(), s.callbackKeys[0].Secret, s.adminToken)
+	if s.token != "hunter2" || s.callbackKeys[0].Secret != testSecret || s.adminToken != otherSecret {
+		t.Errorf("token %q, callback key %q, admin token %q", s.token, s.callbackKeys[0].Secret, s.adminToken)
 	}
 	wide := writeFile(t, "wide", utf16(testSecret+"\r\n"))
 	checkRefusals(t, []refusal{

@@ -76,11 +76,6 @@ type examination struct {
 // problems means that every field can be used as it stands.
 func (s *settings) problems() []problem {
 	x := &examination{settings: s, found: slices.Clone(s.sources.problems)}
-	for _, flag := range s.flags {
-		if value, ok := flag.Target.Interface().(faulty); ok && value.fault() != "" {
-			x.reject(flag.Name, "%s", value.fault())
-		}
-	}
 	x.callbacks()
 	x.admin()
 	x.tokens()
@@ -171,18 +166,18 @@ func (x *examination) stream() {
 			x.SubjectPrefix, schemas.QuarantinePrefix)
 	}
 	x.amount("stream-replicas", x.StreamReplicas, 1, maxReplicas)
-	if x.embeddedNATS() && x.StreamReplicas.N > 1 {
+	if x.embeddedNATS() && x.StreamReplicas > 1 {
 		x.reject("stream-replicas", "the embedded server keeps one copy; more need a cluster, see nats-url")
 	}
 	age, window := x.StreamMaxAge, x.StreamDuplicateWindow
-	if age.Duration != 0 {
+	if age != 0 {
 		x.within("stream-max-age", age, minStreamAge, math.MaxInt64)
 	}
 	x.within("stream-duplicate-window", window, minDuplicateWindow, maxDuplicateWindow)
-	if age.Duration != 0 && window.Duration > age.Duration {
+	if age != 0 && window > age {
 		x.reject("stream-duplicate-window", "%s is longer than stream-max-age, %s; JetStream refuses that", window, age)
 	}
-	if x.StreamMaxBytes.Bytes != 0 {
+	if x.StreamMaxBytes != 0 {
 		x.atLeast("stream-max-bytes", x.StreamMaxBytes, minStore)
 	}
 }
@@ -215,26 +210,25 @@ func (x *examination) oneOf(setting, value string, allowed ...string) {
 }
 
 // within examines the range of a duration.
-func (x *examination) within(setting string, d duration, least, most time.Duration) {
+func (x *examination) within(setting string, d, least, most time.Duration) {
 	switch {
-	case d.bad != "":
-	case d.Duration < least:
+	case d < least:
 		x.reject(setting, "%s is less than %s", d, least)
-	case d.Duration > most:
+	case d > most:
 		x.reject(setting, "%s is more than %s", d, most)
 	}
 }
 
 // amount examines the range of a count.
-func (x *examination) amount(setting string, c count, least, most int) {
-	if c.bad == "" && (c.N < least || c.N > most) {
-		x.reject(setting, "%d is not between %d and %d", c.N, least, most)
+func (x *examination) amount(setting string, n, least, most int) {
+	if n < least || n > most {
+		x.reject(setting, "%d is not between %d and %d", n, least, most)
 	}
 }
 
 // atLeast examines the lower bound of a size.
-func (x *examination) atLeast(setting string, s size, least int64) {
-	if s.bad == "" && s.Bytes < least {
-		x.reject(setting, "%s is less than %d MiB", s, least>>20)
+func (x *examination) atLeast(setting string, s, least size) {
+	if s < least {
+		x.reject(setting, "%s is less than %s", s, least)
 	}
 }

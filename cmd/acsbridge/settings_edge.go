@@ -87,15 +87,7 @@ func (x *examination) sharedKeys(setting string, entries []string) (keys []verif
 // through a proxy that is not named.
 func (x *examination) origins() {
 	const setting = "source-range"
-	var texts []string
-	for _, text := range x.SourceRange {
-		if strings.TrimSpace(text) == edge.Microsoft {
-			x.sourceRanges = append(x.sourceRanges, edge.MicrosoftRanges()...)
-		} else {
-			texts = append(texts, text)
-		}
-	}
-	x.sourceRanges = append(x.sourceRanges, x.networks(setting, texts)...)
+	x.sourceRanges = x.networks(setting, x.SourceRange)
 	host, _, _ := net.SplitHostPort(x.Listen)
 	if len(x.sourceRanges) > 0 && len(x.TrustedProxy) == 0 && isLoopback(host) &&
 		!slices.ContainsFunc(x.sourceRanges, func(r netip.Prefix) bool { return r.Addr().IsLoopback() }) {
@@ -120,7 +112,7 @@ func (x *examination) networks(setting string, texts []string) (list []netip.Pre
 func (x *examination) admin() {
 	if x.address("admin-listen", x.AdminListen) {
 		host, _, _ := net.SplitHostPort(x.AdminListen)
-		if !isLoopback(host) && x.AdminTokenFile == "" && !x.AdminInsecure.On {
+		if !isLoopback(host) && x.AdminTokenFile == "" && !x.AdminInsecure {
 			x.reject("admin-listen", "%q can be reached from other hosts; set admin-token-file, or admin-insecure where only your monitoring gets there", x.AdminListen)
 		}
 	}
@@ -141,7 +133,7 @@ func (x *examination) operatorToken() {
 	switch {
 	case x.AdminTokenFile == "":
 		return
-	case x.AdminInsecure.On:
+	case x.AdminInsecure:
 		x.reject("admin-insecure", "is set beside admin-token-file (%s); keep one", x.sources.originOf(setting))
 		return
 	case !x.secretFile(setting, x.AdminTokenFile):

@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acsbridge/acsbridge/ingest"
-	"github.com/acsbridge/acsbridge/ingest/edge"
 )
 
 const testSecret, otherSecret = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
@@ -38,11 +37,11 @@ func TestRefuseEdgeSettings(t *testing.T) {
 		{"secret of a key twice", []string{"--callback-key=a=" + secret, "--callback-key=b=" + secret}, []string{callbackKey + "b: name or secret given twice"}},
 		{"two keys", []string{"--callback-key=a=" + secret + ",b=" + writeFile(t, "other", otherSecret)}, nil},
 		{"range that is none", []string{"--listen=:8080", "--source-range=10.0.0.0/33"}, []string{source + `"10.0.0.0/33" is not a network`}},
-		{"unknown preset", []string{"--listen=:8080", "--source-range=azure"}, []string{source + `"azure" is not a network`}},
+		{"name for a range", []string{"--listen=:8080", "--source-range=microsoft"}, []string{source + `"microsoft" is not a network`}},
 		{"range with bits too many", []string{"--listen=:8080", "--source-range=10.0.0.1/8"}, []string{source + `"10.0.0.1/8" has bits beyond its length; the network is 10.0.0.0/8`}},
-		{"ranges", []string{"--listen=:8080", "--source-range=microsoft,10.0.0.0/8,2001:db8::1"}, nil},
-		{"ranges behind a proxy that is not named", []string{"--source-range=microsoft"}, []string{source + "listen is a loopback address"}},
-		{"ranges behind a proxy", []string{"--source-range=microsoft", "--trusted-proxy=127.0.0.1"}, nil},
+		{"ranges", []string{"--listen=:8080", "--source-range=10.0.0.0/8,2001:db8::1"}, nil},
+		{"ranges behind a proxy that is not named", []string{"--source-range=203.0.113.0/24"}, []string{source + "listen is a loopback address"}},
+		{"ranges behind a proxy", []string{"--source-range=203.0.113.0/24", "--trusted-proxy=127.0.0.1"}, nil},
 		{"range of this host", []string{"--source-range=127.0.0.0/8"}, nil},
 		{"proxy that is none", []string{"--trusted-proxy=microsoft"}, []string{proxy + `"microsoft" is not a network`}},
 		{"proxies", []string{"--trusted-proxy=10.0.0.0/8", "--trusted-proxy=::1"}, nil},
@@ -85,7 +84,7 @@ func TestEdgeValues(t *testing.T) {
 	ignoreEnvironment(t)
 	s, _, err := parseServe(t, "--resource=contoso="+testGUID, "--listen=:8080",
 		"--callback-key=new="+writeFile(t, "new", testSecret+"\n"), "--callback-key=old="+writeFile(t, "old", otherSecret),
-		"--source-range=microsoft", "--source-range=198.51.100.7", "--trusted-proxy=10.0.0.0/8,::1",
+		"--source-range=203.0.113.0/24", "--source-range=198.51.100.7", "--trusted-proxy=10.0.0.0/8,::1",
 		"--admin-token-file="+writeFile(t, "token", otherSecret+"\r\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -93,8 +92,8 @@ func TestEdgeValues(t *testing.T) {
 	if diff := cmp.Diff([]ingest.CallbackKey{{Name: "new", Secret: testSecret}, {Name: "old", Secret: otherSecret}}, s.callbackKeys); diff != "" {
 		t.Error(diff)
 	}
-	if got, want := fmt.Sprint(s.sourceRanges), fmt.Sprint(append(edge.MicrosoftRanges(), s.sourceRanges[9])); got != want || !strings.HasSuffix(got, " 198.51.100.7/32]") {
-		t.Errorf("source ranges %s", got)
+	if got, want := fmt.Sprint(s.sourceRanges), "[203.0.113.0/24 198.51.100.7/32]"; got != want {
+		t.Errorf("source ranges %s, want %s", got, want)
 	}
 	if got, want := fmt.Sprint(s.trustedProxies), "[10.0.0.0/8 ::1/128]"; got != want {
 		t.Errorf("trusted proxies %s, want %s", got, want)

@@ -16,7 +16,6 @@ type gridSettings struct {
 	GridTenant   string   `name:"eventgrid-tenant" help:"Directory of Entra ID whose tokens are asked for." placeholder:"GUID"`
 	GridAudience []string `name:"eventgrid-audience" help:"Application of that directory which tokens must be for: its id, or its identifier URI. Repeatable." placeholder:"GUID"`
 	GridApp      []string `name:"eventgrid-app" help:"Application which tokens must be issued to. The default is Event Grid in the public cloud. Repeatable." default:"${eventgridApp}" placeholder:"GUID"`
-	GridRole     string   `name:"eventgrid-role" help:"Role that tokens must have. None means that no role is asked for." placeholder:"ROLE"`
 	GridIssuer   []string `name:"eventgrid-issuer" help:"Issuer that tokens must name. Repeatable. None means the two of the directory in the public cloud." placeholder:"URL"`
 	GridOIDC     string   `name:"eventgrid-oidc-config-url" help:"OpenID metadata document that names the signing keys. None means that of the directory in the public cloud." placeholder:"URL"`
 	GridKey      []string `name:"eventgrid-key" help:"Secret that the URL of a delivery must have in its query, as acsbridge-key=…: a name of yours and the file that holds it. Repeatable; any of them will do. Beside --eventgrid-tenant, both are asked for." placeholder:"NAME=FILE"`
@@ -78,7 +77,6 @@ func (x *examination) idleGridTokens(fault string) {
 	}{
 		{"eventgrid-audience", len(g.GridAudience) > 0},
 		{"eventgrid-app", len(g.GridApp) != 1 || g.GridApp[0] != verify.EventGridApplication},
-		{"eventgrid-role", g.GridRole != ""},
 		{"eventgrid-issuer", len(g.GridIssuer) > 0},
 		{"eventgrid-oidc-config-url", g.GridOIDC != ""},
 	} {
@@ -136,9 +134,6 @@ func (x *examination) gridTokens() {
 			x.reject("eventgrid-audience", "%q is empty or has blanks; it is compared exactly", audience)
 		}
 	}
-	if strings.ContainsAny(g.GridRole, " \t") {
-		x.reject("eventgrid-role", "%q has blanks; it is compared exactly", g.GridRole)
-	}
 	for _, issuer := range g.GridIssuer {
 		x.httpURL("eventgrid-issuer", issuer)
 	}
@@ -148,7 +143,7 @@ func (x *examination) gridTokens() {
 	if (g.GridOIDC == "") != (len(g.GridIssuer) == 0) {
 		x.reject("eventgrid-oidc-config-url", "goes with eventgrid-issuer; set both, or neither for the public cloud")
 	}
-	x.grid.entra = &verify.Entra{Tenant: tenant, Issuers: append([]string(nil), g.GridIssuer...), Audiences: g.GridAudience, Applications: apps, Role: g.GridRole}
+	x.grid.entra = &verify.Entra{Tenant: tenant, Issuers: append([]string(nil), g.GridIssuer...), Audiences: g.GridAudience, Applications: apps}
 }
 
 // guid examines a GUID and returns it as Entra ID writes it in tokens.

@@ -36,15 +36,15 @@ func TestRefuseEventGridSettings(t *testing.T) {
 		{"tokens", gridArgs(), nil},
 		{"key", byKey, nil},
 		{"both", gridArgs("--eventgrid-key=a=" + key), nil},
-		{"all", gridArgs("--eventgrid-path=/grid/in", "--eventgrid-audience=api://x", "--eventgrid-app="+testTenant, "--eventgrid-role=R",
+		{"all", gridArgs("--eventgrid-path=/grid/in", "--eventgrid-audience=api://x", "--eventgrid-app="+testTenant,
 			"--eventgrid-issuer=https://a.example", "--eventgrid-issuer=https://b.example", "--eventgrid-oidc-config-url=https://a.example/x"), nil},
 
 		{"path alone", []string{"--eventgrid-path=/x"}, []string{flag("eventgrid-path") + idle}},
 		{"source alone", []string{"--eventgrid-source=contoso=" + testTopic}, []string{flag("eventgrid-source") + idle}},
-		{"tokens alone", []string{"--eventgrid-audience=a", "--eventgrid-app=" + testTenant, "--eventgrid-role=a", "--eventgrid-issuer=https://a.example", "--eventgrid-oidc-config-url=https://a.example"}, []string{
-			flag("eventgrid-audience") + idle, flag("eventgrid-app") + idle, flag("eventgrid-role") + idle, flag("eventgrid-issuer") + idle, flag("eventgrid-oidc-config-url") + idle}},
-		{"tokens beside a key", with(byKey, "--eventgrid-audience=a", "--eventgrid-app="+testTenant, "--eventgrid-role=a"), []string{
-			flag("eventgrid-audience") + noToken, flag("eventgrid-app") + noToken, flag("eventgrid-role") + noToken}},
+		{"tokens alone", []string{"--eventgrid-audience=a", "--eventgrid-app=" + testTenant, "--eventgrid-issuer=https://a.example", "--eventgrid-oidc-config-url=https://a.example"}, []string{
+			flag("eventgrid-audience") + idle, flag("eventgrid-app") + idle, flag("eventgrid-issuer") + idle, flag("eventgrid-oidc-config-url") + idle}},
+		{"tokens beside a key", with(byKey, "--eventgrid-audience=a", "--eventgrid-app="+testTenant), []string{
+			flag("eventgrid-audience") + noToken, flag("eventgrid-app") + noToken}},
 
 		{"path without a slash", gridArgs("--eventgrid-path=grid"), []string{flag("eventgrid-path") + `"grid" is no path of plain segments; write it like /eventgrid`}},
 		{"root", gridArgs("--eventgrid-path=/"), []string{flag("eventgrid-path") + `"/" covers /livez`}},
@@ -66,7 +66,6 @@ func TestRefuseEventGridSettings(t *testing.T) {
 		{"application by name", gridArgs("--eventgrid-app=eventgrid"), []string{flag("eventgrid-app") + `"eventgrid" is no GUID`}},
 		{"no audience", []string{"--eventgrid-tenant=" + testTenant, "--eventgrid-source=contoso=" + testTopic}, []string{"eventgrid-audience (not set): is needed beside eventgrid-tenant"}},
 		{"audience with a blank", gridArgs("--eventgrid-audience=a b"), []string{flag("eventgrid-audience") + `"a b" is empty or has blanks`}},
-		{"role with a blank", gridArgs("--eventgrid-role=a b"), []string{flag("eventgrid-role") + `"a b" has blanks`}},
 		{"issuer alone", gridArgs("--eventgrid-issuer=https://a.example"), []string{"eventgrid-oidc-config-url (not set): goes with eventgrid-issuer"}},
 		{"document alone", gridArgs("--eventgrid-oidc-config-url=https://a.example"), []string{flag("eventgrid-oidc-config-url") + "goes with eventgrid-issuer"}},
 		{"plain http", gridArgs("--eventgrid-issuer=https://a.example", "--eventgrid-oidc-config-url=http://a.example"), []string{flag("eventgrid-oidc-config-url") + "is plain http"}},
@@ -84,14 +83,14 @@ func TestRefuseEventGridSettings(t *testing.T) {
 func TestEventGridValues(t *testing.T) {
 	ignoreEnvironment(t)
 	s, _, err := parseServe(t, gridArgs("--resource=contoso="+testGUID, "--eventgrid-key=new="+writeFile(t, "new", testSecret),
-		"--eventgrid-tenant="+strings.ToUpper(testTenant), "--eventgrid-role=R")...)
+		"--eventgrid-tenant="+strings.ToUpper(testTenant))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := grid{
 		keys:    []verify.SharedKey{{Name: "new", Secret: testSecret}},
 		sources: map[string]string{strings.ToLower(testTopic): "contoso"},
-		entra:   &verify.Entra{Tenant: testTenant, Audiences: []string{testApplication}, Applications: []string{verify.EventGridApplication}, Role: "R"},
+		entra:   &verify.Entra{Tenant: testTenant, Audiences: []string{testApplication}, Applications: []string{verify.EventGridApplication}},
 	}
 	if diff := cmp.Diff(want, s.grid, cmp.AllowUnexported(grid{})); diff != "" {
 		t.Error(diff)

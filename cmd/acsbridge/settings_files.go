@@ -71,15 +71,18 @@ func (x *examination) secretFile(setting, name string) bool {
 	return true
 }
 
-// secretOf returns a secret that is given as text or as a file.
-func (x *examination) secretOf(setting string, text secret, fileSetting, name string) string {
-	if entry, ok := x.sources.file[setting]; ok && x.sources.originOf(setting) == entry.origin() {
+// secretOf returns a secret of [secretSettings], or of the file that the setting
+// beside it names. The configuration file must be closed when the secret is from there.
+func (x *examination) secretOf(setting, name string) string {
+	text, _ := x.sources.lookUp(setting).(string)
+	if entry, ok := x.sources.file[setting]; ok && text != "" && x.sources.originOf(setting) == entry.origin() {
 		x.secretFile(setting, entry.path)
 	}
+	fileSetting := setting + "-file"
 	switch {
 	case name == "":
-		return text.text
-	case text.text != "":
+		return text
+	case text != "":
 		x.reject(fileSetting, "is set beside %s (%s); keep one", setting, x.sources.originOf(setting))
 		return ""
 	case !x.secretFile(fileSetting, name):

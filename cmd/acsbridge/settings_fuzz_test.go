@@ -19,9 +19,9 @@ func FuzzSettings(f *testing.F) {
 	} {
 		f.Add(file, "ACSBRIDGE_ACK_WAIT=1h\nACSBRIDGE_RESOURCE=a=b,c", "--leeway=x\n--journal=off")
 		f.Add(file, "ACSBRIDGE_X=1\nNATS_URL=nats://user:pw@h%zz", "--nats-user\n--resource=contoso="+testGUID)
-		f.Add(file, "ACSBRIDGE_SOURCE_RANGE=microsoft,10.0.0.1/8", "serve\n--\n-\n--nats-creds\n--stream-update=maybe")
+		f.Add(file, "ACSBRIDGE_SOURCE_RANGE=x,10.0.0.1/8", "serve\n--\n-\n--nats-creds\n--stream-update=maybe")
 	}
-	ofFile, ofVariable, ofFlag := "Fo3Secret-of-the-file", "Fo3Secret-of-the-variable", "Fo3Secret-of-the-flag"
+	ofFile, ofVariable := "Fo3Secret-of-the-file", "Fo3Secret-of-the-variable"
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, file, environment, flags string) {
 		if strings.Contains(file+environment+flags, "Fo3") || strings.ContainsAny(flags, "\x00") {
@@ -41,10 +41,10 @@ func FuzzSettings(f *testing.F) {
 			t.Fatal(err)
 		}
 		parser.Exit = func(int) {}
-		args := append([]string{"--print-config", "--config=" + path, "--nats-token=" + ofFlag}, strings.Split(flags, "\n")...)
+		args := append([]string{"--print-config", "--config=" + path}, strings.Split(flags, "\n")...)
 		_, err = parser.Parse(args)
-		said := fmt.Sprintf("%s %v %+v %v", out.String(), err, c.NatsToken, c.NatsPassword)
-		for _, secret := range []string{ofFile, ofVariable, ofFlag} {
+		said := fmt.Sprintf("%s %v", out.String(), err)
+		for _, secret := range []string{ofFile, ofVariable} {
 			if strings.Contains(said, secret) {
 				t.Errorf("%q was said: %s", secret, said)
 			}

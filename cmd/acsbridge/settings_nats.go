@@ -75,48 +75,39 @@ func (x *examination) needServer() {
 		if !strings.HasPrefix(flag.Name, "nats-") || flag.Name == "nats-listen" {
 			continue
 		}
-		if given(flag.Target.Interface()) {
-			x.reject(flag.Name, "is for an external NATS, and none is set; add nats-url or nats-context")
+		if !flag.Target.IsZero() {
+			x.reject(flag.Name, needsServer)
+		}
+	}
+	for _, secret := range secretSettings {
+		if x.sources.lookUp(secret.name) != nil {
+			x.reject(secret.name, needsServer)
 		}
 	}
 }
 
-// given reports whether a text or a secret is set.
-func given(value any) bool {
-	switch v := value.(type) {
-	case string:
-		return v != ""
-	case secret:
-		return v.text != ""
-	}
-	return false
-}
+const needsServer = "is for an external NATS, and none is set; add nats-url or nats-context"
 
-// natsLogin examines how the bridge tells NATS who it is, and reads the
-// password or the token.
+// natsLogin examines how the bridge logs in to NATS, and reads the password or the
+// token. A context is a login too: what it holds would be mixed with what is set here.
 func (x *examination) natsLogin() {
-	x.password = x.secretOf("nats-password", x.NatsPassword, "nats-password-file", x.NatsPasswordFile)
-	x.token = x.secretOf("nats-token", x.NatsToken, "nats-token-file", x.NatsTokenFile)
+	x.password = x.secretOf("nats-password", x.NatsPasswordFile)
+	x.token = x.secretOf("nats-token", x.NatsTokenFile)
 	if x.NatsCreds != "" {
 		x.secretFile("nats-creds", x.NatsCreds)
 	}
 	if x.NatsNkey != "" {
 		x.secretFile("nats-nkey", x.NatsNkey)
 	}
-	withPassword := x.NatsPassword.text != "" || x.NatsPasswordFile != ""
+	withPassword := x.NatsPasswordFile != "" || x.sources.lookUp("nats-password") != nil
 	if withPassword && x.NatsUser == "" {
 		x.reject("nats-user", "is missing beside the password; NATS wants both")
 	}
 	if x.NatsUser != "" && !withPassword {
 		x.reject("nats-user", "needs a password; add nats-password-file, or nats-token-file if this is a token")
 	}
-	x.oneLogin()
-}
-
-// oneLogin refuses two ways to log in. A context is one: whatever it holds
-// would be mixed with what is set here.
-func (x *examination) oneLogin() {
-	methods := []struct {
+	first := ""
+	for _, method := range []struct {
 		setting string
 		given   bool
 	}{
@@ -124,11 +115,9 @@ func (x *examination) oneLogin() {
 		{"nats-creds", x.NatsCreds != ""},
 		{"nats-nkey", x.NatsNkey != ""},
 		{"nats-user", x.NatsUser != ""},
-		{"nats-token", x.NatsToken.text != ""},
+		{"nats-token", x.sources.lookUp("nats-token") != nil},
 		{"nats-token-file", x.NatsTokenFile != ""},
-	}
-	first := ""
-	for _, method := range methods {
+	} {
 		switch {
 		case !method.given:
 		case first == "":

@@ -14,15 +14,6 @@ func (s *settings) print(w io.Writer) error {
 	for _, flag := range s.flags {
 		origin := s.sources.originOf(flag.Name)
 		value := flag.Target.Interface()
-		if masked, ok := value.(secret); ok {
-			if masked.text == "" {
-				continue
-			}
-			if _, err := fmt.Fprintf(w, "# %s: %s # %s\n", flag.Name, masked, origin); err != nil {
-				return err
-			}
-			continue
-		}
 		line, err := yaml.Marshal(&yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{
 			{Kind: yaml.ScalarNode, Value: flag.Name},
 			yamlNode(value, origin),
@@ -31,6 +22,14 @@ func (s *settings) print(w io.Writer) error {
 			return fmt.Errorf("print %s: %w", flag.Name, err)
 		}
 		if _, err := w.Write(line); err != nil {
+			return err
+		}
+	}
+	for _, secret := range secretSettings {
+		if s.sources.lookUp(secret.name) == nil {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "# %s: %s # %s\n", secret.name, secretMask, s.sources.originOf(secret.name)); err != nil {
 			return err
 		}
 	}

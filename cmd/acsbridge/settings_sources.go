@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -50,6 +51,9 @@ func newSources(app *kong.Application, environ []string, settings []*kong.Flag, 
 // checkVariables looks for variables of ours that nothing reads.
 func (s *sources) checkVariables(app *kong.Application, settings []*kong.Flag) {
 	known := envNames("config")
+	for _, secret := range secretSettings {
+		known = append(known, envNames(secret.name)...)
+	}
 	for _, flag := range settings {
 		known = append(known, envNames(flag.Name)...)
 	}
@@ -83,21 +87,36 @@ func (s *sources) readFile(path, origin string, settings []*kong.Flag) {
 func (s *sources) Validate(*kong.Application) error { return nil }
 
 // Resolve returns the value of a flag that is not on the command line, nil
-// when no source has one.
+// when no source has one, or one that kong cannot decode: kong would stop at it
+// and not say where it came from.
 func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	if value, origin := s.variable(flag.Name); value != "" {
-		s.origin[flag.Name] = origin
-		return value, nil
+	value := s.lookUp(flag.Name)
+	if text, ok := value.(string); ok {
+		scan := kong.Scan().PushTyped(text, kong.FlagValueToken)
+		if err := flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: scan}, reflect.New(flag.Target.Type()).Elem()); err != nil {
+			s.problems = append(s.problems, problem{setting: flag.Name, origin: s.origin[flag.Name], fault: err.Error()})
+			return nil, nil
+		}
 	}
-	if value, ok := s.file[flag.Name]; ok {
-		s.origin[flag.Name] = value.origin()
-		return value.value, nil
-	}
-	s.origin[flag.Name] = "not set"
-	if flag.HasDefault {
+	if value == nil && flag.HasDefault {
 		s.origin[flag.Name] = "default"
 	}
-	return nil, nil
+	return value, nil
+}
+
+// lookUp returns the value of a setting, a string or a list of strings, and nil
+// when neither the environment nor the file has one.
+func (s *sources) lookUp(setting string) any {
+	if value, origin := s.variable(setting); value != "" {
+		s.origin[setting] = origin
+		return value
+	}
+	if value, ok := s.file[setting]; ok {
+		s.origin[setting] = value.origin()
+		return value.value
+	}
+	s.origin[setting] = "not set"
+	return nil
 }
 
 // variable returns the value of a setting's variable and its name.
@@ -129,6 +148,17 @@ func envNames(setting string) []string {
 		names = append(names, name)
 	}
 	return names
+}
+
+// secretMask stands for a secret wherever one would be printed.
+const secretMask = "********"
+
+// secretSettings have a variable and a key of the file, and are not flags: other
+// users of the host can read the command line of a process. A setting NAME-file
+// beside each names a file with the secret.
+var secretSettings = []struct{ name, help string }{
+	{"nats-password", "Password of nats-user. Not a flag, since other users of the host can read those."},
+	{"nats-token", "Authentication token. Not a flag either."},
 }
 
 // maxTypos is how far a name may be from the one it was meant to be. kong uses

@@ -169,7 +169,7 @@ func TestNewLogger_journal(t *testing.T) {
 func TestServe_journal(t *testing.T) {
 	ignoreEnvironment(t)
 	service, journal := journalStream(t)
-	cmd := exec.Command("acsbridge", "serve", "--leeway=x", "--listen=y")
+	cmd := exec.Command("acsbridge", "serve", "--admin-listen=x", "--listen=y", "--leeway=1h")
 	cmd.Stderr = service
 	if err := cmd.Run(); err == nil {
 		t.Error("a bad configuration is taken")

@@ -66,12 +66,12 @@ func TestUnitFitsTheBridge(t *testing.T) {
 		}
 	}
 	seconds, err := strconv.Atoi(strings.Join(keys["TimeoutStopSec"], ""))
-	if least := s.ShutdownDelay.Duration + s.ShutdownTimeout.Duration + 5*time.Second; err != nil || time.Duration(seconds)*time.Second < least {
+	if least := s.ShutdownDelay + s.ShutdownTimeout + 5*time.Second; err != nil || time.Duration(seconds)*time.Second < least {
 		t.Errorf("TimeoutStopSec %v, want at least %v", keys["TimeoutStopSec"], least)
 	}
 	files, err := strconv.Atoi(strings.Join(keys["LimitNOFILE"], ""))
-	if err != nil || files < 2*s.MaxConnections.N {
-		t.Errorf("LimitNOFILE %v leaves no room beside %d connections", keys["LimitNOFILE"], s.MaxConnections.N)
+	if err != nil || files < 2*s.MaxConnections {
+		t.Errorf("LimitNOFILE %v leaves no room beside %d connections", keys["LimitNOFILE"], s.MaxConnections)
 	}
 }
 

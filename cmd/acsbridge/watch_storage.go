@@ -58,7 +58,7 @@ func (b *bridge) diskNeed() (int64, error) {
 		return 0, err
 	}
 	needed := max(atMost-now, 0)
-	if stream := b.settings.StreamMaxBytes.Bytes; b.nats != nil && stream > 0 {
+	if stream := int64(b.settings.StreamMaxBytes); b.nats != nil && stream > 0 {
 		stored, err := journal.DirSize(filepath.Join(b.settings.DataDir, "nats"))
 		if err != nil {
 			return 0, err

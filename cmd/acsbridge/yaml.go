@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -37,22 +39,24 @@ func readYAML(path string, settings []*kong.Flag) (map[string]fileValue, []probl
 	if err != nil || root == nil {
 		return nil, nil, err
 	}
-	flags, names := map[string]*kong.Flag{}, []string{}
+	repeatable := map[string]bool{}
 	for _, flag := range settings {
-		flags[flag.Name] = flag
-		names = append(names, flag.Name)
+		repeatable[flag.Name] = flag.IsSlice()
+	}
+	for _, secret := range secretSettings {
+		repeatable[secret.name] = false
 	}
 	values := map[string]fileValue{}
 	var problems []problem
 	for i := 0; i < len(root.Content); i += 2 {
 		name, entry := root.Content[i].Value, fileValue{path: path, line: root.Content[i].Line}
 		fault := ""
-		if flag := flags[name]; flag == nil {
-			fault = "no such setting" + closest(name, names)
+		if _, known := repeatable[name]; !known {
+			fault = "no such setting" + closest(name, slices.Sorted(maps.Keys(repeatable)))
 		} else if first, ok := values[name]; ok {
 			fault = fmt.Sprintf("given twice, first in line %d", first.line)
 		} else {
-			entry.value, fault = plainValue(root.Content[i+1], flag.IsSlice())
+			entry.value, fault = plainValue(root.Content[i+1], repeatable[name])
 		}
 		if fault != "" {
 			problems = append(problems, problem{setting: name, origin: entry.origin(), fault: fault})

@@ -29,7 +29,7 @@ func TestConfigFiles(t *testing.T) {
 		{"reference", "listen: &l 127.0.0.1:1\nadmin-listen: *l", []string{"admin-listen (bridge.yaml:2): must be a single value"}},
 		{"flag that is no setting", "print-config: true", []string{"print-config (bridge.yaml:1): no such setting"}},
 		{"file in a file", "config: other.yaml", []string{"config (bridge.yaml:1): no such setting"}},
-		{"name of the variable", "NATS_URL: n", []string{"NATS_URL (bridge.yaml:1): no such setting"}},
+		{"name of the variable", "NATS_URL: n", []string{"NATS_URL (bridge.yaml:1): no such setting; did you mean nats-url?"}},
 		{"list", "- stream", []string{"config (flag --config): bridge.yaml is no YAML mapping; write one setting a line, like listen: 127.0.0.1:8080"}},
 		{"two documents", "stream: A\n---\nstream: B", []string{"config (flag --config): bridge.yaml holds more than one YAML document"}},
 		{"broken", "stream: [", []string{"config (flag --config): yaml: line 1: did not find expected node content"}},
@@ -60,7 +60,7 @@ func TestConfigFiles(t *testing.T) {
 func TestMissingConfigFile(t *testing.T) {
 	ignoreEnvironment(t)
 	t.Setenv("ACSBRIDGE_CONFIG", filepath.Join(t.TempDir(), "absent.yaml"))
-	_, _, err := parseServe(t, "--resource=contoso="+testGUID, "--leeway=x")
+	_, _, err := parseServe(t, "--resource=contoso="+testGUID, "--leeway=1h")
 	problems, _ := errors.AsType[configError](err)
 	var got []string
 	for _, problem := range problems {

@@ -8,29 +8,6 @@ import (
 	"strings"
 )
 
-// Microsoft names [MicrosoftRanges] in a configuration.
-const Microsoft = "microsoft"
-
-// microsoftRanges are the networks that Call Automation posts callbacks from,
-// row "Call Automation callback URLs", as read on 2026-11-23.
-// https://learn.microsoft.com/azure/communication-services/how-tos/call-automation/secure-webhook-endpoint#ip-range
-var microsoftRanges = []netip.Prefix{
-	netip.MustParsePrefix("52.112.0.0/14"),
-	netip.MustParsePrefix("52.122.0.0/15"),
-	netip.MustParsePrefix("2603:1027::/48"),
-	netip.MustParsePrefix("2603:1037::/48"),
-	netip.MustParsePrefix("2603:1047::/48"),
-	netip.MustParsePrefix("2603:1057::/48"),
-	netip.MustParsePrefix("2603:1063::/38"),
-	netip.MustParsePrefix("2620:1ec:6::/48"),
-	netip.MustParsePrefix("2620:1ec:40::/42"),
-}
-
-// MicrosoftRanges returns the networks that Microsoft publishes for callbacks.
-// They are shared by all customers of ACS and Teams, so they say nothing about
-// whose callback it is.
-func MicrosoftRanges() []netip.Prefix { return slices.Clone(microsoftRanges) }
-
 // ParseRange reads a network like 203.0.113.0/24, or a single address.
 func ParseRange(text string) (netip.Prefix, error) {
 	if address, err := netip.ParseAddr(text); err == nil && address.Zone() == "" {

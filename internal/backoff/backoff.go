@@ -2,6 +2,7 @@
 package backoff
 
 import (
+	"context"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -16,6 +17,21 @@ type Doubling struct{ First, Last time.Duration }
 func (d Doubling) After(attempts int) time.Duration {
 	pause := min(d.First<<min(max(attempts-1, 0), 16), d.Last)
 	return pause/2 + rand.N(pause/2+1)
+}
+
+// Wait waits for d. It returns the error of ctx when that ends first.
+func Wait(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // RetryAfter reads the header of that name, seconds or a date (RFC 9110, section
