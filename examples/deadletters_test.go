@@ -41,7 +41,7 @@ func TestDeadLetters(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, subject := range []string{"acs.contoso.Good.c", "acs.contoso.Terminated.c", "acs.contoso.Failing.c"} {
+	for _, subject := range []string{"acs.contoso.Good.2.c", "acs.contoso.Terminated.2.c", "acs.contoso.Failing.2.c"} {
 		if _, err := js.Publish(ctx, subject, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -55,9 +55,9 @@ func TestDeadLetters(t *testing.T) {
 	consuming, err := consumer.Consume(func(m jetstream.Msg) {
 		var err error
 		switch m.Subject() {
-		case "acs.contoso.Good.c":
+		case "acs.contoso.Good.2.c":
 			err = m.Ack()
-		case "acs.contoso.Terminated.c":
+		case "acs.contoso.Terminated.2.c":
 			err = m.TermWithReason("no event")
 		default:
 			err = m.NakWithDelay(time.Millisecond)

@@ -275,7 +275,7 @@ func readEnds(t *testing.T, url string) map[string]string {
 	}
 	ends := make(map[string]string)
 	for sequence := uint64(1); ; sequence++ {
-		m, err := stream.GetMsg(t.Context(), sequence, jetstream.WithGetMsgSubject("acs.*.CallDisconnected.*"))
+		m, err := stream.GetMsg(t.Context(), sequence, jetstream.WithGetMsgSubject("acs.*.CallDisconnected.*.*"))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			return ends
 		}

@@ -69,7 +69,7 @@ func (e *evidence) store(c *callback, attempt int) {
 		}
 		e.stream = append(e.stream, &message{
 			stream: schemas.Stream, sequence: uint64(len(e.stream) + 1),
-			subject: "acs.demo.X." + c.path, header: header, data: slices.Clone(sent.payload),
+			subject: schemas.WithSlot("acs.demo.X." + c.path), header: header, data: slices.Clone(sent.payload),
 		})
 	}
 }

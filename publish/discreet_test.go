@@ -11,14 +11,14 @@ import (
 func TestMissingRightsAreToldWithoutTheCall(t *testing.T) {
 	const said = `Permissions Violation for `
 	for _, test := range []struct{ said, want string }{
-		{said + `Publish to "acs.contoso.CallConnected.401f3500-0000"`, said + `Publish to "acs.contoso.…"`},
+		{said + `Publish to "acs.contoso.CallConnected.d.401f3500-0000"`, said + `Publish to "acs.contoso.…"`},
 		{said + `Publish to "acs-quarantine.contoso.not_json"`, said + `Publish to "acs-quarantine.contoso.…"`},
 		{said + `Publish to "acs"`, said + `Publish to "acs"`},
 		{said + `Publish to "$JS.API.STREAM.INFO.ACS"`, said + `Publish to "$JS.API.STREAM.INFO.ACS"`},
 		{said + `Publish to "$JS.API.DIRECT.GET.ACS.acs.contoso.CallConnected.401f"`, said + `Publish to "$JS.API.DIRECT.GET.ACS.…"`},
 		{said + `Subscription to "_INBOX.abc.*"`, said + `Subscription to "_INBOX.abc.…"`},
 		{said + `Subscription to "acs.>" using queue "q"`, said + `Subscription to "acs.>" using queue "q"`},
-		{said + `Publish to "acs.contoso.CallConnected.401f`, said + `Publish to "acs.contoso.…"`},
+		{said + `Publish to "acs.contoso.CallConnected.6.401f`, said + `Publish to "acs.contoso.…"`},
 		{said + `Publish to "acs.contoso.a"b.401f"`, said + `Publish to "acs.contoso.…"`},
 	} {
 		err := discreet(fmt.Errorf("%w: %s", nats.ErrPermissionViolation, test.said))
@@ -29,7 +29,7 @@ func TestMissingRightsAreToldWithoutTheCall(t *testing.T) {
 			t.Errorf("%v is no permission error any more", err)
 		}
 	}
-	for _, err := range []error{nil, nats.ErrTimeout, errors.New(`other "acs.contoso.CallConnected.401f"`)} {
+	for _, err := range []error{nil, nats.ErrTimeout, errors.New(`other "acs.contoso.CallConnected.6.401f"`)} {
 		if got := discreet(err); got != err {
 			t.Errorf("%v became %v", err, got)
 		}

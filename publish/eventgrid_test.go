@@ -64,7 +64,7 @@ func TestAMessageOfEventGrid(t *testing.T) {
 	if len(got) != 3 {
 		t.Fatalf("%d messages", len(got))
 	}
-	for i, want := range []string{"acs.contoso.IncomingCall.k-42", "acs.contoso.CallStarted.k-42", "acs.contoso.RecordingFileStatusUpdated._"} {
+	for i, want := range []string{"acs.contoso.IncomingCall.d.k-42", "acs.contoso.CallStarted.d.k-42", "acs.contoso.RecordingFileStatusUpdated.d._"} {
 		if got[i].Subject != want {
 			t.Errorf("subject %s, want %s", got[i].Subject, want)
 		}

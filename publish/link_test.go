@@ -74,7 +74,7 @@ func TestEachMessageOfABatchComesOnce(t *testing.T) {
 	}
 	const stored = 100
 	for range stored {
-		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: schemas.SubjectPrefix + ".contoso.CallConnected.a"}); err != nil {
+		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: schemas.SubjectPrefix + ".contoso.CallConnected.c.a"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -330,7 +330,7 @@ func TestLink_violation(t *testing.T) {
 		l := &Link{logger: slog.New(slog.DiscardHandler)}
 		before := time.Now()
 		time.Sleep(time.Second)
-		l.reported(discreet(fmt.Errorf("%w: Permissions Violation for Publish to \"acs.contoso.CallConnected.x\"", nats.ErrPermissionViolation)))
+		l.reported(discreet(fmt.Errorf("%w: Permissions Violation for Publish to \"acs.contoso.CallConnected.2.x\"", nats.ErrPermissionViolation)))
 		time.Sleep(time.Second)
 		if err := l.violation(before, "acs."); !errors.Is(err, nats.ErrPermissionViolation) || strings.Contains(err.Error(), ".x") {
 			t.Errorf("got %v", err)

@@ -26,7 +26,7 @@ func TestOneAccountWouldNotDo(t *testing.T) {
 		deleted bool
 	}{
 		"an event from the answer to a question": {
-			rights: []string{"$JS.API.STREAM.INFO.ACS"}, subject: "$JS.API.STREAM.INFO.ACS", answer: "acs.contoso.CallConnected.forged",
+			rights: []string{"$JS.API.STREAM.INFO.ACS"}, subject: "$JS.API.STREAM.INFO.ACS", answer: "acs.contoso.CallConnected.c.forged",
 		},
 		"a stream deleted by reading an empty message": {
 			rights: []string{"$JS.API.DIRECT.GET.ACS_QUARANTINE"}, subject: "$JS.API.DIRECT.GET.ACS_QUARANTINE",

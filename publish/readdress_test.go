@@ -43,7 +43,7 @@ func TestForwarder_changedSettings(t *testing.T) {
 			b.drained()
 			checkStream(t, server, map[string]int{"a": 9})
 			for _, m := range server.Messages(schemas.Stream) {
-				if m.Subject != "acs.contoso.PlayCompleted.a" || m.Header.Get(jetstream.ExpectedStreamHeader) != "ACS" {
+				if m.Subject != "acs.contoso.PlayCompleted.c.a" || m.Header.Get(jetstream.ExpectedStreamHeader) != "ACS" {
 					t.Errorf("%s is stored as %s, for stream %s", m.Header.Get("ce-id"), m.Subject, m.Header.Get(jetstream.ExpectedStreamHeader))
 				}
 			}
@@ -157,8 +157,8 @@ func TestForwarder_journalOfVersion1(t *testing.T) {
 		got = append(got, m.Subject+" "+m.Header.Get(schemas.HeaderEventID))
 	}
 	want := []string{
-		"calls.contoso.PlayCompleted.a a-1", "calls.contoso.PlayCompleted.a a-2", "calls.contoso.PlayCompleted.b b-1",
-		"calls.contoso.PlayCompleted.a a-3",
+		"calls.contoso.PlayCompleted.c.a a-1", "calls.contoso.PlayCompleted.c.a a-2", "calls.contoso.PlayCompleted.3.b b-1",
+		"calls.contoso.PlayCompleted.c.a a-3",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -48,7 +48,7 @@ func newRecalled(t *testing.T) *recalled {
 // store puts a message with an id into the stream.
 func (r *recalled) store(id string) {
 	r.t.Helper()
-	m := &nats.Msg{Subject: "acs.contoso.CallConnected.c", Header: nats.Header{schemas.HeaderMsgID: {id}}}
+	m := &nats.Msg{Subject: "acs.contoso.CallConnected.2.c", Header: nats.Header{schemas.HeaderMsgID: {id}}}
 	if _, err := r.js.PublishMsg(context.Background(), m); err != nil {
 		r.t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func TestATailOfManyMessagesIsReadWhole(t *testing.T) {
 	}
 	r.recall = newRecall(r.js, ids...)
 	for n := range messages {
-		m := &nats.Msg{Subject: "acs.contoso.CallConnected.c", Header: nats.Header{schemas.HeaderMsgID: {strconv.Itoa(n)}}}
+		m := &nats.Msg{Subject: "acs.contoso.CallConnected.2.c", Header: nats.Header{schemas.HeaderMsgID: {strconv.Itoa(n)}}}
 		if n%100 == 0 { // some are so large that they end a request
 			m.Data = make([]byte, 512<<10)
 		}

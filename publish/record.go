@@ -45,8 +45,9 @@ func (r *record) forQuarantine() bool { return r.stream == schemas.QuarantineStr
 
 // address gives an event the stream and the subject prefix of the present settings:
 // those under which it was journaled may have been a mistake, and may be gone.
-// A prefix is one token.
+// A prefix is one token. An older record's subject gets its slot.
 func (r *record) address(c StreamConfig) {
+	r.subject = schemas.WithSlot(r.subject)
 	prefix, rest, _ := strings.Cut(r.subject, ".")
 	if r.stream == c.Name && prefix == c.Prefix {
 		return

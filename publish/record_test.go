@@ -16,7 +16,7 @@ import (
 var sample = record{
 	receivedAt: time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC),
 	stream:     "ACS",
-	subject:    "acs.contoso.CallConnected.c-1",
+	subject:    "acs.contoso.CallConnected.a.c-1",
 	headers:    []header{{"Nats-Msg-Id", "source#1"}, {"ce-id", "1"}, {"empty", ""}},
 	payload:    []byte(`{"id":"1"}`),
 }

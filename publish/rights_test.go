@@ -248,7 +248,7 @@ func TestRightsOfAReader(t *testing.T) {
 	createStreams(t, server, publish.StreamConfig{})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	hangups := jetstream.ConsumerConfig{Durable: "hangups", FilterSubject: "acs.*.PlayCompleted.*", AckWait: time.Minute}
+	hangups := jetstream.ConsumerConfig{Durable: "hangups", FilterSubject: "acs.*.PlayCompleted.*.*", AckWait: time.Minute}
 	if _, err := server.JetStream().CreateConsumer(ctx, schemas.Stream, hangups); err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +266,7 @@ func TestRightsOfAReader(t *testing.T) {
 		if err != nil {
 			t.Fatalf("message %d: %v", n, err)
 		}
-		if got, want := m.Headers().Get(schemas.HeaderEventID), fmt.Sprintf("a-%d", n); got != want || m.Subject() != "acs.contoso.PlayCompleted.a" {
+		if got, want := m.Headers().Get(schemas.HeaderEventID), fmt.Sprintf("a-%d", n); got != want || m.Subject() != "acs.contoso.PlayCompleted.c.a" {
 			t.Errorf("got %s on %s, want %s", got, m.Subject(), want)
 		}
 		if err := m.DoubleAck(ctx); err != nil {
@@ -288,7 +288,7 @@ func TestRightsOfAReader(t *testing.T) {
 	})
 
 	for _, subject := range append([]string{
-		"acs.contoso.CallConnected.c-1", "acs-quarantine.contoso.not_json", "_INBOX_acsbridge.abc.1",
+		"acs.contoso.CallConnected.a.c-1", "acs-quarantine.contoso.not_json", "_INBOX_acsbridge.abc.1",
 		"$JS.API.STREAM.INFO.ACS_QUARANTINE", "$JS.API.DIRECT.GET.ACS_QUARANTINE", "$JS.API.CONSUMER.INFO.ACS.another",
 		"$JS.API.CONSUMER.MSG.NEXT.ACS.another", "$JS.ACK.ACS.another.1.1.1.1.0", "$JS.API.CONSUMER.MSG.NEXT.ACS_QUARANTINE.hangups",
 	}, forbidden...) {
@@ -320,7 +320,7 @@ func TestAnswersDoNotReachTheStreams(t *testing.T) {
 	b.drained()
 	server.Await(schemas.QuarantineStream, 1)
 	subjects := []string{
-		"acs.contoso.CallConnected.forged", "acs-quarantine.contoso.forged", "_INBOX_acsbridge.forged.1",
+		"acs.contoso.CallConnected.c.forged", "acs-quarantine.contoso.forged", "_INBOX_acsbridge.forged.1",
 		"$JS.API.STREAM.PURGE.ACS", "$JS.API.STREAM.DELETE.ACS",
 	}
 	for _, c := range []struct{ user, password, ask, body string }{
@@ -363,14 +363,14 @@ func TestAnswersDoNotReachTheStreams(t *testing.T) {
 	// The same with acknowledgements: what is published is stored, and no more.
 	client := login(t, server, "acsbridge", "bridge_password")
 	for _, subject := range subjects {
-		client.ask("acs.contoso.CallConnected.own", subject, "{}")
+		client.ask("acs.contoso.CallConnected.5.own", subject, "{}")
 	}
 	server.Await(schemas.Stream, 5+len(subjects))
 	if _, err := client.js.Stream(t.Context(), schemas.Stream); err != nil {
 		t.Error(err)
 	}
 	for _, m := range server.Messages(schemas.Stream)[5:] {
-		if m.Subject != "acs.contoso.CallConnected.own" {
+		if m.Subject != "acs.contoso.CallConnected.5.own" {
 			t.Errorf("an acknowledgement was stored on %s", m.Subject)
 		}
 	}

@@ -84,7 +84,7 @@ func TestNothingWaitsForAComparison(t *testing.T) {
 		if index == 0 {
 			continue
 		}
-		r := &record{stream: schemas.Stream, subject: "acs.contoso.CallConnected." + call, payload: []byte("{}")}
+		r := &record{stream: schemas.Stream, subject: schemas.WithSlot("acs.contoso.CallConnected." + call), payload: []byte("{}")}
 		if fl, mine := s.takeTurn(uint64(index), r); mine {
 			s.takeOff(&fl)
 		}
@@ -109,7 +109,7 @@ func TestNothingWaitsForAComparison(t *testing.T) {
 	}
 	found := nats.NewMsg(request.Reply)
 	found.Data = []byte("{}")
-	found.Header = nats.Header{"Nats-Stream": {"ACS"}, "Nats-Subject": {"acs.contoso.CallConnected.a"}, "Nats-Sequence": {"1"},
+	found.Header = nats.Header{"Nats-Stream": {"ACS"}, "Nats-Subject": {"acs.contoso.CallConnected.c.a"}, "Nats-Sequence": {"1"},
 		"Nats-Time-Stamp": {time.Now().Format(time.RFC3339Nano)}, "Nats-Num-Pending": {"0"}, "Nats-Last-Sequence": {"0"}}
 	if err := s.nc.PublishMsg(found); err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestComparingIsTriedAgain(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	stored, err := js.Publish(t.Context(), "acs.contoso.CallConnected.a", []byte("first"))
+	stored, err := js.Publish(t.Context(), "acs.contoso.CallConnected.c.a", []byte("first"))
 	if err != nil {
 		t.Fatal(err)
 	}

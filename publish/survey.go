@@ -9,6 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 const (
@@ -134,7 +136,7 @@ func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (l
 	t.mu.Unlock()
 	began := time.Now()
 	err = nc.PublishMsg(&nats.Msg{
-		Subject: t.prefix + "." + trialToken + "Trial._", Reply: inbox,
+		Subject: t.prefix + "." + trialToken + "Trial." + schemas.Slot(schemas.NoCall) + "." + schemas.NoCall, Reply: inbox,
 		Header: nats.Header{jetstream.ExpectedStreamHeader: {"not a stream"}},
 	})
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 func TestOnlyEventsOfACallHaveAnOrder(t *testing.T) {
 	turns := newTurns()
 	of := func(subject string) uint64 { return turns.call(&record{stream: schemas.Stream, subject: subject}) }
-	if of("acs.contoso.CallConnected.a") != of("acs.contoso.PlayCompleted.a") {
+	if of("acs.contoso.CallConnected.c.a") != of("acs.contoso.PlayCompleted.c.a") {
 		t.Error("two events of a call do not wait for each other")
 	}
-	if of("acs.contoso.CallConnected.a") == of("acs.contoso.CallConnected.b") {
+	if of("acs.contoso.CallConnected.c.a") == of("acs.contoso.CallConnected.3.b") {
 		t.Error("two calls wait for each other")
 	}
-	if of("acs.contoso.CallConnected._") != 0 {
+	if of("acs.contoso.CallConnected.d._") != 0 {
 		t.Error("an event without a call waits")
 	}
 	if turns.call(&record{stream: schemas.QuarantineStream, subject: "acs-quarantine.contoso.not_json"}) != 0 {

@@ -41,7 +41,7 @@ func TestRightsOfAViewer(t *testing.T) {
 		}
 	}
 	for _, subject := range append([]string{
-		"acs.contoso.CallConnected.c-1", "acs-quarantine.contoso.not_json", "_INBOX_hangups.abc.1", "_INBOX_viewer.abc.1",
+		"acs.contoso.CallConnected.a.c-1", "acs-quarantine.contoso.not_json", "_INBOX_hangups.abc.1", "_INBOX_viewer.abc.1",
 		"$JS.API.CONSUMER.INFO.ACS.hangups", "$JS.API.CONSUMER.MSG.NEXT.ACS.hangups", "$JS.ACK.ACS.hangups.1.1.1.1.0",
 	}, forbidden...) {
 		c.mayNotPublish(subject)

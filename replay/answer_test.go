@@ -45,7 +45,7 @@ func answered(t *testing.T, answer func(server *natstest.Server, request int, fr
 				last = 0
 			}
 			_ = m.RespondMsg(&nats.Msg{Data: []byte("{}"), Header: nats.Header{
-				"Nats-Stream": {schemas.Stream}, "Nats-Subject": {"acs.contoso.X.c"}, "Nats-Sequence": {fmt.Sprint(sequence)},
+				"Nats-Stream": {schemas.Stream}, "Nats-Subject": {"acs.contoso.X.2.c"}, "Nats-Sequence": {fmt.Sprint(sequence)},
 				"Nats-Time-Stamp": {"2026-03-01T10:00:00Z"}, "Nats-Num-Pending": {fmt.Sprint(20 - sequence)}, "Nats-Last-Sequence": {fmt.Sprint(last)},
 			}})
 		}

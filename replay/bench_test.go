@@ -19,7 +19,7 @@ func BenchmarkLine(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	m := &replay.Message{Stream: schemas.Stream, Sequence: 4711, Time: time.Now(), Subject: "acs.demo.ParticipantsUpdated." + e.ID, Header: nats.Header{
+	m := &replay.Message{Stream: schemas.Stream, Sequence: 4711, Time: time.Now(), Subject: schemas.WithSlot("acs.demo.ParticipantsUpdated." + e.ID), Header: nats.Header{
 		schemas.HeaderMsgID: {e.MsgID()}, schemas.HeaderEventID: {e.ID}, schemas.HeaderEventSource: {e.Source}, schemas.HeaderEventType: {e.Type},
 		schemas.HeaderDeliveryID: {e.ID}, schemas.HeaderDeliveryIndex: {"0/1"}, schemas.HeaderPath: {e.ID}, schemas.HeaderQuery: {"callerId=%2B12065550100"},
 	}}

@@ -77,7 +77,8 @@ func (c *Capture) Flush() error {
 // headers fit ten times.
 const maxCaptured = 16 << 20
 
-// ReadCapture returns the selected messages of a capture, in its order. The
+// ReadCapture returns the selected messages of a capture, in its order. Subjects of
+// the form before there were slots get theirs. The
 // messages must be in the order of one stream, as [Capture] writes them, so that
 // a reading can be continued at a sequence.
 func ReadCapture(r io.Reader, s Selection) iter.Seq2[*Message, error] {
@@ -124,7 +125,7 @@ func parseCaptured(line []byte) (*Message, error) {
 	if err := d.Decode(&c); err != nil {
 		return nil, fmt.Errorf("no message of a capture: %w", err)
 	}
-	m := &Message{Stream: c.Stream, Sequence: c.Sequence, Time: c.Time, Subject: c.Subject, Header: nats.Header{}, Data: c.Data}
+	m := &Message{Stream: c.Stream, Sequence: c.Sequence, Time: c.Time, Subject: schemas.WithSlot(c.Subject), Header: nats.Header{}, Data: c.Data}
 	if c.Event != nil {
 		m.Data = c.Event
 	}
@@ -146,13 +147,13 @@ func parseCaptured(line []byte) (*Message, error) {
 // selects reports whether a message that was not read by a [Reader] is one of
 // the selection. It does not look at the limit.
 func (s *Selection) selects(m *Message) bool {
-	tokens := strings.Split(m.Subject, ".")
-	for i, t := range []string{"", s.Resource, schemas.ShortType(s.Type)} {
-		if t != "" && (i >= len(tokens) || tokens[i] != schemas.Token(t)) {
+	if subject, ok := schemas.ParseSubject(m.Subject); ok {
+		resource, shortType := s.tokens()
+		last := s.lastToken()
+		if resource != "" && subject.Resource != resource || shortType != "" && subject.Type != shortType || last != "" && subject.Call != last {
 			return false
 		}
-	}
-	if last := s.lastToken(); last != "" && (len(tokens) < 4 || tokens[3] != last) {
+	} else if s.filter("") != "" {
 		return false
 	}
 	return !s.after(m) && m.Sequence >= s.Since.Sequence && !m.Time.Before(s.Since.Time)

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // capture returns what a capture of the messages is.
@@ -61,7 +62,7 @@ func TestACaptureIsReadAsItWas(t *testing.T) {
 // TestACaptureIsSelectedFrom takes parts of a capture, as of a stream.
 func TestACaptureIsSelectedFrom(t *testing.T) {
 	list := messages(20, 4)
-	list[3].Subject = "acs.fabrikam.PlayFailed.call-3"
+	list[3].Subject = "acs.fabrikam.PlayFailed.d.call-3"
 	text := capture(t, list...)
 	for _, test := range []struct {
 		s    replay.Selection
@@ -85,6 +86,20 @@ func TestACaptureIsSelectedFrom(t *testing.T) {
 		if diff := cmp.Diff(test.want, sequences); err != nil || diff != "" {
 			t.Errorf("%+v: error %v, sequences (-want +got):\n%s", test.s, err, diff)
 		}
+	}
+}
+
+// TestReadCapture_subjectsWithoutSlots gives each event its subject of today.
+func TestReadCapture_subjectsWithoutSlots(t *testing.T) {
+	list := messages(2, 2)
+	want := list[1].Subject
+	for _, m := range list {
+		parts, _ := schemas.ParseSubject(m.Subject)
+		m.Subject = strings.Join([]string{"acs", parts.Resource, parts.Type, parts.Call}, ".")
+	}
+	got, err := collect(replay.ReadCapture(strings.NewReader(capture(t, list...)), replay.Selection{Call: "call-1"}))
+	if err != nil || len(got) != 1 || got[0].Subject != want {
+		t.Errorf("%d messages, error %v, want one with subject %s", len(got), err, want)
 	}
 }
 

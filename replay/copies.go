@@ -55,7 +55,7 @@ const serverHeaders = "Nats-"
 
 // Copy returns the copy of a message that is sent at a time.
 func (c *Copies) Copy(m *Message, at time.Time) *nats.Msg {
-	_, rest, _ := strings.Cut(m.Subject, ".")
+	_, rest, _ := strings.Cut(schemas.WithSlot(m.Subject), ".")
 	out := &nats.Msg{Subject: c.Prefix + "." + rest, Header: make(nats.Header, len(m.Header)+4), Data: m.Data}
 	for name, values := range m.Header {
 		if !strings.HasPrefix(name, serverHeaders) {

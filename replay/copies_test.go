@@ -73,7 +73,7 @@ func TestCopies(t *testing.T) {
 		schemas.HeaderEventID: {"0"}, schemas.HeaderQuery: {"callerId=%2B1"},
 		schemas.HeaderMsgID: {"r-1#ACS/1"}, schemas.HeaderReplayID: {"r-1"}, schemas.HeaderReplayOf: {"ACS/1"},
 	}
-	if diff := cmp.Diff(want, first.Header); diff != "" || first.Subject != "acs-replay.contoso.CallConnected.call-0" || string(first.Data) != string(m.Data) {
+	if diff := cmp.Diff(want, first.Header); diff != "" || first.Subject != "acs-replay.contoso.CallConnected.5.call-0" || string(first.Data) != string(m.Data) {
 		t.Errorf("subject %s, data %s, headers (-want +got):\n%s", first.Subject, first.Data, diff)
 	}
 }

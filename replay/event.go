@@ -52,10 +52,10 @@ func (m *Message) Event() (*Event, error) {
 	e.Type = schemas.ShortType(e.Envelope.Type)
 	e.IDs = e.Envelope.IDs()
 	e.Call = e.IDs.CallConnectionID
-	if tokens := strings.Split(m.Subject, "."); len(tokens) == 4 {
-		e.Resource = tokens[1]
+	if subject, ok := schemas.ParseSubject(m.Subject); ok {
+		e.Resource = subject.Resource
 		if e.Call == "" {
-			e.Call = schemas.NormalizeID(tokens[3])
+			e.Call = schemas.NormalizeID(subject.Call)
 		}
 		if e.Call == schemas.NoCall {
 			e.Call = cmp.Or(e.IDs.CorrelationID, schemas.NoCall)

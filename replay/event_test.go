@@ -26,27 +26,27 @@ func TestEvent(t *testing.T) {
 		about, subject, data string
 		want                 *told
 	}{
-		{"a roster", "acs.contoso.ParticipantsUpdated.c-1",
+		{"a roster", "acs.contoso.ParticipantsUpdated.a.c-1",
 			`{"id":"e-1","type":"Microsoft.Communication.ParticipantsUpdated","time":"2026-03-01T10:00:00.1234567+00:00",
 			  "data":{"callConnectionId":"c-1","serverCallId":"s-1","sequenceNumber":4,"resultInformation":{"code":200,"subCode":1,"message":"m"},
 			  "participants":[{"identifier":{"rawId":"4:+1555"},"isMuted":false},{"isMuted":true},{"identifier":{"rawId":"8:acs:x"}}]}}`,
 			&told{Type: "ParticipantsUpdated", Resource: "contoso", Call: "c-1", ServerCall: "s-1", Brief: "200/1 3 participants #4",
 				Made: time.Date(2026, 3, 1, 10, 0, 0, 123456700, time.UTC), People: []string{"4:+1555", "8:acs:x"}}},
-		{"without data", "acs.contoso.X._", `{"id":"e-1","type":"X"}`, &told{Type: "X", Resource: "contoso", Call: schemas.NoCall}},
-		{"members of other types", "acs.contoso.X.h_1", `{"id":"e-1","type":"X","time":7,"data":{"callConnectionId":7,"serverCallId":"s","resultInformation":"none","participant":7}}`,
+		{"without data", "acs.contoso.X.d._", `{"id":"e-1","type":"X"}`, &told{Type: "X", Resource: "contoso", Call: schemas.NoCall}},
+		{"members of other types", "acs.contoso.X.2.h_1", `{"id":"e-1","type":"X","time":7,"data":{"callConnectionId":7,"serverCallId":"s","resultInformation":"none","participant":7}}`,
 			&told{Type: "X", Resource: "contoso", Call: "h_1", ServerCall: "s"}},
-		{"a transfer", "acs.contoso.CallTransferAccepted.c", `{"id":"e-1","type":"CallTransferAccepted","data":{"callConnectionId":"c","transferTarget":{"rawId":"a"},"transferee":{"rawId":"b"}}}`,
+		{"a transfer", "acs.contoso.CallTransferAccepted.2.c", `{"id":"e-1","type":"CallTransferAccepted","data":{"callConnectionId":"c","transferTarget":{"rawId":"a"},"transferee":{"rawId":"b"}}}`,
 			&told{Type: "CallTransferAccepted", Resource: "contoso", Call: "c", People: []string{"b", "a"}}},
-		{"an end that went wrong", "acs.contoso.CallDisconnected.c", `{"id":"e-1","type":"CallDisconnected","data":{"resultInformation":{"code":487,"subCode":0}}}`,
+		{"an end that went wrong", "acs.contoso.CallDisconnected.2.c", `{"id":"e-1","type":"CallDisconnected","data":{"resultInformation":{"code":487,"subCode":0}}}`,
 			&told{Type: "CallDisconnected", Resource: "contoso", Call: "c", Brief: "487/0", Failed: true}},
-		{"an invitation withdrawn", "acs.contoso.CancelAddParticipantSucceeded.c", `{"id":"e-1","type":"CancelAddParticipantSucceeded","data":{"resultInformation":{"code":487,"subCode":5234}}}`,
+		{"an invitation withdrawn", "acs.contoso.CancelAddParticipantSucceeded.2.c", `{"id":"e-1","type":"CancelAddParticipantSucceeded","data":{"resultInformation":{"code":487,"subCode":5234}}}`,
 			&told{Type: "CancelAddParticipantSucceeded", Resource: "contoso", Call: "c", Brief: "487/5234"}},
-		{"a failure with code 200", "acs.contoso.DialogFailed.c", `{"id":"e-1","type":"DialogFailed","data":{"resultInformation":{"code":200}}}`,
+		{"a failure with code 200", "acs.contoso.DialogFailed.2.c", `{"id":"e-1","type":"DialogFailed","data":{"resultInformation":{"code":200}}}`,
 			&told{Type: "DialogFailed", Resource: "contoso", Call: "c", Brief: "200/0", Failed: true}},
 		{"another form of subject", "other.CallConnected", `{"id":"e-1","type":"CallConnected","data":{"callConnectionId":"c"}}`, &told{Type: "CallConnected", Call: "c"}},
-		{"no JSON", "acs.contoso.X.c", `{`, nil},
+		{"no JSON", "acs.contoso.X.2.c", `{`, nil},
 		{"no event", "acs-quarantine.contoso.not_cloudevents", `{"id":"e-1"}`, nil},
-		{"a list", "acs.contoso.X.c", `[]`, nil},
+		{"a list", "acs.contoso.X.2.c", `[]`, nil},
 	} {
 		e, err := (&replay.Message{Subject: test.subject, Data: []byte(test.data)}).Event()
 		var got *told
@@ -78,7 +78,7 @@ func TestEveryParticipantIsNamed(t *testing.T) {
 			}
 		}
 		found += want
-		m := &replay.Message{Subject: "acs.contoso.X.c", Data: []byte(`{"id":"e","type":"` + kind.Name + `","data":{"participant":` + person +
+		m := &replay.Message{Subject: "acs.contoso.X.2.c", Data: []byte(`{"id":"e","type":"` + kind.Name + `","data":{"participant":` + person +
 			`,"transferTarget":` + person + `,"transferee":` + person + `,"participants":[{"identifier":` + person + `}],"from":` + person + `,"to":` + person +
 			`,"onBehalfOfCallee":` + person + `,"startedBy":{"communicationIdentifier":` + person + `},"endedBy":{"communicationIdentifier":` + person +
 			`},"user":{"communicationIdentifier":` + person + `}}}`)}
@@ -110,7 +110,7 @@ func TestEvent_identifiers(t *testing.T) {
 		{"IncomingCall", `"to":null,"from":{"rawId":"4:+15550100"},"onBehalfOfCallee":{"rawId":"8:orgid:x"}`, "4:+15550100 8:orgid:x"},
 		{"CallEnded", `"startedBy":{"communicationIdentifier":null},"endedBy":null`, ""},
 	} {
-		m := &replay.Message{Subject: "acs.contoso.X.c", Data: []byte(`{"id":"e","type":"` + schemas.TypePrefix + test.kind + `","data":{` + test.data + `}}`)}
+		m := &replay.Message{Subject: "acs.contoso.X.2.c", Data: []byte(`{"id":"e","type":"` + schemas.TypePrefix + test.kind + `","data":{` + test.data + `}}`)}
 		e, err := m.Event()
 		if err != nil {
 			t.Fatal(err)

@@ -62,7 +62,7 @@ func (s *stream) store(n int) {
 func event(i int) *nats.Msg {
 	resource := []string{"contoso", "fabrikam"}[i%2]
 	kind := []string{"CallConnected", "PlayCompleted", "CallDisconnected"}[i%3]
-	m := nats.NewMsg(fmt.Sprintf("acs.%s.%s.call-%d", resource, kind, i%5))
+	m := nats.NewMsg(schemas.WithSlot(fmt.Sprintf("acs.%s.%s.call-%d", resource, kind, i%5)))
 	m.Header.Set(schemas.HeaderEventID, fmt.Sprint(i))
 	m.Data = fmt.Appendf(nil, `{"id":"%d","type":"Microsoft.Communication.%s"}`, i, kind)
 	return m

@@ -178,14 +178,14 @@ func texts(event []byte) []string {
 // TestLines writes messages as NDJSON.
 func TestLines(t *testing.T) {
 	m := &replay.Message{
-		Stream: "ACS", Sequence: 7, Time: time.Date(2026, 3, 1, 10, 0, 0, 120_000_000, time.FixedZone("", 3600)), Subject: "acs.contoso.T.c-1",
+		Stream: "ACS", Sequence: 7, Time: time.Date(2026, 3, 1, 10, 0, 0, 120_000_000, time.FixedZone("", 3600)), Subject: "acs.contoso.T.a.c-1",
 		Header: nats.Header{
 			"ce-id": {"e-1"}, "acs-query": {"callerId=%2B15551234567"}, "acs-path": {"x"}, "twice": {"a", "\"b\""},
 			"ce-source": {"/caller/+15551234567"}, "Nats-Msg-Id": {"calling/x#1"},
 		},
 		Data: []byte(`{"type": "T", "data":{"rawId":"4:+15551234567"}}`),
 	}
-	const begin = `{"stream":"ACS","sequence":7,"time":"2026-03-01T09:00:00.12Z","subject":"acs.contoso.T.c-1","headers":`
+	const begin = `{"stream":"ACS","sequence":7,"time":"2026-03-01T09:00:00.12Z","subject":"acs.contoso.T.a.c-1","headers":`
 	for _, test := range []struct {
 		name     string
 		data     string

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // Reader reads one stream. Any number of readings can go on at a time.
@@ -28,7 +31,8 @@ type Reader struct {
 	Interval time.Duration
 
 	// Notice is told what a reading goes on in spite of: a [*MissedError], an
-	// outage, a replica that is behind. Nil means nobody wants to know.
+	// [*OldSubjectsError], an outage, a replica that is behind. Nil means nobody
+	// wants to know.
 	Notice func(error)
 }
 
@@ -109,6 +113,8 @@ type passage struct {
 	looked time.Time // at the stream, when following
 
 	sighted, blind bool // whether the stream can be looked at
+
+	oldSubjects bool // looked for, or found, subjects without a slot
 }
 
 // run makes one request after another until the reading ends.
@@ -139,6 +145,7 @@ func (p *passage) advance(ctx context.Context) ([]*Message, error) {
 	}
 	if err == nil {
 		p.answered, p.more = time.Now(), more
+		p.noticeOldSubjects(ctx)
 	}
 	if err == nil && !more {
 		err = p.atEnd(ctx)
@@ -253,6 +260,10 @@ func (p *passage) take(m *Message, messages *[]*Message) bool {
 	}
 	if p.subject == "" && p.exact && m.Sequence > p.next {
 		m.missed = &MissedError{Stream: p.Stream, First: p.next, Last: m.Sequence - 1}
+	}
+	if !p.oldSubjects && strings.HasPrefix(m.Subject, p.Prefix+".") && schemas.WithSlot(m.Subject) != m.Subject {
+		p.oldSubjects = true
+		p.notice(&OldSubjectsError{p.Stream, p.Prefix})
 	}
 	p.next, p.exact = m.Sequence+1, true
 	*messages = append(*messages, m)

@@ -63,7 +63,7 @@ func TestSelection(t *testing.T) {
 		{"a type", replay.Selection{Type: "CallConnected"}, func(m *replay.Message) bool { return strings.Contains(m.Subject, ".CallConnected.") }},
 		{"a type in full", replay.Selection{Type: "Microsoft.Communication.CallConnected"}, func(m *replay.Message) bool { return strings.Contains(m.Subject, ".CallConnected.") }},
 		{"a call", replay.Selection{Call: "call-3"}, func(m *replay.Message) bool { return strings.HasSuffix(m.Subject, ".call-3") }},
-		{"all three", replay.Selection{Resource: "contoso", Type: "PlayCompleted", Call: "call-4"}, func(m *replay.Message) bool { return m.Subject == "acs.contoso.PlayCompleted.call-4" }},
+		{"all three", replay.Selection{Resource: "contoso", Type: "PlayCompleted", Call: "call-4"}, func(m *replay.Message) bool { return m.Subject == "acs.contoso.PlayCompleted.4.call-4" }},
 		{"no such call", replay.Selection{Call: "*"}, func(*replay.Message) bool { return false }},
 		{"since a sequence", replay.Selection{Since: replay.Position{Sequence: 51}}, func(m *replay.Message) bool { return m.Sequence >= 51 }},
 		{"since after the end", replay.Selection{Since: replay.Position{Sequence: 61}}, func(*replay.Message) bool { return false }},
@@ -87,6 +87,48 @@ func TestSelection(t *testing.T) {
 				t.Errorf("notices %q, sequences (-want +got):\n%s", r.heard(), diff)
 			}
 		})
+	}
+}
+
+// TestReader_subjectsWithoutSlots: a reading says that the stream has events of the
+// old form, also when its filter does not find them.
+func TestReader_subjectsWithoutSlots(t *testing.T) {
+	s := newStream(t)
+	s.store(1)
+	old := event(1)
+	parts, _ := schemas.ParseSubject(old.Subject)
+	old.Subject = strings.Join([]string{"acs", parts.Resource, parts.Type, parts.Call}, ".")
+	for range 2 {
+		if _, err := s.js.PublishMsg(t.Context(), old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		s    replay.Selection
+		want []uint64
+	}{
+		{replay.Selection{}, []uint64{1, 2, 3}},
+		{replay.Selection{Call: "call-1"}, []uint64{}},
+		{replay.Selection{Resource: "contoso"}, []uint64{1}},
+	} {
+		r := s.reader()
+		got := r.read(t, test.s)
+		heard := r.heard()
+		if diff := cmp.Diff(test.want, got); diff != "" || len(heard) != 1 || !strings.Contains(heard[0], "stream ACS holds events with subjects of the old form acs.<resource>") {
+			t.Errorf("%+v: notices %q, sequences (-want +got):\n%s", test.s, heard, diff)
+		}
+	}
+	for m, err := range s.reader().Read(t.Context(), replay.Selection{Since: replay.Position{Sequence: 2}, Limit: 1}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := m.Event()
+		if err != nil || e.Resource != parts.Resource || e.Call != parts.Call {
+			t.Errorf("event %+v, error %v", e, err)
+		}
+		if copied := (&replay.Copies{Prefix: "copies"}).Copy(m, time.Now()); copied.Subject != "copies"+strings.TrimPrefix(event(1).Subject, "acs") {
+			t.Errorf("a copy has the subject %s", copied.Subject)
+		}
 	}
 }
 

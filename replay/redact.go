@@ -83,8 +83,11 @@ func (r *Redactor) Message(m *Message) (*Message, error) {
 		out.Header.Set(schemas.HeaderTruncated, strings.Join(cut, ","))
 	}
 	if call := m.call(); call != "" {
-		before, _ := strings.CutSuffix(m.Subject, call)
-		out.Subject = before + schemas.Token(r.text(call))
+		before := strings.TrimSuffix(m.Subject, call)
+		if subject, _ := schemas.ParseSubject(m.Subject); subject.Slot != "" {
+			before = strings.TrimSuffix(before, subject.Slot+".")
+		}
+		out.Subject = schemas.WithSlot(before + schemas.Token(r.text(call)))
 	}
 	return &out, nil
 }

@@ -33,7 +33,7 @@ const storyOfACaller = `{"id":"b3c5b1e0-0000-4000-8000-0123456789ab","source":"c
 
 func personalMessage() *replay.Message {
 	return &replay.Message{
-		Stream: schemas.Stream, Sequence: 9, Subject: "acs.contoso.RecognizeCompleted." + callGUID, Data: []byte(storyOfACaller),
+		Stream: schemas.Stream, Sequence: 9, Subject: schemas.WithSlot("acs.contoso.RecognizeCompleted." + callGUID), Data: []byte(storyOfACaller),
 		Header: nats.Header{
 			schemas.HeaderEventID: {"b3c5b1e0-0000-4000-8000-0123456789ab"}, schemas.HeaderEventSource: {"calling/callConnections/" + callGUID},
 			schemas.HeaderEventType: {"Microsoft.Communication.RecognizeCompleted"}, schemas.HeaderResource: {"contoso"},
@@ -99,7 +99,7 @@ func TestPseudonymsJoin(t *testing.T) {
 		phone, user := e.Data.Participants[0].Identifier, e.Data.Participants[1].Identifier
 		for _, pair := range [][2]string{
 			{e.Source, "calling/callConnections/" + call}, {e.Subject, e.Source},
-			{m.Subject, "acs.contoso.RecognizeCompleted." + call},
+			{m.Subject, schemas.WithSlot("acs.contoso.RecognizeCompleted." + call)},
 			{m.Header.Get(schemas.HeaderEventID), e.ID}, {m.Header.Get(schemas.HeaderEventSource), e.Source},
 			{phone.RawID, "4:" + phone.PhoneNumber.Value}, {user.RawID, user.CommunicationUser.ID},
 		} {
@@ -138,7 +138,7 @@ func TestRedactor_call(t *testing.T) {
 		`"time":"2026-03-01T12:00:60Z","data":{"callConnectionId":"other","serverCallId":"aHR0cHM6Ly9z+A"}`,
 		`"time":null,"data":{"callConnectionId":"third","correlationId":"C0FFEE00-0000-4000-8000-0123456789AB"}`,
 	} {
-		m := &replay.Message{Stream: "ACS", Sequence: uint64(i + 1), Time: time.Date(2026, 3, 1, 12, 0, i, 0, time.UTC), Subject: "acs.contoso.PlayStarted._", Data: []byte(`{"id":"1","source":"s","type":"PlayStarted",` + data + `}`)}
+		m := &replay.Message{Stream: "ACS", Sequence: uint64(i + 1), Time: time.Date(2026, 3, 1, 12, 0, i, 0, time.UTC), Subject: "acs.contoso.PlayStarted.d._", Data: []byte(`{"id":"1","source":"s","type":"PlayStarted",` + data + `}`)}
 		redacted, err := redactor.Message(m)
 		if err != nil {
 			t.Fatal(err)

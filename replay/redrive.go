@@ -139,7 +139,7 @@ func (r *Redrive) Letter(m *Message) (*nats.Msg, error) {
 	e := &events[0]
 	out.Subject = schemas.Subject(r.Reader.Prefix, tokens[1], e)
 	switch {
-	case len(events) != 1 || !subjectOf(r.Reader.Prefix+strings.TrimPrefix(m.Subject, tokens[0]), out.Subject):
+	case len(events) != 1 || !subjectOf(m.Subject, out.Subject):
 		return nil, errors.New("its subject is not that of its event")
 	case m.Header.Get(schemas.HeaderMsgID) != e.MsgID():
 		return nil, errors.New("its message id is not that of its event")
@@ -149,12 +149,13 @@ func (r *Redrive) Letter(m *Message) (*nats.Msg, error) {
 }
 
 // subjectOf reports whether a subject is that of an event by the rules of today, or
-// was by earlier ones: a GUID in capitals, or no id where one is found now.
+// was by earlier ones: without a slot, with a GUID in capitals, or no id where one is
+// found now. Its prefix may be another.
 func subjectOf(subject, want string) bool {
-	dot := strings.LastIndexByte(want, '.') + 1
-	before, last := want[:dot], want[dot:]
-	rest, ok := strings.CutPrefix(subject, before)
-	return ok && (schemas.NormalizeID(rest) == last || rest == schemas.NoCall)
+	had, ok := schemas.ParseSubject(subject)
+	has, _ := schemas.ParseSubject(want)
+	return ok && had.Resource == has.Resource && had.Type == has.Type &&
+		(schemas.NormalizeID(had.Call) == has.Call || had.Call == schemas.NoCall)
 }
 
 func (r *Redrive) decode(m *Message) ([]schemas.Event, error) {
@@ -257,11 +258,11 @@ func (r *Redrive) Publish(ctx context.Context, m *nats.Msg) error {
 
 // held returns what the stream has under a subject and a message id, or nil.
 func (r *Redrive) held(ctx context.Context, subject, id string) (*Message, error) {
-	tokens := strings.Split(subject, ".")
-	if len(tokens) != 4 {
+	parts, ok := schemas.ParseSubject(subject)
+	if !ok {
 		return nil, errors.New("the subject is none of an event")
 	}
-	s := Selection{Resource: tokens[1], Type: tokens[2], last: tokens[3]}
+	s := Selection{Resource: parts.Resource, Type: parts.Type, last: parts.Call}
 	for m, err := range r.Reader.Read(ctx, s) {
 		if err != nil || m.Header.Get(schemas.HeaderMsgID) == id {
 			return m, err

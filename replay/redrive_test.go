@@ -38,7 +38,7 @@ func quarantined() *replay.Message {
 // letter is a dead letter of one event.
 func letter() *replay.Message {
 	m := quarantined()
-	m.Stream, m.Subject, m.Data = schemas.Stream, "acs.contoso.PlayCompleted.c-1", []byte(oneEvent)
+	m.Stream, m.Subject, m.Data = schemas.Stream, "acs.contoso.PlayCompleted.a.c-1", []byte(oneEvent)
 	m.Header.Set(schemas.HeaderExpectedStream, schemas.Stream)
 	m.Header.Set(schemas.HeaderMsgID, "s#1")
 	m.Header.Del(schemas.HeaderQuarantineReason)
@@ -69,7 +69,7 @@ func TestRedrivenEvents(t *testing.T) {
 		subject, data string
 		header        nats.Header
 	}{
-		{"acs.contoso.PlayCompleted.c-1", oneEvent, nats.Header{
+		{"acs.contoso.PlayCompleted.a.c-1", oneEvent, nats.Header{
 			schemas.HeaderMsgID: {"s#1"}, schemas.HeaderDeliveryIndex: {"0/2"}, schemas.HeaderEventID: {"1"}, schemas.HeaderEventSource: {"s"},
 			schemas.HeaderEventType: {"Microsoft.Communication.PlayCompleted"},
 		}},
@@ -157,8 +157,8 @@ func TestWhatIsNotRedriven(t *testing.T) {
 	}{
 		{"corrupt", func(m *replay.Message) { m.Subject = "" }, "nothing is left of it"},
 		{"of another stream", func(m *replay.Message) { m.Stream = "OTHER" }, "its subject and its headers are not those of a record"},
-		{"of another call", func(m *replay.Message) { m.Subject = "acs.contoso.PlayCompleted.c-2" }, "its subject is not that of its event"},
-		{"of another type", func(m *replay.Message) { m.Subject = "other.contoso.PlayFailed.c-1" }, "its subject is not that of its event"},
+		{"of another call", func(m *replay.Message) { m.Subject = "acs.contoso.PlayCompleted.6.c-2" }, "its subject is not that of its event"},
+		{"of another type", func(m *replay.Message) { m.Subject = "other.contoso.PlayFailed.a.c-1" }, "its subject is not that of its event"},
 		{"of another id", set(schemas.HeaderMsgID, "s#2"), "its message id is not that of its event"},
 		{"of two events", data("[" + oneEvent + "," + oneEvent + "]"), "its subject is not that of its event"},
 	}...) {
@@ -170,15 +170,18 @@ func TestWhatIsNotRedriven(t *testing.T) {
 	}
 }
 
-// TestRedriveLetter_subjectOfAnEarlierVersion: a letter from before GUIDs were
-// written in small letters, or from when a recording's subject had no call, is
-// published under the subject of today.
+// TestRedriveLetter_subjectOfAnEarlierVersion: a letter from before there were slots,
+// before GUIDs were written in small letters, or from when a recording's subject had no
+// call, is published under the subject of today.
 func TestRedriveLetter_subjectOfAnEarlierVersion(t *testing.T) {
 	const guid = "7c1b1a5e-62f0-4d3b-9c55-0b1b6c8d9e0f"
 	m := letter()
 	m.Data = []byte(strings.Replace(oneEvent, `"c-1"`, `"`+strings.ToUpper(guid)+`"`, 1))
-	want := "acs.contoso.PlayCompleted." + guid
-	for _, subject := range []string{want, "acs.contoso.PlayCompleted." + strings.ToUpper(guid), "acs.contoso.PlayCompleted._"} {
+	want := schemas.WithSlot("acs.contoso.PlayCompleted." + guid)
+	for _, subject := range []string{
+		want, "acs.contoso.PlayCompleted." + guid, "acs.contoso.PlayCompleted." + strings.ToUpper(guid),
+		schemas.WithSlot("acs.contoso.PlayCompleted." + strings.ToUpper(guid)), "acs.contoso.PlayCompleted._", "acs.contoso.PlayCompleted.d._",
+	} {
 		m.Subject = subject
 		if got, err := redrive(nil).Letter(m); err != nil || got.Subject != want {
 			t.Errorf("%s: got %v, error %v", subject, got, err)
@@ -193,7 +196,7 @@ func TestRedriveLetter_otherSettings(t *testing.T) {
 	r.Reader.Stream, r.Reader.Prefix = "CALLS", "calls"
 	m := letter()
 	got, err := r.Letter(m)
-	if err != nil || got.Subject != "calls.contoso.PlayCompleted.c-1" || got.Header.Get(schemas.HeaderExpectedStream) != "CALLS" {
+	if err != nil || got.Subject != "calls.contoso.PlayCompleted.a.c-1" || got.Header.Get(schemas.HeaderExpectedStream) != "CALLS" {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if m.Header.Get(schemas.HeaderExpectedStream) != schemas.Stream {
@@ -205,7 +208,7 @@ func TestRedriveLetter_otherSettings(t *testing.T) {
 		t.Errorf("for quarantine: got %+v, %v", got, err)
 	}
 	events, err := r.Messages(m)
-	if err != nil || events[0].Subject != "calls.contoso.PlayCompleted.c-1" || events[0].Header.Get(schemas.HeaderExpectedStream) != "CALLS" {
+	if err != nil || events[0].Subject != "calls.contoso.PlayCompleted.a.c-1" || events[0].Header.Get(schemas.HeaderExpectedStream) != "CALLS" {
 		t.Errorf("of quarantine: got %+v, %v", events, err)
 	}
 }
@@ -229,7 +232,7 @@ func TestADeliveryOfEventGrid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h := got[0].Header; got[0].Subject != "acs.contoso.IncomingCall.r-1" || h.Get(schemas.HeaderContentType) != "application/json" ||
+	if h := got[0].Header; got[0].Subject != "acs.contoso.IncomingCall.a.r-1" || h.Get(schemas.HeaderContentType) != "application/json" ||
 		h.Get(schemas.HeaderExpiresAt) != "2026-03-01T12:00:30Z" || h.Get(schemas.HeaderMsgID) != "t#1" {
 		t.Errorf("%s %v", got[0].Subject, h)
 	}
@@ -247,7 +250,7 @@ func TestALetterForQuarantine(t *testing.T) {
 	if err != nil || got.Subject != m.Subject || string(got.Data) != "hello" {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	m.Subject = "acs.contoso.PlayCompleted.c-1"
+	m.Subject = "acs.contoso.PlayCompleted.a.c-1"
 	if _, err := redrive(nil).Letter(m); err == nil {
 		t.Error("a letter for quarantine would be published as an event")
 	}
@@ -274,7 +277,7 @@ func TestRedrivingAnotherEvent(t *testing.T) {
 	other, elsewhere := letter(), letter()
 	other.Data = []byte(strings.Replace(oneEvent, `}}`, `,"x":1}}`, 1))
 	elsewhere.Data = []byte(strings.Replace(oneEvent, `c-1`, `c-2`, 1))
-	elsewhere.Subject = "acs.contoso.PlayCompleted.c-2"
+	elsewhere.Subject = "acs.contoso.PlayCompleted.6.c-2"
 	for _, m := range []*replay.Message{other, elsewhere} {
 		if err := s.publishLetter(m); !errors.Is(err, replay.ErrOtherEvent) {
 			t.Errorf("%s: error %v", m.Subject, err)
@@ -322,12 +325,12 @@ func TestRedrivingAgain(t *testing.T) {
 // TestParseDeadLetters reads what the forwarder writes, and what it did not come
 // to write whole.
 func TestParseDeadLetters(t *testing.T) {
-	const line = `{"time":"2026-03-01T12:00:00Z","reason":"too_large","journalIndex":7,"receivedAt":"2026-03-01T12:00:00Z","stream":"ACS","subject":"acs.contoso.X.c","headers":{"ce-id":"1"},"payload":"aGVsbG8="}` + "\n"
+	const line = `{"time":"2026-03-01T12:00:00Z","reason":"too_large","journalIndex":7,"receivedAt":"2026-03-01T12:00:00Z","stream":"ACS","subject":"acs.contoso.X.2.c","headers":{"ce-id":"1"},"payload":"aGVsbG8="}` + "\n"
 	got := replay.ParseDeadLetters([]byte(line + line[:20] + "\n" + `{"time":"2026-03-01T12:00:00Z","reason":"corrupt","journalIndex":8}` + "\n"))
 	if len(got) != 3 {
 		t.Fatalf("%d letters", len(got))
 	}
-	if l := got[0]; l.Reason != "too_large" || l.Sequence != 7 || l.Stream != "ACS" || l.Subject != "acs.contoso.X.c" || l.Header.Get("ce-id") != "1" || string(l.Data) != "hello" || l.Time.Year() != 2026 {
+	if l := got[0]; l.Reason != "too_large" || l.Sequence != 7 || l.Stream != "ACS" || l.Subject != "acs.contoso.X.2.c" || l.Header.Get("ce-id") != "1" || string(l.Data) != "hello" || l.Time.Year() != 2026 {
 		t.Errorf("%+v", l)
 	}
 	if l := got[1]; l.Reason != replay.CutOff || l.Subject != "" {

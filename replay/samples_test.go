@@ -22,7 +22,7 @@ func TestSamplesAreRedacted(t *testing.T) {
 	secrets, events := 0, 0
 	for _, body := range fixtures.Read(t, "*.json") {
 		for _, event := range body.Events {
-			m, err := redactor.Message(&replay.Message{Sequence: 1, Subject: "acs.contoso.X._", Header: nats.Header{}, Data: event})
+			m, err := redactor.Message(&replay.Message{Sequence: 1, Subject: "acs.contoso.X.d._", Header: nats.Header{}, Data: event})
 			if err != nil {
 				continue // no JSON, which some are on purpose
 			}

@@ -37,7 +37,7 @@ func (s *stream) tellByGrid(last string, at time.Duration, data string) {
 	s.t.Helper()
 	s.stored++
 	subject := "/recording/call/" + correlation + "/serverCallId/" + serverCall + "/recordingId/" + recording
-	s.put("acs.contoso.RecordingFileStatusUpdated."+last, fmt.Sprintf(`{"id":"e-%d","source":"/subscriptions/x","subject":%q,
+	s.put(schemas.WithSlot("acs.contoso.RecordingFileStatusUpdated."+last), fmt.Sprintf(`{"id":"e-%d","source":"/subscriptions/x","subject":%q,
 		"type":"Microsoft.Communication.RecordingFileStatusUpdated","specversion":"1.0","time":%q,"data":{%s}}`,
 		s.stored, subject, s.began.Add(at).Format(time.RFC3339Nano), data))
 }
@@ -140,7 +140,7 @@ func TestStory_farFromItsCall(t *testing.T) {
 		}
 		late := *all[0]
 		late.Sequence, late.Time = 7, s.began.Add(5*time.Hour)
-		late.Subject = "acs.contoso." + name + "." + correlation
+		late.Subject = schemas.WithSlot("acs.contoso." + name + "." + correlation)
 		late.Header = nats.Header{}
 		late.Data = fmt.Appendf(nil, `{"id":"late","source":"/subscriptions/x","subject":"/recording/call/%s/serverCallId/%s/recordingId/%s","type":"Microsoft.Communication.%s","data":%s}`,
 			correlation, serverCall, recording, name, data)
@@ -169,9 +169,9 @@ func TestStory_capitalsInTheStream(t *testing.T) {
 			n, s.began.Format(time.RFC3339Nano), id, strings.ToUpper(correlation))
 	}
 	capitals := strings.ToUpper(connection)
-	s.put("acs.contoso.PlayStarted."+capitals, event(1, capitals))
-	s.put("acs.contoso.PlayStarted."+connection, event(2, connection))
-	s.put("acs.contoso.PlayStarted."+connection, event(3, capitals))
+	s.put(schemas.WithSlot("acs.contoso.PlayStarted."+capitals), event(1, capitals))
+	s.put(schemas.WithSlot("acs.contoso.PlayStarted."+connection), event(2, connection))
+	s.put(schemas.WithSlot("acs.contoso.PlayStarted."+connection), event(3, capitals))
 	for _, id := range []string{connection, capitals, correlation, strings.ToUpper(correlation)} {
 		story, err := s.reader().Story(t.Context(), id, time.Now())
 		if err != nil || len(story.Steps) != 3 || len(story.Legs) != 1 || story.Legs[0].ID != connection {
@@ -196,7 +196,7 @@ func TestStory_withoutTimes(t *testing.T) {
 	arrived := s.began.Add(-time.Hour).Add(2 * time.Second)
 	s.tell("CallConnected", connection, -time.Hour, well[1:])
 	for i, odd := range []string{`"time":null,`, ``, `"time":"yesterday",`, `"time":7,`, `"time":"0001-01-01T00:00:00Z",`, `"time":"0001-01-01T00:00:00-08:00",`, `"time":"9999-12-31T23:59:59Z",`} {
-		m := nats.NewMsg("acs.contoso.PlayStarted." + connection)
+		m := nats.NewMsg(schemas.WithSlot("acs.contoso.PlayStarted." + connection))
 		m.Header.Set(schemas.HeaderReceivedAt, arrived.Format(time.RFC3339Nano))
 		m.Data = fmt.Appendf(nil, `{"id":"odd-%d","source":"s",%s"type":"Microsoft.Communication.PlayStarted","data":{"callConnectionId":%q,"operationContext":"%d"}}`, i, odd, connection, i)
 		if _, err := s.js.PublishMsg(t.Context(), m); err != nil {

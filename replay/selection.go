@@ -36,17 +36,19 @@ func (s *Selection) filter(prefix string) string {
 	if s.Resource == "" && s.Type == "" && s.Call == "" && s.last == "" {
 		return ""
 	}
-	tokens := []string{prefix, "*", "*", "*"}
+	resource, shortType := s.tokens()
+	return schemas.SubjectFilter(prefix, resource, shortType, s.lastToken())
+}
+
+// tokens are the resource and the type in the subjects, or "" for any.
+func (s *Selection) tokens() (resource, shortType string) {
 	if s.Resource != "" {
-		tokens[1] = schemas.Token(s.Resource)
+		resource = schemas.Token(s.Resource)
 	}
 	if s.Type != "" {
-		tokens[2] = schemas.Token(schemas.ShortType(s.Type))
+		shortType = schemas.Token(schemas.ShortType(s.Type))
 	}
-	if last := s.lastToken(); last != "" {
-		tokens[3] = last
-	}
-	return strings.Join(tokens, ".")
+	return resource, shortType
 }
 
 // lastToken is the last token of the subjects, or "" for any.

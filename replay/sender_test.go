@@ -26,7 +26,7 @@ func messages(n, calls int) []*replay.Message {
 	for i := range list {
 		list[i] = &replay.Message{
 			Stream: schemas.Stream, Sequence: uint64(i + 1), Time: time.Unix(int64(i), 0),
-			Subject: fmt.Sprintf("acs.contoso.CallConnected.call-%d", i%calls),
+			Subject: schemas.WithSlot(fmt.Sprintf("acs.contoso.CallConnected.call-%d", i%calls)),
 			Header:  nats.Header{}, Data: []byte(`{"id":"` + fmt.Sprint(i) + `"}`),
 		}
 	}
@@ -133,7 +133,7 @@ func TestWithoutACallThereIsNoOrder(t *testing.T) {
 		g := newTarget(func(context.Context, *replay.Message) error { time.Sleep(time.Second); return nil })
 		list := messages(8, 1)
 		for _, m := range list {
-			m.Subject = "acs.contoso.CallConnected._"
+			m.Subject = "acs.contoso.CallConnected.d._"
 		}
 		s := replay.Sender{Target: g, MaxInFlight: 4}
 		if err := s.Send(t.Context(), inOrder(list)); err != nil || g.most != 4 {

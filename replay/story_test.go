@@ -140,7 +140,7 @@ func TestAnIncomingCallIsPartOfTheStory(t *testing.T) {
 	} {
 		s := newStream(t)
 		at := s.began.Format(time.RFC3339Nano)
-		m := nats.NewMsg("acs.contoso.IncomingCall.00000000-corr-1")
+		m := nats.NewMsg("acs.contoso.IncomingCall.5.00000000-corr-1")
 		m.Data = fmt.Appendf(nil, incoming, at, ids)
 		m.Header = nats.Header{"ce-id": {"g-1"}, "ce-source": {"/subscriptions/x"}, "ce-type": {"Microsoft.Communication.IncomingCall"}, "ce-time": {at}}
 		if _, err := s.js.PublishMsg(t.Context(), m); err != nil {

@@ -50,6 +50,40 @@ func (e *MissedError) Error() string {
 	return fmt.Sprintf("stream %s does not hold sequences %d to %d any more", e.Stream, e.First, e.Last)
 }
 
+// OldSubjectsError reports a stream with subjects of the form before there were
+// slots: acs.<resource>.<EventType>.<callConnectionId>. A filter does not find them.
+type OldSubjectsError struct{ Stream, Prefix string }
+
+func (e *OldSubjectsError) Error() string {
+	return fmt.Sprintf("stream %[1]s holds events with subjects of the old form %[2]s.<resource>.<EventType>.<callConnectionId>, without a slot, which filters do not find. "+
+		"To keep them: acsbridge replay --since all --to file:FILE; what is sent from that file has subjects of today. To remove them: nats stream purge %[1]s --subject '%[2]s.*.*.*'",
+		e.Stream, e.Prefix)
+}
+
+// noticeOldSubjects looks once whether the stream has events that the flags for
+// resource, type and call miss because their subjects have no slot.
+func (p *passage) noticeOldSubjects(ctx context.Context) {
+	if p.oldSubjects || p.Resource == "" && p.Type == "" && p.Call == "" {
+		return
+	}
+	p.oldSubjects = true
+	ctx, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	js, err := p.JetStream(ctx)
+	if err != nil {
+		return
+	}
+	answer, err := jetstreamext.GetBatch(ctx, js, p.Stream, 1, jetstreamext.GetBatchSeq(1), jetstreamext.GetBatchSubject(p.Prefix+".*.*.*"))
+	if err != nil {
+		return
+	}
+	for _, err := range answer {
+		if err == nil {
+			p.notice(&OldSubjectsError{p.Stream, p.Prefix})
+		}
+	}
+}
+
 // StoppedError reports a reading that ended early and can go on.
 type StoppedError struct {
 	Stream string

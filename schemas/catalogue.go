@@ -46,7 +46,9 @@ func (t *Type) CloudEventsType() string { return TypePrefix + t.Name }
 
 // Filter returns the subject filter for events of this type, of all resources
 // and calls.
-func (t *Type) Filter(prefix string) string { return prefix + ".*." + t.Name + ".*" }
+func (t *Type) Filter(prefix string) string {
+	return SubjectFilter(prefix, "", t.Name, "")
+}
 
 // NewData returns the type's data, empty.
 func (t *Type) NewData() Data { return reflect.New(t.data).Interface().(Data) }

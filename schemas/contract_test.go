@@ -196,7 +196,7 @@ func TestCatalogue(t *testing.T) {
 				t.Errorf("%s was not found", name)
 			}
 		}
-		if got, want := event.Filter("acs"), "acs.*."+event.Name+".*"; got != want || !schemas.ValidToken(event.Name) {
+		if got, want := event.Filter("acs"), "acs.*."+event.Name+".*.*"; got != want || !schemas.ValidToken(event.Name) {
 			t.Errorf("filter %q, want %q", got, want)
 		}
 	}

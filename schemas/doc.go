@@ -5,7 +5,7 @@
 //
 // A message in the stream is one event:
 //
-//	subject  acs.<resource>.<EventType>.<callConnectionId>
+//	subject  acs.<resource>.<EventType>.<slot>.<callConnectionId>
 //	payload  the event's own JSON bytes (CloudEvents 1.0, structured mode)
 //	headers  content-type, Nats-Msg-Id, ce-*, acs-token-*, acs-*
 //

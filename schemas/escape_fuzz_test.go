@@ -23,8 +23,12 @@ func FuzzSubject(f *testing.F) {
 	f.Fuzz(func(t *testing.T, ceType, call, other string) {
 		subject := schemas.Subject("acs", "contoso", &schemas.Event{Type: ceType, CallConnectionID: call})
 		tokens := strings.Split(subject, ".")
-		if len(tokens) != 4 || tokens[0] != "acs" || tokens[1] != "contoso" {
+		if len(tokens) != 5 || tokens[0] != "acs" || tokens[1] != "contoso" {
 			t.Fatalf("subject %q", subject)
+		}
+		parts, ok := schemas.ParseSubject(subject)
+		if want := (schemas.SubjectParts{Resource: tokens[1], Type: tokens[2], Slot: tokens[3], Call: tokens[4]}); !ok || parts != want {
+			t.Fatalf("subject %q is read as %+v, %v", subject, parts, ok)
 		}
 		for _, token := range tokens {
 			if len(token) == 0 || len(token) > 64 || strings.Trim(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != "" {

@@ -11,10 +11,10 @@ func TestSubjectOfEventGrid(t *testing.T) {
 	for _, test := range []struct {
 		connection, correlation, want string
 	}{
-		{"", "k-42", "acs.contoso.IncomingCall.k-42"},
-		{"", "", "acs.contoso.IncomingCall._"},
-		{"c-42", "k-42", "acs.contoso.IncomingCall.c-42"},
-		{"", "a.>", "acs.contoso.IncomingCall." + schemas.Token("a.>")},
+		{"", "k-42", "acs.contoso.IncomingCall.d.k-42"},
+		{"", "", "acs.contoso.IncomingCall.d._"},
+		{"c-42", "k-42", "acs.contoso.IncomingCall.8.c-42"},
+		{"", "a.>", "acs.contoso.IncomingCall.e." + schemas.Token("a.>")},
 	} {
 		e := schemas.Event{Type: schemas.TypeIncomingCall, CallConnectionID: test.connection, Grid: &schemas.GridEvent{CorrelationID: test.correlation}}
 		if got := schemas.Subject("acs", "contoso", &e); got != test.want {

@@ -27,7 +27,7 @@ func TestNormalizeID_guidsInSmallLetters(t *testing.T) {
 
 func TestSubject_guidInEitherCase(t *testing.T) {
 	const guid = "0E1F2A3B-ABCD-4EF0-8333-44445555ABCD"
-	want := "acs.contoso.CallConnected." + strings.ToLower(guid)
+	want := "acs.contoso.CallConnected.4." + strings.ToLower(guid)
 	for _, e := range []schemas.Event{
 		{Type: "CallConnected", CallConnectionID: guid},
 		{Type: "CallConnected", Grid: &schemas.GridEvent{CorrelationID: guid}},

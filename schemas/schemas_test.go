@@ -13,18 +13,18 @@ import (
 
 func TestSubject(t *testing.T) {
 	for _, test := range []struct{ ceType, call, want string }{
-		{"Microsoft.Communication.CallConnected", "401f3500-a1", "acs.contoso.CallConnected.401f3500-a1"},
-		{"CallConnected", "", "acs.contoso.CallConnected._"},
-		{"a.b.", "c", "acs.contoso.h_e3b0c44298fc1c149afbf4c8996fb924.c"},
-		{"a.*", ">", "acs.contoso.h_684888c0ebb17f374298b65ee2807526.h_62b67e1f685b7fef51102005dddd2777"},
-		{"a.b c", "x.y", "acs.contoso.h_47d8a4a86c7433e263d0404a445daabd.h_b24ca9b75eb7b75775b5fdd41e0ef5cf"},
-		{"a." + strings.Repeat("x", 64), strings.Repeat("y", 65), "acs.contoso." + strings.Repeat("x", 64) + ".h_" + ""},
+		{"Microsoft.Communication.CallConnected", "401f3500-a1", "acs.contoso.CallConnected.7.401f3500-a1"},
+		{"CallConnected", "", "acs.contoso.CallConnected.d._"},
+		{"a.b.", "c", "acs.contoso.h_e3b0c44298fc1c149afbf4c8996fb924.2.c"},
+		{"a.*", ">", "acs.contoso.h_684888c0ebb17f374298b65ee2807526.6.h_62b67e1f685b7fef51102005dddd2777"},
+		{"a.b c", "x.y", "acs.contoso.h_47d8a4a86c7433e263d0404a445daabd.8.h_b24ca9b75eb7b75775b5fdd41e0ef5cf"},
+		{"a." + strings.Repeat("x", 64), strings.Repeat("y", 65), "acs.contoso." + strings.Repeat("x", 64) + ".1.h_" + ""},
 	} {
 		got := schemas.Subject("acs", "contoso", &schemas.Event{Type: test.ceType, CallConnectionID: test.call})
 		if !strings.HasPrefix(got, test.want) {
 			t.Errorf("type %q, call %q: got %s, want %s", test.ceType, test.call, got, test.want)
 		}
-		if n := strings.Count(got, "."); n != 3 {
+		if n := strings.Count(got, "."); n != 4 {
 			t.Errorf("%s has %d dots", got, n)
 		}
 	}

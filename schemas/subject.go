@@ -1,6 +1,7 @@
 package schemas
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"strings"
@@ -62,9 +63,9 @@ func ValidToken(s string) bool {
 }
 
 // Subject returns the subject of an event:
-// prefix.<resource>.<EventType>.<callConnectionId>. An event of Event Grid, where
-// a call has no connection yet, has its correlationId in the last place. A GUID
-// there is in small letters: filters of NATS are exact. The prefix and the
+// prefix.<resource>.<EventType>.<slot>.<callConnectionId>. An event of Event Grid,
+// where a call has no connection yet, has its correlationId in the last place. A
+// GUID there is in small letters: filters of NATS are exact. The prefix and the
 // resource are configuration and must be valid tokens already; type and ids come
 // from outside and are escaped by [Token].
 func Subject(prefix, resource string, e *Event) string {
@@ -75,7 +76,56 @@ func Subject(prefix, resource string, e *Event) string {
 	case e.Grid != nil && e.Grid.CorrelationID != "":
 		call = CallToken(e.Grid.CorrelationID)
 	}
-	return strings.Join([]string{prefix, resource, Token(ShortType(e.Type)), call}, ".")
+	return strings.Join([]string{prefix, resource, Token(ShortType(e.Type)), Slot(call), call}, ".")
+}
+
+// Slot returns the slot of the events whose subjects end with a token: the first
+// hex digit of its SHA-256. All events of a call have one slot, so that a filter on
+// it, such as acs.*.*.7.*, is a sixteenth of all calls in their order.
+func Slot(lastToken string) string {
+	sum := sha256.Sum256([]byte(lastToken))
+	return hex.EncodeToString(sum[:1])[:1]
+}
+
+// SubjectParts are the tokens of an event's subject behind its prefix.
+type SubjectParts struct {
+	Resource string
+	Type     string // last part of the CloudEvents type, see [ShortType]
+	Slot     string // empty in a subject of the form before there were slots
+	Call     string // [CallToken], or [NoCall]
+}
+
+// ParseSubject reads the subject of an event, whose prefix is one token. It also
+// reads the form that subjects had before there were slots:
+// prefix.<resource>.<EventType>.<callConnectionId>. Any other subject is not ok.
+func ParseSubject(subject string) (parts SubjectParts, ok bool) {
+	switch tokens := strings.Split(subject, "."); {
+	case len(tokens) == 4:
+		return SubjectParts{Resource: tokens[1], Type: tokens[2], Call: tokens[3]}, true
+	case len(tokens) == 5 && tokens[3] == Slot(tokens[4]):
+		return SubjectParts{tokens[1], tokens[2], tokens[3], tokens[4]}, true
+	}
+	return SubjectParts{}, false
+}
+
+// WithSlot returns the subject of an event with its slot, which the subjects of
+// earlier records and captures lack. Any other subject is returned as it is.
+func WithSlot(subject string) string {
+	if strings.Count(subject, ".") != 3 {
+		return subject
+	}
+	last := strings.LastIndexByte(subject, '.') + 1
+	return subject[:last] + Slot(subject[last:]) + "." + subject[last:]
+}
+
+// SubjectFilter returns the filter for the events of a resource, a type and a call,
+// each as it stands in subjects. An empty one is any.
+func SubjectFilter(prefix, resource, shortType, call string) string {
+	slot := "*"
+	if call != "" {
+		slot = Slot(call)
+	}
+	return strings.Join([]string{prefix, cmp.Or(resource, "*"), cmp.Or(shortType, "*"), slot, cmp.Or(call, "*")}, ".")
 }
 
 // QuarantineSubject returns the subject under which a verified callback that

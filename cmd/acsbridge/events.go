@@ -79,7 +79,7 @@ func showEvent(out io.Writer, event *schemas.Type) error {
 	}
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "\nstatus\t%s\n", strings.TrimSpace(string(event.Status)+" "+sinceVersion(event)))
-	fmt.Fprintf(w, "subject\t%s.<resource>.%s.<%s>\n", schemas.SubjectPrefix, event.Name, last)
+	fmt.Fprintf(w, "subject\t%s.<resource>.%s.<slot>.<%s>\n", schemas.SubjectPrefix, event.Name, last)
 	fmt.Fprintf(w, "follow\tnats subscribe --stream %s --new '%s'\n", schemas.Stream, event.Filter(schemas.SubjectPrefix))
 	fmt.Fprintf(w, "Go\t*schemas.%s\n", event.Name)
 	for _, object := range append([]schemas.Object{d.Data}, d.Objects...) {

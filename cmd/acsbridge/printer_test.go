@@ -20,8 +20,8 @@ func TestLinesForPeople(t *testing.T) {
 	message := func(subject, data string) *replay.Message {
 		return &replay.Message{Stream: "ACS", Sequence: 7, Time: at, Subject: subject, Data: []byte(data)}
 	}
-	connected := message("acs.contoso.CallConnected.c-1", `{"id":"e","type":"Microsoft.Communication.CallConnected","data":{"callConnectionId":"c-1","operationContext":"the context","resultInformation":{"code":200,"message":"all well"}}}`)
-	failed := message("acs.contoso.PlayFailed.c-1", `{"id":"e","type":"PlayFailed","data":{"callConnectionId":"c-1","resultInformation":{"code":400,"subCode":8535}}}`)
+	connected := message("acs.contoso.CallConnected.a.c-1", `{"id":"e","type":"Microsoft.Communication.CallConnected","data":{"callConnectionId":"c-1","operationContext":"the context","resultInformation":{"code":200,"message":"all well"}}}`)
+	failed := message("acs.contoso.PlayFailed.a.c-1", `{"id":"e","type":"PlayFailed","data":{"callConnectionId":"c-1","resultInformation":{"code":400,"subCode":8535}}}`)
 	for _, test := range []struct {
 		name string
 		p    printer
@@ -32,9 +32,9 @@ func TestLinesForPeople(t *testing.T) {
 		{"of another day", printer{now: at.Add(24 * time.Hour)}, failed, "2026-03-01 10:00:00.120  PlayFailed               400/8535               contoso    c-1\n"},
 		{"with personal data", printer{now: at, personal: true}, connected, "10:00:00.120  CallConnected            200/0                  contoso    c-1  context=the context \"all well\"\n"},
 		{"a failure is red", printer{now: at, ink: true}, failed, "\x1b[2m10:00:00.120\x1b[0m  \x1b[31mPlayFailed              \x1b[0m 400/8535               contoso    \x1b[36mc-1\x1b[0m\n"},
-		{"hostile", printer{now: at}, message("acs.contoso.X.c", `{"id":"e","type":"\u001b[2J\u009b\u202e","data":{"callConnectionId":"\r\nforged"}}`),
+		{"hostile", printer{now: at}, message("acs.contoso.X.2.c", `{"id":"e","type":"\u001b[2J\u009b\u202e","data":{"callConnectionId":"\r\nforged"}}`),
 			"10:00:00.120  ?[2J??                                          contoso    ??forged\n"},
-		{"endless", printer{now: at}, message("acs.contoso.X.c", `{"id":"e","type":"T","data":{"callConnectionId":"`+strings.Repeat("x", 500)+`"}}`),
+		{"endless", printer{now: at}, message("acs.contoso.X.2.c", `{"id":"e","type":"T","data":{"callConnectionId":"`+strings.Repeat("x", 500)+`"}}`),
 			"10:00:00.120  T                                               contoso    " + strings.Repeat("x", 120) + "…\n"},
 		{"no event", printer{now: at}, message("acs-quarantine.contoso.not_json", "no\x1b"), "10:00:00.120  acs-quarantine.contoso.not_json  3 bytes, not an event\n"},
 	} {
@@ -48,7 +48,7 @@ func TestLinesForPeople(t *testing.T) {
 func TestPrinter_columns(t *testing.T) {
 	at := time.Date(2026, 3, 1, 10, 0, 0, 0, time.Local)
 	line := func(p *printer, at time.Time, resource, kind, data string) string {
-		return string(p.appendMessage(nil, &replay.Message{Time: at, Subject: "acs." + resource + "." + kind + ".c-1",
+		return string(p.appendMessage(nil, &replay.Message{Time: at, Subject: "acs." + resource + "." + kind + ".a.c-1",
 			Data: []byte(`{"id":"e","type":"Microsoft.Communication.` + kind + `","data":{"callConnectionId":"c-1"` + data + `}}`)}))
 	}
 	write := func(p *printer) (lines []string) {
@@ -83,7 +83,7 @@ func TestPrinter_people(t *testing.T) {
 		{"ParticipantsUpdated", `"participants":[{"rawId":"8:acs:5aba7c7e-ac50_0000","communicationUser":{"id":"8:acs:5aba7c7e-ac50_0000"}}]`, "  8:acs:***00\n", "  8:acs:5aba7c7e-ac50_0000\n"},
 		{"AddParticipantSucceeded", `"participant":{"phoneNumber":{"value":"+15550100123"}}`, "  +***23\n", "  +15550100123\n"},
 	} {
-		m := &replay.Message{Subject: "acs.contoso." + test.kind + ".c", Data: []byte(`{"id":"e","type":"Microsoft.Communication.` + test.kind + `","data":{` + test.data + `}}`)}
+		m := &replay.Message{Subject: "acs.contoso." + test.kind + ".2.c", Data: []byte(`{"id":"e","type":"Microsoft.Communication.` + test.kind + `","data":{` + test.data + `}}`)}
 		for personal, want := range map[bool]string{false: test.masked, true: test.whole} {
 			if got := string((&printer{personal: personal}).appendMessage(nil, m)); !strings.HasSuffix(got, want) {
 				t.Errorf("got %q, want %q at its end", got, want)
@@ -94,7 +94,7 @@ func TestPrinter_people(t *testing.T) {
 
 // TestPrinter_truncated names what was cut, in lines and in stories.
 func TestPrinter_truncated(t *testing.T) {
-	m := &replay.Message{Subject: "acs.contoso.CallConnected.c", Header: nats.Header{schemas.HeaderTruncated: {"acs-path,acs-query"}},
+	m := &replay.Message{Subject: "acs.contoso.CallConnected.2.c", Header: nats.Header{schemas.HeaderTruncated: {"acs-path,acs-query"}},
 		Data: []byte(`{"id":"e","type":"CallConnected","data":{"callConnectionId":"c"}}`)}
 	p := &printer{}
 	e, err := m.Event()

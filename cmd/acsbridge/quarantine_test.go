@@ -173,7 +173,7 @@ func TestDeadLetterCommands(t *testing.T) {
 	})
 	at := "--dead-letters=" + file
 	l.run(false, `(?s)^     1  \S+  too_large        demo          2\d\d\d bytes  PlayCompleted\n     2 .*     3 .*\n$`, "list", at)
-	l.run(false, `"subject": "acs\.demo\.PlayCompleted\.c-1"`, "show", "1", at)
+	l.run(false, `"subject": "acs\.demo\.PlayCompleted\.a\.c-1"`, "show", "1", at)
 	l.run(true, `nobody can be asked here; add --yes`, "redrive", "--all", at)
 
 	// The stream does not take them yet: they stay, out of the bridge's way.
@@ -233,7 +233,7 @@ func forge(t *testing.T, path string, line int) {
 	if err := json.Unmarshal([]byte(lines[line-1]), &letter); err != nil {
 		t.Fatal(err)
 	}
-	letter["subject"] = "acs.demo.CallConnected.c-1"
+	letter["subject"] = "acs.demo.CallConnected.a.c-1"
 	changed, err := json.Marshal(letter)
 	if err != nil {
 		t.Fatal(err)

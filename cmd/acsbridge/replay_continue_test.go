@@ -60,7 +60,7 @@ func newReplayLoad(t testing.TB, events int) *replayLoad {
 		}
 	}
 	for i := range events {
-		m := nats.NewMsg(fmt.Sprintf("acs.contoso.PlayCompleted.call-%d", i%replayedCalls))
+		m := nats.NewMsg(schemas.WithSlot(fmt.Sprintf("acs.contoso.PlayCompleted.call-%d", i%replayedCalls)))
 		m.Header.Set(schemas.HeaderEventID, strconv.Itoa(i))
 		m.Data = fmt.Appendf(nil, `{"id":"%d","data":{"text":"%s"}}`, i, strings.Repeat("x", 800))
 		if _, err := js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {

@@ -47,7 +47,7 @@ func TestColoursAreForTerminals(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}, AllowDirect: true}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.Publish(t.Context(), "acs.contoso.PlayFailed.c-1", []byte(`{"id":"e","type":"PlayFailed"}`)); err != nil {
+	if _, err := js.Publish(t.Context(), "acs.contoso.PlayFailed.a.c-1", []byte(`{"id":"e","type":"PlayFailed"}`)); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {

@@ -159,7 +159,7 @@ func TestListen(t *testing.T) {
 			x.shows(`events go to http://127\.0\.0\.1:\d+/api/callbacks as they come; r posts the last one again, q ends\r\n`)
 			x.press("r")
 			x.shows(`no event has come yet\r\n`)
-			m := nats.NewMsg("acs.contoso.PlayCompleted.call-7")
+			m := nats.NewMsg("acs.contoso.PlayCompleted.4.call-7")
 			m.Data = []byte(`{"id":"1","source":"s","type":"Microsoft.Communication.PlayCompleted","data":{"callConnectionId":"call-7"}}`)
 			if _, err := l.nats.JetStream().PublishMsg(t.Context(), m); err != nil {
 				t.Fatal(err)

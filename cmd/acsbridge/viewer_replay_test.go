@@ -110,7 +110,7 @@ func TestAViewerListensAndLooksAtQuarantine(t *testing.T) {
 	var operator sync.WaitGroup
 	operator.Go(func() { // again until it is seen: nobody says when listening has begun
 		for storing.Err() == nil {
-			if _, err := js.Publish(storing, "acs.contoso.PlayCompleted.c-2", []byte(`{"id":"1","source":"s","type":"PlayCompleted"}`)); err != nil && storing.Err() == nil {
+			if _, err := js.Publish(storing, "acs.contoso.PlayCompleted.6.c-2", []byte(`{"id":"1","source":"s","type":"PlayCompleted"}`)); err != nil && storing.Err() == nil {
 				t.Error(err)
 			}
 		}

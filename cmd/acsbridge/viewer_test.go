@@ -40,7 +40,7 @@ func viewed(t *testing.T) []string {
 	}
 	for _, kind := range []string{"CallConnected", "CallDisconnected"} {
 		event := `{"id":"` + kind + `","source":"calling/callConnections/c-1","type":"Microsoft.Communication.` + kind + `","data":{"callConnectionId":"c-1","correlationId":"0123456789"}}`
-		if _, err := js.Publish(t.Context(), "acs.contoso."+kind+".c-1", []byte(event)); err != nil {
+		if _, err := js.Publish(t.Context(), "acs.contoso."+kind+".a.c-1", []byte(event)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -48,7 +48,7 @@ func yardstick() {
 			w.WriteHeader(http.StatusBadRequest)
 			return
 		}
-		ack, err := js.PublishAsync("acs.contoso.PlayCompleted.c", body)
+		ack, err := js.PublishAsync("acs.contoso.PlayCompleted.2.c", body)
 		if err != nil {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return

@@ -38,7 +38,7 @@ func TestPrefetch_eachEventIsDoneOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range events {
-				if _, err := js.Publish(t.Context(), "acs.contoso.CallConnected.c", nil); err != nil {
+				if _, err := js.Publish(t.Context(), "acs.contoso.CallConnected.2.c", nil); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -32,7 +32,7 @@ const nc = await connect({
 const calls = await new Kvm(jetstream(nc, { timeout: requestAtMost })).create(name, { ttl: 72 * 3600 * 1000 });
 const manager = await jetstreamManager(nc);
 const config = {
-  filter_subjects: types.map((type) => `acs.*.${type}.*`),
+  filter_subjects: types.map((type) => `acs.*.${type}.*.*`),
   ack_wait: nanos(ackWait),
   max_deliver: 12, // within half an hour by the pauses below; then it stays in the stream alone
 };

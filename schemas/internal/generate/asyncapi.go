@@ -46,7 +46,7 @@ func asyncAPI(s *source) ([]byte, error) {
 		{"servers", servers()},
 		{"channels", object{
 			{"events", object{
-				{"address", schemas.SubjectPrefix + ".{resource}.{eventType}.{call}"},
+				{"address", schemas.SubjectPrefix + ".{resource}.{eventType}.{slot}.{call}"},
 				{"title", "Events"},
 				{"description", "Stream " + schemas.Stream + ". Types are an open set: what is none of these messages is an event all the same."},
 				{"parameters", parameters()},
@@ -101,12 +101,17 @@ func parameters() object {
 	for _, t := range schemas.Types() {
 		types = append(types, t.Name)
 	}
+	slots := []any{}
+	for _, digit := range "0123456789abcdef" {
+		slots = append(slots, string(digit))
+	}
 	return object{
 		{"resource", object{
 			{"description", "The name that the bridge's configuration gives to the resource whose token the event came with."},
 			{"examples", []any{"contoso"}},
 		}},
 		{"eventType", object{{"description", "The last part of the event's type; h_ and a hash when that is no subject token."}, {"examples", types}}},
+		{"slot", object{{"description", "The first hex digit of the SHA-256 of call: one of sixteen lanes, each in order."}, {"enum", slots}}},
 		{"call", object{
 			{"description", "callConnectionId of the event, or its correlationId when it came by Event Grid; a hash as above; _ without one."},
 			{"examples", []any{"401f3500-9f1e-4f0a-8a5c-0123456789ab", schemas.NoCall}},
