@@ -160,11 +160,3 @@ func span(d time.Duration) string {
 	}
 	return d.Round(time.Second).String()
 }
-
-// plural is a number of things.
-func plural[N int | int64 | uint64](n N, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}

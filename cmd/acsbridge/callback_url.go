@@ -5,6 +5,7 @@ import (
 	"net/url"
 
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/internal/secretfile"
 )
 
 // withCallbackKey returns a callback URL with the key in the file added to its
@@ -13,7 +14,7 @@ func withCallbackKey(target, file string) (string, error) {
 	if file == "" {
 		return target, nil
 	}
-	secret, err := readSecret(file)
+	secret, err := secretfile.Read(file)
 	if err == nil {
 		err = ingest.CallbackKey{Name: "file", Secret: secret}.Check()
 	}

@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/bridge"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/datadir"
 )
 
@@ -71,7 +74,7 @@ func (c *demoCmd) Run(ctx context.Context, std stdio) (err error) {
 
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	served := make(chan error, 1)
-	go func() { served <- d.bridge.run(work) }()
+	go func() { served <- d.bridge.Run(work) }()
 	defer func() {
 		stop()
 		err = errors.Join(err, <-served)
@@ -86,7 +89,7 @@ type demo struct {
 	dir    string
 	key    string // file of the signing key
 	issuer *acstest.Issuer
-	bridge *bridge
+	bridge *bridge.Bridge
 
 	mu sync.Mutex // guards std.out against mixed lines
 }
@@ -123,11 +126,6 @@ func (d *demo) startIssuer() error {
 
 // build makes the bridge, with the settings of serve.
 func (d *demo) build() error {
-	c := serveCmd{settings{environ: func() []string { return nil }}}
-	parser, err := newParser(&c, d.std)
-	if err != nil {
-		return err
-	}
 	args := []string{
 		"--listen=" + d.free("callbacks", d.Listen),
 		"--admin-listen=" + d.free("admin", d.AdminListen),
@@ -144,10 +142,12 @@ func (d *demo) build() error {
 	if d.CallbackKeyFile != "" {
 		args = append(args, "--callback-key=demo="+d.CallbackKeyFile)
 	}
-	if _, err = parser.Parse(args); err != nil {
+	settings, err := config.Parse(args, nil, d.std.err)
+	if err != nil {
 		return err
 	}
-	d.bridge, err = newBridge(&c.settings, newLogger(&c.settings, d.std.err))
+	logger := view.NewLogger(d.std.err, settings.LogFormat, settings.LogLevel)
+	d.bridge, err = bridge.New(settings, thisBuild().Version, logger)
 	return err
 }
 
@@ -181,13 +181,13 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	defer reader.stop()
-	target, err := withCallbackKey(d.bridge.callbackURL(), d.CallbackKeyFile)
+	target, err := withCallbackKey(d.bridge.CallbackURL(), d.CallbackKeyFile)
 	if err != nil {
 		return err
 	}
 	caller, err := acstest.NewCaller(acstest.CallerOptions{
 		Target: target, Signer: d.issuer, KeepIDs: d.Calls > 0,
-		EventGrid: &acstest.EventGridOptions{Target: d.bridge.gridURL()},
+		EventGrid: &acstest.EventGridOptions{Target: d.bridge.EventGridURL()},
 		Observe:   d.observe,
 	})
 	if err != nil {
@@ -235,33 +235,33 @@ func (d *demo) awaitReady(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		keys, grid, storage := d.bridge.verifier.Keys(), d.bridge.gridVerifier.Keys(), d.bridge.publisher.Status()
-		if keys.Held > 0 && grid.Held > 0 && storage.Sending {
+		missing := d.bridge.Pending()
+		if missing == nil {
 			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("demo: not ready: %w", errors.Join(ctx.Err(), keys.LastError, storage.Cause()))
+			return fmt.Errorf("demo: not ready: %w", errors.Join(ctx.Err(), missing))
 		}
 	}
 }
 
 // announce says what runs where and what to try next.
 func (d *demo) announce() {
-	nats, callbacks, admin := d.bridge.nats.ClientURL(), d.bridge.callbackURL(), d.bridge.admin.Addr()
+	nats, callbacks, admin := d.bridge.EmbeddedURL(), d.bridge.CallbackURL(), d.bridge.AdminURL()
 	signed := fmt.Sprintf("--issuer %s --key %s", d.issuer.Name(), d.key)
 	fmt.Fprintf(d.std.out, `acsbridge demo: a simulated ACS calls %s
-keys at %s, NATS at %s, metrics at http://%s/metrics
+keys at %s, NATS at %s, metrics at %s/metrics
 
 Try in another terminal:
   nats --server %s stream view ACS
 `, callbacks, d.issuer.Name(), nats, admin, nats)
 	fmt.Fprintf(d.std.out, `  %s trigger CallConnected --target %s %s%s
   %s trigger IncomingCall --eventgrid-target %s %s
-  curl -s http://%s/readyz
+  curl -s %s/readyz
 
-`, thisCommand(), callbacks, signed, callbackKeyFlag(d.CallbackKeyFile), thisCommand(), d.bridge.gridURL(), signed, admin)
+`, thisCommand(), callbacks, signed, callbackKeyFlag(d.CallbackKeyFile), thisCommand(), d.bridge.EventGridURL(), signed, admin)
 }
 
 // thisCommand is how the person who started the demo calls acsbridge.

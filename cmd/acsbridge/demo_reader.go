@@ -39,7 +39,7 @@ type demoReader struct {
 
 func newDemoReader(ctx context.Context, d *demo) (*demoReader, error) {
 	r := &demoReader{demo: d, seen: make(map[string]int), arrived: make(chan struct{}, 1)}
-	conn, err := nats.Connect(d.bridge.nats.ClientURL())
+	conn, err := nats.Connect(d.bridge.EmbeddedURL())
 	if err != nil {
 		return nil, fmt.Errorf("read the stream: %w", err)
 	}
@@ -135,7 +135,7 @@ func claimsInShort(h nats.Header) string {
 func (r *demoReader) settle() (stored, repeated int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), demoSettle)
 	defer cancel()
-	if left := r.demo.bridge.publisher.Drain(ctx); left > 0 {
+	if left := r.demo.bridge.Drain(ctx); left > 0 {
 		return 0, 0, fmt.Errorf("%s did not reach the stream", plural(left, "event"))
 	}
 	info, err := r.stream.Info(ctx)

@@ -1,86 +1,13 @@
 package main
 
 import (
-	"fmt"
-	"os"
 	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/alecthomas/kong"
-	"github.com/google/go-cmp/cmp"
+
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 )
-
-// configurationPage holds the reference of all settings between two marks.
-const (
-	configurationPage = "../../docs/configuration.md"
-	referenceStart    = "<!-- reference: written by go test ./cmd/acsbridge -run TestConfigurationPage -update -->\n"
-	referenceEnd      = "<!-- end of reference -->\n"
-)
-
-// TestConfigurationPage checks that the page has every setting as the command
-// line has it.
-func TestConfigurationPage(t *testing.T) {
-	text, err := os.ReadFile(configurationPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, start := strings.Cut(string(text), referenceStart)
-	got, after, end := strings.Cut(rest, referenceEnd)
-	if !start || !end {
-		t.Fatalf("no reference in %s", configurationPage)
-	}
-	want := settingsReference(t)
-	if *update {
-		page := before + referenceStart + want + referenceEnd + after
-		if err := os.WriteFile(configurationPage, []byte(page), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the page differs from the flags; run with -update (-want +got):\n%s", diff)
-	}
-}
-
-// settingsReference is one table a group of settings.
-func settingsReference(t *testing.T) string {
-	t.Helper()
-	parser, err := newParser(&serveCmd{}, stdio{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b strings.Builder
-	group := ""
-	for _, flag := range parser.Model.Flags {
-		if !isSetting(flag.Name) {
-			continue
-		}
-		if flag.Group.Title != group {
-			group = flag.Group.Title
-			fmt.Fprintf(&b, "\n### %s\n\n| setting | variable | default | meaning |\n|---|---|---|---|\n", strings.TrimSuffix(group, ":"))
-		}
-		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s |\n",
-			flag.Name, strings.Join(envNames(flag.Name), "`, `"), defaultOf(flag), flag.Help)
-		for _, secret := range secretSettings {
-			if flag.Name == secret.name+"-file" {
-				fmt.Fprintf(&b, "| `%s` | `%s` |  | %s |\n", secret.name, strings.Join(envNames(secret.name), "`, `"), secret.help)
-			}
-		}
-	}
-	return b.String() + "\n"
-}
-
-// defaultOf is the default of a flag for a table.
-func defaultOf(flag *kong.Flag) string {
-	switch {
-	case flag.Default != "":
-		return "`" + flag.Default + "`"
-	case flag.IsBool():
-		return "`false`"
-	}
-	return ""
-}
 
 // TestPagesNameRealSettings checks that the pages name no flag or variable
 // that does not exist.
@@ -98,12 +25,12 @@ func TestPagesNameRealSettings(t *testing.T) {
 	known := map[string]bool{}
 	for _, flag := range flags {
 		known["--"+flag.Name] = true
-		for _, name := range envNames(flag.Name) {
+		for _, name := range config.EnvNames(flag.Name) {
 			known[name] = true
 		}
 	}
-	for _, secret := range secretSettings {
-		for _, name := range envNames(secret.name) {
+	for _, secret := range config.Secrets {
+		for _, name := range config.EnvNames(secret.Name) {
 			known[name] = true
 		}
 	}
@@ -112,7 +39,7 @@ func TestPagesNameRealSettings(t *testing.T) {
 		"docs/consuming.md", "docs/replay.md",
 	}
 	for _, page := range pages {
-		text := readDeployment(t, page)
+		text := readRoot(t, page)
 		for _, name := range settingName.FindAllString(text, -1) {
 			if !known[name] && !foreignFlags[name] {
 				t.Errorf("%s names %s, which does not exist", page, name)

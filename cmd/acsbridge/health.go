@@ -9,11 +9,12 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
+	"github.com/acsbridge/acsbridge/internal/secretfile"
 )
 
 const (
-	// defaultAdmin is where serve has its admin listener unless told otherwise.
-	defaultAdmin = "127.0.0.1:9090"
 	// healthTimeout bounds the whole question; container health checks ask
 	// every few seconds and must not pile up.
 	healthTimeout = 4 * time.Second
@@ -41,7 +42,7 @@ func (c *healthCmd) Run(ctx context.Context, std stdio) error {
 		return fmt.Errorf("ask %s: %w", target, err)
 	}
 	if c.AdminTokenFile != "" {
-		token, err := readSecret(c.AdminTokenFile)
+		token, err := secretfile.Read(c.AdminTokenFile)
 		if err != nil {
 			return fmt.Errorf("--admin-token-file: %w", err)
 		}
@@ -72,7 +73,7 @@ func (c *healthCmd) Run(ctx context.Context, std stdio) error {
 
 // readyURL is the address of /readyz at c.Admin.
 func (c *healthCmd) readyURL() (string, error) {
-	base := cmp.Or(c.Admin, defaultAdmin)
+	base := cmp.Or(c.Admin, config.DefaultAdminListen)
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}

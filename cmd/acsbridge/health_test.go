@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -45,6 +46,17 @@ func TestHealth(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestHealth_token checks that the token of the admin listener is sent.
+func TestHealth_token(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Header.Get("Authorization")) }))
+	defer server.Close()
+	t.Setenv("ACSBRIDGE_ADMIN_TOKEN_FILE", writeFile(t, "token", "hunter2\n"))
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"health", "--admin", server.URL}, stdio{out: &out, err: &out}); err != nil || out.String() != "Bearer hunter2\n" {
+		t.Errorf("%q, %v", out.String(), err)
 	}
 }
 

@@ -17,6 +17,9 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 )
 
 // Exit statuses besides 0.
@@ -53,7 +56,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C kills at once
 	if err := run(ctx, os.Args[1:], stdio{out: os.Stdout, err: os.Stderr}); err != nil {
-		complain(os.Stderr, err)
+		view.PrintError(os.Stderr, err)
 		os.Exit(exitStatus(err))
 	}
 }
@@ -82,7 +85,7 @@ func newParser(grammar any, std stdio) (*kong.Kong, error) {
 		kong.Name("acsbridge"),
 		kong.Description("Verify the callbacks of Azure Communication Services Call Automation, "+
 			"make them durable, and publish them to NATS JetStream."),
-		defaults(),
+		config.Vars(),
 		kong.Writers(std.out, std.err),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: helpWidth}),
 		kong.ValueFormatter(flagHelp),
@@ -102,7 +105,7 @@ func flagHelp(value *kong.Value) string {
 // line. A bad configuration explains itself.
 func explainUsage(err error) error {
 	parse, ok := errors.AsType[*kong.ParseError](err)
-	if _, explained := errors.AsType[configError](err); explained || !ok {
+	if _, explained := errors.AsType[config.Error](err); explained || !ok {
 		return err
 	}
 	command := "acsbridge"

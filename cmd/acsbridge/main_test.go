@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -32,25 +33,31 @@ func ignoreEnvironment(t *testing.T) {
 	t.Helper()
 	for _, pair := range os.Environ() {
 		name, _, _ := strings.Cut(pair, "=")
-		if strings.HasPrefix(name, envPrefix) || strings.HasPrefix(name, "NATS_") {
+		if strings.HasPrefix(name, "ACSBRIDGE_") || strings.HasPrefix(name, "NATS_") {
 			t.Setenv(name, "") // empty counts as unset
 		}
 	}
 }
 
-// parseServe parses the arguments of serve. The second result is what
-// --print-config wrote.
-func parseServe(t *testing.T, args ...string) (*settings, string, error) {
+const (
+	testGUID   = "c3b7d7e8-4a3c-4a0b-9c55-0123456789ab"
+	testSecret = "0123456789abcdef0123456789abcdef"
+)
+
+// writeFile makes a file that only its owner can read and returns its path.
+func writeFile(t *testing.T, name, text string) string {
 	t.Helper()
-	var c serveCmd
-	var out bytes.Buffer
-	parser, err := newParser(&c, stdio{out: &out, err: &out})
-	if err != nil {
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	parser.Exit = func(int) {}
-	_, err = parser.Parse(args)
-	return &c.settings, out.String(), err
+	return path
+}
+
+// readRoot reads a file of the repository.
+func readRoot(t *testing.T, name string) string {
+	t.Helper()
+	return string(must(os.ReadFile("../../" + name)))
 }
 
 // TestExitStatus tells mistakes from failures.

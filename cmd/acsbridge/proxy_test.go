@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"regexp"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/certtest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/internal/proxytest"
 )
@@ -34,9 +36,9 @@ func TestProxy_OneRetryAtTheOtherBridge(t *testing.T) {
 				"10.0.0.11:8080", bridges[0], "10.0.0.12:8080", bridges[1]), front)
 		},
 		"HAProxy": func(t *testing.T, front string, bridges [2]string) {
-			cert, key := makePair(t, time.Time{}, time.Now().Add(time.Hour))
+			cert, key := certtest.SelfSigned(t, &x509.Certificate{NotAfter: time.Now().Add(time.Hour)})
 			proxytest.HAProxy(t, proxytest.Shipped(t, haproxyFile, "bind :443", "bind "+front,
-				"/etc/haproxy/callbacks.pem", writeFile(t, "both.pem", cert+key),
+				"/etc/haproxy/callbacks.pem", writeFile(t, "both.pem", string(cert)+string(key)),
 				"10.0.0.11:8080", bridges[0], "10.0.0.12:8080", bridges[1]), front)
 		},
 	} {
@@ -174,4 +176,11 @@ func (p *pairLoad) sendOnce(ctx context.Context) {
 		p.answered[event.MsgID()] = true
 		p.mu.Unlock()
 	}
+}
+
+// writePair makes a self-signed certificate and its key.
+func writePair(t *testing.T) (cert, key string) {
+	t.Helper()
+	certPEM, keyPEM := certtest.SelfSigned(t, &x509.Certificate{NotAfter: time.Now().Add(time.Hour)})
+	return writeFile(t, "cert.pem", string(certPEM)), writeFile(t, "key.pem", string(keyPEM))
 }

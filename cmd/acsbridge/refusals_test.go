@@ -151,28 +151,3 @@ func postWithToken(t *testing.T, url, token string) int {
 	response.Body.Close()
 	return response.StatusCode
 }
-
-// TestCountersExistFromTheStart holds that every counter that the page names is
-// there before anything has happened: an alert on an increase does not see a counter
-// that is born with a 1.
-func TestCountersExistFromTheStart(t *testing.T) {
-	b := idleBridge(t, onLoopback(t, append(gridArgs(), "--resource=contoso="+testGUID,
-		"--callback-key=new="+writeFile(t, "callback", testSecret), "--eventgrid-key=new="+writeFile(t, "grid", otherSecret))...))
-	families, err := b.registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	there := map[string]int{}
-	for _, f := range families {
-		there[f.GetName()] = len(f.GetMetric())
-	}
-	for _, name := range regexp.MustCompile("(?m)^\\| `(acsbridge_\\w+)`").FindAllStringSubmatch(readDeployment(t, "docs/operations.md"), -1) {
-		// What expires has a time only where there is such a thing.
-		if there[name[1]] == 0 && !strings.Contains(name[1], "_credential_") && !strings.HasPrefix(name[1], "acsbridge_tls_") {
-			t.Errorf("%s is not there", name[1])
-		}
-	}
-	if got := there["acsbridge_published_total"]; got != 8 {
-		t.Errorf("%d series of records, want 4 outcomes of contoso and of none", got)
-	}
-}

@@ -2,45 +2,29 @@ package main
 
 import (
 	"context"
-	"io"
-	"log/slog"
-	"os"
 
-	"golang.org/x/term"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/bridge"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 )
+
+// serveCmd is the worker. Its settings are checked before Run is called.
+type serveCmd struct{ config.Settings }
+
+// Help is the text between the summary and the flags of serve --help.
+func (serveCmd) Help() string {
+	return `Every setting is a flag, a variable ACSBRIDGE_<NAME> (--ack-wait is ACSBRIDGE_ACK_WAIT), ` +
+		`and a key of the YAML file that --config names (ack-wait: 100ms). Passwords and tokens are not flags. ` +
+		`A flag wins over a variable, a variable over the file. ` +
+		`The nats-* settings also know the variables of the nats command, such as NATS_URL.`
+}
 
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, std stdio) error {
-	logger := newLogger(&c.settings, std.err)
-	tuneGC()
-	b, err := newBridge(&c.settings, logger)
+	bridge.TuneGC()
+	b, err := bridge.New(&c.Settings, thisBuild().Version, view.NewLogger(std.err, c.LogFormat, c.LogLevel))
 	if err != nil {
 		return err
 	}
-	return b.run(ctx)
-}
-
-// newLogger returns the process's log: lines for a person on a terminal, JSON
-// for a machine behind a pipe, unless the settings say which. The journal of
-// systemd gets the level of each line as well.
-func newLogger(s *settings, w io.Writer) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(s.LogLevel)) // checked with the settings
-	handler := func(w io.Writer) slog.Handler {
-		opts := &slog.HandlerOptions{Level: level}
-		if s.LogFormat == "text" || (s.LogFormat == "auto" && isTerminal(w)) {
-			return slog.NewTextHandler(w, opts)
-		}
-		return slog.NewJSONHandler(w, opts)
-	}
-	if toJournal(w) {
-		return slog.New(newJournalHandler(w, handler))
-	}
-	return slog.New(handler(w))
-}
-
-// isTerminal reports whether a person reads what is written to w.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	return b.Run(ctx)
 }

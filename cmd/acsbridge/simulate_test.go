@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -14,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,8 +61,10 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // its callback URL.
 func startBridge(t *testing.T, args ...string) *url.URL {
 	t.Helper()
-	b := runBridge(t, onLoopback(t, append(args, "--shutdown-delay=0s")...), slog.New(slog.DiscardHandler))
-	target, err := url.Parse(b.callbackURL())
+	ignoreEnvironment(t)
+	b := startServe(t, append(args, "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--data-dir="+t.TempDir(), "--log-format=json")...)
+	t.Cleanup(func() { b.stop(syscall.SIGTERM) })
+	target, err := url.Parse(b.callbacks)
 	if err != nil {
 		t.Fatal(err)
 	}

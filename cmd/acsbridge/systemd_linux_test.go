@@ -2,12 +2,9 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
@@ -41,41 +37,6 @@ func state(conn *net.UnixConn, within time.Duration) string {
 	buffer := make([]byte, 4096)
 	n, _ := conn.Read(buffer)
 	return string(buffer[:n])
-}
-
-// TestServe_notify checks that the bridge says when it is ready, which is not
-// before it takes callbacks, and when it stops.
-func TestServe_notify(t *testing.T) {
-	for _, test := range []struct{ name, socket string }{
-		{"path", filepath.Join(t.TempDir(), "notify")},
-		{"abstract", fmt.Sprintf("@acsbridge-test-%d", os.Getpid())},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			s := onLoopback(t, "--resource=contoso="+testGUID)
-			conn := notifySocket(t, test.socket)
-			b, err := newBridge(s, slog.New(slog.DiscardHandler))
-			if err != nil {
-				t.Fatal(err)
-			}
-			ctx, stop := context.WithCancel(t.Context())
-			ended := make(chan error, 1)
-			go func() { ended <- b.run(ctx) }()
-			if got := state(conn, awaitAtMost); got != "READY=1" {
-				t.Errorf("told %q, want READY=1", got)
-			}
-			response, err := http.Post(b.callbackURL(), "application/json", strings.NewReader("[]"))
-			if err != nil || response.StatusCode == http.StatusNotFound {
-				t.Errorf("ready, but a callback gets %v, error %v", response, err)
-			}
-			stop()
-			if got := state(conn, awaitAtMost); got != "STOPPING=1" {
-				t.Errorf("told %q, want STOPPING=1", got)
-			}
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-		})
-	}
 }
 
 // TestServe_notReady checks that a bridge that cannot start does not say that
@@ -125,51 +86,12 @@ func journalStream(t *testing.T) (service, journal *os.File) {
 	return service, journal
 }
 
-// TestNewLogger_journal checks that each line has the level that the journal
-// understands, and none elsewhere.
-func TestNewLogger_journal(t *testing.T) {
-	for _, format := range []string{"json", "text"} {
-		t.Run(format, func(t *testing.T) {
-			service, journal := journalStream(t)
-			s := &settings{processSettings: processSettings{LogFormat: format, LogLevel: "debug"}}
-			log := func(l *slog.Logger) {
-				l = l.With("room", "verify").WithGroup("callback")
-				l.Debug("one\ntwo", "a", 1)
-				l.Info("one\ntwo", "a", 1)
-				l.Warn("one\ntwo", "a", 1)
-				l.Error("one\ntwo", "a", 1)
-			}
-			log(newLogger(s, service))
-			service.Close()
-			var got, want []string
-			for lines := bufio.NewScanner(journal); lines.Scan(); {
-				level, rest, _ := strings.Cut(lines.Text(), ">")
-				got = append(got, level+">")
-				if !strings.Contains(rest, "one") || !strings.Contains(rest, "callback") || !strings.Contains(rest, "verify") {
-					t.Errorf("line %q", lines.Text())
-				}
-			}
-			if want = []string{"<7>", "<6>", "<4>", "<3>"}; !cmp.Equal(got, want) {
-				t.Errorf("levels %q, want %q", got, want)
-			}
-
-			// Another stream than the one that systemd connected.
-			other := must(os.Create(filepath.Join(t.TempDir(), "log")))
-			log(newLogger(s, other))
-			other.Close()
-			if text := string(must(os.ReadFile(other.Name()))); strings.Contains(text, "<") {
-				t.Errorf("levels in a file:\n%s", text)
-			}
-		})
-	}
-}
-
 // TestServe_journal checks that the journal learns the level of every line of the
 // built binary, also of what it says when its configuration is bad.
 func TestServe_journal(t *testing.T) {
 	ignoreEnvironment(t)
 	service, journal := journalStream(t)
-	cmd := exec.Command("acsbridge", "serve", "--admin-listen=x", "--listen=y", "--leeway=1h")
+	cmd := exec.Command("acsbridge", "serve", "--leeway=1h", "--listen=y")
 	cmd.Stderr = service
 	if err := cmd.Run(); err == nil {
 		t.Error("a bad configuration is taken")
@@ -190,8 +112,7 @@ func TestServe_journal(t *testing.T) {
 // which systemd does not start the bridge again: both would be exit status 2.
 func TestServe_crash(t *testing.T) {
 	ignoreEnvironment(t)
-	name, value, _ := strings.Cut(strings.Join(unit(t)["Environment"], ""), "=")
-	t.Setenv(name, value)
+	t.Setenv("GOTRACEBACK", "crash") // as the unit has it
 	log := must(os.Create(filepath.Join(t.TempDir(), "log")))
 	defer log.Close()
 	cmd := exec.Command("sh", "-c", `ulimit -c 0; exec acsbridge "$@"`, "sh", "serve", "--resource=contoso="+testGUID,

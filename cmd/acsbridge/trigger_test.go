@@ -182,3 +182,22 @@ func TestTrigger_eventGrid(t *testing.T) {
 		t.Errorf("mixed: %v", err)
 	}
 }
+
+// TestTrigger_fileWithByteOrderMark sends what the file holds, and names the
+// encoding of one that it cannot read.
+func TestTrigger_fileWithByteOrderMark(t *testing.T) {
+	event := `{"id":"1","source":"s","type":"T","specversion":"1.0"}`
+	key := filepath.Join(t.TempDir(), "key.pem")
+	if _, err := acstest.LoadOrCreateKey(key); err != nil {
+		t.Fatal(err)
+	}
+	c := triggerCmd{File: writeFile(t, "event.json", "\xef\xbb\xbf"+event), Key: key}
+	got, err := c.events(nil)
+	if err != nil || len(got) != 1 || string(got[0]) != event {
+		t.Errorf("got %q, error %v", got, err)
+	}
+	c.File = writeFile(t, "wide.json", "\xff\xfe"+strings.Join(strings.SplitAfter(event, ""), "\x00")+"\x00")
+	if _, err := c.events(nil); err == nil || !strings.Contains(err.Error(), "wide.json: the text is UTF-16") {
+		t.Errorf("error %v", err)
+	}
+}

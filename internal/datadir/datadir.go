@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 
 	"github.com/gofrs/flock"
 )
@@ -70,4 +71,43 @@ func Lock(dir string) (release func() error, err error) {
 		return nil, fmt.Errorf("%w: %s (stop the other one, or choose another --data-dir)", ErrLocked, dir)
 	}
 	return lock.Unlock, nil
+}
+
+// ReplaceFile writes a file whole or not at all, readable by the owner alone.
+func ReplaceFile(path string, content []byte) error {
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	_, err = file.Write(content)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}
+
+// names are what bridges keep in a data directory, and the directory that mkfs makes
+// in a volume.
+var names = regexp.MustCompile(`^(journal|quarantine|nats|last-start\.json.*|dead-letters.*|demo-key\.pem|lock|lost\+found)$`)
+
+// Restrict takes the rights of other users from a data directory that was there
+// before: a volume of an earlier image has mode 0755. A directory with anything else
+// in it, such as /tmp or a home directory, stays as it is, and so does one of another
+// user, such as a volume of Kubernetes; what the bridge keeps there has modes of its own.
+func Restrict(dir string) {
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		if !names.MatchString(entry.Name()) {
+			return
+		}
+	}
+	_ = os.Chmod(dir, 0o700)
 }

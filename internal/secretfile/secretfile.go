@@ -1,14 +1,47 @@
-// Package secretfile looks at files that hold a secret before they are trusted.
+// Package secretfile reads files that hold a secret, and refuses those that every
+// user of the host can read or change.
 package secretfile
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
+
+	"github.com/acsbridge/acsbridge/internal/bom"
 )
+
+// MaxSecret bounds a secret in bytes.
+const MaxSecret = 4 << 10
+
+// Read returns the one line of a file that [Check] takes, without its end and
+// without a byte order mark.
+func Read(name string) (string, error) {
+	if err := Check(name); err != nil {
+		return "", err
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return "", Explain(err)
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, MaxSecret+3)) // and the end of the line
+	if err != nil {
+		return "", err
+	}
+	if content, err = bom.Trim(content); err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	line := strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
+	if line == "" || len(line) > MaxSecret || strings.ContainsAny(line, "\r\n") {
+		return "", fmt.Errorf("%s must hold one line of at most %d bytes", name, MaxSecret)
+	}
+	return line, nil
+}
 
 // Check refuses a file that cannot be read, that is not a regular file, or that users
 // outside its group can read or change. The group may read it: that is how
@@ -24,7 +57,7 @@ func Check(name string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is no regular file", name)
+		return fmt.Errorf("%s is not a regular file", name)
 	}
 	// Windows has no such bits and shows them all as set.
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0 {

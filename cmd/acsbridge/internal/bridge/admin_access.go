@@ -1,0 +1,124 @@
+package bridge
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/acsbridge/acsbridge/internal/lograte"
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+// Bounds of the admin listener.
+const (
+	// maxAdminConnections is ample for probes, scrapes and some people.
+	maxAdminConnections  = 256
+	adminHeaderTimeout   = 5 * time.Second
+	adminReadTimeout     = 10 * time.Second
+	adminWriteTimeout    = 30 * time.Second
+	adminIdleTimeout     = 60 * time.Second
+	maxAdminHeader       = 16 << 10
+	adminContentSecurity = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+// adminServer is the server for operators: probes and metrics.
+func (b *Bridge) adminServer() *http.Server {
+	return &http.Server{
+		Handler:           b.adminHandler(),
+		ReadHeaderTimeout: adminHeaderTimeout,
+		ReadTimeout:       adminReadTimeout,
+		WriteTimeout:      adminWriteTimeout,
+		IdleTimeout:       adminIdleTimeout,
+		MaxHeaderBytes:    maxAdminHeader,
+		ErrorLog:          slog.NewLogLogger(lograte.Handler(b.logger.Handler()), slog.LevelDebug),
+		// "OPTIONS *" too is the guard's to refuse; net/http would answer 200.
+		DisableGeneralOptionsHandler: true,
+	}
+}
+
+func (b *Bridge) adminHandler() http.Handler {
+	hosts := b.settings.AdminHost
+	if host, _, err := net.SplitHostPort(b.settings.AdminListen); err == nil {
+		hosts = append([]string{host}, hosts...)
+	}
+	access := newAdminAccess(b.settings.AdminToken(), hosts)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { b.readyz(w, access.granted(r)) })
+	mux.Handle("GET /metrics", promhttp.HandlerFor(b.registry, promhttp.HandlerOpts{}))
+	return access.guard(mux)
+}
+
+// adminAccess decides who may ask the admin listener for what.
+type adminAccess struct {
+	digest [sha256.Size]byte // of the token
+	asks   bool              // for the token
+	hosts  []string          // in lower case
+}
+
+func newAdminAccess(token string, hosts []string) *adminAccess {
+	a := &adminAccess{digest: sha256.Sum256([]byte(token)), asks: token != "", hosts: []string{"localhost"}}
+	for _, host := range hosts {
+		a.hosts = append(a.hosts, strings.ToLower(host))
+	}
+	return a
+}
+
+// guard answers what next may not see, and sets the headers of every answer.
+// The probes are open to all: what asks them seldom has a place for a secret,
+// and they tell a stranger no more than whether the bridge works.
+func (a *adminAccess) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", adminContentSecurity)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
+		switch {
+		case !a.knows(r.Host):
+			http.Error(w, "this name is not among admin-host", http.StatusMisdirectedRequest)
+		case !probe && !a.granted(r):
+			h.Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "a bearer token is needed", http.StatusUnauthorized)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// granted reports whether a request may see everything.
+func (a *adminAccess) granted(r *http.Request) bool {
+	if !a.asks {
+		return true
+	}
+	token, err := verify.BearerToken(r.Header["Authorization"])
+	digest := sha256.Sum256([]byte(token))
+	return err == nil && subtle.ConstantTimeCompare(digest[:], a.digest[:]) == 1
+}
+
+// knows reports whether a Host header is one by which operators ask. A page in
+// an operator's browser can have its own name resolve to our address, and then
+// reads our answers as its own (DNS rebinding). It cannot do so without a name:
+// an address is never looked up, so any address passes, and so does no name,
+// which no browser sends ("acsbridge health" does when it is told to ask :9090).
+func (a *adminAccess) knows(host string) bool {
+	name := host
+	if split, _, err := net.SplitHostPort(host); err == nil {
+		name = split
+	}
+	if name == "" || net.ParseIP(strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")) != nil {
+		return true
+	}
+	return slices.Contains(a.hosts, strings.ToLower(strings.TrimSuffix(name, ".")))
+}

@@ -1,0 +1,159 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
+	"github.com/acsbridge/acsbridge/internal/backoff"
+	"github.com/acsbridge/acsbridge/internal/datadir"
+	"github.com/acsbridge/acsbridge/publish/journal"
+)
+
+// diskMargin is how much more than what is needed ends the note about the disk,
+// so that it does not come and go with every log file of the journal.
+const diskMargin = 64 << 20
+
+// disk looks whether the file system of the data directory has room for what the
+// journal, and the embedded server, may still take.
+func (b *Bridge) disk() func(context.Context) []condition {
+	free := b.gauge("acsbridge_data_dir_free_bytes", "Bytes that the file system of --data-dir has left.")
+	need := b.gauge("acsbridge_data_dir_needed_bytes", "Bytes that the journal, and an embedded NATS server with --stream-max-bytes, may still take there.")
+	short := false
+	return func(context.Context) []condition {
+		if b.settings.Journal == "off" {
+			return nil
+		}
+		needed, err := b.diskNeed()
+		if err != nil {
+			return []condition{{"disk", note{"disk", fmt.Sprintf("%s cannot be measured: %v", b.settings.DataDir, err)}, "unknown"}}
+		}
+		left, err := freeBytes(b.settings.DataDir)
+		if err != nil { // not on this system, or the journal says it itself
+			return nil
+		}
+		free.Set(float64(left))
+		need.Set(float64(needed))
+		if short && left < needed+diskMargin || left < needed {
+			short = true
+			return []condition{{"disk", note{"disk", fmt.Sprintf(
+				"%s has %s left, and what --journal-max-bytes and --stream-max-bytes allow needs %s more: when it is full, callbacks are answered 503; make room, or lower these settings",
+				b.settings.DataDir, inMiB(left), inMiB(needed))}, ""}}
+		}
+		short = false
+		return nil
+	}
+}
+
+// freeBytes is [datadir.FreeBytes]; tests have a disk of their own.
+var freeBytes = datadir.FreeBytes
+
+// diskNeed returns how many bytes may still be written to the data directory. The
+// embedded server has no bound of its own without --stream-max-bytes.
+func (b *Bridge) diskNeed() (int64, error) {
+	now, atMost, err := b.publisher.JournalDisk()
+	if err != nil {
+		return 0, err
+	}
+	needed := max(atMost-now, 0)
+	if stream := int64(b.settings.StreamMaxBytes); b.nats != nil && stream > 0 {
+		stored, err := journal.DirSize(filepath.Join(b.settings.DataDir, "nats"))
+		if err != nil {
+			return 0, err
+		}
+		needed += max(stream-stored, 0)
+	}
+	return needed, nil
+}
+
+func inMiB[T int64 | uint64](bytes T) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
+
+// deadLetters looks whether there are dead letters.
+func (b *Bridge) deadLetters() func(context.Context) []condition {
+	metric := b.gauge("acsbridge_dead_letter_bytes", "Bytes of the files of dead letters in --data-dir.")
+	return func(context.Context) []condition {
+		files, err := b.publisher.DeadLetters()
+		if err != nil {
+			return []condition{{"dead letters", note{"deadletters", "the files of dead letters cannot be found: " + err.Error()}, "unknown"}}
+		}
+		var size int64
+		var names []string
+		for _, f := range files {
+			size += f.Size
+			names = append(names, f.Path)
+		}
+		metric.Set(float64(size))
+		if len(files) == 0 {
+			return nil
+		}
+		return []condition{{"dead letters", note{"deadletters", fmt.Sprintf(
+			"%s of dead letters, which the stream does not have, in %s: acsbridge quarantine list --dead-letters %s says why, redrive brings them back",
+			inMiB(size), strings.Join(names, ", "), names[0])}, ""}}
+	}
+}
+
+const (
+	// quarantineTimeout bounds a look at the quarantine stream.
+	quarantineTimeout = 2 * time.Second
+	// quarantineRepeat is how often a growing quarantine is said again.
+	quarantineRepeat = time.Hour
+)
+
+// quarantineRetry are the pauses after looks that failed: without the right to
+// look, NATS reports each one as an error.
+var quarantineRetry = backoff.Doubling{First: watchInterval, Last: 10 * time.Minute}
+
+// quarantined looks whether callbacks are in quarantine, and whether there is
+// room for more.
+func (b *Bridge) quarantined() func(context.Context) []condition {
+	count := b.gauge("acsbridge_quarantine_callbacks", "Callbacks in the quarantine stream, of all bridges.")
+	size := b.gauge("acsbridge_quarantine_bytes", "Bytes of the quarantine stream.")
+	var (
+		last     []condition
+		failures int
+		next     = time.Now().Add(watchInterval / 2) // the first look must not hold up a start
+		newest   uint64                              // sequence of the last callback that was said
+		said     time.Time
+	)
+	return func(ctx context.Context) []condition {
+		now := time.Now()
+		if connected, _ := b.link.State(); !connected || now.Before(next) {
+			return last
+		}
+		ctx, cancel := context.WithTimeout(ctx, quarantineTimeout)
+		defer cancel()
+		q, err := b.publisher.Quarantined(ctx)
+		if err != nil {
+			failures++
+			next = now.Add(quarantineRetry.After(failures))
+			return last
+		}
+		failures = 0
+		count.Set(float64(q.Callbacks))
+		size.Set(float64(q.Bytes))
+		if last = nil; q.Callbacks == 0 {
+			return nil
+		}
+		if q.Last != newest && now.Sub(said) >= quarantineRepeat {
+			newest, said = q.Last, now
+		}
+		state, used, bound := "growing", inMiB(q.Bytes), ""
+		if q.MaxBytes > 0 {
+			used += " of " + inMiB(q.MaxBytes)
+		}
+		if q.MaxAge > 0 {
+			bound = fmt.Sprintf(", and each is gone after %s", q.MaxAge)
+		}
+		if q.MaxBytes > 0 && q.Bytes >= uint64(q.MaxBytes)/10*8 {
+			state, bound = "nearly full", bound+"; it is nearly full, and then the oldest go at once"
+		}
+		last = []condition{{"quarantine", note{"quarantine", fmt.Sprintf(
+			"holds %s that could not be published, %s, the newest of %s%s: acsbridge quarantine list shows what is there, then redrive or drop it",
+			view.Plural(q.Callbacks, "callback"), used, q.LastAt.UTC().Format("2006-01-02 15:04:05Z"), bound)},
+			fmt.Sprint(state, newest)}}
+		return last
+	}
+}

@@ -1,0 +1,168 @@
+package bridge
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/acsbridge/acsbridge/internal/datadir"
+	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// notesOf looks once and returns the texts of a part.
+func notesOf(t *testing.T, b *Bridge, part string) (texts []string) {
+	t.Helper()
+	b.watch.look(t.Context())
+	for _, n := range b.notes() {
+		if n.part == part {
+			texts = append(texts, n.text)
+		}
+	}
+	return texts
+}
+
+// TestDisk_isTooSmallForTheJournal has a file system of its own. A journal of 1 GiB
+// takes 1152 MiB at most and that of the quarantine 272 MiB, of which they have their
+// first 64 and 8 MiB.
+func TestDisk_isTooSmallForTheJournal(t *testing.T) {
+	free := int64(1 << 40)
+	freeBytes = func(string) (int64, error) { return free, nil }
+	t.Cleanup(func() { freeBytes = datadir.FreeBytes })
+	b := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--nats-url=nats://127.0.0.1:1"))
+	now, atMost, err := b.publisher.JournalDisk()
+	if err != nil || atMost != 1424<<20 || now < 72<<20 || now > 73<<20 {
+		t.Fatalf("the journal takes %d of %d bytes, %v", now, atMost, err)
+	}
+	need := atMost - now
+	for _, step := range []struct {
+		free  int64
+		short bool
+	}{
+		{need, false}, {need - 1, true}, {need + diskMargin - 1, true}, {need + diskMargin, false}, {need, false}, {0, true},
+	} {
+		free = step.free
+		if texts := notesOf(t, b, "disk"); (len(texts) == 1) != step.short || step.short && !strings.Contains(texts[0], "--journal-max-bytes") {
+			t.Errorf("%d bytes free, %d needed: %q", free, need, texts)
+		}
+	}
+	families, err := b.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "acsbridge_data_dir_needed_bytes" && f.GetMetric()[0].GetGauge().GetValue() != float64(need) {
+			t.Errorf("%s is %v, want %d", f.GetName(), f.GetMetric(), need)
+		}
+	}
+}
+
+// TestDisk_ofTheEmbeddedServer needs room for its stream, as far as that is bounded.
+func TestDisk_ofTheEmbeddedServer(t *testing.T) {
+	free := int64(2 << 30)
+	freeBytes = func(string) (int64, error) { return free, nil }
+	t.Cleanup(func() { freeBytes = datadir.FreeBytes })
+	unbounded := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID))
+	if texts := notesOf(t, unbounded, "disk"); len(texts) != 0 {
+		t.Errorf("without a bound: %q", texts)
+	}
+	bounded := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--stream-max-bytes=2GiB"))
+	if texts := notesOf(t, bounded, "disk"); len(texts) != 1 {
+		t.Errorf("with 2 GiB for the stream: %q", texts)
+	}
+}
+
+// TestDeadLetters_areNotedUntilTheirFilesAreGone has files as the bridge writes them
+// and as a redrive leaves them.
+func TestDeadLetters_areNotedUntilTheirFilesAreGone(t *testing.T) {
+	b := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--nats-url=nats://127.0.0.1:1"))
+	if texts := notesOf(t, b, "deadletters"); len(texts) != 0 {
+		t.Fatalf("without any: %q", texts)
+	}
+	for _, name := range []string{"dead-letters.ndjson", "dead-letters-2.ndjson", "dead-letters.ndjson.taken"} {
+		file := filepath.Join(b.settings.DataDir, name)
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if texts := notesOf(t, b, "deadletters"); len(texts) != 0 {
+			t.Errorf("%s is empty: %q", name, texts)
+		}
+		if err := os.WriteFile(file, []byte("{}\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		texts := notesOf(t, b, "deadletters")
+		if len(texts) != 1 || !strings.Contains(texts[0], "quarantine list --dead-letters "+file+" ") {
+			t.Errorf("%s: %q", name, texts)
+		}
+		want := "# HELP acsbridge_dead_letter_bytes Bytes of the files of dead letters in --data-dir.\n# TYPE acsbridge_dead_letter_bytes gauge\nacsbridge_dead_letter_bytes 3\n"
+		if err := testutil.GatherAndCompare(b.registry, strings.NewReader(want), "acsbridge_dead_letter_bytes"); err != nil {
+			t.Error(err)
+		}
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if texts := notesOf(t, b, "deadletters"); len(texts) != 0 {
+			t.Errorf("%s was taken away: %q", name, texts)
+		}
+	}
+}
+
+// TestQuarantined_isNotedUntilItIsEmpty fills the stream to its bound.
+func TestQuarantined_isNotedUntilItIsEmpty(t *testing.T) {
+	server := natstest.Start(t)
+	ctx := t.Context()
+	js := server.JetStream()
+	config := jetstream.StreamConfig{
+		Name: schemas.QuarantineStream, Subjects: []string{schemas.QuarantinePrefix + ".>"}, MaxBytes: 10_000, AllowDirect: true,
+	}
+	stream, err := js.CreateStream(ctx, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--nats-url="+server.URL()))
+	holds := func(want ...string) {
+		t.Helper()
+		natstest.Until(t, func() bool {
+			texts := notesOf(t, b, "quarantine")
+			if len(want) == 0 {
+				return len(texts) == 0
+			}
+			for _, part := range want {
+				if len(texts) != 1 || !strings.Contains(texts[0], part) {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	publish := func(size int) {
+		if _, err := js.Publish(ctx, schemas.QuarantinePrefix+".contoso.not_json", make([]byte, size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(100)
+	holds("holds 1 callback ", "acsbridge quarantine list")
+	publish(8000)
+	holds("holds 2 callbacks", "nearly full")
+	if err := stream.Purge(ctx); err != nil {
+		t.Fatal(err)
+	}
+	holds()
+	config.MaxBytes = -1
+	if _, err := js.UpdateStream(ctx, config); err != nil {
+		t.Fatal(err)
+	}
+	publish(100)
+	holds("could not be published, 0.0 MiB, the newest")
+	if err := stream.Purge(ctx); err != nil {
+		t.Fatal(err)
+	}
+	holds()
+	server.Stop()
+	natstest.Until(t, func() bool { return !b.publisher.Status().Connected })
+	holds()
+}

@@ -1,0 +1,166 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+// gridSettings is how Event Grid reaches the bridge, and what it must show.
+type gridSettings struct {
+	GridPath     string   `name:"eventgrid-path" help:"Path on which Event Grid delivers. There is such a route only with --eventgrid-tenant or --eventgrid-key." default:"${eventgrid}" placeholder:"PATH"`
+	GridSource   []string `name:"eventgrid-source" help:"Resource whose events Event Grid delivers: its name in --resource and its path in Azure. Repeatable." placeholder:"NAME=PATH"`
+	GridTenant   string   `name:"eventgrid-tenant" help:"Directory of Entra ID whose tokens are asked for." placeholder:"GUID"`
+	GridAudience []string `name:"eventgrid-audience" help:"Application of that directory which tokens must be for: its id, or its identifier URI. Repeatable." placeholder:"GUID"`
+	GridApp      []string `name:"eventgrid-app" help:"Application which tokens must be issued to. The default is Event Grid in the public cloud. Repeatable." default:"${eventgridApp}" placeholder:"GUID"`
+	GridIssuer   []string `name:"eventgrid-issuer" help:"Issuer that tokens must name. Repeatable. None means the two of the directory in the public cloud." placeholder:"URL"`
+	GridOIDC     string   `name:"eventgrid-oidc-config-url" help:"OpenID metadata document that names the signing keys. None means that of the directory in the public cloud." placeholder:"URL"`
+	GridKey      []string `name:"eventgrid-key" help:"Secret that the URL of a delivery must have in its query, as acsbridge-key=…: a name of yours and the file that holds it. Repeatable; any of them will do. Beside --eventgrid-tenant, both are asked for." placeholder:"NAME=FILE"`
+}
+
+// on reports whether there is a route for Event Grid.
+func (g *gridSettings) on() bool { return g.GridTenant != "" || len(g.GridKey) > 0 }
+
+// grid is what [gridSettings] become: the parts that need no verifier.
+type grid struct {
+	keys    []verify.SharedKey
+	sources map[string]string // name by topic
+	entra   *verify.Entra     // nil without a tenant
+}
+
+// checkEventGrid checks [gridSettings].
+func (s *Settings) checkEventGrid() {
+	g := &s.gridSettings
+	if !g.on() {
+		s.rejectUnusedEventGrid()
+		return
+	}
+	s.routePath("eventgrid-path", g.GridPath)
+	if g.GridPath == s.CallbackPath || strings.HasPrefix(g.GridPath, s.CallbackPath+"/") {
+		s.reject("eventgrid-path", "%q is callback-path or below it; each route has its own senders", g.GridPath)
+	}
+	s.grid.keys = s.sharedKeys("eventgrid-key", g.GridKey)
+	for _, key := range s.grid.keys {
+		for _, other := range s.callbackKeys {
+			if key.Secret == other.Secret {
+				s.reject("eventgrid-key", "%s: is the callback key %s as well; each route needs its own", key.Name, other.Name)
+			}
+		}
+	}
+	s.checkEventGridSources()
+	s.checkEventGridTokens()
+}
+
+// rejectUnusedEventGrid refuses what would be ignored: somebody believes that there is a
+// route.
+func (s *Settings) rejectUnusedEventGrid() {
+	g := &s.gridSettings
+	const fault = "is for Event Grid, from which nothing is taken without a proof; add eventgrid-tenant or eventgrid-key"
+	if g.GridPath != ingest.DefaultGridPath {
+		s.reject("eventgrid-path", fault)
+	}
+	if len(g.GridSource) > 0 {
+		s.reject("eventgrid-source", fault)
+	}
+	s.rejectUnusedTokens(fault)
+}
+
+// rejectUnusedTokens refuses settings of tokens when none is asked for.
+func (s *Settings) rejectUnusedTokens(fault string) {
+	g := &s.gridSettings
+	for _, setting := range []struct {
+		name  string
+		given bool
+	}{
+		{"eventgrid-audience", len(g.GridAudience) > 0},
+		{"eventgrid-app", len(g.GridApp) != 1 || g.GridApp[0] != verify.EventGridApplication},
+		{"eventgrid-issuer", len(g.GridIssuer) > 0},
+		{"eventgrid-oidc-config-url", g.GridOIDC != ""},
+	} {
+		if setting.given {
+			s.reject(setting.name, "%s", fault)
+		}
+	}
+}
+
+// gridSources parses NAME=PATH. The names are those of resources: the subject of
+// an event must not depend on the way that it came.
+func (s *Settings) checkEventGridSources() {
+	const setting = "eventgrid-source"
+	if len(s.GridSource) == 0 {
+		s.reject(setting, "at least one is needed; write NAME=PATH, where PATH is the resource's: az communication show --query id")
+	}
+	known := map[string]bool{}
+	for _, r := range s.resources {
+		known[r.Name] = true
+	}
+	s.grid.sources = map[string]string{}
+	for i, entry := range s.GridSource {
+		name, topic, _ := strings.Cut(strings.TrimSpace(entry), "=")
+		topic = strings.ToLower(topic)
+		switch {
+		case !known[name]:
+			s.reject(setting, "number %d names no resource; write NAME=PATH, where NAME is one in resource", i+1)
+		case !strings.HasPrefix(topic, "/subscriptions/") || strings.HasSuffix(topic, "/") || strings.ContainsAny(topic, " \t"):
+			s.reject(setting, "%s: the part after = is not the resource's path in Azure, /subscriptions/…; az communication show --query id prints it", name)
+		case s.grid.sources[topic] != "":
+			s.reject(setting, "%s: path given twice", name)
+		default:
+			s.grid.sources[topic] = name
+		}
+	}
+}
+
+// checkEventGridTokens checks which tokens are good.
+func (s *Settings) checkEventGridTokens() {
+	g := &s.gridSettings
+	if g.GridTenant == "" {
+		s.rejectUnusedTokens("is about tokens, and none is asked for; add eventgrid-tenant")
+		return
+	}
+	tenant := s.guid("eventgrid-tenant", g.GridTenant)
+	var apps []string
+	for _, app := range g.GridApp {
+		apps = append(apps, s.guid("eventgrid-app", app))
+	}
+	if len(g.GridAudience) == 0 {
+		s.reject("eventgrid-audience", "is needed beside eventgrid-tenant; it is the application that is registered for this bridge")
+	}
+	for _, audience := range g.GridAudience {
+		if audience == "" || strings.ContainsAny(audience, " \t") {
+			s.reject("eventgrid-audience", "%q is empty or has blanks; it is compared exactly", audience)
+		}
+	}
+	for _, issuer := range g.GridIssuer {
+		s.httpURL("eventgrid-issuer", issuer)
+	}
+	if g.GridOIDC != "" {
+		s.httpURL("eventgrid-oidc-config-url", g.GridOIDC)
+	}
+	if (g.GridOIDC == "") != (len(g.GridIssuer) == 0) {
+		s.reject("eventgrid-oidc-config-url", "goes with eventgrid-issuer; set both, or neither for the public cloud")
+	}
+	s.grid.entra = &verify.Entra{Tenant: tenant, Issuers: append([]string(nil), g.GridIssuer...), Audiences: g.GridAudience, Applications: apps}
+}
+
+// guid checks a GUID and returns it as Entra ID writes it in tokens.
+func (s *Settings) guid(setting, text string) string {
+	if len(text) != len(uuid.Nil.String()) || uuid.Validate(text) != nil {
+		s.reject(setting, "%q is not a GUID", text)
+	}
+	return strings.ToLower(text)
+}
+
+// routePath checks the path of a route.
+func (s *Settings) routePath(setting, p string) {
+	like := map[string]string{"callback-path": ingest.DefaultPath, "eventgrid-path": ingest.DefaultGridPath}[setting]
+	switch {
+	case p == "/" || p == ingest.LivezPath:
+		s.reject(setting, "%q covers %s, where load balancers ask whether the bridge is there; choose another, like %s", p, ingest.LivezPath, like)
+	case !plainRoute(p):
+		s.reject(setting, "%q is not a path of plain segments; write it like %s", p, like)
+	}
+}

@@ -1,0 +1,54 @@
+package config
+
+import (
+	"fmt"
+	"io"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// print writes the settings as a YAML file that --config reads back, each with
+// where it came from. A secret is a comment, so that nobody starts a bridge
+// with the mask for a password.
+func (s *Settings) print(w io.Writer) error {
+	for _, flag := range s.flags {
+		origin := s.sources.originOf(flag.Name)
+		value := flag.Target.Interface()
+		line, err := yaml.Marshal(&yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{
+			{Kind: yaml.ScalarNode, Value: flag.Name},
+			yamlNode(value, origin),
+		}})
+		if err != nil {
+			return fmt.Errorf("print %s: %w", flag.Name, err)
+		}
+		if _, err := w.Write(line); err != nil {
+			return err
+		}
+	}
+	for _, secret := range Secrets {
+		if s.sources.lookUp(secret.Name) == nil {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "# %s: %s # %s\n", secret.Name, secretMask, s.sources.originOf(secret.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// yamlNode is the value of a setting with a comment. Text is quoted where YAML
+// would take it for something else; the other types are never ambiguous.
+func yamlNode(value any, comment string) *yaml.Node {
+	switch v := value.(type) {
+	case string:
+		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: v, LineComment: comment}
+	case []string:
+		list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle, LineComment: comment}
+		for _, item := range v {
+			list.Content = append(list.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: item})
+		}
+		return list
+	default:
+		return &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(v), LineComment: comment}
+	}
+}

@@ -1,0 +1,80 @@
+package config
+
+import (
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// Reader is how a command that reads the stream reaches it: what it
+// shares with serve, under the same names, variables and keys of the file. So
+// it finds the stream where a bridge of the same configuration has it. Without
+// nats-url and nats-context that is the embedded server, at its default address.
+type Reader struct {
+	Config string `help:"YAML file of serve, for its NATS settings and its stream; also ACSBRIDGE_CONFIG." placeholder:"FILE"`
+
+	natsSettings `group:"NATS connection:"`
+
+	Stream        string `group:"Stream (JetStream):" help:"Stream to read." default:"${stream}" placeholder:"NAME"`
+	SubjectPrefix string `group:"Stream (JetStream):" help:"First token of its subjects." default:"${prefix}" placeholder:"TOKEN"`
+
+	environ func() []string // nil means os.Environ
+	sources *sources
+}
+
+// shared reports whether a command that reads has a setting in common with
+// serve. The others may have the same name and mean something else.
+func shared(setting string) bool {
+	return strings.HasPrefix(setting, "nats-") || setting == "stream" || setting == "subject-prefix"
+}
+
+// sharedSources are the sources of serve, for the settings that a command that
+// reads shares with it.
+type sharedSources struct{ *sources }
+
+// Resolve returns the value of a shared setting that is not on the command line.
+func (s sharedSources) Resolve(ctx *kong.Context, path *kong.Path, flag *kong.Flag) (any, error) {
+	if !shared(flag.Name) {
+		return nil, nil
+	}
+	return s.sources.Resolve(ctx, path, flag)
+}
+
+// BeforeResolve makes kong ask the environment and the file of serve.
+func (r *Reader) BeforeResolve(ctx *kong.Context) error {
+	for _, flag := range ctx.Flags() {
+		if flag.Name == "config" {
+			r.Config, _ = ctx.FlagValue(flag).(string)
+		}
+	}
+	if r.environ == nil {
+		r.environ = os.Environ
+	}
+	r.sources = newSources(r.environ(), Flags(), r.Config)
+	ctx.AddResolver(sharedSources{r.sources})
+	return nil
+}
+
+// AfterApply rejects settings with problems, naming all of them.
+func (r *Reader) AfterApply() error {
+	s := &Settings{natsSettings: r.natsSettings, sources: r.sources, found: r.sources.problems}
+	s.checkServers()
+	s.checkLogin()
+	s.checkName("stream", r.Stream)
+	s.checkName("subject-prefix", r.SubjectPrefix)
+	if len(s.found) > 0 {
+		return Error(s.found)
+	}
+	r.natsSettings = s.natsSettings // with the secrets that were read
+	return nil
+}
+
+// checkName checks a name of one subject token.
+func (s *Settings) checkName(setting, name string) {
+	if !schemas.ValidToken(name) {
+		s.reject(setting, "%q is not a usable name; take 1 to 64 letters, digits, _ or -", name)
+	}
+}

@@ -1,0 +1,296 @@
+// Package config is the configuration of serve: its settings, where they come from,
+// and what is wrong with them. A setting is a flag, an environment variable and a key
+// of the YAML file.
+package config
+
+import (
+	"cmp"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/publish/journal"
+	"github.com/acsbridge/acsbridge/schemas"
+	"github.com/acsbridge/acsbridge/verify"
+)
+
+// DefaultNATSListen is where the nats command looks for a server.
+const DefaultNATSListen = "127.0.0.1:4222"
+
+// DefaultAdminListen is where serve has its admin listener.
+const DefaultAdminListen = "127.0.0.1:9090"
+
+// Settings is the configuration of serve. kong fills the exported fields from
+// the command line; what is not there comes from the environment or the YAML
+// file (see [sources]). AfterApply then checks them all at once, so that a command
+// only runs with a configuration without problems.
+type Settings struct {
+	Config      string `help:"YAML file with settings; also ACSBRIDGE_CONFIG." placeholder:"FILE"`
+	PrintConfig bool   `help:"Print the effective configuration as YAML, without secrets, and exit."`
+
+	callbackSettings `group:"Callbacks (HTTP):"`
+	adminSettings    `group:"Operators (HTTP):"`
+	tokenSettings    `group:"Tokens (JWT):"`
+	gridSettings     `group:"Event Grid (HTTP):"`
+	natsSettings     `group:"NATS connection:"`
+	embeddedSettings `group:"NATS connection:"`
+	streamSettings   `group:"Stream (JetStream):"`
+	journalSettings  `group:"Journal and answers:"`
+	processSettings  `group:"Process:"`
+
+	environ func() []string // nil means os.Environ
+	sources *sources
+	flags   []*kong.Flag // the settings, in order of declaration
+	found   []problem
+
+	// What the texts become when they are checked.
+	resources      []verify.Resource
+	callbackKeys   []verify.SharedKey
+	sourceRanges   []netip.Prefix
+	trustedProxies []netip.Prefix
+	adminToken     string
+	grid           grid
+}
+
+// callbackSettings is where and how callbacks reach the bridge.
+type callbackSettings struct {
+	Listen       string `help:"Address for callbacks." default:"127.0.0.1:8080" placeholder:"ADDR"`
+	CallbackPath string `help:"Path of the callback URL; paths below it are taken too." default:"/callbacks" placeholder:"PATH"`
+	TLSCert      string `help:"Certificate chain (PEM) for --listen. Without it: plain HTTP, for a TLS proxy in front." placeholder:"FILE"`
+	TLSKey       string `help:"Private key (PEM) of --tls-cert." placeholder:"FILE"`
+
+	MaxConnections int      `help:"Open connections for callbacks; more wait until one is closed." default:"2048" placeholder:"N"`
+	CallbackKey    []string `help:"Secret that the callback URL must have in its query, as acsbridge-key=…: a name of yours and the file that holds it. Repeatable; any of them will do." placeholder:"NAME=FILE"`
+	SourceRange    []string `help:"Network that callbacks may come from, such as 203.0.113.0/24. Repeatable. None means all." placeholder:"RANGE"`
+	TrustedProxy   []string `help:"Network of proxies whose X-Forwarded-For is believed. Repeatable." placeholder:"RANGE"`
+}
+
+// adminSettings is how operators reach the bridge.
+type adminSettings struct {
+	AdminListen    string   `help:"Address for /livez, /readyz and /metrics." default:"${admin}" placeholder:"ADDR"`
+	AdminTokenFile string   `help:"File that holds a bearer token for the admin listener. Without it nobody is asked for one, and --admin-listen must be a loopback address." placeholder:"FILE"`
+	AdminInsecure  bool     `help:"Let --admin-listen be reached from other hosts without a token."`
+	AdminHost      []string `help:"Host name by which the admin listener may be asked, besides localhost and addresses. Repeatable." placeholder:"NAME"`
+}
+
+// tokenSettings is which tokens are good.
+type tokenSettings struct {
+	Resource      []string      `help:"ACS resource to take callbacks for: a name for NATS subjects and the immutable resource id. Repeatable, at least one." placeholder:"NAME=GUID"`
+	Issuer        string        `help:"Issuer that tokens must name." default:"${issuer}" placeholder:"URL"`
+	OIDCConfigURL string        `name:"oidc-config-url" help:"OpenID metadata document that names the signing keys." default:"${oidc}" placeholder:"URL"`
+	Leeway        time.Duration `help:"Clock skew to forgive, up to 5m." default:"60s" placeholder:"DURATION"`
+	TokenReuse    string        `help:"What to do with a token seen again with another body: report, refuse or off." default:"report" placeholder:"MODE"`
+}
+
+// natsSettings is the way to NATS.
+type natsSettings struct {
+	NatsURL          string `help:"NATS servers, separated by commas. Neither this nor --nats-context: an embedded server." placeholder:"URL"`
+	NatsContext      string `help:"Context of the nats command: its name, or the path of its file." placeholder:"NAME"`
+	NatsCreds        string `help:"Credentials file (JWT and seed)." placeholder:"FILE"`
+	NatsNkey         string `help:"NKey seed file." placeholder:"FILE"`
+	NatsUser         string `help:"User name. The password comes from a file, or from NATS_PASSWORD." placeholder:"NAME"`
+	NatsPasswordFile string `help:"File that holds the password of nats-user." placeholder:"FILE"`
+	NatsTokenFile    string `help:"File that holds an authentication token, which can also be in NATS_TOKEN." placeholder:"FILE"`
+	NatsCA           string `help:"Certificate authorities (PEM) that sign the servers' certificates." placeholder:"FILE"`
+	NatsCert         string `help:"Client certificate (PEM)." placeholder:"FILE"`
+	NatsKey          string `help:"Private key (PEM) of --nats-cert." placeholder:"FILE"`
+	NatsDomain       string `help:"JetStream domain." placeholder:"NAME"`
+	NatsInboxPrefix  string `help:"Prefix of reply subjects, for servers that permit only a private one." placeholder:"SUBJECT"`
+
+	password, token string // see Secrets
+}
+
+// embeddedSettings is the NATS server that the bridge runs when it has no other.
+type embeddedSettings struct {
+	NatsListen string `help:"Loopback address of the embedded server." default:"${natsListen}" placeholder:"ADDR"`
+}
+
+// streamSettings is the stream that the bridge creates when it is absent.
+type streamSettings struct {
+	Stream                string        `help:"Stream that holds the events." default:"${stream}" placeholder:"NAME"`
+	SubjectPrefix         string        `help:"First token of every subject." default:"${prefix}" placeholder:"TOKEN"`
+	StreamReplicas        int           `help:"Copies of the stream in the cluster, 1 to 5." default:"1" placeholder:"N"`
+	StreamMaxAge          time.Duration `help:"How long events are kept; 0s keeps them for ever." default:"72h" placeholder:"DURATION"`
+	StreamMaxBytes        size          `help:"Size at which the oldest events go; 0 sets no limit." default:"0" placeholder:"SIZE"`
+	StreamDuplicateWindow time.Duration `help:"How long the stream knows a repeated event, 1m to 24h. One event costs the server about 180 bytes of memory as long." default:"10m" placeholder:"DURATION"`
+	StreamUpdate          bool          `help:"Change a stream that differs from these settings. Without it the difference is only reported."`
+}
+
+// journalSettings is what happens between a callback and its answer.
+type journalSettings struct {
+	DataDir         string        `help:"Directory of the journal, the dead letters and the embedded server." default:"acsbridge-data" placeholder:"DIR"`
+	Journal         string        `help:"on: 200 means synced to disk here. off: 200 means stored by NATS; needs an external NATS." default:"on" placeholder:"on|off"`
+	JournalMaxBytes size          `help:"Size at which the journal is full and callbacks are answered 503." default:"1GiB" placeholder:"SIZE"`
+	AckWait         time.Duration `help:"How long an answer waits for NATS once the journal has the event, up to 4s." default:"250ms" placeholder:"DURATION"`
+	MaxInFlight     int           `help:"Callbacks worked on at a time; more are answered 503." default:"512" placeholder:"N"`
+}
+
+// processSettings is how the process stops and logs.
+type processSettings struct {
+	ShutdownDelay   time.Duration `help:"After SIGTERM: how long to go on serving while /readyz says no, up to 5m." default:"0s" placeholder:"DURATION"`
+	ShutdownTimeout time.Duration `help:"After that: how long requests and forwarding may take to finish, 1s to 10m." default:"20s" placeholder:"DURATION"`
+	LogFormat       string        `help:"text, json, or auto: text on a terminal, else JSON." default:"auto" placeholder:"FORMAT"`
+	LogLevel        string        `help:"debug, info, warn or error." default:"info" placeholder:"LEVEL"`
+}
+
+// Vars are the default values that the tags of [Settings] and of the commands refer to.
+func Vars() kong.Vars {
+	return kong.Vars{
+		"admin":      DefaultAdminListen,
+		"issuer":     verify.DefaultIssuer,
+		"oidc":       verify.DefaultMetadataURL,
+		"natsListen": DefaultNATSListen,
+		"stream":     schemas.Stream,
+		"prefix":     schemas.SubjectPrefix,
+
+		"eventgrid":    ingest.DefaultGridPath,
+		"eventgridApp": verify.EventGridApplication,
+	}
+}
+
+// Parse reads the arguments of serve, and the environment. What --print-config
+// writes goes to out.
+func Parse(args, environ []string, out io.Writer) (*Settings, error) {
+	s := &Settings{environ: func() []string { return environ }}
+	parser, err := kong.New(s, Vars(), kong.Writers(out, out), kong.Exit(func(int) {}))
+	if err != nil {
+		return nil, err
+	}
+	_, err = parser.Parse(args)
+	return s, err
+}
+
+// Flags returns all settings but the secrets, which are not flags.
+func Flags() []*kong.Flag {
+	parser, err := kong.New(&Settings{}, Vars())
+	if err != nil {
+		panic(err) // a tag of Settings is wrong
+	}
+	return slices.DeleteFunc(parser.Model.Flags, func(f *kong.Flag) bool { return !isSetting(f.Name) })
+}
+
+// Resources are the ACS resources to take callbacks for.
+func (s *Settings) Resources() []verify.Resource { return s.resources }
+
+// AdminToken is the token of the admin listener, empty when none is asked for.
+func (s *Settings) AdminToken() string { return s.adminToken }
+
+// EventGridSources are the names of the resources whose events Event Grid delivers,
+// by their topics.
+func (s *Settings) EventGridSources() map[string]string { return s.grid.sources }
+
+// EmbeddedNATS reports whether the bridge runs a NATS server of its own.
+func (s *Settings) EmbeddedNATS() bool { return s.NatsURL == "" && s.NatsContext == "" }
+
+// NATS is how NATS is reached.
+func (s *natsSettings) NATS() publish.NATS {
+	return publish.NATS{
+		URL: s.NatsURL, Context: s.NatsContext,
+		Creds: s.NatsCreds, NKey: s.NatsNkey,
+		User: s.NatsUser, Password: s.password, Token: s.token,
+		CA: s.NatsCA, Cert: s.NatsCert, Key: s.NatsKey,
+		Domain: s.NatsDomain, InboxPrefix: s.NatsInboxPrefix,
+	}
+}
+
+// Callbacks is the configuration of the verifier of callbacks.
+func (s *Settings) Callbacks() verify.Config {
+	return verify.Config{
+		Issuer: s.Issuer, MetadataURL: s.OIDCConfigURL,
+		// A nanosecond for none: zero means a minute to verify.
+		Leeway: cmp.Or(s.Leeway, 1), TokenReuse: verify.ReusePolicy(s.TokenReuse),
+		Resources: s.resources,
+	}
+}
+
+// EventGrid is the configuration of the verifier of deliveries of Event Grid. Without
+// an Entra it needs none.
+func (s *Settings) EventGrid() verify.Config {
+	return verify.Config{Entra: s.grid.entra, MetadataURL: s.GridOIDC, Leeway: cmp.Or(s.Leeway, 1)}
+}
+
+// Ingest is the configuration of the handler.
+func (s *Settings) Ingest() ingest.Config {
+	c := ingest.Config{
+		Path: s.CallbackPath, MaxInFlight: s.MaxInFlight, MaxConnections: s.MaxConnections,
+		CallbackKeys: s.callbackKeys, SourceRanges: s.sourceRanges, TrustedProxies: s.trustedProxies,
+	}
+	if s.gridSettings.on() {
+		c.EventGrid = &ingest.EventGrid{Path: s.GridPath, Keys: s.grid.keys, Sources: s.grid.sources}
+	}
+	return c
+}
+
+// Publish is the configuration of the publisher.
+func (s *Settings) Publish() publish.Options {
+	opts := publish.Options{
+		Stream: publish.StreamConfig{
+			Name: s.Stream, Prefix: s.SubjectPrefix, Replicas: s.StreamReplicas,
+			MaxAge:   cmp.Or(s.StreamMaxAge, publish.NoMaxAge),
+			MaxBytes: int64(s.StreamMaxBytes), Duplicates: s.StreamDuplicateWindow, Update: s.StreamUpdate,
+		},
+		Dir:     s.DataDir,
+		Journal: journal.Options{MaxBytes: int64(s.JournalMaxBytes)},
+		AckWait: cmp.Or(s.AckWait, publish.NoAckWait),
+	}
+	for _, resource := range s.resources {
+		opts.Resources = append(opts.Resources, resource.Name)
+	}
+	if s.gridSettings.on() { // what is of none of them is quarantined
+		opts.Resources = append(opts.Resources, schemas.NoResource)
+	}
+	if s.Journal == "off" {
+		opts.Dir = ""
+	}
+	return opts
+}
+
+// BeforeResolve makes kong ask the environment and the file for what is not on
+// the command line. kong calls it; its own env tags cannot do this job, since
+// it lets a resolver win over them: the file would win over the environment.
+func (s *Settings) BeforeResolve(ctx *kong.Context) error {
+	for _, flag := range ctx.Flags() {
+		if isSetting(flag.Name) {
+			s.flags = append(s.flags, flag)
+		}
+		if flag.Name == "config" {
+			s.Config, _ = ctx.FlagValue(flag).(string)
+		}
+	}
+	if s.environ == nil {
+		s.environ = os.Environ
+	}
+	s.sources = newSources(s.environ(), s.flags, s.Config)
+	ctx.AddResolver(s.sources)
+	return nil
+}
+
+// AfterApply rejects a configuration with problems, naming all of them, and
+// answers --print-config. kong calls it when all values are in place.
+func (s *Settings) AfterApply(app *kong.Kong) error {
+	if s.check(); len(s.found) > 0 {
+		return Error(s.found)
+	}
+	if s.PrintConfig {
+		if err := s.print(app.Stdout); err != nil {
+			return err
+		}
+		app.Exit(0)
+	}
+	return nil
+}
+
+// isSetting reports whether a flag is also a variable and a key of the file.
+func isSetting(flag string) bool {
+	switch flag {
+	case "help", "config", "print-config":
+		return false
+	}
+	return true
+}

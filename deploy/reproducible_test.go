@@ -1,0 +1,101 @@
+package deploy_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestBuildIsReproducible builds a release from two copies of the source in
+// different directories and expects the same bytes. What -trimpath makes
+// independent of the directory comes out of Go's build cache the second time;
+// that the compiler itself repeats is Go's promise (go.dev/blog/rebuild).
+func TestBuildIsReproducible(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds twice")
+	}
+	first, second := releaseHash(t), releaseHash(t)
+	if first != second {
+		t.Error("two builds of one source differ")
+	}
+}
+
+// TestReleasesAreBuiltToRepeat holds every command that builds a release.
+func TestReleasesAreBuiltToRepeat(t *testing.T) {
+	builds := 0
+	for _, file := range []string{"Dockerfile", "docs/deployment.md", ".ci/sbom"} {
+		text := strings.ReplaceAll(read(t, file), "\\\n", " ")
+		for line := range strings.Lines(text) {
+			if !releaseBuild.MatchString(line) {
+				continue
+			}
+			builds++
+			if !strings.Contains(line, "-trimpath") || !strings.Contains(line, "CGO_ENABLED=0") {
+				t.Errorf("%s builds without -trimpath or with cgo: %s", file, line)
+			}
+		}
+	}
+	if builds < 2 {
+		t.Errorf("%d commands that build a release were found", builds)
+	}
+}
+
+var releaseBuild = regexp.MustCompile(`go build .*-o \S*acsbridge`)
+
+// releaseHash copies the source to a directory of its own and returns the hash of
+// what the release's flags make of it.
+func releaseHash(t *testing.T) [sha256.Size]byte {
+	t.Helper()
+	dir := t.TempDir()
+	source := filepath.Join(dir, "source")
+	copySource(t, source)
+	binary := filepath.Join(dir, "acsbridge")
+	cmd := exec.Command("go", "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -X main.version=v1", "-o", binary, "./cmd/acsbridge")
+	cmd.Dir = source
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	content, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(content, []byte(dir)) {
+		t.Error("the binary names the directory it was built in")
+	}
+	return sha256.Sum256(content)
+}
+
+// copySource copies the repository without what begins with a dot.
+func copySource(t *testing.T, to string) {
+	t.Helper()
+	const root = ".."
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		from := filepath.Join(root, entry.Name())
+		switch {
+		case strings.HasPrefix(entry.Name(), "."):
+		case entry.IsDir():
+			err = os.CopyFS(filepath.Join(to, entry.Name()), os.DirFS(from))
+		case entry.Type().IsRegular():
+			var content []byte
+			if content, err = os.ReadFile(from); err == nil {
+				err = os.MkdirAll(to, 0o700)
+			}
+			if err == nil {
+				err = os.WriteFile(filepath.Join(to, entry.Name()), content, 0o600)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
