@@ -126,9 +126,9 @@ func (q *request) cause(err error) string {
 	case errors.As(err, &refused) && refused.Err != nil:
 		return refused.Err.Error()
 	case errors.As(err, &bad):
-		return "a body behind a good token or key is not one that is taken"
+		return "the token or key was good, but the body is not accepted"
 	case errors.Is(err, errNotFound) && strings.HasPrefix(q.r.URL.EscapedPath(), q.handler.config.Path+"/"):
-		return "the path below --callback-path has %2F, %5C, %2E, %00 or a dot segment, which proxies read in different ways; in the query they are taken"
+		return "the path below --callback-path has %2F, %5C, %2E, %00 or a dot segment, which proxies read in different ways; in the query they are allowed"
 	case errors.Is(err, errNotFound):
 		return "the path is neither --callback-path nor below it"
 	case errors.Is(err, errSource) && !q.handler.addresses.Client(q.r).IsValid():

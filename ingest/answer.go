@@ -17,8 +17,8 @@ import (
 // Refusals that concern the request itself.
 var (
 	errNotFound       = errors.New("no such path")
-	errMethod         = errors.New("the method is not taken there")
-	errMediaType      = errors.New("media type or encoding is not taken")
+	errMethod         = errors.New("the method is not allowed there")
+	errMediaType      = errors.New("media type or encoding is not accepted")
 	errTooLarge       = errors.New("body is too large")
 	errIncomplete     = errors.New("body ended early")
 	errBusy           = errors.New("too many callbacks in flight")

@@ -22,7 +22,7 @@ const DefaultGridPath = "/eventgrid"
 // EventGrid is the configuration of the route on which Event Grid delivers.
 // Events of calls that have no connection yet come that way.
 type EventGrid struct {
-	// Path is the route's path; nothing below it is taken. Empty means
+	// Path is the route's path; paths below it are 404. Empty means
 	// /eventgrid. It is neither the callback path nor below it.
 	Path string
 	// Verifier verifies tokens of Entra ID: a [verify.Verifier] with a profile of
@@ -217,5 +217,5 @@ func (q *request) answerCode(code string) error {
 func (q *request) logHandshake(kind string) {
 	h := q.handler
 	h.metrics.gridDeliveries.WithLabelValues(gridHandshake).Inc()
-	h.handshakes.Log(h.config.Logger, slog.LevelInfo, "event grid asked for leave to send and got it", slog.String("handshake", kind))
+	h.handshakes.Log(h.config.Logger, slog.LevelInfo, "event grid validated a subscription", slog.String("handshake", kind))
 }

@@ -202,7 +202,7 @@ func TestEventGrid_handshakesAreLogged(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		serve(h, handshake())
-		const message = "event grid asked for leave to send and got it"
+		const message = "event grid validated a subscription"
 		if diff := cmp.Diff(slices.Repeat([]string{"INFO " + message}, 2), log.messages()); diff != "" || log.last(message, "suppressed") != "2" {
 			t.Error(diff, log.text())
 		}

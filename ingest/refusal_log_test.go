@@ -139,7 +139,7 @@ func TestRefusalLog_everyKind(t *testing.T) {
 		{"wrong_issuer", none, 401, acstest.TokenSpec{Issuer: "https://PRIVATE.example"}, nil, "was refused: iss is no configured issuer: check --issuer and --oidc-config-url"},
 		{"wrong_audience", none, 401, acstest.TokenSpec{Audience: strings.ToUpper(foreignGUID)}, nil,
 			"a token signed by ACS names audience " + foreignGUID + ", configured are " + audience + ", " + gridApplication +
-				"; add it only if it is the immutable id of a resource of yours: any ACS customer's token is well signed"},
+				"; add it only if it is the immutable id of a resource of yours: any ACS customer's token has a good signature"},
 		{"wrong_audience", none, 401, acstest.TokenSpec{Audience: "PRIVATE"}, nil, "a token signed by ACS names an audience that is not a GUID, configured are "},
 		{"wrong_audience", none, 401, acstest.TokenSpec{Claims: map[string]any{"aud": []string{audience, gridApplication}}}, nil, "which are several of --resource"},
 		{"wrong_audience", none, 401, acstest.TokenSpec{Audience: foreignGUID, Forge: acstest.ForgeKey}, nil, "no token that was checked has a good signature: most likely the sender is not ACS"},
@@ -155,12 +155,12 @@ func TestRefusalLog_everyKind(t *testing.T) {
 			r.Header.Del("Authorization")
 		}, "the path is neither"},
 		{"method", none, 405, acstest.TokenSpec{}, func(r *http.Request) { r.Method = http.MethodGet }, "turns POST into GET"},
-		{"media_type", none, 415, acstest.TokenSpec{}, header("Content-Encoding", "gzip"), "media type or encoding is not taken: a proxy in front"},
+		{"media_type", none, 415, acstest.TokenSpec{}, header("Content-Encoding", "gzip"), "media type or encoding is not accepted: a proxy in front"},
 		{"too_large", none, 413, acstest.TokenSpec{}, func(r *http.Request) { r.ContentLength = ingest.MaxBody + 1 }, "a body has 256 KiB at most"},
 		{"incomplete", none, 503, acstest.TokenSpec{}, func(r *http.Request) { r.ContentLength++ }, "body ended early: a proxy in front"},
 		{"not_cloudevents", none, 400, acstest.TokenSpec{}, func(r *http.Request) {
 			r.Body, r.ContentLength = io.NopCloser(strings.NewReader("{}")), 2
-		}, "a body behind a good token or key is not one that is taken: it is kept: see \"acsbridge quarantine list\""},
+		}, "the token or key was good, but the body is not accepted: it is kept: see \"acsbridge quarantine list\""},
 		{"missing_token", none, 401, acstest.TokenSpec{}, func(r *http.Request) { toEventGrid(r); r.Header.Del("Authorization") }, "--eventgrid-audience"},
 		{"wrong_application", none, 401, entraSpec(map[string]any{"appid": foreignGUID}), toEventGrid,
 			"a token signed by Microsoft Entra ID was issued to the application " + foreignGUID + ", configured with --eventgrid-app are " + verify.EventGridApplication},

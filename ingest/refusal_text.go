@@ -103,10 +103,10 @@ var callbackAdvice = map[string]string{
 	string(verify.BadSignature):      "the sender is not ACS, or something on the way changes the token",
 	string(verify.Expired):           clockAdvice,
 	string(verify.NotYetValid):       clockAdvice,
-	string(verify.LifetimeTooLong):   "check this host's clock; tokens of ACS's media WebSockets live longer than those of callbacks, and are not for here",
+	string(verify.LifetimeTooLong):   "check this host's clock; tokens of ACS's media WebSockets live longer than those of callbacks, and are not accepted here",
 	string(verify.WrongIssuer):       "check --issuer and --oidc-config-url, which are others in other clouds",
-	string(verify.WrongAudience):     "add it only if it is the immutable id of a resource of yours: any ACS customer's token is well signed (--resource NAME=GUID)",
-	string(verify.TokenReused):       "look for a sender that saw the token; --token-reuse report takes both bodies and counts them",
+	string(verify.WrongAudience):     "add it only if it is the immutable id of a resource of yours: any ACS customer's token has a good signature (--resource NAME=GUID)",
+	string(verify.TokenReused):       "look for a sender that saw the token; --token-reuse report accepts both bodies and counts them",
 
 	reasonCallbackKey:     "the callback URL that the application gives to ACS must have the acsbridge-key of a --callback-key",
 	reasonSource:          "check --source-range; behind a proxy, name it with --trusted-proxy; --log-level debug shows the address as the bridge sees it",
@@ -116,7 +116,7 @@ var callbackAdvice = map[string]string{
 	reasonMethod:          "a redirect in front, to https or to another path, turns POST into GET: ACS must be given the URL behind it",
 	reasonTooLarge:        "a body has 256 KiB at most",
 	reasonIncomplete:      "a proxy in front, or the network, cuts bodies off or is slower than ten seconds",
-	reasonMediaType:       "a proxy in front must leave Content-Type and Content-Encoding as they are; taken is JSON in UTF-8 that is not compressed",
+	reasonMediaType:       "a proxy in front must leave Content-Type and Content-Encoding as they are; the body must be JSON in UTF-8, not compressed",
 }
 
 var gridAdvice = map[string]string{

@@ -88,19 +88,19 @@ func separate(t *testing.T, b fixtures.Body) (changed []byte, events []payload) 
 type span struct{ start, end int64 }
 
 // idOfCloudEvent returns where the value of the member "id" stands in an event.
-// An object without "specversion" is no CloudEvent (CloudEvents 1.0, section
+// An object without "specversion" is not a CloudEvent (CloudEvents 1.0, section
 // "Required Attributes"): such are the bodies in Event Grid's own schema.
 func idOfCloudEvent(t *testing.T, file string, event []byte) (id span, ok bool) {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(event))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
-		t.Fatalf("%s has an event that is no object", file)
+		t.Fatalf("%s has an event that is not an object", file)
 	}
 	for decoder.More() {
 		var value json.RawMessage
 		name, err := decoder.Token()
 		if err != nil || decoder.Decode(&value) != nil {
-			t.Fatalf("%s has an event that is no JSON", file)
+			t.Fatalf("%s has an event that is not JSON", file)
 		}
 		end := decoder.InputOffset()
 		switch name {
@@ -131,7 +131,7 @@ func TestSamples_eventGrid(t *testing.T) {
 				Data      struct{ ValidationCode string }
 			}
 			if err := json.Unmarshal(e, &event); err != nil {
-				t.Fatalf("%s has an event that is no JSON", body.Name)
+				t.Fatalf("%s has an event that is not JSON", body.Name)
 			}
 			if event.Data.ValidationCode != "" {
 				kind, answer = "SubscriptionValidation", fmt.Sprintf("200\n\n{\"validationResponse\":%q}", event.Data.ValidationCode)
