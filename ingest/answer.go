@@ -127,10 +127,10 @@ func (q *request) write(code int) {
 		header.Set("Retry-After", retryAfter)
 	}
 	http1 := q.r.ProtoMajor == 1
-	if q.closeConn || http1 && (code != http.StatusOK || len(q.r.TransferEncoding) > 0 || q.hasUnreadBody() || q.route == routeLivez || q.handler.stopping.Load()) {
+	if q.closeConn || http1 && (code != http.StatusOK || len(q.r.TransferEncoding) > 0 || !q.bodyRead || q.route == routeLivez || q.handler.stopping.Load()) {
 		header.Set("Connection", "close") // over HTTP/2: GOAWAY
 	}
-	if http1 && q.hasUnreadBody() {
+	if http1 && !q.bodyRead {
 		edge.StopReading(q.w) // by net/http; the connection discards the rest when it is closed
 	}
 	if code == http.StatusOK && q.reply != nil {
@@ -142,13 +142,11 @@ func (q *request) write(code int) {
 	q.w.WriteHeader(code)
 }
 
-func (q *request) hasUnreadBody() bool { return q.r.ContentLength != 0 && !q.bodyRead }
-
 // discardBody discards the rest of a body that comes over HTTP/2, once the answer has
 // been sent. Else net/http would reset the stream without an error, as RFC 9113,
 // section 8.1 has it, on which some proxies drop the answer: HAProxy 2.6 does.
 func (q *request) discardBody() {
-	if q.r.ProtoMajor == 1 || !q.hasUnreadBody() {
+	if q.r.ProtoMajor == 1 || q.bodyRead {
 		return
 	}
 	stream := http.NewResponseController(q.w)

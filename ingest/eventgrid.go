@@ -84,12 +84,6 @@ func newGridRoute(config *EventGrid, callbackPath string) (*gridRoute, error) {
 	return g, nil
 }
 
-// matches reports whether a request is for the route. The configured path needs no
-// escapes, so a path with some is another.
-func (g *gridRoute) matches(r *http.Request) bool {
-	return g != nil && r.URL.Path == g.path && r.URL.RawPath == ""
-}
-
 // resource returns the resource of the events. A delivery is of one subscription, and
 // so of one topic. An unknown topic is final, like an unknown audience of a callback;
 // but here the sender is authenticated, so that the delivery is kept, and can be

@@ -192,19 +192,18 @@ type request struct {
 	r         *http.Request
 	received  time.Time
 	route     string
-	query     string       // without the callback key
 	resource  string       // known once the token is verified
 	permit    *edge.Permit // nil before the body is read
 	events    int
 	reply     *bytes.Buffer // body of an answer 200: that to a handshake
 	answered  bool
-	bodyRead  bool // to its end
+	bodyRead  bool // to its end, or there is none
 	closeConn bool // also a connection of HTTP/2
 }
 
 // ServeHTTP answers one callback.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	q := request{handler: h, w: w, r: r, received: time.Now(), route: routeOther}
+	q := request{handler: h, w: w, r: r, received: time.Now(), route: routeOther, bodyRead: r.ContentLength == 0}
 	defer q.recoverPanic()
 	q.answer(q.handle())
 }
@@ -215,7 +214,7 @@ func (q *request) handle() error {
 	switch {
 	case r.URL.Path == LivezPath && r.URL.RawPath == "":
 		return q.handleLivez()
-	case h.grid.matches(r):
+	case h.grid != nil && r.URL.Path == h.grid.path && r.URL.RawPath == "": // that path needs no escapes
 		return q.handleEventGrid()
 	case !h.addresses.Allow(r):
 		return q.rejectClient(errSource)
@@ -235,8 +234,7 @@ func (q *request) handle() error {
 		return q.rejectClient(errRefusedClient)
 	}
 
-	var keys []string
-	q.query, keys = splitKeys(r.URL.RawQuery)
+	query, keys := splitKeys(r.URL.RawQuery)
 	if h.keys.Asked() {
 		name, ok := h.keys.Find(keys)
 		if !ok {
@@ -259,7 +257,7 @@ func (q *request) handle() error {
 		return err
 	}
 	events, err := decode(body)
-	return q.store(claims, &publish.Delivery{Path: below, Query: q.query}, contentType, body, events, err)
+	return q.store(claims, &publish.Delivery{Path: below, Query: query}, contentType, body, events, err)
 }
 
 // handleLivez answers a load balancer from any address: its own need not be in a
