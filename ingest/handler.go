@@ -147,7 +147,7 @@ func New(config Config) (*Handler, error) {
 		return nil, err
 	}
 	h := &Handler{
-		config: config, metrics: newMetrics(), keys: keys, grid: grid, issuers: config.issuers(),
+		config: config, keys: keys, grid: grid, issuers: config.issuers(),
 		addresses: edge.Addresses{SourceRanges: config.SourceRanges, TrustedProxies: config.TrustedProxies},
 		inFlight:  edge.NewInFlight(config.MaxInFlight, MaxBody+MaxEvents*recordBytes),
 		deletions: lograte.Limiter{Burst: maxDeleted - 1}, // each names another subscription
@@ -158,7 +158,7 @@ func New(config Config) (*Handler, error) {
 		h.metrics.connectionsRejected.Inc()
 		h.refusals.add(refusalKind{routeOther, reasonConnectionLimit}, 0, "connections were closed, since one client held a quarter of --max-connections", nil)
 	})
-	h.metrics.register(config.Registerer, h)
+	h.metrics = newMetrics(config.Registerer, h)
 	return h, nil
 }
 

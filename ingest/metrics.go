@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 )
 
 // Routes: a closed set, used as a metric label.
@@ -43,57 +44,55 @@ type metrics struct {
 	gridDeliveries *prometheus.CounterVec // type
 }
 
-func newMetrics() *metrics {
-	return &metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+// newMetrics registers the metrics of a handler. All series exist from the start, so
+// that an alert sees the first event.
+func newMetrics(reg prometheus.Registerer, h *Handler) *metrics {
+	factory := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return factory.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	counters := func(name, help, label string, values ...string) *prometheus.CounterVec {
+		c := factory.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+		for _, value := range values {
+			c.WithLabelValues(value)
+		}
+		return c
+	}
+	gauge := func(name, help string, value func() float64) {
+		factory.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
+	}
+	var malformed, callbackKeys, gridKeys []string
+	for _, reason := range Reasons() {
+		malformed = append(malformed, string(reason))
+	}
+	for _, key := range h.config.CallbackKeys {
+		callbackKeys = append(callbackKeys, key.Name)
+	}
+	if h.config.EventGrid != nil {
+		for _, key := range h.config.EventGrid.Keys {
+			gridKeys = append(gridKeys, key.Name)
+		}
+	}
+	m := &metrics{
+		requests: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_requests_total",
 			Help: "Requests answered, by route (callbacks, eventgrid, livez, other) and status code.",
 		}, []string{"route", "code"}),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		duration: factory.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "acsbridge_request_duration_seconds",
 			Help:    "From the arrival of a callback until its answer, by status code.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}, []string{"code"}),
-		malformed: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "acsbridge_malformed_total",
-			Help: "Verified callbacks and deliveries of Event Grid whose body is not accepted, by reason.",
-		}, []string{"reason"}),
-		panics: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_panics_total",
-			Help: "Faults of the bridge itself, answered 500.",
-		}),
-		connectionsRejected: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_connections_rejected_total",
-			Help: "Connections closed at once because their client held a quarter of --max-connections.",
-		}),
-		http2Errors: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_http2_errors_total",
-			Help: "HTTP/2 connections and streams that ended because the client broke the protocol or a limit.",
-		}),
-		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "acsbridge_rejected_total",
-			Help: "Requests rejected by a limit of the edge, by reason.",
-		}, []string{"reason"}),
-		callbackKeys: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "acsbridge_callback_key_total",
-			Help: "Requests that came with a good callback key, by its name.",
-		}, []string{"key"}),
-		gridKeys: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "acsbridge_eventgrid_key_total",
-			Help: "Deliveries of Event Grid that came with a good key, by its name.",
-		}, []string{"key"}),
-		gridDeliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "acsbridge_eventgrid_deliveries_total",
-			Help: "Deliveries of Event Grid with a good proof, by what they are: notification, validation (a handshake), deletion (of a subscription), other.",
-		}, []string{"type"}),
+		malformed:           counters("acsbridge_malformed_total", "Verified callbacks and deliveries of Event Grid whose body is not accepted, by reason.", "reason", malformed...),
+		panics:              counter("acsbridge_panics_total", "Faults of the bridge itself, answered 500."),
+		rejected:            counters("acsbridge_rejected_total", "Requests rejected by a limit of the edge, by reason.", "reason", rejectReasons...),
+		connectionsRejected: counter("acsbridge_connections_rejected_total", "Connections closed at once because their client held a quarter of --max-connections."),
+		http2Errors:         counter("acsbridge_http2_errors_total", "HTTP/2 connections and streams that ended because the client broke the protocol or a limit."),
+		callbackKeys:        counters("acsbridge_callback_key_total", "Requests that came with a good callback key, by its name.", "key", callbackKeys...),
+		gridKeys:            counters("acsbridge_eventgrid_key_total", "Deliveries of Event Grid that came with a good key, by its name.", "key", gridKeys...),
+		gridDeliveries: counters("acsbridge_eventgrid_deliveries_total", "Authenticated deliveries of Event Grid, by type: notification, validation (a handshake), deletion (of a subscription), other.",
+			"type", gridDeliveries...),
 	}
-}
-
-func (m *metrics) register(reg prometheus.Registerer, h *Handler) {
-	if reg == nil {
-		return
-	}
-	// All exist from the start, so that an alert sees the first event.
 	for _, code := range codes {
 		label := strconv.Itoa(code)
 		m.duration.WithLabelValues(label)
@@ -101,32 +100,12 @@ func (m *metrics) register(reg prometheus.Registerer, h *Handler) {
 			m.requests.WithLabelValues(route, label)
 		}
 	}
-	for _, reason := range Reasons() {
-		m.malformed.WithLabelValues(string(reason))
-	}
-	for _, reason := range rejectReasons {
-		m.rejected.WithLabelValues(reason)
-	}
-	for _, key := range h.config.CallbackKeys {
-		m.callbackKeys.WithLabelValues(key.Name)
-	}
-	if h.config.EventGrid != nil {
-		for _, key := range h.config.EventGrid.Keys {
-			m.gridKeys.WithLabelValues(key.Name)
-		}
-	}
-	for _, kind := range gridDeliveries {
-		m.gridDeliveries.WithLabelValues(kind)
-	}
-	reg.MustRegister(m.requests, m.duration, m.malformed, m.panics, m.rejected, m.connectionsRejected, m.http2Errors, m.callbackKeys, m.gridKeys, m.gridDeliveries)
-	gauge := func(name, help string, value func() float64) {
-		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
-	}
 	gauge("acsbridge_connections", "Connections for callbacks that are open.", func() float64 { return float64(h.connections.Open()) })
 	gauge("acsbridge_inflight", "Verified callbacks in flight.", func() float64 { return float64(h.inFlight.InUse()) })
 	gauge("acsbridge_last_callback_timestamp_seconds", "When the last callback or delivery of Event Grid came, as Unix time; 0 before the first.", h.lastCallback.seconds)
 	gauge("acsbridge_last_stored_timestamp_seconds", "When events were last made durable and answered 200, as Unix time; 0 before the first.", h.lastStored.seconds)
 	gauge("acsbridge_last_refused_timestamp_seconds", "When the last callback or delivery of Event Grid was refused, as Unix time; 0 before the first.", h.lastRefused.seconds)
+	return m
 }
 
 // observe counts an answer.

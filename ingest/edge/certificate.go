@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/acsbridge/acsbridge/internal/bom"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
@@ -131,18 +132,16 @@ func readPair(certFile, keyFile string, held *pair) (*pair, error) {
 }
 
 func (c *Certificate) register(registerer prometheus.Registerer) {
-	c.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{
+	factory := promauto.With(registerer)
+	c.reloads = factory.NewCounterVec(prometheus.CounterOpts{
 		Name: "acsbridge_tls_reload_total",
 		Help: "Changed TLS certificates that were loaded (ok), and files that could not be used (failed).",
 	}, []string{"outcome"})
 	for _, outcome := range []string{"ok", "failed"} {
 		c.reloads.WithLabelValues(outcome)
 	}
-	if registerer == nil {
-		return
-	}
-	registerer.MustRegister(c.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	factory.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "acsbridge_tls_certificate_expiry_timestamp_seconds",
 		Help: "When the TLS certificate for callbacks expires, as Unix time.",
-	}, func() float64 { return float64(c.latest().certificate.Leaf.NotAfter.Unix()) }))
+	}, func() float64 { return float64(c.latest().certificate.Leaf.NotAfter.Unix()) })
 }
