@@ -96,7 +96,8 @@ func TestInFlight_unverifiedRequestsAreLimited(t *testing.T) {
 func TestInFlight_slowBodiesAreEvicted(t *testing.T) {
 	const limit = 4
 	reg := prometheus.NewRegistry()
-	address := startServer(t, newHandler(t, ingest.Config{MaxInFlight: limit, Registerer: reg}), nil)
+	h := newHandler(t, ingest.Config{MaxInFlight: limit, Registerer: reg})
+	address := startServer(t, h, nil)
 	answers := make(chan int, limit)
 	for range limit {
 		conn, err := net.Dial("tcp", address)
@@ -123,6 +124,9 @@ func TestInFlight_slowBodiesAreEvicted(t *testing.T) {
 		}
 	case <-time.After(5 * time.Second): // before the server's own limit
 		t.Error("the evicted body is still read")
+	}
+	if refused := h.Activity().Refused; len(refused) > 0 {
+		t.Errorf("an evicted body counts as a fault of its sender: %+v", refused)
 	}
 	http.DefaultClient.CloseIdleConnections()
 }

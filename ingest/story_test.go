@@ -268,13 +268,9 @@ func (s *story) again(times string) {
 		s.t.Fatal(err)
 	}
 	for range n {
-		conn, err := net.Dial("tcp", s.address)
-		if err != nil {
-			s.t.Fatal(err)
+		if _, open, _ := send(dialer(s.address), string(s.wire())); open {
+			s.t.Fatal("a refusal left the connection open")
 		}
-		_, _ = conn.Write(s.wire())
-		_, _ = io.Copy(io.Discard, conn) // a refusal closes the connection
-		conn.Close()
 	}
 }
 
