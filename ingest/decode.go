@@ -68,7 +68,7 @@ var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 // Decode decodes a body like that of a callback, or of a delivery of Event Grid other
 // than a handshake. The text of its errors begins with a [Reason] and does not quote
 // the body.
-func Decode(grid bool, contentType string, body []byte) ([]schemas.Event, error) {
+func Decode(grid bool, contentType string, body []byte) ([]schemas.Inbound, error) {
 	if !grid {
 		return decode(body)
 	}
@@ -80,13 +80,13 @@ func Decode(grid bool, contentType string, body []byte) ([]schemas.Event, error)
 // or a single one. Each event keeps its exact bytes, which share body's
 // memory. Types are an open set, and nothing in data is required. All errors
 // are malformedErrors.
-func decode(body []byte) ([]schemas.Event, error) { return decodeAll(body, decodeEvent) }
+func decode(body []byte) ([]schemas.Inbound, error) { return decodeAll(body, decodeEvent) }
 
 // eventDecoder reads one event of a body.
-type eventDecoder func(d *jsontext.Decoder, body []byte, e *schemas.Event) error
+type eventDecoder func(d *jsontext.Decoder, body []byte, e *schemas.Inbound) error
 
 // decodeAll reads the events of a body, each with one.
-func decodeAll(body []byte, one eventDecoder) ([]schemas.Event, error) {
+func decodeAll(body []byte, one eventDecoder) ([]schemas.Inbound, error) {
 	body, err := bom.Trim(body)
 	if err != nil {
 		return nil, malformed(NotUTF8, "%v", err)
@@ -97,11 +97,11 @@ func decodeAll(body []byte, one eventDecoder) ([]schemas.Event, error) {
 	d := decoders.Get().(*jsontext.Decoder)
 	defer decoders.Put(d)
 	d.Reset(bytes.NewBuffer(body)) // reads in place
-	var events []schemas.Event
+	var events []schemas.Inbound
 	if d.PeekKind() == '[' {
 		events, err = decodeArray(d, body, one)
 	} else {
-		events = make([]schemas.Event, 1)
+		events = make([]schemas.Inbound, 1)
 		err = one(d, body, &events[0])
 	}
 	if err == nil {
@@ -152,16 +152,16 @@ func scan(body []byte) error {
 	return nil
 }
 
-func decodeArray(d *jsontext.Decoder, body []byte, one eventDecoder) ([]schemas.Event, error) {
+func decodeArray(d *jsontext.Decoder, body []byte, one eventDecoder) ([]schemas.Inbound, error) {
 	if _, err := d.ReadToken(); err != nil {
 		return nil, err
 	}
-	events := make([]schemas.Event, 0, 1)
+	events := make([]schemas.Inbound, 0, 1)
 	for d.PeekKind() != ']' {
 		if len(events) == MaxEvents {
 			return nil, malformed(TooManyEvents, "more than %d events", MaxEvents)
 		}
-		events = append(events, schemas.Event{})
+		events = append(events, schemas.Inbound{})
 		if err := one(d, body, &events[len(events)-1]); err != nil {
 			return nil, err
 		}
@@ -188,7 +188,7 @@ func decodeEnd(d *jsontext.Decoder) error {
 }
 
 // decodeEvent reads one event: its attributes, and of its data the call id.
-func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Event) error {
+func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Inbound) error {
 	if err := requireObject(d); err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ func requireObject(d *jsontext.Decoder) error {
 }
 
 // checkEvent requires the attributes that CloudEvents 1.0 requires (section 3.1).
-func checkEvent(e *schemas.Event, version string) error {
+func checkEvent(e *schemas.Inbound, version string) error {
 	switch {
 	case e.ID == "":
 		return malformed(NotCloudEvents, "id is missing")
@@ -244,7 +244,7 @@ func checkEvent(e *schemas.Event, version string) error {
 }
 
 // readData finds the call id. Data may be of any JSON type.
-func readData(d *jsontext.Decoder, e *schemas.Event) error {
+func readData(d *jsontext.Decoder, e *schemas.Inbound) error {
 	if d.PeekKind() != '{' {
 		return d.SkipValue()
 	}

@@ -31,7 +31,7 @@ type gridEvents struct {
 // handshake must have one validation event, and other deliveries none: else a
 // publisher of events could get a subscription validated. Errors are
 // malformedErrors.
-func decodeGrid(contentType string, handshake bool, body []byte) (events []schemas.Event, code string, err error) {
+func decodeGrid(contentType string, handshake bool, body []byte) (events []schemas.Inbound, code string, err error) {
 	g := gridEvents{cloudEvents: strings.HasPrefix(contentType, "application/cloudevents")}
 	events, err = decodeAll(body, g.decode)
 	var bad *malformedError
@@ -50,7 +50,7 @@ func decodeGrid(contentType string, handshake bool, body []byte) (events []schem
 
 // decode reads one event. The schemas have different names for the same things; an
 // event with specversion is a CloudEvent and has the names of CloudEvents.
-func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Event) error {
+func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Inbound) error {
 	if err := requireObject(d); err != nil {
 		return err
 	}

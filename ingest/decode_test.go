@@ -106,7 +106,7 @@ func TestDecode_otherEncodings(t *testing.T) {
 
 // checkDecoded compares a decoded event with what encoding/json, an independent parser,
 // reads from the same bytes.
-func checkDecoded(t *testing.T, e *schemas.Event) (members map[string]any) {
+func checkDecoded(t *testing.T, e *schemas.Inbound) (members map[string]any) {
 	t.Helper()
 	if err := json.Unmarshal(e.Raw, &members); err != nil {
 		t.Fatalf("not the bytes of an object: %q: %v", e.Raw, err)

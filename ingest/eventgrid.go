@@ -88,7 +88,7 @@ func newGridRoute(config *EventGrid, callbackPath string) (*gridRoute, error) {
 // so of one topic. An unknown topic is final, like an unknown audience of a callback;
 // but here the sender is authenticated, so that the delivery is kept, and can be
 // published once the topic is configured.
-func (g *gridRoute) resource(events []schemas.Event) (name string, err error) {
+func (g *gridRoute) resource(events []schemas.Inbound) (name string, err error) {
 	for i := range events {
 		of := g.sources[strings.ToLower(events[i].Source)]
 		switch {
@@ -161,7 +161,7 @@ func (q *request) handleEventGrid() error {
 }
 
 // storeDelivery adds to a delivery what its headers say, and stores it.
-func (q *request) storeDelivery(sender *verify.Claims, kind, contentType string, body []byte, events []schemas.Event, err error) error {
+func (q *request) storeDelivery(sender *verify.Claims, kind, contentType string, body []byte, events []schemas.Inbound, err error) error {
 	grid := &schemas.GridDelivery{
 		Subscription:    q.r.Header.Get("Aeg-Subscription-Name"),
 		Count:           q.r.Header.Get("Aeg-Delivery-Count"),

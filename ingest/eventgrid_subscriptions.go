@@ -30,8 +30,8 @@ const gridDeletedType = "Microsoft.EventGrid.SubscriptionDeletedEvent"
 
 // gridDelivery returns what a delivery is. A deletion is recognised by its header or
 // its event, since a proxy may drop the header.
-func gridDelivery(header string, events []schemas.Event) string {
-	deleted := func(e schemas.Event) bool { return strings.EqualFold(e.Type, gridDeletedType) }
+func gridDelivery(header string, events []schemas.Inbound) string {
+	deleted := func(e schemas.Inbound) bool { return strings.EqualFold(e.Type, gridDeletedType) }
 	switch {
 	case strings.EqualFold(header, "SubscriptionDeletion") || slices.ContainsFunc(events, deleted):
 		return gridDeletion
@@ -108,7 +108,7 @@ func (h *Handler) DeletedSubscriptions() []DeletedSubscription {
 
 // countDelivery counts a delivery, and logs when it is the last one of its
 // subscription. It is stored like any other.
-func (q *request) countDelivery(header, subscription string, events []schemas.Event) {
+func (q *request) countDelivery(header, subscription string, events []schemas.Inbound) {
 	h := q.handler
 	kind := gridDelivery(header, events)
 	h.metrics.gridDeliveries.WithLabelValues(kind).Inc()
@@ -131,7 +131,7 @@ func (q *request) countDelivery(header, subscription string, events []schemas.Ev
 
 // deletedName is the name of the deleted subscription, as it was made: the last
 // part of its id in Azure.
-func deletedName(events []schemas.Event) string {
+func deletedName(events []schemas.Inbound) string {
 	for _, e := range events {
 		var event struct {
 			Data struct {

@@ -56,7 +56,7 @@ type Verifier interface {
 
 // Publisher makes callbacks durable. [publish.Publisher] is one.
 type Publisher interface {
-	Publish(ctx context.Context, claims *verify.Claims, d *publish.Delivery, events []schemas.Event) error
+	Publish(ctx context.Context, claims *verify.Claims, d *publish.Delivery, events []schemas.Inbound) error
 	Quarantine(ctx context.Context, claims *verify.Claims, d *publish.Delivery, reason, contentType string, body []byte) error
 }
 
@@ -351,7 +351,7 @@ func (q *request) readBody() (contentType string, body []byte, err error) {
 
 // store makes the events of a body durable, or the whole body, in quarantine, when
 // decoding it failed with err.
-func (q *request) store(claims *verify.Claims, delivery *publish.Delivery, contentType string, body []byte, events []schemas.Event, err error) error {
+func (q *request) store(claims *verify.Claims, delivery *publish.Delivery, contentType string, body []byte, events []schemas.Inbound, err error) error {
 	h := q.handler
 	delivery.ID, delivery.ReceivedAt, delivery.Traceparent = uuid.Must(uuid.NewV7()), q.received, traceparent(q.r.Header)
 	// Not the request's context: a sender that hangs up must not cancel a write that

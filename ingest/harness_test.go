@@ -84,11 +84,11 @@ type fakePublisher struct {
 	mu          sync.Mutex
 	deliveries  []*publish.Delivery
 	resources   []string
-	events      []schemas.Event
+	events      []schemas.Inbound
 	quarantined int
 }
 
-func (p *fakePublisher) Publish(ctx context.Context, c *verify.Claims, d *publish.Delivery, events []schemas.Event) error {
+func (p *fakePublisher) Publish(ctx context.Context, c *verify.Claims, d *publish.Delivery, events []schemas.Inbound) error {
 	p.mu.Lock()
 	p.deliveries, p.resources, p.events = append(p.deliveries, d), append(p.resources, c.Resource()), append(p.events, events...)
 	p.mu.Unlock()

@@ -30,7 +30,7 @@ func drain(b *testing.B, twice float64) {
 	server.Stop()
 	natstest.Until(b, func() bool { return !w.Status().Connected })
 	at := time.Now().Add(-10 * time.Minute)
-	var again []schemas.Event // with the next callback
+	var again []schemas.Inbound // with the next callback
 	for n := 0; n < b.N; {
 		events := again
 		again = nil

@@ -77,9 +77,9 @@ func claims(t testing.TB) *verify.Claims {
 }
 
 // event returns the n-th event of a call.
-func event(call string, n int) schemas.Event {
+func event(call string, n int) schemas.Inbound {
 	id := fmt.Sprintf("%s-%d", call, n)
-	return schemas.Event{
+	return schemas.Inbound{
 		ID: id, Source: "calling/callConnections/" + call, Type: "Microsoft.Communication.PlayCompleted",
 		CallConnectionID: call,
 		Raw:              fmt.Appendf(nil, `{"id":%q,"n":%d}`, id, n),
@@ -136,7 +136,7 @@ func startAs(t testing.TB, config publish.NATS, opts publish.Options) *bridge {
 func (b *bridge) publish(call string, from, to int) {
 	b.t.Helper()
 	for n := from; n <= to; n++ {
-		if err := b.Publish(context.Background(), claims(b.t), delivery(), []schemas.Event{event(call, n)}); err != nil {
+		if err := b.Publish(context.Background(), claims(b.t), delivery(), []schemas.Inbound{event(call, n)}); err != nil {
 			b.t.Fatal(err)
 		}
 	}
@@ -150,7 +150,7 @@ const ten = "bcdefghijk"
 // counts as unanswered.
 func (b *bridge) publishTen(n int) {
 	b.t.Helper()
-	var events []schemas.Event
+	var events []schemas.Inbound
 	for _, call := range ten {
 		events = append(events, event(string(call), n))
 	}

@@ -27,7 +27,7 @@ func (b *bridge) forge(call string, n int) []byte {
 	b.t.Helper()
 	e := event(call, n)
 	e.Raw = []byte(`{"id":"` + e.ID + `","forged":true}`)
-	if err := b.Publish(context.Background(), claims(b.t), delivery(), []schemas.Event{e}); err != nil {
+	if err := b.Publish(context.Background(), claims(b.t), delivery(), []schemas.Inbound{e}); err != nil {
 		b.t.Fatal(err)
 	}
 	return e.Raw
@@ -125,7 +125,7 @@ func TestConflict_limit(t *testing.T) {
 	for n := range conflicts {
 		e := event("a", 1)
 		e.Raw = fmt.Appendf(nil, `{"forged":%d}`, n)
-		if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{e}); err != nil {
+		if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{e}); err != nil {
 			t.Fatal(err)
 		}
 	}

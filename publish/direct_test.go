@@ -40,7 +40,7 @@ func TestWithoutAJournalNobodyWaitsLongForASilentServer(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 80 {
 		wg.Go(func() {
-			events := make([]schemas.Event, 50)
+			events := make([]schemas.Inbound, 50)
 			for i := range events {
 				events[i] = event("a", i)
 			}
@@ -73,7 +73,7 @@ func TestWithoutAJournalAForgedAcknowledgementIsNone(t *testing.T) {
 		}
 		b := start(t, server.URL(), publish.Options{})
 		natstest.Until(t, func() bool { return b.Status().Sending })
-		if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{event("a", 1)}); !errors.Is(err, publish.ErrUnavailable) {
+		if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", 1)}); !errors.Is(err, publish.ErrUnavailable) {
 			t.Errorf("%s: got %v, want ErrUnavailable", forged, err)
 		}
 		if err := answer.Unsubscribe(); err != nil {
@@ -126,7 +126,7 @@ func TestWithoutAJournalOneLostAnswerRefusesTheCallback(t *testing.T) {
 	server.Await(schemas.QuarantineStream, 0)
 	big := event("a", 2)
 	big.Raw = make([]byte, 8<<10)
-	for name, events := range map[string][]schemas.Event{
+	for name, events := range map[string][]schemas.Inbound{
 		"last": {event("a", 1), big}, "first": {big, event("a", 1)},
 	} {
 		if err := b.Publish(context.Background(), claims(t), delivery(), events); !errors.Is(err, publish.ErrUnavailable) {

@@ -36,9 +36,9 @@ func byKey(t testing.TB) *verify.Claims {
 }
 
 // gridEvent returns the n-th event of Event Grid about a call.
-func gridEvent(shortType string, n int, at time.Time) schemas.Event {
+func gridEvent(shortType string, n int, at time.Time) schemas.Inbound {
 	id := fmt.Sprintf("g-%d", n)
-	return schemas.Event{
+	return schemas.Inbound{
 		ID: id, Source: "/subscriptions/s/resourceGroups/g", Type: schemas.TypePrefix + shortType, Time: at.Format(time.RFC3339Nano),
 		Grid: &schemas.GridEvent{CorrelationID: "k-42"},
 		Raw:  fmt.Appendf(nil, `{"id":%q}`, id),
@@ -56,7 +56,7 @@ func TestAMessageOfEventGrid(t *testing.T) {
 	own.Grid.OwnSchema = true
 	nobody := gridEvent("RecordingFileStatusUpdated", 3, time.Time{})
 	nobody.Grid.CorrelationID = ""
-	if err := b.Publish(context.Background(), byKey(t), d, []schemas.Event{call, own, nobody}); err != nil {
+	if err := b.Publish(context.Background(), byKey(t), d, []schemas.Inbound{call, own, nobody}); err != nil {
 		t.Fatal(err)
 	}
 	b.drained()
@@ -113,7 +113,7 @@ func TestAnIncomingCallEndsWhereTheStreamAllowsIt(t *testing.T) {
 			}
 			b := start(t, server.URL(), opts)
 			n := 0
-			send := func(events ...schemas.Event) []*jetstream.RawStreamMsg {
+			send := func(events ...schemas.Inbound) []*jetstream.RawStreamMsg {
 				t.Helper()
 				before := len(server.Messages(schemas.Stream))
 				if err := b.Publish(context.Background(), claims(t), delivery(), events); err != nil {
@@ -162,7 +162,7 @@ func TestALateIncomingCallIsStoredAllTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{gridEvent("IncomingCall", 1, time.Now().Add(-time.Hour))}); err != nil {
+	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{gridEvent("IncomingCall", 1, time.Now().Add(-time.Hour))}); err != nil {
 		t.Fatal(err)
 	}
 	m, err := consumer.Next()
@@ -189,7 +189,7 @@ func TestAStreamThatAllowsNoTTLGetsNone(t *testing.T) {
 			n := 0
 			natstest.Until(t, func() bool { // it has seen the first stream
 				n++
-				if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{gridEvent("IncomingCall", n, time.Now())}); err != nil {
+				if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{gridEvent("IncomingCall", n, time.Now())}); err != nil {
 					t.Fatal(err)
 				}
 				m := server.Await(schemas.Stream, n)
@@ -200,7 +200,7 @@ func TestAStreamThatAllowsNoTTLGetsNone(t *testing.T) {
 			}
 			limitedLife(t, server, false)
 			natstest.Until(t, func() bool { // without a journal, the sender tries again
-				err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{gridEvent("IncomingCall", n+1, time.Now())})
+				err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{gridEvent("IncomingCall", n+1, time.Now())})
 				return err == nil
 			})
 			b.drained()
@@ -225,8 +225,8 @@ func TestAConflictOfAnIncomingCallStays(t *testing.T) {
 	first := gridEvent("IncomingCall", 1, time.Now())
 	second := first
 	second.Raw = []byte(`{"id":"g-1","forged":true}`)
-	for _, e := range []schemas.Event{first, second} {
-		if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{e}); err != nil {
+	for _, e := range []schemas.Inbound{first, second} {
+		if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{e}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -126,7 +126,7 @@ func (h *headers) finish() []header {
 }
 
 // eventRecords turns a callback's events into records, in order.
-func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.Event) []*record {
+func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.Inbound) []*record {
 	// Claims and delivery are the same for every event of a callback.
 	common := headers{list: make([]header, 0, maxHeaders)}
 	common.claims(c)

@@ -30,7 +30,7 @@ func TestWhatIsAbsentHasNoHeader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Publish(context.Background(), bare, delivery(), []schemas.Event{event("a", 1)}); err != nil {
+	if err := b.Publish(context.Background(), bare, delivery(), []schemas.Inbound{event("a", 1)}); err != nil {
 		t.Fatal(err)
 	}
 	b.drained()
@@ -65,7 +65,7 @@ func TestHeadersThatAreCutAreNamed(t *testing.T) {
 	d.Path, d.Query = long, long
 	e := event("a", 1)
 	e.Type += long
-	if err := b.Publish(context.Background(), c, d, []schemas.Event{e, event("a", 2)}); err != nil {
+	if err := b.Publish(context.Background(), c, d, []schemas.Inbound{e, event("a", 2)}); err != nil {
 		t.Fatal(err)
 	}
 	b.drained()
@@ -101,7 +101,7 @@ func TestPublish_unreadableTimes(t *testing.T) {
 	server := natstest.Start(t)
 	reg := prometheus.NewRegistry()
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
-	events := []schemas.Event{event("a", 1), event("a", 2), event("a", 3), event("a", 4)}
+	events := []schemas.Inbound{event("a", 1), event("a", 2), event("a", 3), event("a", 4)}
 	events[1].Time, events[2].Time, events[3].Time = "2016-12-31t23:59:60", "soon", "7"
 	if err := b.Publish(context.Background(), claims(t), delivery(), events); err != nil {
 		t.Fatal(err)

@@ -114,7 +114,7 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 
 // incomplete counts what the headers of records lack of their callback. Events
 // has those that the records are of; none for a callback in quarantine.
-func (m *metrics) incomplete(records []*record, events []schemas.Event) {
+func (m *metrics) incomplete(records []*record, events []schemas.Inbound) {
 	for i, r := range records {
 		timed := i >= len(events) || events[i].Time == ""
 		for _, h := range r.headers {

@@ -59,7 +59,7 @@ func TestGaugesFollowAnOutage(t *testing.T) {
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
 	hourOld := delivery()
 	hourOld.ReceivedAt = time.Now().Add(-time.Hour)
-	if err := b.Publish(context.Background(), claims(t), hourOld, []schemas.Event{event("a", 1), event("a", 2)}); err != nil {
+	if err := b.Publish(context.Background(), claims(t), hourOld, []schemas.Inbound{event("a", 1), event("a", 2)}); err != nil {
 		t.Fatal(err)
 	}
 	away := scrape(t, reg)
@@ -113,7 +113,7 @@ func TestDurations_areNotBelowZero(t *testing.T) {
 	b := start(t, natstest.Start(t).URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
 	ahead := delivery()
 	ahead.ReceivedAt = time.Now().Add(time.Hour)
-	if err := b.Publish(context.Background(), claims(t), ahead, []schemas.Event{event("a", 1)}); err != nil {
+	if err := b.Publish(context.Background(), claims(t), ahead, []schemas.Inbound{event("a", 1)}); err != nil {
 		t.Fatal(err)
 	}
 	b.drained()

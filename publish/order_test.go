@@ -25,7 +25,7 @@ func TestARefusalInsideTheWindowKeepsTheOrderOfACall(t *testing.T) {
 	natstest.Until(t, func() bool { return b.Status().Sending })
 	big := event("a", 1)
 	big.Raw = []byte(`"` + strings.Repeat("x", 8000) + `"`)
-	events := []schemas.Event{big, event("a", 2), event("b", 1)}
+	events := []schemas.Inbound{big, event("a", 2), event("b", 1)}
 	if err := b.Publish(context.Background(), claims(t), delivery(), events); err != nil {
 		t.Fatal(err)
 	}

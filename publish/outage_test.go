@@ -200,7 +200,7 @@ func TestWithoutAJournalAnEventIsStoredOrRefused(t *testing.T) {
 	b.publish("a", 1, 5)
 	checkStream(t, server, map[string]int{"a": 5})
 	server.Stop()
-	err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{event("a", 6)})
+	err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", 6)})
 	if !errors.Is(err, publish.ErrUnavailable) {
 		t.Fatalf("got %v, want ErrUnavailable", err)
 	}

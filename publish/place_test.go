@@ -75,7 +75,7 @@ func TestForwarder_streamOfAnotherDomain(t *testing.T) {
 			natstest.Until(t, func() bool { return b.says("takes acs.> as well as ACS of domain leaf") })
 
 			leaf.Stop()
-			err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{event("a", 4)})
+			err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", 4)})
 			if mode == "direct" {
 				if err == nil {
 					t.Error("answered as stored, which another stream did")
@@ -164,7 +164,7 @@ func TestForwarder_withoutStreamInfo(t *testing.T) {
 				opts.Dir = t.TempDir()
 			}
 			b := start(t, url, opts)
-			err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{event("a", 1)})
+			err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", 1)})
 			if (err == nil) != (mode == "journal") {
 				t.Errorf("got %v", err)
 			}

@@ -40,7 +40,7 @@ func TestAMessageCarriesTheEventItsClaimsAndItsDelivery(t *testing.T) {
 	e := event("c-42", 1)
 	e.Time = "2026-03-01T12:00:00.1234567+00:00"
 	e.Raw = []byte(`{"id":"c-42-1", "spaces" : "stay\u002B+"}`)
-	if err := b.Publish(context.Background(), c, d, []schemas.Event{e, event("*.>", 2)}); err != nil {
+	if err := b.Publish(context.Background(), c, d, []schemas.Inbound{e, event("*.>", 2)}); err != nil {
 		t.Fatal(err)
 	}
 	got := server.Messages(schemas.Stream)
@@ -94,7 +94,7 @@ func TestNothingIsPublishedWithoutClaims(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	for _, c := range []*verify.Claims{nil, {}} {
-		if err := b.Publish(context.Background(), c, delivery(), []schemas.Event{event("a", 1)}); !errors.Is(err, publish.ErrUnverified) {
+		if err := b.Publish(context.Background(), c, delivery(), []schemas.Inbound{event("a", 1)}); !errors.Is(err, publish.ErrUnverified) {
 			t.Errorf("publish: got %v, want ErrUnverified", err)
 		}
 		if err := b.Quarantine(context.Background(), c, delivery(), "not_json", "", []byte("x")); !errors.Is(err, publish.ErrUnverified) {
@@ -168,7 +168,7 @@ func TestARecordThatNeverFitsIsSetAsideAndHoldsNothingUp(t *testing.T) {
 	big := event("a", 99)
 	big.Raw = []byte(`"` + strings.Repeat("x", 4000) + `"`)
 	b.publish("a", 1, 1)
-	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{big}); err != nil {
+	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{big}); err != nil {
 		t.Fatal(err)
 	}
 	b.publish("a", 2, 3)
@@ -232,7 +232,7 @@ func TestADifferingStreamIsReportedAndChangedOnlyOnDemand(t *testing.T) {
 func TestAFullJournalIsUnavailable(t *testing.T) {
 	b := start(t, "nats://127.0.0.1:1", publish.Options{Dir: t.TempDir(), Journal: journal.Options{MaxBytes: 2500}})
 	b.publish("a", 1, 2)
-	err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{event("a", 3)})
+	err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", 3)})
 	if !errors.Is(err, publish.ErrUnavailable) || !errors.Is(err, journal.ErrFull) {
 		t.Errorf("got %v, want ErrUnavailable, ErrFull", err)
 	}

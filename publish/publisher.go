@@ -178,7 +178,7 @@ func (p *Publisher) Run(ctx context.Context) {
 // order. It returns when they are in the journal and, unless NATS is away or
 // behind, in the stream too. Without a journal it returns when the stream has
 // them. Errors wrap [ErrUnavailable], or are [ErrUnverified].
-func (p *Publisher) Publish(ctx context.Context, claims *verify.Claims, d *Delivery, events []schemas.Event) error {
+func (p *Publisher) Publish(ctx context.Context, claims *verify.Claims, d *Delivery, events []schemas.Inbound) error {
 	if claims.Resource() == "" {
 		return ErrUnverified
 	}

@@ -159,7 +159,7 @@ func TestAnEventAboveTheServersLimitIsADeadLetter(t *testing.T) {
 	b := start(t, server.URL(), publish.Options{Dir: dir})
 	big := event("a", 99)
 	big.Raw = []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
-	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{big, event("a", 1)}); err != nil {
+	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{big, event("a", 1)}); err != nil {
 		t.Fatal(err)
 	}
 	b.drained()
@@ -181,7 +181,7 @@ func TestARecordThatCannotBeSetAsideWaits(t *testing.T) {
 	b := start(t, server.URL(), publish.Options{Dir: dir})
 	big := event("a", 99)
 	big.Raw = []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
-	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{big, event("a", 1)}); err != nil {
+	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{big, event("a", 1)}); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Until(t, func() bool { return b.says("set aside") })

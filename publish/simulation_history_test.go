@@ -34,7 +34,7 @@ type line struct {
 
 // sent is an event and what its sender knows of it.
 type sent struct {
-	schemas.Event
+	schemas.Inbound
 	call       string
 	deliveries map[string]*publish.Delivery // by id
 	began      int                          // step at which it was first published
@@ -77,7 +77,7 @@ func (h *history) Write(b []byte) (int, error) {
 }
 
 // publish notes that events are published, and returns what notes the outcome.
-func (h *history) publish(call string, d *publish.Delivery, events []schemas.Event) func(outcome) {
+func (h *history) publish(call string, d *publish.Delivery, events []schemas.Inbound) func(outcome) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	at := time.Now()
@@ -87,7 +87,7 @@ func (h *history) publish(call string, d *publish.Delivery, events []schemas.Eve
 		step := h.add(e.MsgID(), "published in delivery %s", d.ID)
 		s, ok := h.events[e.MsgID()]
 		if !ok {
-			s = &sent{Event: e, call: call, began: step, deliveries: make(map[string]*publish.Delivery)}
+			s = &sent{Inbound: e, call: call, began: step, deliveries: make(map[string]*publish.Delivery)}
 			h.events[e.MsgID()] = s
 		}
 		s.deliveries[d.ID.String()] = d

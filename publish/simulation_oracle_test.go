@@ -52,7 +52,7 @@ func (w *world) checkMessage(s *sent, m *natsmodel.Message) {
 	if !bytes.Equal(m.Data, s.Raw) {
 		w.fail(s, "stored with the payload %q, want %q", m.Data, s.Raw)
 	}
-	if want := schemas.Subject(schemas.SubjectPrefix, "contoso", &s.Event); m.Subject != want {
+	if want := schemas.Subject(schemas.SubjectPrefix, "contoso", &s.Inbound); m.Subject != want {
 		w.fail(s, "stored on the subject %s, want %s", m.Subject, want)
 	}
 	d, ok := s.deliveries[m.Header.Get("acs-delivery-id")]

@@ -63,7 +63,7 @@ func (w *world) attempt(c *call, cb *callback, dice *rand.Rand) outcome {
 		done = w.history.quarantine(cb.quarantine)
 		err = i.Quarantine(ctx, claims(w.t), d, "not_json", "application/json", []byte(cb.quarantine))
 	} else {
-		var events []schemas.Event
+		var events []schemas.Inbound
 		for _, n := range cb.events {
 			if e := simulated(c.name, n); w.mayRepeat(e.MsgID()) {
 				events = append(events, e)
@@ -97,7 +97,7 @@ func (w *world) mayRepeat(id string) bool {
 }
 
 // simulated returns the n-th event of a call, always the same.
-func simulated(call string, n int) schemas.Event {
+func simulated(call string, n int) schemas.Inbound {
 	dice := rand.New(rand.NewPCG(uint64(n), uint64(len(call))))
 	e := event(call, n)
 	if call == "" {

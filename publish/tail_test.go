@@ -22,7 +22,7 @@ func (b *bridge) publishWithoutCall(call string, from, to int) {
 	for n := from; n <= to; n++ {
 		e := event(call, n)
 		e.CallConnectionID = ""
-		if err := b.Publish(context.Background(), claims(b.t), delivery(), []schemas.Event{e}); err != nil {
+		if err := b.Publish(context.Background(), claims(b.t), delivery(), []schemas.Inbound{e}); err != nil {
 			b.t.Fatal(err)
 		}
 	}

@@ -17,9 +17,9 @@ func TestATailThatHasEndedHoldsNothingUp(t *testing.T) {
 	limitedLife(t, server, true)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	natstest.Until(t, func() bool { return b.Status().Sending })
-	send := func(d *publish.Delivery, e schemas.Event) {
+	send := func(d *publish.Delivery, e schemas.Inbound) {
 		t.Helper()
-		if err := b.Publish(context.Background(), claims(t), d, []schemas.Event{e}); err != nil {
+		if err := b.Publish(context.Background(), claims(t), d, []schemas.Inbound{e}); err != nil {
 			t.Fatal(err)
 		}
 	}

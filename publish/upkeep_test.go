@@ -46,7 +46,7 @@ func TestAFullJournalTakesEventsAgainOnceTheStreamHasThem(t *testing.T) {
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Journal: journal.Options{MaxBytes: 3500}})
 	for n := range 10 {
 		natstest.Until(t, func() bool {
-			err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Event{event("a", n+1)})
+			err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", n+1)})
 			if err != nil && !errors.Is(err, journal.ErrFull) {
 				t.Fatal(err)
 			}

@@ -36,7 +36,7 @@ func TestRightsOfAViewer(t *testing.T) {
 			}
 			read++
 		}
-		if _, err := reader.Look(t.Context()); err != nil || read != want {
+		if _, err := reader.Info(t.Context()); err != nil || read != want {
 			t.Errorf("%d messages of stream %s, want %d; look at it: %v", read, stream, want, err)
 		}
 	}

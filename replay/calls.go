@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// Summary is a call in short.
+// Summary is a call without its events.
 type Summary struct {
 	Legs     []*Leg // in the order of the stream
 	Events   int
-	Failures int    // events that tell of something that did not work
+	Failures int    // events of something that failed
 	Latest   string // type of the event that was stored last
 
-	keys   []string // that it is known under
-	failed bool     // an event says that it was never made
+	keys         []string // its ids, in the form of [key]
+	notConnected bool     // an event says that it could not be connected
 }
 
-// State is how a call stands.
+// State is the state of a call.
 type State string
 
 // States of a call.
@@ -26,15 +26,15 @@ const (
 	Active  State = "active"  // a leg has no end yet
 	Ended   State = "ended"   // every leg has ended
 	Failed  State = "failed"  // it was never connected
-	Silent  State = "silent"  // it has no end, and nothing has come for ten minutes
-	Partial State = "partial" // what was read has neither beginning nor end
+	Silent  State = "silent"  // it has no end, and no event has come for ten minutes
+	Partial State = "partial" // neither its beginning nor its end was read
 )
 
 // Calls returns the calls that the selected events are of, in the order of their
 // beginnings. Legs, and a recording, are one call when they share a serverCallId
 // or a correlationId. It keeps a few hundred bytes for each leg.
 func (r *Reader) Calls(ctx context.Context, selection Selection) ([]*Summary, error) {
-	calls := make(callBook)
+	calls := make(callIndex)
 	for m, err := range r.Read(ctx, selection) {
 		if err != nil {
 			return nil, err
@@ -44,7 +44,7 @@ func (r *Reader) Calls(ctx context.Context, selection Selection) ([]*Summary, er
 			continue
 		}
 		if keys := e.keys(); len(keys) > 0 {
-			calls.of(keys).add(newStep(m, e))
+			calls.find(keys).add(newStep(m, e))
 		}
 	}
 	var list []*Summary
@@ -59,12 +59,12 @@ func (r *Reader) Calls(ctx context.Context, selection Selection) ([]*Summary, er
 	return list, nil
 }
 
-// callBook has each call under all ids that it is known by.
-type callBook map[string]*Summary
+// callIndex has each call under all of its ids.
+type callIndex map[string]*Summary
 
-// of returns the call of an event with these keys. It makes one of several that
-// the event shows to be the same.
-func (b callBook) of(keys []string) *Summary {
+// find returns the call of an event with these keys. When the event shows that
+// several calls are the same one, it merges them.
+func (b callIndex) find(keys []string) *Summary {
 	var call *Summary
 	for _, key := range keys {
 		switch known := b[key]; {
@@ -72,7 +72,7 @@ func (b callBook) of(keys []string) *Summary {
 		case call == nil:
 			call = known
 		default:
-			call.absorb(known)
+			call.merge(known)
 			for _, old := range known.keys {
 				b[old] = call
 			}
@@ -90,16 +90,14 @@ func (b callBook) of(keys []string) *Summary {
 	return call
 }
 
-// absorb takes over what is known of another part of the call.
-func (c *Summary) absorb(other *Summary) {
+func (c *Summary) merge(other *Summary) {
 	c.Legs = append(c.Legs, other.Legs...)
 	c.Events += other.Events
 	c.Failures += other.Failures
-	c.failed = c.failed || other.failed
+	c.notConnected = c.notConnected || other.notConnected
 	c.keys = append(c.keys, other.keys...)
 }
 
-// add takes an event into account.
 func (c *Summary) add(step *Step) {
 	i := slices.IndexFunc(c.Legs, func(l *Leg) bool { return l.ID == step.Call })
 	if i < 0 {
@@ -112,11 +110,11 @@ func (c *Summary) add(step *Step) {
 	if step.Failed() {
 		c.Failures++
 	}
-	c.failed = c.failed || neverMade(step)
+	c.notConnected = c.notConnected || notConnected(step)
 }
 
-// Summary returns the call in short, by those of its events that are selected: by
-// resource and positions. It returns nil without any.
+// Summary returns the summary of those events of the call that are selected, by
+// resource and positions, or nil when there are none.
 func (s *Story) Summary(selection Selection) *Summary {
 	c := &Summary{}
 	for _, step := range s.Steps {
@@ -136,7 +134,7 @@ func (c *Summary) First() time.Time { return first(c.Legs) }
 // Last is the time of the latest event.
 func (c *Summary) Last() time.Time { return last(c.Legs) }
 
-// State returns how the call stands at a time.
+// State returns the state of the call at a time.
 func (c *Summary) State(now time.Time) State {
 	connected, ended, open := false, false, false
 	for _, leg := range c.Legs {
@@ -148,13 +146,13 @@ func (c *Summary) State(now time.Time) State {
 		open = open || leg.End == nil
 	}
 	switch {
-	case !connected && (c.failed || ended && !open && c.Failures > 0):
+	case !connected && (c.notConnected || ended && !open && c.Failures > 0):
 		return Failed
 	case ended && !open:
 		return Ended
 	case !connected && !ended:
 		return Partial
-	case now.Sub(c.Last()) > goingOn:
+	case now.Sub(c.Last()) > activeFor:
 		return Silent
 	}
 	return Active

@@ -18,12 +18,16 @@ import (
 )
 
 // capture returns what a capture of the messages is.
-func capture(t *testing.T, list ...*replay.Message) string {
+func capture(t *testing.T, list ...*replay.StoredMessage) string {
 	t.Helper()
 	var b bytes.Buffer
 	target := replay.NewCapture(&b)
-	if err := (&replay.Sender{Target: target}).Send(t.Context(), inOrder(list)); err != nil {
-		t.Fatal(err)
+	for _, m := range list {
+		target.Send(t.Context(), m, func(err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 	if err := target.Flush(); err != nil {
 		t.Fatal(err)
@@ -32,7 +36,7 @@ func capture(t *testing.T, list ...*replay.Message) string {
 }
 
 // collect returns the messages of a reading up to its error.
-func collect(messages iter.Seq2[*replay.Message, error]) (list []*replay.Message, err error) {
+func collect(messages iter.Seq2[*replay.StoredMessage, error]) (list []*replay.StoredMessage, err error) {
 	for m, err := range messages {
 		if err != nil {
 			return list, err
@@ -54,7 +58,7 @@ func TestACaptureIsReadAsItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(list, got, cmpopts.IgnoreUnexported(replay.Message{}), cmpopts.EquateApproxTime(0)); diff != "" {
+	if diff := cmp.Diff(list, got, cmpopts.IgnoreUnexported(replay.StoredMessage{}), cmpopts.EquateApproxTime(0)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -120,14 +124,14 @@ func TestWhatIsNoCapture(t *testing.T) {
 	good := capture(t, messages(2, 2)...)
 	first, second, _ := strings.Cut(good, "\n")
 	for text, want := range map[string]string{
-		"{}\n":                       "line 1: no message of a capture",
-		first + "\n{\"streem\":1}\n": "line 2: no message of a capture",
-		first + "\nhello\n":          "line 2: no message of a capture",
+		"{}\n":                       "line 1: not a message of a capture",
+		first + "\n{\"streem\":1}\n": "line 2: not a message of a capture",
+		first + "\nhello\n":          "line 2: not a message of a capture",
 		second + first:               "line 2: sequence 1 comes after 2",
 		first + "\n\n" + first:       "line 3: sequence 1 comes after 1",
-		strings.Replace(first, "acs.contoso", "acs.*", 1):          "line 1: the subject is none of an event",
-		strings.Replace(first, `"event":`, `"event":null,"x":`, 1): "line 1: no message of a capture",
-		first[:len(first)-5]: "line 1: no message of a capture",
+		strings.Replace(first, "acs.contoso", "acs.*", 1):          "line 1: the subject is not that of an event",
+		strings.Replace(first, `"event":`, `"event":null,"x":`, 1): "line 1: not a message of a capture",
+		first[:len(first)-5]: "line 1: not a message of a capture",
 	} {
 		_, err := collect(replay.ReadCapture(strings.NewReader(text), replay.Selection{}))
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -145,16 +149,17 @@ type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, errDisk }
 
-// TestACaptureOfAFullDisk ends the sending.
-func TestACaptureOfAFullDisk(t *testing.T) {
+// TestCapture_fullDisk reports what cannot be written.
+func TestCapture_fullDisk(t *testing.T) {
+	var failed error
 	target := replay.NewCapture(full{})
-	s := replay.Sender{Target: target}
-	list := messages(2000, 3)
-	for _, m := range list {
-		m.Data = slices.Concat([]byte(`"`), bytes.Repeat([]byte("x"), 1000), []byte(`"`))
+	for range 10 {
+		m := messages(1, 1)[0]
+		m.Data = slices.Concat([]byte(`"`), bytes.Repeat([]byte("x"), 100<<10), []byte(`"`))
+		target.Send(t.Context(), m, func(err error) { failed = errors.Join(failed, err) })
 	}
-	if err := s.Send(t.Context(), inOrder(list)); !errors.Is(err, errDisk) {
-		t.Errorf("error %v", err)
+	if !errors.Is(failed, errDisk) || !errors.Is(target.Flush(), errDisk) {
+		t.Errorf("error %v", failed)
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// Event is what a message tells. Everything in it comes from outside.
-type Event struct {
-	schemas.Envelope
+// StoredEvent is the event in a message. Everything in it comes from outside.
+type StoredEvent struct {
+	schemas.Event
 
 	Type     string // the last part of it: CallConnected
 	Resource string // as in the subject
@@ -21,18 +21,18 @@ type Event struct {
 	// place, or the correlationId: that of an event of Event Grid. An event without
 	// any has [schemas.NoCall].
 	Call   string
-	IDs    schemas.Call // as [schemas.NormalizeID] writes them
-	Made   time.Time    // when ACS made it; zero when it does not say, or not credibly
-	People []string     // identifiers of those it is about, a caller before a callee: personal data
+	IDs    schemas.CallIDs // as [schemas.NormalizeID] writes them
+	Made   time.Time       // when ACS made it; zero when it does not say, or not credibly
+	People []string        // identifiers of those it is about, a caller before a callee: personal data
 }
 
 // Event reads the payload: a CloudEvent, or an event in Event Grid's own schema,
 // whose attributes are in the headers. It fails for anything else.
-func (m *Message) Event() (*Event, error) {
-	e := &Event{}
+func (m *StoredMessage) Event() (*StoredEvent, error) {
+	e := &StoredEvent{}
 	if parsed, err := schemas.Parse(m.Header, m.Data); err == nil {
-		e.Envelope = parsed.Event
-	} else if err := json.Unmarshal(m.Data, &e.Envelope); err != nil { // headers of somebody else
+		e.Event = parsed.Event
+	} else if err := json.Unmarshal(m.Data, &e.Event); err != nil { // headers of somebody else
 		return nil, err
 	}
 	attribute := func(have, header string) string {
@@ -44,13 +44,13 @@ func (m *Message) Event() (*Event, error) {
 	}
 	e.ID = attribute(e.ID, schemas.HeaderEventID)
 	e.Source = attribute(e.Source, schemas.HeaderEventSource)
-	e.Envelope.Type = attribute(e.Envelope.Type, schemas.HeaderEventType)
+	e.Event.Type = attribute(e.Event.Type, schemas.HeaderEventType)
 	e.Time = schemas.Timestamp(attribute(string(e.Time), schemas.HeaderEventTime))
-	if e.ID == "" || e.Envelope.Type == "" {
+	if e.ID == "" || e.Event.Type == "" {
 		return nil, errors.New("the payload is no event")
 	}
-	e.Type = schemas.ShortType(e.Envelope.Type)
-	e.IDs = e.Envelope.IDs()
+	e.Type = schemas.ShortType(e.Event.Type)
+	e.IDs = e.Event.IDs()
 	e.Call = e.IDs.CallConnectionID
 	if subject, ok := schemas.ParseSubject(m.Subject); ok {
 		e.Resource = subject.Resource
@@ -62,7 +62,7 @@ func (m *Message) Event() (*Event, error) {
 		}
 	}
 	made, err := e.Time.Time()
-	if arrived := arrival(m); err == nil && made.After(firstCall) && (arrived.IsZero() || made.Before(arrived.Add(maxAhead))) {
+	if arrived := m.ReceivedAt(); err == nil && made.After(firstCall) && (arrived.IsZero() || made.Before(arrived.Add(maxAhead))) {
 		e.Made = made
 	}
 	for _, one := range e.people() {
@@ -80,7 +80,7 @@ var firstCall = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 const maxAhead = 24 * time.Hour // after the arrival, of a clock that is off
 
 // keys are the ids by which an event belongs to its call, in the form of [key].
-func (e *Event) keys() []string {
+func (e *StoredEvent) keys() []string {
 	_, recording, _ := strings.Cut(e.Subject, "/recordingId/") // of a file that Event Grid tells of
 	switch d := e.Data.(type) {
 	case *schemas.RecordingFileStatusUpdated:
@@ -108,7 +108,7 @@ func (e *Event) keys() []string {
 func key(id string) string { return strings.TrimRight(schemas.NormalizeID(id), "=") }
 
 // people are those that the event names.
-func (e *Event) people() (list []*schemas.Identifier) {
+func (e *StoredEvent) people() (list []*schemas.Identifier) {
 	switch d := e.Data.(type) {
 	case *schemas.ParticipantsUpdated:
 		for i := range d.Participants {
@@ -177,7 +177,7 @@ func identifierOf(i *schemas.Identifier) string {
 // Failed reports whether something did not work: by the name of the event, or
 // by a code of its result that is an error in HTTP and in SIP. An invitation that
 // was withdrawn has such a code (487), and has not failed.
-func (e *Event) Failed() bool {
+func (e *StoredEvent) Failed() bool {
 	switch {
 	case strings.HasSuffix(e.Type, "Failed"):
 		return true

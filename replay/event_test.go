@@ -48,7 +48,7 @@ func TestEvent(t *testing.T) {
 		{"no event", "acs-quarantine.contoso.not_cloudevents", `{"id":"e-1"}`, nil},
 		{"a list", "acs.contoso.X.2.c", `[]`, nil},
 	} {
-		e, err := (&replay.Message{Subject: test.subject, Data: []byte(test.data)}).Event()
+		e, err := (&replay.StoredMessage{Subject: test.subject, Data: []byte(test.data)}).Event()
 		var got *told
 		if err == nil {
 			got = &told{e.Type, e.Resource, e.Call, e.IDs.ServerCallID, e.Brief(), e.Made.UTC(), e.People, e.Failed()}
@@ -78,7 +78,7 @@ func TestEveryParticipantIsNamed(t *testing.T) {
 			}
 		}
 		found += want
-		m := &replay.Message{Subject: "acs.contoso.X.2.c", Data: []byte(`{"id":"e","type":"` + kind.Name + `","data":{"participant":` + person +
+		m := &replay.StoredMessage{Subject: "acs.contoso.X.2.c", Data: []byte(`{"id":"e","type":"` + kind.Name + `","data":{"participant":` + person +
 			`,"transferTarget":` + person + `,"transferee":` + person + `,"participants":[{"identifier":` + person + `}],"from":` + person + `,"to":` + person +
 			`,"onBehalfOfCallee":` + person + `,"startedBy":{"communicationIdentifier":` + person + `},"endedBy":{"communicationIdentifier":` + person +
 			`},"user":{"communicationIdentifier":` + person + `}}}`)}
@@ -110,7 +110,7 @@ func TestEvent_identifiers(t *testing.T) {
 		{"IncomingCall", `"to":null,"from":{"rawId":"4:+15550100"},"onBehalfOfCallee":{"rawId":"8:orgid:x"}`, "4:+15550100 8:orgid:x"},
 		{"CallEnded", `"startedBy":{"communicationIdentifier":null},"endedBy":null`, ""},
 	} {
-		m := &replay.Message{Subject: "acs.contoso.X.2.c", Data: []byte(`{"id":"e","type":"` + schemas.TypePrefix + test.kind + `","data":{` + test.data + `}}`)}
+		m := &replay.StoredMessage{Subject: "acs.contoso.X.2.c", Data: []byte(`{"id":"e","type":"` + schemas.TypePrefix + test.kind + `","data":{` + test.data + `}}`)}
 		e, err := m.Event()
 		if err != nil {
 			t.Fatal(err)

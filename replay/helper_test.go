@@ -106,7 +106,7 @@ func newReader(js jetstream.JetStream) *reader {
 	r.Reader = replay.Reader{
 		JetStream: func(context.Context) (jetstream.JetStream, error) { return js, nil },
 		Stream:    schemas.Stream, Prefix: schemas.SubjectPrefix, Interval: 5 * time.Millisecond,
-		Notice: func(err error) {
+		OnWarning: func(err error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.notices = append(r.notices, err.Error())
@@ -156,6 +156,19 @@ func through(first, last uint64) []uint64 {
 	list := []uint64{}
 	for n := first; n <= last; n++ {
 		list = append(list, n)
+	}
+	return list
+}
+
+// messages are n messages of calls in turn, one a second.
+func messages(n, calls int) []*replay.StoredMessage {
+	list := make([]*replay.StoredMessage, n)
+	for i := range list {
+		list[i] = &replay.StoredMessage{
+			Stream: schemas.Stream, Sequence: uint64(i + 1), Time: time.Unix(int64(i), 0),
+			Subject: schemas.WithSlot(fmt.Sprintf("acs.contoso.CallConnected.call-%d", i%calls)),
+			Header:  nats.Header{}, Data: []byte(`{"id":"` + fmt.Sprint(i) + `"}`),
+		}
 	}
 	return list
 }

@@ -15,31 +15,13 @@ import (
 //	{"stream":"ACS","sequence":7,"time":"…","subject":"acs.…","headers":{"ce-id":"…",…},"event":{…}}
 //
 // The event is the payload itself: byte for byte when it has no line breaks,
-// which ACS does not write, and without them otherwise. A payload that is no
+// which ACS does not write, and without them otherwise. A payload that is not
 // JSON, as in quarantine, is "data" in base64 instead. A header that is there
 // more than once is a list.
 //
-// Unless personal data is asked for, it is masked as [AppendMasked] does it,
-// also in headers, and a payload that is no JSON is left out. The secret of an
-// incoming call is masked in any case: with it and a key of the resource one can
-// take the call.
-func AppendLine(dst []byte, m *Message, personal bool) []byte {
-	if personal {
-		return appendLine(dst, m, butSecrets)
-	}
-	return appendLine(dst, m, impersonal)
-}
-
-// detail is how much of a message is written.
-type detail int
-
-const (
-	impersonal detail = iota
-	butSecrets        // what can be personal, too
-	whole             // as it came
-)
-
-func appendLine(dst []byte, m *Message, much detail) []byte {
+// Personal data is masked as [AppendMasked] does it, also in headers, and a payload
+// that is not JSON is left out, unless the masking allows them.
+func AppendLine(dst []byte, m *StoredMessage, masking Masking) []byte {
 	dst = append(dst, `{"stream":`...)
 	dst = appendText(dst, m.Stream)
 	dst = append(dst, `,"sequence":`...)
@@ -59,15 +41,15 @@ func appendLine(dst []byte, m *Message, much detail) []byte {
 			dst = append(dst, ',')
 		}
 		dst = append(appendText(dst, name), ':')
-		dst = appendValues(dst, name, m.Header[name], much)
+		dst = appendValues(dst, name, m.Header[name], masking)
 	}
 	dst = append(dst, '}')
-	dst = appendEvent(dst, m.Data, much)
+	dst = appendEvent(dst, m.Data, masking)
 	return append(dst, "}\n"...)
 }
 
-// appendValues appends what a header has: one text, or a list.
-func appendValues(dst []byte, name string, values []string, much detail) []byte {
+// appendValues appends the values of a header: one text, or a list.
+func appendValues(dst []byte, name string, values []string, masking Masking) []byte {
 	if len(values) != 1 {
 		dst = append(dst, '[')
 	}
@@ -75,7 +57,7 @@ func appendValues(dst []byte, name string, values []string, much detail) []byte 
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if much == impersonal {
+		if masking == MaskPII {
 			value = maskHeader(name, value)
 		}
 		dst = appendText(dst, value)
@@ -86,18 +68,18 @@ func appendValues(dst []byte, name string, values []string, much detail) []byte 
 	return dst
 }
 
-// asRecorded lets pass what encoding/json does: a name twice, and what is no
-// UTF-8. It is looked at in a fifth of the time.
+// asRecorded accepts what encoding/json does: a name twice, and invalid UTF-8. It
+// takes a fifth of the time.
 var asRecorded = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)}
 
 // appendEvent appends the member that holds the payload.
-func appendEvent(dst, data []byte, much detail) []byte {
+func appendEvent(dst, data []byte, masking Masking) []byte {
 	const member = `,"event":`
-	if much == impersonal || much == butSecrets && bytes.Contains(data, []byte(`"`+secretMember+`"`)) {
-		if line, err := appendMasked(append(dst, member...), data, much); err == nil {
+	if masking == MaskPII || masking == MaskSecrets && bytes.Contains(data, []byte(`"`+secretMember+`"`)) {
+		if line, err := appendMasked(append(dst, member...), data, masking); err == nil {
 			return line
 		}
-		if much == impersonal {
+		if masking == MaskPII {
 			return dst
 		}
 	}
@@ -114,7 +96,7 @@ func appendEvent(dst, data []byte, much detail) []byte {
 	return append(dst, line.Bytes()...)
 }
 
-// appendText appends a JSON string. What is no UTF-8 is replaced.
+// appendText appends a JSON string. Invalid UTF-8 is replaced.
 func appendText(dst []byte, text string) []byte {
 	dst, _ = jsontext.AppendQuote(dst, text)
 	return dst

@@ -12,7 +12,20 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// masked stands for what is not shown.
+// Masking says which parts of a message are written masked.
+type Masking int
+
+const (
+	// MaskPII masks everything that can be personal.
+	MaskPII Masking = iota
+	// MaskSecrets masks the secret of an incoming call only: with it and a key of the
+	// resource a client can answer the call.
+	MaskSecrets
+	// Unmasked writes a message as it is.
+	Unmasked
+)
+
+// masked replaces what is not shown.
 const masked = "***"
 
 // plainMembers are the members of an event's data whose text is shown: ids of
@@ -86,14 +99,14 @@ func kindOf(id string) int {
 // AppendMasked appends an event's JSON to dst, on one line and with what can be
 // personal masked: every text that is not known to be impersonal. It fails when
 // the event is no JSON.
-func AppendMasked(dst, event []byte) ([]byte, error) { return appendMasked(dst, event, impersonal) }
+func AppendMasked(dst, event []byte) ([]byte, error) { return appendMasked(dst, event, MaskPII) }
 
-func appendMasked(dst, event []byte, much detail) ([]byte, error) {
+func appendMasked(dst, event []byte, masking Masking) ([]byte, error) {
 	if !json.Valid(event) {
 		return dst, errNoJSON
 	}
 	var levels [8][]byte
-	m := masking{src: event, members: levels[:1], much: much}
+	m := masker{src: event, members: levels[:1], masking: masking}
 	for m.at < len(m.src) {
 		switch m.src[m.at] {
 		case '"':
@@ -115,16 +128,16 @@ func appendMasked(dst, event []byte, much detail) ([]byte, error) {
 
 var errNoJSON = errors.New("the payload is no JSON")
 
-// masking goes through valid JSON.
-type masking struct {
+// masker walks through valid JSON.
+type masker struct {
 	src     []byte
 	at      int
 	members [][]byte // the member that each level is in; an array is in its own
-	much    detail
+	masking Masking
 }
 
 // text appends a string, which is a member's name or a value.
-func (m *masking) text(dst []byte) []byte {
+func (m *masker) text(dst []byte) []byte {
 	begin, end := m.at, m.at+1
 	for m.src[end] != '"' {
 		if m.src[end] == '\\' {
@@ -141,7 +154,7 @@ func (m *masking) text(dst []byte) []byte {
 	member := m.members[len(m.members)-1]
 	attribute := len(m.members) == 2
 	switch {
-	case m.much == butSecrets && string(member) != secretMember:
+	case m.masking == MaskSecrets && string(member) != secretMember:
 		return append(dst, text...)
 	case attribute && plainAttributes[string(member)], !attribute && plainMembers[string(member)]:
 		return append(dst, text...)

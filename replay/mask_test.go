@@ -177,7 +177,7 @@ func texts(event []byte) []string {
 
 // TestLines writes messages as NDJSON.
 func TestLines(t *testing.T) {
-	m := &replay.Message{
+	m := &replay.StoredMessage{
 		Stream: "ACS", Sequence: 7, Time: time.Date(2026, 3, 1, 10, 0, 0, 120_000_000, time.FixedZone("", 3600)), Subject: "acs.contoso.T.a.c-1",
 		Header: nats.Header{
 			"ce-id": {"e-1"}, "acs-query": {"callerId=%2B15551234567"}, "acs-path": {"x"}, "twice": {"a", "\"b\""},
@@ -187,21 +187,21 @@ func TestLines(t *testing.T) {
 	}
 	const begin = `{"stream":"ACS","sequence":7,"time":"2026-03-01T09:00:00.12Z","subject":"acs.contoso.T.a.c-1","headers":`
 	for _, test := range []struct {
-		name     string
-		data     string
-		personal bool
-		want     string
+		name    string
+		data    string
+		masking replay.Masking
+		want    string
 	}{
-		{"masked", string(m.Data), false, begin + `{"Nats-Msg-Id":"calling/x#1","acs-path":"***","acs-query":"***","ce-id":"e-1","ce-source":"***","twice":["a","\"b\""]},"event":{"type":"T","data":{"rawId":"4:+***67"}}}`},
-		{"byte for byte", string(m.Data), true, begin + `{"Nats-Msg-Id":"calling/x#1","acs-path":"x","acs-query":"callerId=%2B15551234567","ce-id":"e-1","ce-source":"/caller/+15551234567","twice":["a","\"b\""]},"event":{"type": "T", "data":{"rawId":"4:+15551234567"}}}`},
-		{"on one line", "{\r\n \"a\": 1}", true, `"event":{"a":1}}`},
-		{"a secret", `{"data":{"to":{"rawId":"4:+15551234567"},"incomingCallContext": "ey.J"}}`, true, `"event":{"data":{"to":{"rawId":"4:+15551234567"},"incomingCallContext":"***"}}}`},
-		{"a secret, masked", `{"data":{"incomingCallContext":"ey.J","correlationId":"c"}}`, false, `"event":{"data":{"incomingCallContext":"***","correlationId":"c"}}}`},
-		{"no JSON", "no", true, `,"data":"bm8="}`},
-		{"no JSON, masked", "no", false, `"twice":["a","\"b\""]}}`},
+		{"masked", string(m.Data), replay.MaskPII, begin + `{"Nats-Msg-Id":"calling/x#1","acs-path":"***","acs-query":"***","ce-id":"e-1","ce-source":"***","twice":["a","\"b\""]},"event":{"type":"T","data":{"rawId":"4:+***67"}}}`},
+		{"byte for byte", string(m.Data), replay.MaskSecrets, begin + `{"Nats-Msg-Id":"calling/x#1","acs-path":"x","acs-query":"callerId=%2B15551234567","ce-id":"e-1","ce-source":"/caller/+15551234567","twice":["a","\"b\""]},"event":{"type": "T", "data":{"rawId":"4:+15551234567"}}}`},
+		{"on one line", "{\r\n \"a\": 1}", replay.MaskSecrets, `"event":{"a":1}}`},
+		{"a secret", `{"data":{"to":{"rawId":"4:+15551234567"},"incomingCallContext": "ey.J"}}`, replay.MaskSecrets, `"event":{"data":{"to":{"rawId":"4:+15551234567"},"incomingCallContext":"***"}}}`},
+		{"a secret, masked", `{"data":{"incomingCallContext":"ey.J","correlationId":"c"}}`, replay.MaskPII, `"event":{"data":{"incomingCallContext":"***","correlationId":"c"}}}`},
+		{"no JSON", "no", replay.MaskSecrets, `,"data":"bm8="}`},
+		{"no JSON, masked", "no", replay.MaskPII, `"twice":["a","\"b\""]}}`},
 	} {
 		m.Data = []byte(test.data)
-		got := string(replay.AppendLine(nil, m, test.personal))
+		got := string(replay.AppendLine(nil, m, test.masking))
 		if !strings.HasSuffix(got, test.want+"\n") || strings.Count(got, "\n") != 1 || !json.Valid([]byte(got)) {
 			t.Errorf("%s (-want +got):\n%s", test.name, cmp.Diff(test.want+"\n", got))
 		}

@@ -3,24 +3,20 @@ package replay
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
-	"github.com/acsbridge/acsbridge/schemas"
+	"github.com/acsbridge/acsbridge/internal/backoff"
+	"github.com/acsbridge/acsbridge/internal/directget"
 )
 
-// Reader reads one stream. Any number of readings can go on at a time.
+// Reader reads one stream. Any number of readings can run at a time.
 type Reader struct {
-	// JetStream returns the way to NATS; it waits while NATS is away, and fails
-	// when its context ends.
+	// JetStream returns the connection to JetStream; it waits while NATS is away, and
+	// fails when its context ends.
 	JetStream func(context.Context) (jetstream.JetStream, error)
 
 	Stream string // such as [schemas.Stream]
@@ -30,49 +26,41 @@ type Reader struct {
 	// before it asks again; longer when answers are slow. Zero means 200 ms.
 	Interval time.Duration
 
-	// Notice is told what a reading goes on in spite of: a [*MissedError], an
-	// [*OldSubjectsError], an outage, a replica that is behind. Nil means nobody
-	// wants to know.
-	Notice func(error)
+	// OnWarning is called with each fault that a reading continues after: a
+	// [*MissedError], an [*OldSubjectsError], an outage, a replica that is behind. It
+	// may be nil.
+	OnWarning func(error)
 }
-
-// Bounds of one request. What is late still takes up the link when the next
-// request is made, so a link must manage one within its time.
-const (
-	batchMessages = 1024
-	batchBytes    = 1 << 20
-	answerWithin  = 10 * time.Second
-)
 
 const (
 	defaultInterval = 200 * time.Millisecond
-	// load is how much longer the pause is than the answer took. A filtered
+	// idleFactor is how much longer the pause is than the answer took. A filtered
 	// request can cost the server many milliseconds in a stream of a million
 	// subjects; so it spends at most a tenth of one processor on a reading that
 	// follows.
-	load = 10
+	idleFactor = 10
 )
 
 // Read returns the selected messages in the order of the stream. A reading that
-// fails ends with an error, a [*StoppedError] when it can go on; when ctx ends,
-// with the context's error. It is one batch ahead of the loop over it.
-func (r *Reader) Read(ctx context.Context, s Selection) iter.Seq2[*Message, error] {
-	return func(yield func(*Message, error) bool) {
-		p := &passage{Reader: r, Selection: s, subject: s.filter(r.Prefix), next: s.Since.Sequence, exact: s.Since.Sequence > 0}
+// fails ends with an error, a [*StoppedError] when it can be continued; when ctx
+// ends, with the context's error. It is one batch ahead of the loop over it.
+func (r *Reader) Read(ctx context.Context, s Selection) iter.Seq2[*StoredMessage, error] {
+	return func(yield func(*StoredMessage, error) bool) {
+		c := &cursor{reader: r, selection: s, subject: s.filter(r.Prefix), next: s.Since.Sequence, exact: s.Since.Sequence > 0}
 		inner, cancel := context.WithCancel(ctx)
 		batches := make(chan batch)
-		go p.run(inner, batches)
+		go c.run(inner, batches)
 		defer func() {
 			cancel()
-			for range batches { // until it has ended
+			for range batches { // until run has ended
 			}
 		}()
 		for b := range batches {
-			for _, m := range b.messages {
-				if m.missed != nil {
-					r.notice(m.missed)
+			for _, e := range b.entries {
+				if e.missed != nil {
+					r.warn(e.missed)
 				}
-				if !yield(m, nil) {
+				if !yield(e.message, nil) {
 					return
 				}
 			}
@@ -81,49 +69,60 @@ func (r *Reader) Read(ctx context.Context, s Selection) iter.Seq2[*Message, erro
 				return
 			}
 		}
-		if err := ctx.Err(); err != nil && !p.done {
+		if err := ctx.Err(); err != nil && !c.done {
 			yield(nil, err)
 		}
 	}
 }
 
-// batch is what one request has brought.
-type batch struct {
-	messages []*Message
-	err      error // ends the reading
+func (r *Reader) warn(err error) {
+	if r.OnWarning != nil {
+		r.OnWarning(err)
+	}
 }
 
-// passage is one reading on its way through the stream.
-type passage struct {
-	*Reader
-	Selection
-	subject string // filter, or "" when everything is read
+// batch holds the messages of one request.
+type batch struct {
+	entries []entry
+	err     error // ends the reading
+}
 
-	next  uint64 // sequence to go on at; zero when only Since.Time is known
-	exact bool   // next is the next one indeed: what is between it and an answer is missed
+type entry struct {
+	message *StoredMessage
+	missed  error // a [*MissedError] about the messages before it
+}
+
+// cursor is the place of one reading in the stream.
+type cursor struct {
+	reader    *Reader
+	selection Selection
+	subject   string // filter, or "" when everything is read
+
+	next  uint64 // sequence to continue at; zero when only Since.Time is known
+	exact bool   // next follows the message before it: the sequences up to the next message are missed
 	read  int    // messages so far
 	done  bool
 
-	answered time.Time // when an answer was complete last
-	more     bool      // the stream held more then
-	failed   int       // requests in a row
+	answeredAt time.Time // when an answer was complete last
+	more       bool      // the stream held more then
+	failures   int       // requests in a row that failed
 
-	end    uint64    // the last sequence that a reading must reach that does not follow
-	ended  bool      // end is known
-	looked time.Time // at the stream, when following
+	end      uint64 // the last sequence that a reading which does not follow must reach
+	endKnown bool
 
-	sighted, blind bool // whether the stream can be looked at
+	infoAt                 time.Time // when a reading that follows asked for the stream's state
+	infoTried, infoAllowed bool
 
-	oldSubjects bool // looked for, or found, subjects without a slot
+	oldSubjects bool // whether subjects without a slot were looked for, or found
 }
 
 // run makes one request after another until the reading ends.
-func (p *passage) run(ctx context.Context, out chan<- batch) {
+func (c *cursor) run(ctx context.Context, out chan<- batch) {
 	defer close(out)
-	for !p.done {
-		messages, err := p.advance(ctx)
+	for !c.done {
+		entries, err := c.nextBatch(ctx)
 		select {
-		case out <- batch{messages, err}:
+		case out <- batch{entries, err}:
 		case <-ctx.Done():
 			return
 		}
@@ -133,158 +132,74 @@ func (p *passage) run(ctx context.Context, out chan<- batch) {
 	}
 }
 
-// advance makes one request, pauses when there was nothing to be had, and
-// returns the messages to hand on. An error ends the reading.
-func (p *passage) advance(ctx context.Context) ([]*Message, error) {
-	p.overtaken(ctx)
+// nextBatch makes one request, and waits when it brings nothing. An error ends the
+// reading.
+func (c *cursor) nextBatch(ctx context.Context) ([]entry, error) {
+	c.checkTruncated(ctx)
 	asked := time.Now()
-	batch, more, err := p.request(ctx)
-	p.read += len(batch)
-	if p.done || ctx.Err() != nil {
-		return batch, ctx.Err()
+	entries, more, err := c.request(ctx)
+	c.read += len(entries)
+	if c.done || ctx.Err() != nil {
+		return entries, ctx.Err()
 	}
 	if err == nil {
-		p.answered, p.more = time.Now(), more
-		p.noticeOldSubjects(ctx)
+		c.answeredAt, c.more = time.Now(), more
+		c.findOldSubjects(ctx)
 	}
 	if err == nil && !more {
-		err = p.atEnd(ctx)
+		err = c.atEnd(ctx)
 	}
 	if err != nil {
-		if len(batch) > 0 {
-			p.failed = 0
+		if len(entries) > 0 {
+			c.failures = 0
 		}
-		return batch, p.again(ctx, err)
+		return entries, c.retry(ctx, err)
 	}
-	if p.failed > attempts {
-		p.notice(fmt.Errorf("the reading of stream %s goes on", p.Stream))
+	if c.failures > maxAttempts {
+		c.reader.warn(fmt.Errorf("the reading of stream %s continues", c.reader.Stream))
 	}
-	p.failed = 0
-	if more || p.done || len(batch) > 0 { // what is at hand goes out before a pause
-		return batch, nil
+	c.failures = 0
+	if more || c.done || len(entries) > 0 { // messages are handed on before a pause
+		return entries, nil
 	}
-	if u := p.Until.Time; !u.IsZero() && asked.After(u) {
-		p.done = true
+	if u := c.selection.Until.Time; !u.IsZero() && asked.After(u) {
+		c.done = true
 		return nil, nil
 	}
-	return nil, pause(ctx, max(p.interval(), load*time.Since(asked)))
+	return nil, backoff.Wait(ctx, max(c.interval(), idleFactor*time.Since(asked)))
 }
 
-func (p *passage) interval() time.Duration {
-	if p.Interval > 0 {
-		return p.Interval
-	}
-	return defaultInterval
-}
+func (c *cursor) interval() time.Duration { return cmp.Or(c.reader.Interval, defaultInterval) }
 
-// request asks for one batch. More means that the stream holds more of them;
-// the error says why the answer ended early, after the messages returned.
-func (p *passage) request(ctx context.Context) (messages []*Message, more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+// request asks for one batch. More means that the stream holds more messages; the
+// error says why the answer ended early, after the messages returned.
+func (c *cursor) request(ctx context.Context) (entries []entry, more bool, err error) {
+	within, cancel := context.WithTimeout(ctx, directget.Timeout)
 	defer cancel()
-	js, err := p.JetStream(ctx)
+	js, err := c.reader.JetStream(within)
 	if err != nil {
 		return nil, false, err
 	}
-	size := batchMessages
-	if p.Limit > 0 {
-		size = min(size, p.Limit-p.read)
+	q := directget.Request{Stream: c.reader.Stream, Seq: c.next, Since: c.selection.Since.Time, Subject: c.subject}
+	if c.selection.Limit > 0 {
+		q.Limit = c.selection.Limit - c.read
 	}
-	ctx, broken := context.WithCancelCause(ctx)
-	defer whenBroken(js.Conn(), func() { broken(errBroken) })()
-	answer, err := jetstreamext.GetBatch(ctx, js, p.Stream, size, p.from()...)
-	if err != nil {
-		return nil, false, err
-	}
-	var last, left uint64
-	for raw, err := range answer {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			return nil, false, nil
+	more, err = directget.Get(ctx, js, q, func(raw *jetstream.RawStreamMsg) bool {
+		directget.StripHeaders(raw.Header)
+		m := &StoredMessage{Stream: c.reader.Stream, Sequence: raw.Sequence, Time: raw.Time, Subject: raw.Subject, Header: raw.Header, Data: raw.Data}
+		if c.selection.after(m) {
+			c.done = true
+			return false
 		}
-		if err != nil {
-			return messages, false, cmp.Or(context.Cause(ctx), err)
+		e := entry{message: m}
+		if c.subject == "" && c.exact && m.Sequence > c.next {
+			e.missed = &MissedError{Stream: m.Stream, First: c.next, Last: m.Sequence - 1}
 		}
-		// Each message names the one before it in the answer (ADR-31): one is
-		// missing when the connection broke in between.
-		before, err := strconv.ParseUint(raw.Header.Get(headerLast), 10, 64)
-		if err != nil || before != last || raw.Sequence < p.next {
-			return messages, false, fmt.Errorf("sequence %d came after %d", raw.Sequence, last)
-		}
-		if left, err = strconv.ParseUint(raw.Header.Get(headerPending), 10, 64); err != nil {
-			return messages, false, fmt.Errorf("header %s: %w", headerPending, err)
-		}
-		last = raw.Sequence
-		if !p.take(newMessage(p.Stream, raw), &messages) {
-			return messages, false, nil
-		}
-	}
-	if last == 0 {
-		return nil, false, errNoAnswer
-	}
-	return messages, left > 0, nil // the answer may have ended early, at its time
-}
-
-// whenBroken calls f when the connection breaks before done is called: what was
-// not answered by then never is.
-func whenBroken(nc *nats.Conn, f func()) (done func()) {
-	changes := nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
-	go func() {
-		if _, changed := <-changes; changed {
-			f()
-		}
-	}()
-	return func() { nc.RemoveStatusListener(changes) }
-}
-
-// from says where the next batch begins.
-func (p *passage) from() []jetstreamext.GetBatchOpt {
-	options := []jetstreamext.GetBatchOpt{jetstreamext.GetBatchMaxBytes(batchBytes)}
-	switch {
-	case p.next > 0:
-		options = append(options, jetstreamext.GetBatchSeq(p.next))
-	case !p.Since.Time.IsZero():
-		options = append(options, jetstreamext.GetBatchStartTime(p.Since.Time))
-	}
-	if p.subject != "" {
-		options = append(options, jetstreamext.GetBatchSubject(p.subject))
-	}
-	return options
-}
-
-// take adds a message to those to hand on. It reports whether there can be
-// more.
-func (p *passage) take(m *Message, messages *[]*Message) bool {
-	if p.after(m) {
-		p.done = true
-		return false
-	}
-	if p.subject == "" && p.exact && m.Sequence > p.next {
-		m.missed = &MissedError{Stream: p.Stream, First: p.next, Last: m.Sequence - 1}
-	}
-	if !p.oldSubjects && strings.HasPrefix(m.Subject, p.Prefix+".") && schemas.WithSlot(m.Subject) != m.Subject {
-		p.oldSubjects = true
-		p.notice(&OldSubjectsError{p.Stream, p.Prefix})
-	}
-	p.next, p.exact = m.Sequence+1, true
-	*messages = append(*messages, m)
-	p.done = p.Limit > 0 && p.read+len(*messages) >= p.Limit || m.Sequence == p.Until.Sequence
-	return !p.done
-}
-
-func (r *Reader) notice(err error) {
-	if r.Notice != nil {
-		r.Notice(err)
-	}
-}
-
-// pause waits, or ends with ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+		c.checkOldSubject(m)
+		entries = append(entries, e)
+		c.next, c.exact = m.Sequence+1, true
+		c.done = len(entries) == q.Limit || m.Sequence == c.selection.Until.Sequence
+		return !c.done
+	})
+	return entries, more, err
 }

@@ -51,8 +51,8 @@ func (r *Reader) Story(ctx context.Context, id string, now time.Time) (*Story, e
 
 // CaptureStory is [Reader.Story] of a capture.
 func CaptureStory(ctx context.Context, capture io.ReadSeeker, id string, now time.Time) (*Story, error) {
-	read := func(_ context.Context, s Selection) iter.Seq2[*Message, error] {
-		return func(yield func(*Message, error) bool) {
+	read := func(_ context.Context, s Selection) iter.Seq2[*StoredMessage, error] {
+		return func(yield func(*StoredMessage, error) bool) {
 			if _, err := capture.Seek(0, io.SeekStart); err != nil {
 				yield(nil, err)
 				return
@@ -92,7 +92,7 @@ func findStory(ctx context.Context, read reading, id string, now time.Time, span
 	for _, step := range s.held {
 		steps = append(steps, step)
 	}
-	return tell(steps, now), nil
+	return newStory(steps, now), nil
 }
 
 // plainID is an id as a person gives it: perhaps out of a URL, or with blanks that
@@ -106,7 +106,7 @@ func plainID(id string) string {
 }
 
 // reading reads the selected messages of a stream or a capture.
-type reading func(context.Context, Selection) iter.Seq2[*Message, error]
+type reading func(context.Context, Selection) iter.Seq2[*StoredMessage, error]
 
 // search looks for the events of one call.
 type search struct {
@@ -150,7 +150,7 @@ func (s *search) find(ctx context.Context, id string, now time.Time, spans []tim
 func (s *search) readLegs(ctx context.Context) error {
 	var tokens []string
 	for _, step := range s.held {
-		tokens = append(tokens, step.Message.call())
+		tokens = append(tokens, step.Message.CallToken())
 		if id := step.IDs.CorrelationID; id != "" {
 			tokens = append(tokens, schemas.CallToken(id))
 		}
@@ -170,7 +170,7 @@ func (s *search) readToken(ctx context.Context, token string) error {
 		return nil
 	}
 	s.tokens[token] = true
-	for m, err := range s.read(ctx, Selection{last: token}) {
+	for m, err := range s.read(ctx, Selection{CallToken: token}) {
 		if err != nil {
 			return err
 		}
@@ -183,7 +183,7 @@ func (s *search) readToken(ctx context.Context, token string) error {
 	return nil
 }
 
-func (s *search) take(m *Message, e *Event) error {
+func (s *search) take(m *StoredMessage, e *StoredEvent) error {
 	if len(s.held) >= maxStory {
 		return fmt.Errorf("the call has more than %d events; read its legs one by one, with tail --call or replay --leg", maxStory)
 	}
@@ -256,7 +256,7 @@ func (s *search) scan(ctx context.Context, selection Selection) error {
 	return nil
 }
 
-func (r *Searched) add(m *Message) {
+func (r *Searched) add(m *StoredMessage) {
 	r.Messages++
 	if r.First.IsZero() || m.Time.Before(r.First) {
 		r.First = m.Time

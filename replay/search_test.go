@@ -59,7 +59,7 @@ func tellIDs(s *stream) {
 func TestStory_byAnyID(t *testing.T) {
 	s := newStream(t)
 	tellIDs(s)
-	var all []*replay.Message
+	var all []*replay.StoredMessage
 	for m, err := range s.reader().Read(t.Context(), replay.Selection{}) {
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +131,7 @@ func TestStory_farFromItsCall(t *testing.T) {
 		"RecordingFileStatusUpdated": fmt.Sprintf(`{"recordingStartTime":%q}`, s.began.Add(2*time.Second).Format(time.RFC3339Nano)),
 		"CallEnded":                  fmt.Sprintf(`{"durationOfCall":18000,"correlationId":%q}`, correlation),
 	} {
-		var all []*replay.Message
+		var all []*replay.StoredMessage
 		for m, err := range s.reader().Read(t.Context(), replay.Selection{Until: replay.Position{Sequence: 6}}) {
 			if err != nil {
 				t.Fatal(err)
@@ -209,7 +209,7 @@ func TestStory_withoutTimes(t *testing.T) {
 		t.Fatalf("%+v, %v", story, err)
 	}
 	for _, step := range story.Steps[1:8] {
-		if !step.At.Equal(arrived) || step.Note != "without a time: when it arrived" {
+		if !step.At.Equal(arrived) || step.Note != "without a time; placed where it arrived" {
 			t.Errorf("%s at %v, note %q", step.Message.Data, step.At, step.Note)
 		}
 	}
@@ -259,7 +259,7 @@ func TestStory_messages(t *testing.T) {
 	}
 }
 
-func sequences(t *testing.T, messages iter.Seq2[*replay.Message, error]) (list []uint64) {
+func sequences(t *testing.T, messages iter.Seq2[*replay.StoredMessage, error]) (list []uint64) {
 	t.Helper()
 	for m, err := range messages {
 		if err != nil {

@@ -16,10 +16,9 @@ type Selection struct {
 	Type     string // of the event, whole or only its last part: CallConnected
 	Call     string // callConnectionId; for Event Grid the correlationId
 
-	// last is the last token of the subjects as it stands there, in the place of
-	// Call: the search for a call follows subjects, also those with a GUID in
-	// capitals.
-	last string
+	// CallToken is the last token of the subjects as it stands there, in place of
+	// Call: it also selects subjects with a GUID in capitals.
+	CallToken string
 
 	Since Position // the first message; zero is the first that is held
 	Until Position // the last message; zero is the last that is held
@@ -33,7 +32,7 @@ type Selection struct {
 // filter is the subject that the selected messages have, or "" when every
 // message of the stream is selected.
 func (s *Selection) filter(prefix string) string {
-	if s.Resource == "" && s.Type == "" && s.Call == "" && s.last == "" {
+	if s.Resource == "" && s.Type == "" && s.Call == "" && s.CallToken == "" {
 		return ""
 	}
 	resource, shortType := s.tokens()
@@ -53,14 +52,14 @@ func (s *Selection) tokens() (resource, shortType string) {
 
 // lastToken is the last token of the subjects, or "" for any.
 func (s *Selection) lastToken() string {
-	if s.last != "" || s.Call == "" {
-		return s.last
+	if s.CallToken != "" || s.Call == "" {
+		return s.CallToken
 	}
 	return schemas.CallToken(s.Call)
 }
 
 // after reports whether a message comes after the last one that is selected.
-func (s *Selection) after(m *Message) bool {
+func (s *Selection) after(m *StoredMessage) bool {
 	u := s.Until
 	return u.Sequence > 0 && m.Sequence > u.Sequence || !u.Time.IsZero() && m.Time.After(u.Time)
 }
@@ -98,7 +97,7 @@ func ParsePosition(text string, now time.Time) (Position, error) {
 	if t, err := time.ParseInLocation(time.DateOnly, text, now.Location()); err == nil {
 		return Position{Time: t}, nil
 	}
-	return Position{}, fmt.Errorf("%q is no position; write a duration such as 10m or 2d, a time such as %s, a sequence such as seq:4711, or all",
+	return Position{}, fmt.Errorf("%q is not a position; write a duration such as 10m or 2d, a time such as %s, a sequence such as seq:4711, or all",
 		text, now.Format("2006-01-02T15:04"))
 }
 

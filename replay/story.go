@@ -10,23 +10,23 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// Story is what the stream holds of one call: all its legs, and its recording.
+// Story holds all events of one call: those of its legs and of its recording.
 type Story struct {
 	Legs     []*Leg  // in the order of their first events
 	Steps    []*Step // in the order of the stream
 	Findings []Finding
 
-	Searched Searched // where its events were looked for
+	Searched Searched
 }
 
-// Leg is one connection of a call. The recorder's is one of its own, and what
-// Event Grid tells of a call, which has no connection, counts as one.
+// Leg is one connection of a call. The recorder has one of its own, and the events of
+// Event Grid, which have no connection, count as one.
 type Leg struct {
 	ID        string // callConnectionId; for Event Grid the correlationId
 	Name      string // A, B, …; for people
 	Resource  string
 	Recording bool
-	Grid      bool
+	EventGrid bool
 	Events    int
 
 	// First and Last are the times of its earliest and latest event; Connected
@@ -37,19 +37,19 @@ type Leg struct {
 
 // Step is one event of a story.
 type Step struct {
-	*Event
-	Message *Message
+	*StoredEvent
+	Message *StoredMessage
 	Leg     *Leg
 	At      time.Time     // when ACS made it, or without that when it arrived
 	Took    time.Duration // of the operation that it ends; zero for none
-	Note    string        // what is odd about its place in the story
+	Note    string        // what is unusual about its time
 }
 
-func newStep(m *Message, e *Event) *Step {
-	return &Step{Message: m, Event: e, At: cmp.Or(e.Made, arrival(m))}
+func newStep(m *StoredMessage, e *StoredEvent) *Step {
+	return &Step{Message: m, StoredEvent: e, At: cmp.Or(e.Made, m.ReceivedAt())}
 }
 
-// Leg returns the leg of that name or callConnectionId, nil when there is none.
+// Leg returns the leg of that name or callConnectionId, or nil.
 func (s *Story) Leg(name string) *Leg {
 	for _, leg := range s.Legs {
 		if leg.Name == name || leg.ID == schemas.NormalizeID(name) {
@@ -61,8 +61,8 @@ func (s *Story) Leg(name string) *Leg {
 
 // Messages returns the messages of the story's events that are selected: those of
 // one leg, or of all with nil.
-func (s *Story) Messages(selection Selection, leg *Leg) iter.Seq2[*Message, error] {
-	return func(yield func(*Message, error) bool) {
+func (s *Story) Messages(selection Selection, leg *Leg) iter.Seq2[*StoredMessage, error] {
+	return func(yield func(*StoredMessage, error) bool) {
 		read := 0
 		for _, step := range s.Steps {
 			if leg != nil && step.Leg != leg || !selection.selects(step.Message) {
@@ -78,8 +78,7 @@ func (s *Story) Messages(selection Selection, leg *Leg) iter.Seq2[*Message, erro
 	}
 }
 
-// tell makes a story of the events of a call.
-func tell(steps []*Step, now time.Time) *Story {
+func newStory(steps []*Step, now time.Time) *Story {
 	slices.SortFunc(steps, func(a, b *Step) int { return cmp.Compare(a.Message.Sequence, b.Message.Sequence) })
 	story := &Story{Steps: steps}
 	legs := make(map[string]*Leg)
@@ -93,22 +92,21 @@ func tell(steps []*Step, now time.Time) *Story {
 		step.Leg = leg
 		leg.add(step)
 	}
-	story.examine(now)
+	story.check(now)
 	return story
 }
 
-// newLeg returns the leg of a first event. It is a recorder's until an event says
-// otherwise. Legs are named A to Z, and then L27 and so on.
+// newLeg returns the leg of a first event. It counts as the recorder's until an event
+// of another kind comes. Legs are named A to Z, and then L27 and so on.
 func newLeg(step *Step, n int) *Leg {
 	name := fmt.Sprintf("L%d", n+1)
 	if n < 26 {
 		name = string(rune('A' + n))
 	}
 	grid := step.IDs.CallConnectionID == ""
-	return &Leg{ID: step.Call, Name: name, Resource: step.Resource, Grid: grid, Recording: !grid}
+	return &Leg{ID: step.Call, Name: name, Resource: step.Resource, EventGrid: grid, Recording: !grid}
 }
 
-// add takes an event of the leg into account.
 func (l *Leg) add(step *Step) {
 	l.Events++
 	if l.First.IsZero() || step.At.Before(l.First) {
@@ -129,9 +127,9 @@ func (l *Leg) add(step *Step) {
 	}
 }
 
-// Connects reports whether the leg is a connection of the application's, which
-// begins and ends.
-func (l *Leg) Connects() bool { return !l.Recording && !l.Grid }
+// Connects reports whether the leg is a connection of the application, which has a
+// beginning and an end.
+func (l *Leg) Connects() bool { return !l.Recording && !l.EventGrid }
 
 // First is the time of the earliest event.
 func (s *Story) First() time.Time { return first(s.Legs) }

@@ -26,7 +26,7 @@ func TestStory_idsInSubjectAndCapitals(t *testing.T) {
 	s.tell("CallDisconnected", leg, 2*time.Second, data(correlation))
 	s.tell("CallConnected", "other", 2*time.Second, `"serverCallId":"YW5vdGhlcg"`)
 	subject := "/recording/call/" + strings.ToUpper(correlation) + "/serverCallId/" + server + "/recordingId/cmVj/b3Jk="
-	m := nats.NewMsg(schemas.Subject("acs", "contoso", &schemas.Event{
+	m := nats.NewMsg(schemas.Subject("acs", "contoso", &schemas.Inbound{
 		Type: "RecordingFileStatusUpdated", Grid: &schemas.GridEvent{CorrelationID: schemas.SubjectIDs(subject).CorrelationID},
 	}))
 	m.Data = fmt.Appendf(nil, `{"id":"r-1","topic":"/t","eventType":"Microsoft.Communication.RecordingFileStatusUpdated","eventTime":%q,"subject":%q,"data":{"recordingId":"cmVj/b3Jk="}}`,

@@ -27,7 +27,7 @@ func (s *stream) repeat(kind, leg string, at time.Duration, data string) {
 	if data != "" {
 		data = "," + data
 	}
-	m := nats.NewMsg(schemas.Subject("acs", "contoso", &schemas.Event{Type: kind, CallConnectionID: leg}))
+	m := nats.NewMsg(schemas.Subject("acs", "contoso", &schemas.Inbound{Type: kind, CallConnectionID: leg}))
 	m.Data = fmt.Appendf(nil, `{"id":"e-%d","source":"calling/callConnections/%s","type":"Microsoft.Communication.%s","time":%q,"data":{"callConnectionId":%q%s}}`,
 		s.stored, leg, kind, s.began.Add(at).Format(time.RFC3339Nano), leg, data)
 	if _, err := s.js.PublishMsg(s.t.Context(), m); err != nil {
@@ -67,7 +67,7 @@ func tellACall(s *stream) {
 
 var wantSteps = []string{
 	"2 +10ms A ParticipantsUpdated",
-	"3 +0s A CallConnected made before the one above it, 10ms earlier",
+	"3 +0s A CallConnected made before the event above it, 10ms earlier",
 	"4 +0s A CallConnected again",
 	"5 +94ms A CallConnected",
 	"6 +100ms A PlayStarted",
@@ -155,7 +155,7 @@ func TestAnIncomingCallIsPartOfTheStory(t *testing.T) {
 			}
 			steps, findings := toldStory(story)
 			want := []string{"1 +0s A IncomingCall", "2 +1s B CallConnected", "3 +2s B CallDisconnected took 1s"}
-			if diff := cmp.Diff(want, steps); diff != "" || len(findings) > 0 || !story.Legs[0].Grid {
+			if diff := cmp.Diff(want, steps); diff != "" || len(findings) > 0 || !story.Legs[0].EventGrid {
 				t.Errorf("%s, asked for %s: findings %q, steps (-want +got):\n%s", name, id, findings, diff)
 			}
 		}
@@ -182,10 +182,10 @@ func TestStoriesWithoutAnEnd(t *testing.T) {
 		want []string
 	}{
 		{"going-on", soon, nil},
-		{"going-on", late, []string{"missing Play of sequence 2 has no end", "missing leg A has no CallDisconnected, and nothing has come for 1h0m0s"}},
+		{"going-on", late, []string{"missing Play of sequence 2 has no end", "missing leg A has no CallDisconnected, and no event has come for 1h0m0s"}},
 		{"rejected", late, []string{"failed CallDisconnected: 603/0 (declined)"}},
 		{"never-made", late, []string{"failed CreateCallFailed: 480/10037 (the callee has no endpoint)"}},
-		{"begun-before", soon, []string{"missing leg A has no CallConnected: it came before what the stream holds, or never"}},
+		{"begun-before", soon, []string{"missing leg A has no CallConnected: it came before the first event that the stream holds, or never"}},
 	} {
 		story, err := s.reader().Story(t.Context(), test.call, test.now)
 		if err != nil {

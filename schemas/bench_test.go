@@ -62,7 +62,7 @@ func BenchmarkEncode(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var e schemas.Envelope
+	var e schemas.Event
 	if err := json.Unmarshal(document, &e); err != nil {
 		b.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 // out everything that can be personal: who takes part, what was pressed or
 // said, the message of a result, which can name a participant, and the
 // application's own context. Empty when there is nothing to say.
-func (e *Envelope) Brief() string {
+func (e *Event) Brief() string {
 	var words []string
 	if r := e.Result(); r != nil {
 		words = append(words, fmt.Sprintf("%d/%d", r.Code, r.SubCode))
@@ -38,7 +38,7 @@ func (e *Envelope) Brief() string {
 
 // Result returns how the operation ended that the event is about, nil when it
 // does not say.
-func (e *Envelope) Result() *ResultInformation {
+func (e *Event) Result() *ResultInformation {
 	if data, ok := e.Data.(interface{ outcome() *ResultInformation }); ok {
 		return data.outcome()
 	}
@@ -47,7 +47,7 @@ func (e *Envelope) Result() *ResultInformation {
 
 // OperationContext returns what the application gave with the request that the
 // event answers: the application's own, and possibly personal.
-func (e *Envelope) OperationContext() string {
+func (e *Event) OperationContext() string {
 	if data, ok := e.Data.(interface{ context() string }); ok {
 		return data.context()
 	}

@@ -60,7 +60,7 @@ func TestEveryTypeHasItsContract(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		var e schemas.Envelope
+		var e schemas.Event
 		if err := json.Unmarshal(example, &e); err != nil {
 			t.Errorf("%s: %v", event.Name, err)
 			continue
@@ -117,7 +117,7 @@ func unnamedMembers(v reflect.Value) (unnamed []string) {
 }
 
 // encoded encodes an event in the form of [canonical].
-func encoded(t *testing.T, e *schemas.Envelope) string {
+func encoded(t *testing.T, e *schemas.Event) string {
 	t.Helper()
 	document, err := json.Marshal(e)
 	if err != nil {
@@ -167,7 +167,7 @@ func TestFieldsAndProperties(t *testing.T) {
 			t.Errorf("%s (-Go +schema):\n%s", object.Name(), diff)
 		}
 	}
-	compare(reflect.TypeFor[schemas.Envelope](), load(schemas.SchemaEnvelope).Properties)
+	compare(reflect.TypeFor[schemas.Event](), load(schemas.SchemaEnvelope).Properties)
 	for _, event := range schemas.Types() {
 		compare(reflect.TypeOf(event.NewData()).Elem(), load(event.Name).Properties["data"].Properties)
 	}

@@ -45,7 +45,7 @@ func FuzzEnvelope(f *testing.F) {
 		if !utf8.Valid(document) || !jsontext.Value(document).IsValid() {
 			return
 		}
-		var e schemas.Envelope
+		var e schemas.Event
 		if err := json.Unmarshal(document, &e); err != nil {
 			if strings.HasPrefix(strings.TrimLeft(string(document), " \t\r\n"), "{") {
 				t.Fatal(err)
@@ -59,7 +59,7 @@ func FuzzEnvelope(f *testing.F) {
 		if !reflect.DeepEqual(meaning(t, got), meaning(t, document)) {
 			t.Fatalf("%s\nbecame\n%s", document, got)
 		}
-		var again schemas.Envelope
+		var again schemas.Event
 		if err := json.Unmarshal(got, &again); err != nil {
 			t.Fatal(err)
 		}

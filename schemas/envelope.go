@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// Envelope is an event as the payload of a message holds it: a CloudEvent 1.0 in
+// Event is an event as the payload of a message holds it: a CloudEvent 1.0 in
 // the JSON format, its data typed. Of an event in Event Grid's own schema, Source,
 // Type and Time are its topic, eventType and eventTime. It is encoded as JSON that
 // says the same as what it was decoded from: unknown members stay, in Rest. This
 // holds for JSON as the bridge passes it on, in UTF-8 and without repeated names.
-type Envelope struct {
+type Event struct {
 	// Identifies the event together with source: a repeated delivery has both again.
 	ID string `json:"id"`
 	// Where the event is from, calling/callConnections/ and the callConnectionId mostly.
@@ -34,7 +34,7 @@ type Envelope struct {
 // *[CallConnected], or *[Unknown].
 type Data interface {
 	// IDs returns the ids of the event's call; those that it lacks are empty.
-	IDs() Call
+	IDs() CallIDs
 }
 
 // Unknown is the data of a type that is not in the catalogue. What is not an
@@ -43,13 +43,13 @@ type Unknown struct{ Operation }
 
 // UnmarshalJSON decodes an event. Only what is no JSON object is an error. Data
 // that is no object stays in Rest.
-func (e *Envelope) UnmarshalJSON(document []byte) error {
+func (e *Event) UnmarshalJSON(document []byte) error {
 	return e.decode(document, "")
 }
 
 // decode decodes an event whose type is assumed when it does not say it itself:
 // one in Event Grid's own schema calls it eventType.
-func (e *Envelope) decode(document []byte, assumed string) error {
+func (e *Event) decode(document []byte, assumed string) error {
 	if err := decode(document, e); err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (e *Envelope) decode(document []byte, assumed string) error {
 }
 
 // MarshalJSON encodes an event.
-func (e Envelope) MarshalJSON() ([]byte, error) { return encode(e) }
+func (e Event) MarshalJSON() ([]byte, error) { return encode(e) }
 
 // ParseData decodes the data of an event of a type, CallConnected or
 // Microsoft.Communication.CallConnected. That of a type that the catalogue lacks

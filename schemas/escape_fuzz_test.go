@@ -21,7 +21,7 @@ func FuzzSubject(f *testing.F) {
 		f.Add(s, "CallConnected", s)
 	}
 	f.Fuzz(func(t *testing.T, ceType, call, other string) {
-		subject := schemas.Subject("acs", "contoso", &schemas.Event{Type: ceType, CallConnectionID: call})
+		subject := schemas.Subject("acs", "contoso", &schemas.Inbound{Type: ceType, CallConnectionID: call})
 		tokens := strings.Split(subject, ".")
 		if len(tokens) != 5 || tokens[0] != "acs" || tokens[1] != "contoso" {
 			t.Fatalf("subject %q", subject)
@@ -80,12 +80,12 @@ func FuzzMsgID(f *testing.F) {
 		f.Add("calling/callConnections/c-42", s, s, "1")
 	}
 	f.Fuzz(func(t *testing.T, source, id, otherSource, otherID string) {
-		one := schemas.Event{Source: source, ID: id}
+		one := schemas.Inbound{Source: source, ID: id}
 		got := one.MsgID()
 		if len(got) == 0 || len(got) > 256 || strings.IndexFunc(got, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
 			t.Fatalf("message id %q", got)
 		}
-		two := schemas.Event{Source: otherSource, ID: otherID}
+		two := schemas.Inbound{Source: otherSource, ID: otherID}
 		if (source != otherSource || id != otherID) && got == two.MsgID() {
 			t.Fatalf("%q#%q and %q#%q have one message id", source, id, otherSource, otherID)
 		}

@@ -22,10 +22,10 @@ const ContentTypeEvent = "application/cloudevents+json"
 // server keeps every id of the duplicate window in memory, so it stays short.
 const maxMsgID = 256
 
-// Event is one event of a callback or of Event Grid: the attributes the bridge
+// Inbound is one event of a callback or of Event Grid: the attributes the bridge
 // routes by, and the sender's own bytes. Only ID, Source and Type are sure to be
 // there.
-type Event struct {
+type Inbound struct {
 	ID     string
 	Source string
 	Type   string // the full CloudEvents type, e.g. Microsoft.Communication.CallConnected
@@ -53,7 +53,7 @@ func ShortType(ceType string) string {
 // "source#id". One of more than 256 bytes, one that is not visible ASCII, and
 // one whose source has a '#' of its own, is replaced by a hex SHA-256 that
 // tells source and id apart.
-func (e *Event) MsgID() string {
+func (e *Inbound) MsgID() string {
 	id := e.Source + "#" + e.ID
 	if len(id) > maxMsgID || !printable(id) || strings.Contains(e.Source, "#") {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%d#%s", len(e.Source), id))

@@ -28,7 +28,7 @@ type GridEvent struct {
 }
 
 // ContentType returns the media type of a message that carries the event.
-func (e *Event) ContentType() string {
+func (e *Inbound) ContentType() string {
 	if e.Grid != nil && e.Grid.OwnSchema {
 		return ContentTypeGridEvent
 	}
@@ -38,7 +38,7 @@ func (e *Event) ContentType() string {
 // Expires returns until when an event that was received at a time is of use. Only
 // an incoming call has an end: [RingTime] after it began to ring, by its own
 // time unless that is missing or later than it was received.
-func (e *Event) Expires(received time.Time) (at time.Time, ends bool) {
+func (e *Inbound) Expires(received time.Time) (at time.Time, ends bool) {
 	if e.Grid == nil || e.Type != TypeIncomingCall {
 		return time.Time{}, false
 	}

@@ -16,7 +16,7 @@ func TestSubjectOfEventGrid(t *testing.T) {
 		{"c-42", "k-42", "acs.contoso.IncomingCall.8.c-42"},
 		{"", "a.>", "acs.contoso.IncomingCall.e." + schemas.Token("a.>")},
 	} {
-		e := schemas.Event{Type: schemas.TypeIncomingCall, CallConnectionID: test.connection, Grid: &schemas.GridEvent{CorrelationID: test.correlation}}
+		e := schemas.Inbound{Type: schemas.TypeIncomingCall, CallConnectionID: test.connection, Grid: &schemas.GridEvent{CorrelationID: test.correlation}}
 		if got := schemas.Subject("acs", "contoso", &e); got != test.want {
 			t.Errorf("got %s, want %s", got, test.want)
 		}
@@ -40,7 +40,7 @@ func TestOnlyAnIncomingCallExpires(t *testing.T) {
 		{schemas.TypeIncomingCall, "", nil, 0, false}, // what comes by callbacks is not known to ring
 		{schemas.TypePrefix + "CallStarted", "2026-03-01T11:59:58Z", &schemas.GridEvent{}, 0, false},
 	} {
-		e := schemas.Event{Type: test.eventType, Time: test.at, Grid: test.grid}
+		e := schemas.Inbound{Type: test.eventType, Time: test.at, Grid: test.grid}
 		at, ends := e.Expires(received)
 		if ends != test.ends || ends && !at.Equal(received.Add(test.want)) {
 			t.Errorf("%s at %q: %v, %v", test.eventType, test.at, at, ends)

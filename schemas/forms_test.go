@@ -11,7 +11,7 @@ import (
 )
 
 // parse reads a payload and holds what is encoded again against it.
-func parse(t *testing.T, payload string) *schemas.Envelope {
+func parse(t *testing.T, payload string) *schemas.Event {
 	t.Helper()
 	m, err := schemas.Parse(nil, []byte(payload))
 	if err != nil {
@@ -95,7 +95,7 @@ func TestParse_nulls(t *testing.T) {
 		e := parse(t, `{"id":null,"source":null,"type":"`+event.Name+`","time":null,"subject":null,"specversion":null,"datacontenttype":null,"extension":null,"data":{`+strings.Join(names, ",")+`}}`)
 		e.Rest = nil
 		reflect.ValueOf(e.Data).Elem().FieldByName("Rest").SetZero()
-		if diff := cmp.Diff(&schemas.Envelope{Type: event.Name, Data: event.NewData()}, e); diff != "" {
+		if diff := cmp.Diff(&schemas.Event{Type: event.Name, Data: event.NewData()}, e); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", event.Name, diff)
 		}
 	}

@@ -85,8 +85,8 @@ type GridCall struct {
 }
 
 // IDs returns the ids of the event's call, without a callConnectionId.
-func (c GridCall) IDs() Call {
-	return Call{ServerCallID: c.ServerCallID, CorrelationID: c.CorrelationID}
+func (c GridCall) IDs() CallIDs {
+	return CallIDs{ServerCallID: c.ServerCallID, CorrelationID: c.CorrelationID}
 }
 
 // GridMeeting says which call an event of Event Grid is about.

@@ -38,8 +38,8 @@ func isGUID(s string) bool {
 // IDs returns the ids of the event's call as [NormalizeID] writes them: those
 // in its data, and where data lacks one, that in its subject. Ids that the event
 // does not have are empty.
-func (e *Envelope) IDs() Call {
-	var ids Call
+func (e *Event) IDs() CallIDs {
+	var ids CallIDs
 	if e.Data != nil {
 		ids = e.Data.IDs()
 	}
@@ -50,7 +50,7 @@ func (e *Envelope) IDs() Call {
 	if ids.CorrelationID == "" {
 		ids.CorrelationID = subject.CorrelationID
 	}
-	return Call{NormalizeID(ids.CallConnectionID), NormalizeID(ids.ServerCallID), NormalizeID(ids.CorrelationID)}
+	return CallIDs{NormalizeID(ids.CallConnectionID), NormalizeID(ids.ServerCallID), NormalizeID(ids.CorrelationID)}
 }
 
 // SubjectIDs returns the ids of a call that stand in the subject of an event of
@@ -62,7 +62,7 @@ func (e *Envelope) IDs() Call {
 // where everything behind the first id may be missing. A serverCallId and a
 // recordingId are base64, and may contain '/' and '='.
 // https://learn.microsoft.com/azure/event-grid/communication-services-voice-video-events
-func SubjectIDs(subject string) (ids Call) {
+func SubjectIDs(subject string) (ids CallIDs) {
 	path := strings.TrimPrefix(subject, "/")
 	if rest, ok := strings.CutPrefix(path, "recording/call/"); ok {
 		rest = before(rest, "/recordingId/")

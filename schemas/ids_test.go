@@ -28,7 +28,7 @@ func TestNormalizeID_guidsInSmallLetters(t *testing.T) {
 func TestSubject_guidInEitherCase(t *testing.T) {
 	const guid = "0E1F2A3B-ABCD-4EF0-8333-44445555ABCD"
 	want := "acs.contoso.CallConnected.4." + strings.ToLower(guid)
-	for _, e := range []schemas.Event{
+	for _, e := range []schemas.Inbound{
 		{Type: "CallConnected", CallConnectionID: guid},
 		{Type: "CallConnected", Grid: &schemas.GridEvent{CorrelationID: guid}},
 	} {
@@ -43,7 +43,7 @@ func TestSubject_guidInEitherCase(t *testing.T) {
 
 func TestSubjectIDs(t *testing.T) {
 	const correlation, server, recording = "9a9b9c9d-0000-4111-8222-333344445555", "c2Vy/dmVy+L2Nh==", "cmVj/LzE+YT1i=="
-	for subject, want := range map[string]schemas.Call{
+	for subject, want := range map[string]schemas.CallIDs{
 		"/recording/call/" + correlation + "/serverCallId/" + server + "/recordingId/" + recording: {"", server, correlation},
 		"recording/call/" + correlation + "/serverCallId/" + server:                                {"", server, correlation},
 		"/recording/call/" + correlation + "/recordingId/" + recording:                             {"", "", correlation},
@@ -62,11 +62,11 @@ func TestSubjectIDs(t *testing.T) {
 	}
 }
 
-// TestEnvelopeIDs: data goes before the subject, and GUIDs are in small letters.
-func TestEnvelopeIDs(t *testing.T) {
+// TestEvent_IDs: data goes before the subject, and GUIDs are in small letters.
+func TestEvent_IDs(t *testing.T) {
 	const lower, upper = "9a9b9c9d-0000-4111-8222-3333abcdef55", "9A9B9C9D-0000-4111-8222-3333ABCDEF55"
 	const subject = `"subject":"/recording/call/` + upper + `/serverCallId/U/2==/recordingId/r="`
-	for payload, want := range map[string]schemas.Call{
+	for payload, want := range map[string]schemas.CallIDs{
 		`{"type":"Microsoft.Communication.RecordingFileStatusUpdated",` + subject + `,"data":{"recordingId":"r="}}`:                                         {"", "U/2==", lower},
 		`{"eventType":"Microsoft.Communication.RecordingFileStatusUpdated",` + subject + `}`:                                                                {"", "U/2==", lower},
 		`{"type":"Microsoft.Communication.RecordingFileStatusUpdated",` + subject + `,"data":{"correlationId":null,"serverCallId":""}}`:                     {"", "U/2==", lower},

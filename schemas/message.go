@@ -12,7 +12,7 @@ import (
 
 // Message is one message of the stream as a consumer reads it.
 type Message struct {
-	Event    Envelope
+	Event    Event
 	Claims   Claims
 	Delivery Delivery
 }

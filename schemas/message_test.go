@@ -44,12 +44,12 @@ func TestParse(t *testing.T) {
 	}
 	first := 0
 	want := &schemas.Message{
-		Event: schemas.Envelope{
+		Event: schemas.Event{
 			ID: "7", Source: "calling/callConnections/c-42", Type: "Microsoft.Communication.PlayFailed", SpecVersion: "1.0",
 			Data: &schemas.PlayFailed{
 				FailedPlaySourceIndex: &first,
 				Operation: schemas.Operation{Outcome: schemas.Outcome{
-					Call:              schemas.Call{CallConnectionID: "c-42"},
+					CallIDs:           schemas.CallIDs{CallConnectionID: "c-42"},
 					ResultInformation: &schemas.ResultInformation{Code: 400, Rest: rest("subCode", `"8535"`)},
 					Rest:              rest("newMember", `{"a":[1]}`),
 				}},
@@ -83,23 +83,23 @@ func rest(name, value string) schemas.Rest {
 func TestParseTakesWhatMayCome(t *testing.T) {
 	for name, test := range map[string]struct {
 		payload string
-		want    schemas.Envelope
+		want    schemas.Event
 	}{
 		"unknown type": {
 			`{"type":"Microsoft.Communication.CallMoved","data":{"callConnectionId":"c-42","to":"x"}}`,
-			schemas.Envelope{Type: "Microsoft.Communication.CallMoved", Data: &schemas.Unknown{Operation: schemas.Operation{
-				Outcome: schemas.Outcome{Call: schemas.Call{CallConnectionID: "c-42"}, Rest: rest("to", `"x"`)},
+			schemas.Event{Type: "Microsoft.Communication.CallMoved", Data: &schemas.Unknown{Operation: schemas.Operation{
+				Outcome: schemas.Outcome{CallIDs: schemas.CallIDs{CallConnectionID: "c-42"}, Rest: rest("to", `"x"`)},
 			}}},
 		},
-		"no data":          {`{"type":"CallConnected"}`, schemas.Envelope{Type: "CallConnected"}},
-		"null data":        {`{"type":"CallConnected","data":null}`, schemas.Envelope{Type: "CallConnected", Rest: rest("data", "null")}},
-		"data is a string": {`{"type":"CallConnected","data":"x"}`, schemas.Envelope{Type: "CallConnected", Rest: rest("data", `"x"`)}},
+		"no data":          {`{"type":"CallConnected"}`, schemas.Event{Type: "CallConnected"}},
+		"null data":        {`{"type":"CallConnected","data":null}`, schemas.Event{Type: "CallConnected", Rest: rest("data", "null")}},
+		"data is a string": {`{"type":"CallConnected","data":"x"}`, schemas.Event{Type: "CallConnected", Rest: rest("data", `"x"`)}},
 		"type by header alone": {
 			`{"eventType":"Microsoft.Communication.PlayFailed","data":{}}`,
-			schemas.Envelope{Type: "Microsoft.Communication.PlayFailed", Data: &schemas.PlayFailed{}, Rest: rest("eventType", `"Microsoft.Communication.PlayFailed"`)},
+			schemas.Event{Type: "Microsoft.Communication.PlayFailed", Data: &schemas.PlayFailed{}, Rest: rest("eventType", `"Microsoft.Communication.PlayFailed"`)},
 		},
-		"type by header alone, in no schema": {`{"data":{}}`, schemas.Envelope{Data: &schemas.PlayFailed{}}},
-		"other case":                         {`{"ID":"7"}`, schemas.Envelope{Rest: rest("ID", `"7"`)}},
+		"type by header alone, in no schema": {`{"data":{}}`, schemas.Event{Data: &schemas.PlayFailed{}}},
+		"other case":                         {`{"ID":"7"}`, schemas.Event{Rest: rest("ID", `"7"`)}},
 	} {
 		m, err := schemas.Parse(map[string][]string{"ce-type": {"Microsoft.Communication.PlayFailed"}}, []byte(test.payload))
 		if err != nil {
@@ -149,7 +149,7 @@ func TestChangesAreEncoded(t *testing.T) {
 	if err := json.Unmarshal([]byte(`{"correlationId":"k"}`), &d); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(schemas.Call{CorrelationID: "k"}, d.IDs()); diff != "" || d.Rest != nil {
+	if diff := cmp.Diff(schemas.CallIDs{CorrelationID: "k"}, d.IDs()); diff != "" || d.Rest != nil {
 		t.Errorf("what was there before stayed: %+v", d)
 	}
 }
@@ -192,7 +192,7 @@ func TestRepeatedNames(t *testing.T) {
 // TestEmptyData: data that was made by hand and is empty is an object
 // still, and JSON that is cut off is said to be.
 func TestEmptyData(t *testing.T) {
-	got, err := json.Marshal(schemas.Envelope{ID: "1", Data: &schemas.CallConnected{}})
+	got, err := json.Marshal(schemas.Event{ID: "1", Data: &schemas.CallConnected{}})
 	if err != nil || string(got) != `{"id":"1","data":{}}` {
 		t.Errorf("got %s, error %v", got, err)
 	}

@@ -1,8 +1,8 @@
 package schemas
 
-// Call holds the ids that tie an event to others of its call. All are optional
+// CallIDs are the ids that tie an event to others of its call. All are optional
 // on the wire.
-type Call struct {
+type CallIDs struct {
 	// One leg of the call, as seen by the application: the id to keep state by.
 	CallConnectionID string `json:"callConnectionId"`
 	// Handle of the call at the server, shared by its legs and its recording: base64, with '/', '+' and '='.
@@ -12,14 +12,14 @@ type Call struct {
 }
 
 // IDs returns the ids of the event's call; those that the event lacks are empty.
-func (c Call) IDs() Call { return c }
+func (c CallIDs) IDs() CallIDs { return c }
 
 // Outcome holds what every callback event can have: its call, how an operation
 // ended, and what the service adds of its own.
 type Outcome struct {
 	// How the operation ended.
 	ResultInformation *ResultInformation `json:"resultInformation"`
-	Call
+	CallIDs
 	// Version of the service's event schema, a date: no SDK shows it. Absent before 2024.
 	Version string `json:"version"`
 	// The event's type once more: no SDK shows it, and it need not be equal.

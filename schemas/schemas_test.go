@@ -20,7 +20,7 @@ func TestSubject(t *testing.T) {
 		{"a.b c", "x.y", "acs.contoso.h_47d8a4a86c7433e263d0404a445daabd.8.h_b24ca9b75eb7b75775b5fdd41e0ef5cf"},
 		{"a." + strings.Repeat("x", 64), strings.Repeat("y", 65), "acs.contoso." + strings.Repeat("x", 64) + ".1.h_" + ""},
 	} {
-		got := schemas.Subject("acs", "contoso", &schemas.Event{Type: test.ceType, CallConnectionID: test.call})
+		got := schemas.Subject("acs", "contoso", &schemas.Inbound{Type: test.ceType, CallConnectionID: test.call})
 		if !strings.HasPrefix(got, test.want) {
 			t.Errorf("type %q, call %q: got %s, want %s", test.ceType, test.call, got, test.want)
 		}
@@ -36,7 +36,7 @@ func TestMsgIDIsSourceAndID(t *testing.T) {
 		{"s", "1", "s#1"},
 		{long, "1", ""}, {"a#b", "c", ""}, {"a", "b#c", "a#b#c"}, {"s", "a b", ""}, {"s", "a\r\nb", ""}, {"s", "é", ""},
 	} {
-		e := schemas.Event{Source: test.source, ID: test.id}
+		e := schemas.Inbound{Source: test.source, ID: test.id}
 		got := e.MsgID()
 		if test.want == "" && (len(got) != 64 || strings.Trim(got, "0123456789abcdef") != "") {
 			t.Errorf("%.10s#%q: got %q, want a hash", test.source, test.id, got)
@@ -151,11 +151,11 @@ func TestBriefHoldsNothingPersonal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := (&schemas.Envelope{Data: parsed}).Brief(); got != want {
+		if got := (&schemas.Event{Data: parsed}).Brief(); got != want {
 			t.Errorf("%s: got %q, want %q", eventType, got, want)
 		}
 	}
-	if got := (&schemas.Envelope{}).Brief(); got != "" {
+	if got := (&schemas.Event{}).Brief(); got != "" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -68,7 +68,7 @@ func ValidToken(s string) bool {
 // GUID there is in small letters: filters of NATS are exact. The prefix and the
 // resource are configuration and must be valid tokens already; type and ids come
 // from outside and are escaped by [Token].
-func Subject(prefix, resource string, e *Event) string {
+func Subject(prefix, resource string, e *Inbound) string {
 	call := NoCall
 	switch {
 	case e.CallConnectionID != "":

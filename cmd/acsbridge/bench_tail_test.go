@@ -62,7 +62,7 @@ func storeEvents(b *testing.B, url string, n int) {
 		b.Fatal(err)
 	}
 	types := acstest.Types()
-	var call *acstest.Call
+	var call *acstest.SimCall
 	for i := range n {
 		if i%len(types) == 0 {
 			call = acstest.NewCall()
@@ -71,7 +71,7 @@ func storeEvents(b *testing.B, url string, n int) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		m := nats.NewMsg(schemas.Subject(schemas.SubjectPrefix, acstest.DemoResource, &schemas.Event{Type: e.Type, CallConnectionID: e.Source[len(e.Source)-36:]}))
+		m := nats.NewMsg(schemas.Subject(schemas.SubjectPrefix, acstest.DemoResource, &schemas.Inbound{Type: e.Type, CallConnectionID: e.Source[len(e.Source)-36:]}))
 		if m.Data, err = json.Marshal(e); err != nil {
 			b.Fatal(err)
 		}

@@ -44,7 +44,7 @@ func (c *callCmd) Run(ctx context.Context, std stdio) error {
 	out := bufio.NewWriterSize(std.out, outputBuffer)
 	if c.Output == "json" {
 		for _, step := range story.Steps {
-			out.Write(replay.AppendLine(nil, step.Message, c.ShowPII))
+			out.Write(replay.AppendLine(nil, step.Message, c.masking()))
 		}
 	} else {
 		p := printer{ink: inkFor(std.out), personal: c.ShowPII, now: time.Now()}
@@ -80,7 +80,7 @@ func (p *printer) story(s *replay.Story) string {
 	}
 	b.WriteString("\n")
 	for _, step := range s.Steps {
-		line := fmt.Sprintf("%11s  %-3s %s %s", offset(step.At.Sub(began)), step.Leg.Name, p.kind(step.Event), p.told(step))
+		line := fmt.Sprintf("%11s  %-3s %s %s", offset(step.At.Sub(began)), step.Leg.Name, p.kind(step.StoredEvent), p.told(step))
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	if len(s.Findings) > 0 {
@@ -102,7 +102,7 @@ func (p *printer) story(s *replay.Story) string {
 // leg says how a leg went.
 func (p *printer) leg(l *replay.Leg) string {
 	switch {
-	case l.Grid:
+	case l.EventGrid:
 		return "Event Grid, " + plural(l.Events, "event")
 	case l.Recording:
 		return "recording, " + plural(l.Events, "event")
@@ -122,7 +122,7 @@ func ending(step *replay.Step) string {
 	if r == nil {
 		return "without a result"
 	}
-	if words := replay.InWords(r); words != "" {
+	if words := replay.ResultMeaning(r); words != "" {
 		return fmt.Sprintf("%d/%d: %s", r.Code, r.SubCode, words)
 	}
 	return fmt.Sprintf("%d/%d", r.Code, r.SubCode)
@@ -132,13 +132,13 @@ func ending(step *replay.Step) string {
 // long the operation took, whom it is about, and what is odd about it.
 func (p *printer) told(step *replay.Step) string {
 	words := []string{printable(step.Brief())}
-	if meaning := replay.InWords(step.Result()); meaning != "" {
+	if meaning := replay.ResultMeaning(step.Result()); meaning != "" {
 		words = append(words, meaning)
 	}
 	if step.Took > 0 {
 		words = append(words, p.ink.paint(faint, "took "+span(step.Took)))
 	}
-	if people := p.people(step.Event); people != "" {
+	if people := p.people(step.StoredEvent); people != "" {
 		words = append(words, people)
 	}
 	if step.Note != "" {

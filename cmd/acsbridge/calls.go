@@ -107,7 +107,7 @@ func newCallLine(c *replay.Summary, now time.Time) callLine {
 		Events: c.Events, Failures: c.Failures, LastEvent: c.Latest, Resource: c.Legs[0].Resource, Calls: []string{},
 	}
 	for _, leg := range c.Legs {
-		if !leg.Grid {
+		if !leg.EventGrid {
 			line.Calls = append(line.Calls, leg.ID)
 		}
 	}

@@ -94,7 +94,7 @@ func (r *demoReader) receive(m jetstream.Msg) {
 
 // eventLine says an event in short: time, type, what it tells, subject, claims.
 func eventLine(m jetstream.Msg) string {
-	var e schemas.Envelope
+	var e schemas.Event
 	if err := json.Unmarshal(m.Data(), &e); err != nil {
 		return m.Subject() + ": " + err.Error()
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
 // listenCmd forwards live events to an application on a developer's machine.
@@ -21,7 +22,7 @@ type listenCmd struct {
 	signFlags `group:"Tokens of a simulator, for a URL that asks for one:"`
 	readerSettings
 
-	target plan
+	target replayPlan
 }
 
 // Validate reads the URL; kong calls it.
@@ -45,11 +46,11 @@ func (listenCmd) Help() string {
 // listening is one run of the command.
 type listening struct {
 	std   stdio
-	posts *replay.Posts
+	posts *resend.Posts
 
 	mu      sync.Mutex // guards the output and what follows
 	printer printer
-	last    *replay.Message
+	last    *replay.StoredMessage
 }
 
 // Run forwards until Ctrl-C or q.
@@ -60,7 +61,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 		return err
 	}
 	defer stop()
-	l.posts = &replay.Posts{URL: c.target.url, Attempts: 1, Token: token, PostTruncated: c.PostTruncated, OnPost: l.posted, Client: webhook.Client{Transport: webhook.NewTransport(listenPosts)}}
+	l.posts = &resend.Posts{URL: c.target.url, Attempts: 1, Token: token, PostTruncated: c.PostTruncated, OnPost: l.posted, Client: webhook.Client{Transport: webhook.NewTransport(listenPosts)}}
 
 	keys, err := openKeys(&l.std)
 	if err != nil {
@@ -74,7 +75,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 	defer link.Close()
 	selection := replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Follow: true}
 	selection.Since = replay.Position{Time: time.Now()}
-	if info, err := reader.Look(ctx); err == nil { // the clocks need not agree
+	if info, err := reader.Info(ctx); err == nil { // the clocks need not agree
 		selection.Since = replay.Position{Sequence: info.State.LastSeq + 1}
 	}
 	fmt.Fprintf(l.std.err, "events go to %s as they come; %s\n", c.target.target, keys.hint())
@@ -82,7 +83,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	go keys.read(end, func() { l.again(ctx) })
-	sender := replay.Sender{Target: l.posts, MaxInFlight: listenPosts, IgnoreRejections: true}
+	sender := resend.Sender{Target: l.posts, MaxInFlight: listenPosts, IgnoreRejections: true}
 	done := make(chan error, 1)
 	go func() { done <- sender.Send(ctx, reader.Read(ctx, selection)) }()
 	select {
@@ -94,7 +95,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 		}
 	}
 	progress := sender.Progress()
-	fmt.Fprintf(l.std.err, "%s forwarded%s\n", plural(progress.Accepted, "event"), notTaken(progress))
+	fmt.Fprintf(l.std.err, "%s forwarded%s\n", plural(progress.Accepted, "event"), notAccepted(progress))
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -102,7 +103,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 }
 
 // posted prints the outcome of a post.
-func (l *listening) posted(m *replay.Message, a webhook.Answer, err error) {
+func (l *listening) posted(m *replay.StoredMessage, a webhook.Answer, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last = m

@@ -78,7 +78,7 @@ func (c *column) fit(least int, text string) string {
 
 // appendMessage appends one line: when it was stored, what it is, what it
 // tells, resource, call, and whom it is about.
-func (p *printer) appendMessage(dst []byte, m *replay.Message) []byte {
+func (p *printer) appendMessage(dst []byte, m *replay.StoredMessage) []byte {
 	at := p.ink.paint(faint, p.clocks.fit(-leastClock, p.clock(m.Time)))
 	e, err := m.Event()
 	if err != nil {
@@ -97,7 +97,7 @@ func (p *printer) appendMessage(dst []byte, m *replay.Message) []byte {
 
 // cut names the headers of a message that were cut at their bound, such as the
 // query of the callback URL.
-func (p *printer) cut(m *replay.Message) string {
+func (p *printer) cut(m *replay.StoredMessage) string {
 	names := m.Header.Get(schemas.HeaderTruncated)
 	if names == "" {
 		return ""
@@ -115,7 +115,7 @@ func (p *printer) clock(t time.Time) string {
 }
 
 // kind is the type of an event in a colour that says how it went.
-func (p *printer) kind(e *replay.Event) string {
+func (p *printer) kind(e *replay.StoredEvent) string {
 	colour := green
 	switch {
 	case e.Failed():
@@ -130,7 +130,7 @@ func (p *printer) kind(e *replay.Event) string {
 
 // people are those an event is about, and with personal data all that it says
 // in words.
-func (p *printer) people(e *replay.Event) string {
+func (p *printer) people(e *replay.StoredEvent) string {
 	var words []string
 	for _, id := range e.People {
 		if !p.personal {

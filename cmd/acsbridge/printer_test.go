@@ -17,15 +17,15 @@ import (
 // hostile to a terminal harmlessly.
 func TestLinesForPeople(t *testing.T) {
 	at := time.Date(2026, 3, 1, 10, 0, 0, 120_000_000, time.Local)
-	message := func(subject, data string) *replay.Message {
-		return &replay.Message{Stream: "ACS", Sequence: 7, Time: at, Subject: subject, Data: []byte(data)}
+	message := func(subject, data string) *replay.StoredMessage {
+		return &replay.StoredMessage{Stream: "ACS", Sequence: 7, Time: at, Subject: subject, Data: []byte(data)}
 	}
 	connected := message("acs.contoso.CallConnected.a.c-1", `{"id":"e","type":"Microsoft.Communication.CallConnected","data":{"callConnectionId":"c-1","operationContext":"the context","resultInformation":{"code":200,"message":"all well"}}}`)
 	failed := message("acs.contoso.PlayFailed.a.c-1", `{"id":"e","type":"PlayFailed","data":{"callConnectionId":"c-1","resultInformation":{"code":400,"subCode":8535}}}`)
 	for _, test := range []struct {
 		name string
 		p    printer
-		m    *replay.Message
+		m    *replay.StoredMessage
 		want string
 	}{
 		{"plain", printer{now: at}, connected, "10:00:00.120  CallConnected            200/0                  contoso    c-1\n"},
@@ -48,7 +48,7 @@ func TestLinesForPeople(t *testing.T) {
 func TestPrinter_columns(t *testing.T) {
 	at := time.Date(2026, 3, 1, 10, 0, 0, 0, time.Local)
 	line := func(p *printer, at time.Time, resource, kind, data string) string {
-		return string(p.appendMessage(nil, &replay.Message{Time: at, Subject: "acs." + resource + "." + kind + ".a.c-1",
+		return string(p.appendMessage(nil, &replay.StoredMessage{Time: at, Subject: "acs." + resource + "." + kind + ".a.c-1",
 			Data: []byte(`{"id":"e","type":"Microsoft.Communication.` + kind + `","data":{"callConnectionId":"c-1"` + data + `}}`)}))
 	}
 	write := func(p *printer) (lines []string) {
@@ -83,7 +83,7 @@ func TestPrinter_people(t *testing.T) {
 		{"ParticipantsUpdated", `"participants":[{"rawId":"8:acs:5aba7c7e-ac50_0000","communicationUser":{"id":"8:acs:5aba7c7e-ac50_0000"}}]`, "  8:acs:***00\n", "  8:acs:5aba7c7e-ac50_0000\n"},
 		{"AddParticipantSucceeded", `"participant":{"phoneNumber":{"value":"+15550100123"}}`, "  +***23\n", "  +15550100123\n"},
 	} {
-		m := &replay.Message{Subject: "acs.contoso." + test.kind + ".2.c", Data: []byte(`{"id":"e","type":"Microsoft.Communication.` + test.kind + `","data":{` + test.data + `}}`)}
+		m := &replay.StoredMessage{Subject: "acs.contoso." + test.kind + ".2.c", Data: []byte(`{"id":"e","type":"Microsoft.Communication.` + test.kind + `","data":{` + test.data + `}}`)}
 		for personal, want := range map[bool]string{false: test.masked, true: test.whole} {
 			if got := string((&printer{personal: personal}).appendMessage(nil, m)); !strings.HasSuffix(got, want) {
 				t.Errorf("got %q, want %q at its end", got, want)
@@ -94,14 +94,14 @@ func TestPrinter_people(t *testing.T) {
 
 // TestPrinter_truncated names what was cut, in lines and in stories.
 func TestPrinter_truncated(t *testing.T) {
-	m := &replay.Message{Subject: "acs.contoso.CallConnected.2.c", Header: nats.Header{schemas.HeaderTruncated: {"acs-path,acs-query"}},
+	m := &replay.StoredMessage{Subject: "acs.contoso.CallConnected.2.c", Header: nats.Header{schemas.HeaderTruncated: {"acs-path,acs-query"}},
 		Data: []byte(`{"id":"e","type":"CallConnected","data":{"callConnectionId":"c"}}`)}
 	p := &printer{}
 	e, err := m.Event()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, got := range []string{strings.TrimSpace(string(p.appendMessage(nil, m))), p.told(&replay.Step{Event: e, Message: m})} {
+	for _, got := range []string{strings.TrimSpace(string(p.appendMessage(nil, m))), p.told(&replay.Step{StoredEvent: e, Message: m})} {
 		if !strings.HasSuffix(got, "[cut: acs-path,acs-query]") {
 			t.Errorf("got %q", got)
 		}
@@ -112,9 +112,9 @@ func TestPrinter_truncated(t *testing.T) {
 func TestLookAhead(t *testing.T) {
 	for _, n := range []int{0, 1, looked, looked + 3} {
 		for _, end := range []error{nil, errors.New("the stream went away")} {
-			messages := func(yield func(*replay.Message, error) bool) {
+			messages := func(yield func(*replay.StoredMessage, error) bool) {
 				for i := range n {
-					if !yield(&replay.Message{Sequence: uint64(i)}, nil) {
+					if !yield(&replay.StoredMessage{Sequence: uint64(i)}, nil) {
 						return
 					}
 				}
@@ -124,7 +124,7 @@ func TestLookAhead(t *testing.T) {
 			}
 			seen, got := 0, 0
 			var failed error
-			for m, err := range lookAhead(messages, func(*replay.Message) { seen++ }) {
+			for m, err := range lookAhead(messages, func(*replay.StoredMessage) { seen++ }) {
 				if failed = err; err != nil {
 					break
 				}

@@ -12,33 +12,34 @@ import (
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// quarantineCmd is about what did not come into the stream of the events.
+// quarantineCmd handles quarantined callbacks and dead letters.
 type quarantineCmd struct {
-	List    quarantineListCmd    `cmd:"" help:"List what is there: number, time, reason, resource, size."`
+	List    quarantineListCmd    `cmd:"" help:"List them: number, time, reason, resource, size."`
 	Show    quarantineShowCmd    `cmd:"" help:"Show one as JSON."`
 	Redrive quarantineRedriveCmd `cmd:"" help:"Publish the events of some, and remove what was published."`
 	Drop    quarantineDropCmd    `cmd:"" help:"Remove some."`
 }
 
-// asideSettings say where to look.
-type asideSettings struct {
-	DeadLetters string `help:"The dead-letter file of a bridge, in the place of the quarantine stream." placeholder:"FILE"`
+// quarantineSource says where they are.
+type quarantineSource struct {
+	DeadLetters string `help:"The dead-letter file of a bridge, in place of the quarantine stream." placeholder:"FILE"`
 	readerSettings
 }
 
-// asideChoice says which ones are meant.
-type asideChoice struct {
-	Number []uint64 `arg:"" optional:"" help:"Numbers that list shows." placeholder:"NUMBER"`
+// quarantineChoice selects some of them.
+type quarantineChoice struct {
+	Number []uint64 `arg:"" optional:"" help:"Numbers, as list shows them." placeholder:"NUMBER"`
 	All    bool     `help:"All of them."`
 	Reason string   `help:"All of this reason." placeholder:"REASON"`
 	Yes    bool     `help:"Do not ask."`
 }
 
-// Validate refuses a choice of everything by mistake; kong calls it.
-func (c *asideChoice) Validate() error {
+// Validate makes sure that nothing is chosen by mistake; kong calls it.
+func (c *quarantineChoice) Validate() error {
 	ways := 0
 	for _, given := range []bool{len(c.Number) > 0, c.All, c.Reason != ""} {
 		if given {
@@ -51,73 +52,67 @@ func (c *asideChoice) Validate() error {
 	return nil
 }
 
-type quarantineListCmd struct{ asideSettings }
+type quarantineListCmd struct{ quarantineSource }
 
 type quarantineShowCmd struct {
 	Number uint64 `arg:"" help:"Number that list shows."`
 	personalFlag
-	asideSettings
+	quarantineSource
 }
 
 type quarantineRedriveCmd struct {
-	asideChoice
-	Beside bool `help:"Publish an event beside another one in the stream that has its id, under a message id of its own."`
-	asideSettings
+	quarantineChoice
+	NewID bool `name:"new-id" help:"Publish an event under a message id of its own when the stream has another event with its id."`
+	quarantineSource
 }
 
 type quarantineDropCmd struct {
-	asideChoice
-	asideSettings
+	quarantineChoice
+	quarantineSource
 }
 
-// item is a callback in quarantine or a dead letter.
+// item is a quarantined callback or a dead letter.
 type item struct {
 	number  uint64
 	reason  string
-	message *replay.Message
+	message *replay.StoredMessage
 }
 
-// resource is the one that the callback's token was for.
-func (i *item) resource() string { return i.message.Header.Get(schemas.HeaderResource) }
-
-// aside is where items are kept.
-type aside interface {
+// itemStore holds items.
+type itemStore interface {
 	items(context.Context) ([]item, error)
-	// take makes sure that nobody else changes what is about to be changed.
-	take() error
+	// claim makes sure that no other process changes the items from now on.
+	claim() error
 	// publish brings an item to the stream.
 	publish(context.Context, item) error
 	remove(context.Context, item) error
-	// close keeps what is left.
 	close() error
 }
 
-// open opens the place where to look.
-func (s *asideSettings) open(ctx context.Context, std stdio, beside bool) (aside, error) {
+func (s *quarantineSource) open(ctx context.Context, std stdio, newID bool) (itemStore, error) {
 	if s.DeadLetters != "" {
-		return openLetters(s, std)
+		file, err := resend.OpenDeadLetters(s.DeadLetters)
+		if err != nil {
+			return nil, fmt.Errorf("--dead-letters: %w", err)
+		}
+		return &deadLetterFile{source: s, std: std, file: file}, nil
 	}
 	reader, link, err := s.reader(ctx, std)
 	if err != nil {
 		return nil, err
 	}
-	return &quarantine{link: link, reader: reader, redrive: s.redrive(reader, beside)}, nil
+	return &quarantineStream{link, &resend.Redrive{Reader: reader, Decode: ingest.Decode, NewID: newID}}, nil
 }
 
-func (s *asideSettings) redrive(reader *replay.Reader, beside bool) *replay.Redrive {
-	return &replay.Redrive{Reader: reader, Decode: ingest.Decode, Beside: beside}
-}
-
-// quarantine is the quarantine stream.
-type quarantine struct {
+// quarantineStream holds quarantined callbacks.
+type quarantineStream struct {
 	link    *publish.Link
-	reader  *replay.Reader // of the event stream
-	redrive *replay.Redrive
+	redrive *resend.Redrive
 }
 
 // items reads the stream whole: the bridge bounds it to 256 MiB.
-func (q *quarantine) items(ctx context.Context) (list []item, err error) {
-	reader := *q.reader
+func (q *quarantineStream) items(ctx context.Context) (list []item, err error) {
+	reader := *q.redrive.Reader
 	reader.Stream, reader.Prefix = schemas.QuarantineStream, schemas.QuarantinePrefix
 	for m, err := range reader.Read(ctx, replay.Selection{}) {
 		if err != nil {
@@ -128,10 +123,10 @@ func (q *quarantine) items(ctx context.Context) (list []item, err error) {
 	return list, nil
 }
 
-// take has nothing to do: a stream keeps its sequences.
-func (q *quarantine) take() error { return nil }
+// claim has nothing to do: sequences of a stream do not change.
+func (q *quarantineStream) claim() error { return nil }
 
-func (q *quarantine) publish(ctx context.Context, i item) error {
+func (q *quarantineStream) publish(ctx context.Context, i item) error {
 	events, err := q.redrive.Messages(i.message)
 	if err != nil {
 		return err
@@ -145,7 +140,7 @@ func (q *quarantine) publish(ctx context.Context, i item) error {
 }
 
 // remove overwrites a message: it is personal data.
-func (q *quarantine) remove(ctx context.Context, i item) error {
+func (q *quarantineStream) remove(ctx context.Context, i item) error {
 	js, err := q.link.JetStream(ctx)
 	if err != nil {
 		return err
@@ -155,24 +150,77 @@ func (q *quarantine) remove(ctx context.Context, i item) error {
 		err = stream.SecureDeleteMsg(ctx, i.number)
 	}
 	if err != nil {
-		return fmt.Errorf("remove it from stream %s: %w; it needs the right to look at that stream and to delete messages", schemas.QuarantineStream, err)
+		return fmt.Errorf("remove it from stream %s: %w; it needs the rights to get the information of that stream and to delete its messages", schemas.QuarantineStream, err)
 	}
 	return nil
 }
 
-func (q *quarantine) close() error {
+func (q *quarantineStream) close() error {
 	q.link.Close()
 	return nil
 }
 
-// Run lists what is there.
+// deadLetterFile holds dead letters. Their numbers are those of its lines.
+type deadLetterFile struct {
+	source  *quarantineSource
+	std     stdio
+	file    *resend.DeadLetterFile
+	link    *publish.Link // nil until a letter is published
+	redrive *resend.Redrive
+}
+
+func (f *deadLetterFile) items(context.Context) (list []item, err error) {
+	for i, letter := range f.file.Letters {
+		list = append(list, item{uint64(i + 1), letter.Reason, letter.Message})
+	}
+	return list, nil
+}
+
+func (f *deadLetterFile) claim() error {
+	if err := f.file.Claim(); err != nil {
+		return fmt.Errorf("--dead-letters: %w", err)
+	}
+	return nil
+}
+
+func (f *deadLetterFile) publish(ctx context.Context, i item) error {
+	if f.redrive == nil {
+		reader, link, err := f.source.reader(ctx, f.std)
+		if err != nil {
+			return err
+		}
+		f.link, f.redrive = link, &resend.Redrive{Reader: reader, Decode: ingest.Decode}
+	}
+	m, err := f.redrive.Letter(i.message)
+	if err != nil {
+		return err
+	}
+	return f.redrive.Publish(ctx, m)
+}
+
+func (f *deadLetterFile) remove(_ context.Context, i item) error {
+	return f.file.Remove(int(i.number) - 1)
+}
+
+func (f *deadLetterFile) close() error {
+	if f.link != nil {
+		f.link.Close()
+	}
+	left, err := f.file.Close()
+	if left {
+		fmt.Fprintf(f.std.err, "the letters that are left are in %s\n", f.file.Path)
+	}
+	return err
+}
+
+// Run lists the items.
 func (c *quarantineListCmd) Run(ctx context.Context, std stdio) (err error) {
-	place, err := c.open(ctx, std, false)
+	store, err := c.open(ctx, std, false)
 	if err != nil {
 		return unlessEnded(err)
 	}
-	defer func() { err = errors.Join(err, place.close()) }()
-	list, err := place.items(ctx)
+	defer func() { err = errors.Join(err, store.close()) }()
+	list, err := store.items(ctx)
 	if err != nil {
 		return unlessEnded(err)
 	}
@@ -183,7 +231,7 @@ func (c *quarantineListCmd) Run(ctx context.Context, std stdio) (err error) {
 			kind = i.message.Header.Get(schemas.HeaderContentType)
 		}
 		return fmt.Sprintf("%6d  %s  %s %s %13s  %s", i.number, p.clocks.fit(-leastClock, p.clock(i.message.Time)),
-			p.ink.paint(yellow, p.types.fit(leastReason, printable(i.reason))), p.resources.fit(leastResource, printable(i.resource())),
+			p.ink.paint(yellow, p.types.fit(leastReason, printable(i.reason))), p.resources.fit(leastResource, printable(i.message.Header.Get(schemas.HeaderResource))),
 			plural(len(i.message.Data), "byte"), printable(kind))
 	}
 	for _, i := range list {
@@ -193,19 +241,19 @@ func (c *quarantineListCmd) Run(ctx context.Context, std stdio) (err error) {
 		fmt.Fprintln(std.out, strings.TrimRight(line(i), " "))
 	}
 	if len(list) == 0 {
-		fmt.Fprintln(std.err, "there is nothing")
+		fmt.Fprintln(std.err, "there are none")
 	}
 	return nil
 }
 
 // Run shows one.
 func (c *quarantineShowCmd) Run(ctx context.Context, std stdio) (err error) {
-	place, err := c.open(ctx, std, false)
+	store, err := c.open(ctx, std, false)
 	if err != nil {
 		return unlessEnded(err)
 	}
-	defer func() { err = errors.Join(err, place.close()) }()
-	list, err := place.items(ctx)
+	defer func() { err = errors.Join(err, store.close()) }()
+	list, err := store.items(ctx)
 	if err != nil {
 		return unlessEnded(err)
 	}
@@ -214,38 +262,38 @@ func (c *quarantineShowCmd) Run(ctx context.Context, std stdio) (err error) {
 			continue
 		}
 		var text bytes.Buffer
-		if err := json.Indent(&text, replay.AppendLine(nil, i.message, c.ShowPII), "", "  "); err != nil {
+		if err := json.Indent(&text, replay.AppendLine(nil, i.message, c.masking()), "", "  "); err != nil {
 			return err
 		}
 		_, err = text.WriteTo(std.out)
 		return err
 	}
-	return fmt.Errorf("there is no number %d; list shows those that there are", c.Number)
+	return fmt.Errorf("there is no number %d; list shows the numbers", c.Number)
 }
 
 // Run publishes some, and removes what was published.
 func (c *quarantineRedriveCmd) Run(ctx context.Context, std stdio) error {
-	place, err := c.open(ctx, std, c.Beside)
+	store, err := c.open(ctx, std, c.NewID)
 	if err != nil {
 		return unlessEnded(err)
 	}
-	return c.each(ctx, std, place, "This publishes %s into stream "+c.Stream+", where every consumer gets the events.", "published", place.publish)
+	return c.each(ctx, std, store, "This publishes %s into stream "+c.Stream+", where every consumer gets the events.", "published", store.publish)
 }
 
 // Run removes some.
 func (c *quarantineDropCmd) Run(ctx context.Context, std stdio) error {
-	place, err := c.open(ctx, std, false)
+	store, err := c.open(ctx, std, false)
 	if err != nil {
 		return unlessEnded(err)
 	}
-	return c.each(ctx, std, place, "This removes %s for good.", "dropped", nil)
+	return c.each(ctx, std, store, "This removes %s for good.", "dropped", nil)
 }
 
-// each asks, and then deals with the chosen items one after another: act, when
-// there is one, and then they are removed. What fails stays.
-func (c *asideChoice) each(ctx context.Context, std stdio, place aside, question, done string, act func(context.Context, item) error) (err error) {
-	defer func() { err = errors.Join(err, place.close()) }()
-	chosen, err := c.choose(ctx, place)
+// each asks, and then calls act, if there is one, for each chosen item and removes it.
+// An item whose act fails stays.
+func (c *quarantineChoice) each(ctx context.Context, std stdio, store itemStore, question, done string, act func(context.Context, item) error) (err error) {
+	defer func() { err = errors.Join(err, store.close()) }()
+	chosen, err := c.choose(ctx, store)
 	if err != nil {
 		return unlessEnded(err)
 	}
@@ -255,26 +303,26 @@ func (c *asideChoice) each(ctx context.Context, std stdio, place aside, question
 			return unlessEnded(err)
 		}
 	}
-	if err := place.take(); err != nil {
+	if err := store.claim(); err != nil {
 		return err
 	}
 	failed := 0
 	for _, i := range chosen {
 		if ctx.Err() != nil {
-			return errors.New("stopped before the end; what is left is there still")
+			return errors.New("stopped before the end; the others stay")
 		}
-		so, err := "", error(nil)
+		published, err := "", error(nil)
 		if act != nil {
 			if err = act(ctx, i); err == nil {
-				so = " is " + done + ", and"
+				published = " is " + done + ", and"
 			}
 		}
 		if err == nil {
-			err = place.remove(ctx, i)
+			err = store.remove(ctx, i)
 		}
 		if err != nil {
 			failed++
-			fmt.Fprintf(std.err, "%d%s stays: %s\n", i.number, so, printable(err.Error()))
+			fmt.Fprintf(std.err, "%d%s stays: %s\n", i.number, published, printable(err.Error()))
 			continue
 		}
 		fmt.Fprintf(std.out, "%d %s\n", i.number, done)
@@ -285,9 +333,9 @@ func (c *asideChoice) each(ctx context.Context, std stdio, place aside, question
 	return nil
 }
 
-// choose returns the items that are meant.
-func (c *asideChoice) choose(ctx context.Context, place aside) ([]item, error) {
-	list, err := place.items(ctx)
+// choose returns the chosen items.
+func (c *quarantineChoice) choose(ctx context.Context, store itemStore) ([]item, error) {
+	list, err := store.items(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -303,10 +351,10 @@ func (c *asideChoice) choose(ctx context.Context, place aside) ([]item, error) {
 		}
 	}
 	for n := range wanted {
-		return nil, fmt.Errorf("there is no number %d; list shows those that there are", n)
+		return nil, fmt.Errorf("there is no number %d; list shows the numbers", n)
 	}
 	if len(chosen) == 0 {
-		return nil, errors.New("there is nothing of that kind")
+		return nil, errors.New("there are none with this reason")
 	}
 	return chosen, nil
 }

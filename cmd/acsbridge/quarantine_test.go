@@ -18,6 +18,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -82,7 +83,7 @@ func oddEvent(id, text string) string {
 // is none.
 func TestQuarantineCommands(t *testing.T) {
 	l := newAsideLoad(t)
-	l.run(false, `^there is nothing\n$`, "list")
+	l.run(false, `^there are none\n$`, "list")
 	l.post("["+oddEvent("1", "first")+"]", 200)
 	l.nats.Await(schemas.Stream, 1)
 	l.post("["+oddEvent("1", "+15550100123")+"]", 200)
@@ -100,19 +101,19 @@ func TestQuarantineCommands(t *testing.T) {
 	l.run(true, `there is no number 9`, "show", "9")
 
 	// Nothing is done by mistake, and nothing goes where it must not.
-	l.run(true, `nobody can be asked here; add --yes`, "redrive", "--all")
+	l.run(true, `there is no terminal to ask on; add --yes`, "redrive", "--all")
 	l.run(true, `say which: numbers`, "redrive", "--yes")
 	l.run(true, `say which: numbers`, "drop", "1", "--all", "--yes")
 	l.run(true, `there is no number 3`, "drop", "1", "3", "--yes")
-	l.run(true, `there is nothing of that kind`, "drop", "--reason", "too_deep", "--yes")
+	l.run(true, `there are none with this reason`, "drop", "--reason", "too_deep", "--yes")
 	l.run(true, `(?s)1 stays: the stream has another event under this id.*2 stays: not_json: .*2 of 2 stay`, "redrive", "--all", "--yes")
-	l.run(true, `2 stays: not_json`, "redrive", "2", "--beside", "--yes")
+	l.run(true, `2 stays: not_json`, "redrive", "2", "--new-id", "--yes")
 	if got := l.nats.Messages(schemas.Stream); len(got) != 1 || len(l.nats.Messages(schemas.QuarantineStream)) != 2 {
 		t.Fatalf("%d events in the stream", len(got))
 	}
 
 	// Unless it is wanted.
-	l.run(false, `^1 published\n$`, "redrive", "--reason", "conflict", "--beside", "--yes")
+	l.run(false, `^1 published\n$`, "redrive", "--reason", "conflict", "--new-id", "--yes")
 	got := l.nats.Messages(schemas.Stream)
 	if len(got) != 2 {
 		t.Fatalf("%d events in the stream", len(got))
@@ -128,7 +129,7 @@ func TestQuarantineCommands(t *testing.T) {
 		}
 	}
 	l.run(false, `^2 dropped\n$`, "drop", "--all", "--yes")
-	l.run(false, `^there is nothing\n$`, "list")
+	l.run(false, `^there are none\n$`, "list")
 	l.bridge.stop(syscall.SIGTERM)
 }
 
@@ -148,7 +149,7 @@ func TestRedriveWithoutTheRightToRemove(t *testing.T) {
 	}
 	l.nats.Await(schemas.QuarantineStream, 1)
 	for range 2 {
-		l.run(true, `^1 is published, and stays: remove it from stream ACS_QUARANTINE: `, "redrive", "1", "--beside", "--yes")
+		l.run(true, `^1 is published, and stays: remove it from stream ACS_QUARANTINE: `, "redrive", "1", "--new-id", "--yes")
 	}
 	if n := len(l.nats.Messages(schemas.Stream)); n != 2 {
 		t.Errorf("%d events in the stream, want 2", n)
@@ -174,19 +175,19 @@ func TestDeadLetterCommands(t *testing.T) {
 	at := "--dead-letters=" + file
 	l.run(false, `(?s)^     1  \S+  too_large        demo          2\d\d\d bytes  PlayCompleted\n     2 .*     3 .*\n$`, "list", at)
 	l.run(false, `"subject": "acs\.demo\.PlayCompleted\.a\.c-1"`, "show", "1", at)
-	l.run(true, `nobody can be asked here; add --yes`, "redrive", "--all", at)
+	l.run(true, `there is no terminal to ask on; add --yes`, "redrive", "--all", at)
 
 	// The stream does not take them yet: they stay, out of the bridge's way.
-	l.run(true, `(?s)1 stays: publish: .*2 stays.*3 stays.*what is left is in \S+\.taken`, "redrive", "--all", "--yes", at)
-	taken := file + takenSuffix
+	l.run(true, `(?s)1 stays: publish: .*2 stays.*3 stays.*the letters that are left are in \S+\.taken`, "redrive", "--all", "--yes", at)
+	taken := file + resend.ClaimedSuffix
 	l.limit(-1)
 	forge(t, taken, 2)
 	saved, err := os.ReadFile(taken)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.run(false, `(?s)^1 published\nwhat is left is in \S+\.taken\n$`, "redrive", "1", "--yes", "--dead-letters="+taken)
-	l.run(true, `(?s)^1 stays: its subject is not that of its event\n2 published\nwhat is left`, "redrive", "--all", "--yes", "--dead-letters="+taken)
+	l.run(false, `(?s)^1 published\nthe letters that are left are in \S+\.taken\n$`, "redrive", "1", "--yes", "--dead-letters="+taken)
+	l.run(true, `(?s)^1 stays: its subject is not that of its event\n2 published\nthe letters that are left`, "redrive", "--all", "--yes", "--dead-letters="+taken)
 	l.run(false, `^1 dropped\n$`, "drop", "--all", "--yes", "--dead-letters="+taken)
 	if _, err := os.Stat(taken); !os.IsNotExist(err) {
 		t.Errorf("the file is there still: %v", err)

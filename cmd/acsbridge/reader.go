@@ -1,13 +1,18 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
+
+	"golang.org/x/term"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
@@ -47,7 +52,7 @@ func (r *readerSettings) reader(ctx context.Context, std stdio) (*replay.Reader,
 	}
 	return &replay.Reader{
 		JetStream: link.JetStream, Stream: r.Stream, Prefix: r.SubjectPrefix,
-		Notice: func(err error) { fmt.Fprintln(std.err, "acsbridge:", err) },
+		OnWarning: func(err error) { fmt.Fprintln(std.err, "acsbridge:", err) },
 	}, link, nil
 }
 
@@ -71,3 +76,25 @@ func plural[N int | int64 | uint64](n N, noun string) string { return view.Plura
 
 // isTerminal is [view.IsTerminal].
 func isTerminal(w io.Writer) bool { return view.IsTerminal(w) }
+
+// confirm asks on the terminal. Without one it fails.
+func confirm(ctx context.Context, std stdio, what string) error {
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return errors.New("there is no terminal to ask on; add --yes")
+	}
+	fmt.Fprintf(std.err, "%s\nGo on? [yes/no] ", what)
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(os.Stdin).ReadString('\n') // an error is not a yes
+		answer <- strings.TrimSpace(line)
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case word := <-answer:
+		if word != "yes" {
+			return errors.New("nothing was done")
+		}
+	}
+	return nil
+}

@@ -4,21 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"iter"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/google/uuid"
+	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
 // replayCmd sends events of the stream again.
 type replayCmd struct {
 	selectionFlags
-	Call  string `help:"Only this call, as acsbridge call shows it: with all its legs, its recording and what Event Grid tells of it. Any id that call takes." placeholder:"ID"`
+	Call  string `help:"Only this call, as acsbridge call shows it: with all its legs, its recording and its events of Event Grid. Any id that call takes." placeholder:"ID"`
 	Leg   string `help:"Only this leg of a call, by its callConnectionId, or with --call also by the letter that acsbridge call gives it." placeholder:"ID"`
 	Since string `help:"Where to begin: a duration before now such as 10m or 2d, a time such as 2026-03-01T14:30, a sequence such as seq:4711, or all. Needed unless --call, --leg or --from is set." placeholder:"POSITION"`
 	Until string `help:"Where to end, written likewise. Without it: the end of the stream as it is at the start." placeholder:"POSITION"`
@@ -29,24 +35,32 @@ type replayCmd struct {
 	Pace        string `help:"fast, original, a rate such as 50/s, or a multiple of the original pace such as 10x." default:"fast" placeholder:"PACE"`
 	Concurrency int    `help:"Posts to a URL at a time; those of one leg come one after another." default:"8" placeholder:"N"`
 	truncatedFlag
-	Append     bool   `help:"Add to the file of --to file:PATH when it is there."`
+	Append     bool   `help:"Add to the file of --to file:PATH when it exists."`
 	Redact     bool   `help:"Replace telephone numbers, ids and texts by pseudonyms."`
 	RedactKey  string `help:"File of the key that pseudonyms are made with, made when absent. None means a new key each time, and other pseudonyms." placeholder:"FILE"`
 	IntoLive   bool   `help:"Publish the copies where the events themselves are, so that every consumer of the stream gets them."`
 	Yes        bool   `help:"Do not ask before --into-live."`
 	DryRun     bool   `help:"Send nothing: count, and show the first and the last event."`
-	Checkpoint string `help:"File that says how far the replay is, written each second. The same command again goes on there, also after the process was killed." placeholder:"FILE"`
+	Checkpoint string `help:"File that says how far the replay is, written each second. The same command continues there, also after the process was killed." placeholder:"FILE"`
 	ReplayID   string `help:"Id of the replay, in the headers of each copy. None means a new one." placeholder:"ID"`
 
 	signFlags `group:"Tokens of a simulator, for a URL that asks for one:"`
 	readerSettings
 
-	plan plan
+	plan replayPlan
+
+	// What follows is set by Run.
+	std          stdio
+	args         []string       // of the command line
+	streamReader *replay.Reader // nil when NATS is not needed
+	source       eventSource
+	sender       *resend.Sender
+	resumed      *resend.Checkpoint // of the run before; nil without one
 }
 
 // Help is the text between the summary and the flags of replay --help.
 func (replayCmd) Help() string {
-	return `Events of one leg are sent one after another, in their order; those of different legs side by side, ` +
+	return `Events of one leg are sent one after another, in their order; those of different legs at the same time, ` +
 		`but with --call one after another, too. ` +
 		`A replay that ends early says how to go on. Reads without a consumer; the nats-* settings are those of serve, ` +
 		`also in its variables and its file.`
@@ -54,101 +68,75 @@ func (replayCmd) Help() string {
 
 // Validate reads the flags; kong calls it.
 func (c *replayCmd) Validate() (err error) {
-	c.plan, err = c.examine(time.Now())
+	c.plan, err = c.parse(time.Now())
 	return err
 }
 
-// replaying is one run of the command.
-type replaying struct {
-	*replayCmd
-	plan
-	std  stdio
-	args []string // of the command line
-
-	reader *replay.Reader // nil when NATS is not needed
-	source source
-	sender *replay.Sender
-	before int // events that were sent before the checkpoint
-}
-
-// source is where the events come from.
-type source struct {
-	messages iter.Seq2[*replay.Message, error]
-	// done is the share of the source that is behind a sequence, 0 to 1; a
-	// negative one is not known.
+// eventSource is where the events come from.
+type eventSource struct {
+	messages iter.Seq2[*replay.StoredMessage, error]
+	// done is the share of the source before a sequence, 0 to 1; negative when it is
+	// not known.
 	done  func(next uint64) float64
 	close func() error
 }
 
-// Run sends what is selected, and fails unless all of it was taken.
+// Run sends the selected events, and fails unless all of them were accepted.
 func (c *replayCmd) Run(ctx context.Context, command *kong.Context, std stdio) (err error) {
-	r := &replaying{replayCmd: c, plan: c.plan, std: std, args: command.Args}
+	c.std, c.args = std, command.Args
 	if c.ReplayID == "" {
-		r.ReplayID = uuid.Must(uuid.NewV7()).String()
+		c.ReplayID = uuid.Must(uuid.NewV7()).String()
 	}
-	if err := r.resume(); err != nil {
-		return err
+	if c.Checkpoint != "" {
+		if err := c.resume(); err != nil {
+			return fmt.Errorf("--checkpoint: %w", err)
+		}
 	}
 	var link *publish.Link
-	if c.From == "" || r.prefix != "" {
-		if r.reader, link, err = c.reader(ctx, std); err != nil {
+	if c.From == "" || c.plan.prefix != "" {
+		if c.streamReader, link, err = c.reader(ctx, std); err != nil {
 			return unlessEnded(err)
 		}
 		defer link.Close()
 	}
-	if err := r.open(ctx); err != nil {
+	if c.From != "" {
+		c.source, err = c.openCapture(ctx)
+	} else {
+		c.source, err = c.openStream(ctx)
+	}
+	if err != nil {
 		return unlessEnded(err)
 	}
-	defer r.source.close()
-	if c.DryRun {
-		return unlessEnded(r.rehearse(ctx))
-	}
-	return r.send(ctx)
-}
-
-// open opens the source.
-func (r *replaying) open(ctx context.Context) (err error) {
-	if r.From != "" {
-		r.source, err = r.openCapture(ctx)
-	} else {
-		r.source, err = r.openStream(ctx)
-	}
-	if err != nil || !r.Redact {
-		return err
-	}
-	key, err := redactionKey(r.RedactKey)
-	if err != nil {
-		return err
-	}
-	redactor, original := replay.NewRedactor(key), r.source.messages
-	r.source.messages = func(yield func(*replay.Message, error) bool) {
-		for m, err := range original {
-			if err == nil {
-				m, err = redactor.Message(m)
-			}
-			if !yield(m, err) || err != nil {
-				return
-			}
+	defer c.source.close()
+	if c.Redact {
+		key, err := resend.LoadRedactionKey(c.RedactKey)
+		if err != nil {
+			return fmt.Errorf("--redact-key: %w", err)
 		}
+		c.source.messages = resend.NewRedactor(key).Messages(c.source.messages)
 	}
-	return nil
+	if c.DryRun {
+		return unlessEnded(c.dryRun(ctx))
+	}
+	return c.send(ctx)
 }
 
-// openStream fixes the end of the replay, which would otherwise follow its own
-// copies when they go to the same stream.
-func (r *replaying) openStream(ctx context.Context) (source, error) {
-	s := source{done: func(uint64) float64 { return -1 }, close: func() error { return nil }}
-	info, err := r.reader.Look(ctx)
-	if err != nil && r.IntoLive {
+// openStream fixes the end of the replay, which would otherwise follow its own copies
+// when they go to the same stream.
+func (c *replayCmd) openStream(ctx context.Context) (eventSource, error) {
+	s := eventSource{done: func(uint64) float64 { return -1 }, close: func() error { return nil }}
+	selection := &c.plan.selection
+	info, err := c.streamReader.Info(ctx)
+	if err != nil && c.IntoLive {
 		return s, fmt.Errorf("--into-live has to know where the stream ends: %w", err)
 	}
 	if err == nil {
 		last := info.State.LastSeq
-		if until := r.selection.Until; until.Sequence > 0 {
-			last = min(last, until.Sequence)
+		if selection.Until.Sequence > 0 {
+			last = min(last, selection.Until.Sequence)
 		}
-		if r.IntoLive || r.selection.Until == (replay.Position{}) {
-			r.selection.Until.Sequence = max(last, 1)
+		if c.IntoLive || selection.Until == (replay.Position{}) {
+			selection.Until.Sequence = max(last, 1)
 		}
 		var first uint64
 		s.done = func(next uint64) float64 {
@@ -161,44 +149,89 @@ func (r *replaying) openStream(ctx context.Context) (source, error) {
 			return float64(next-first) / float64(last+1-first)
 		}
 	}
-	if r.Call == "" {
-		s.messages = r.orNone(r.reader.Read(ctx, r.selection))
+	if c.Call == "" {
+		s.messages = c.orNoLeg(c.streamReader.Read(ctx, *selection))
 		return s, nil
 	}
-	story, err := r.reader.Story(ctx, r.Call, time.Now())
+	story, err := c.streamReader.Story(ctx, c.Call, time.Now())
 	if err == nil {
-		s.messages, err = r.ofStory(story, "stream "+r.Stream)
+		s.messages, err = c.ofStory(story, "stream "+c.Stream)
 	}
 	return s, err
 }
 
-// ofStory returns the messages of a call that are selected.
-func (r *replaying) ofStory(story *replay.Story, where string) (iter.Seq2[*replay.Message, error], error) {
-	if len(story.Steps) == 0 {
-		return nil, unknownCall(where, r.Call, story.Searched)
+// openCapture opens a file of events to send.
+func (c *replayCmd) openCapture(ctx context.Context) (s eventSource, err error) {
+	path := c.plan.fromPath
+	file, err := os.Open(path)
+	if err != nil {
+		return s, fmt.Errorf("--from: %w", err)
 	}
-	selection := r.selection
+	s.close = file.Close
+	if c.Call != "" {
+		s.done = func(uint64) float64 { return -1 }
+		story, err := replay.CaptureStory(ctx, file, c.Call, time.Now())
+		if err != nil {
+			err = fmt.Errorf("%s: %w", path, err)
+		} else {
+			s.messages, err = c.ofStory(story, path)
+		}
+		if err != nil {
+			return s, errors.Join(err, file.Close())
+		}
+		return s, nil
+	}
+	var info fs.FileInfo
+	if info, err = file.Stat(); err != nil {
+		return s, errors.Join(err, file.Close())
+	}
+	s.done = func(uint64) float64 {
+		at, err := file.Seek(0, io.SeekCurrent)
+		if err != nil || info.Size() == 0 {
+			return -1
+		}
+		return float64(at) / float64(info.Size())
+	}
+	s.messages = c.orNoLeg(func(yield func(*replay.StoredMessage, error) bool) {
+		for m, err := range replay.ReadCapture(file, c.plan.selection) {
+			if err != nil {
+				err = fmt.Errorf("%s: %w", path, err)
+			}
+			if !yield(m, err) {
+				return
+			}
+		}
+	})
+	return s, nil
+}
+
+// ofStory returns the selected messages of a call.
+func (c *replayCmd) ofStory(story *replay.Story, where string) (iter.Seq2[*replay.StoredMessage, error], error) {
+	if len(story.Steps) == 0 {
+		return nil, unknownCall(where, c.Call, story.Searched)
+	}
+	selection := c.plan.selection
 	selection.Call = ""
-	if r.Leg == "" {
+	if c.Leg == "" {
 		return story.Messages(selection, nil), nil
 	}
-	leg := story.Leg(r.Leg)
+	leg := story.Leg(c.Leg)
 	if leg == nil {
 		var legs []string
 		for _, leg := range story.Legs {
 			legs = append(legs, leg.Name+" "+printable(leg.ID))
 		}
-		return nil, fmt.Errorf("--leg: the call has no leg %s; it has %s", printable(r.Leg), strings.Join(legs, ", "))
+		return nil, fmt.Errorf("--leg: the call has no leg %s; it has %s", printable(c.Leg), strings.Join(legs, ", "))
 	}
 	return story.Messages(selection, leg), nil
 }
 
-// orNone ends with an error when there was nothing of the leg that was asked for.
-func (r *replaying) orNone(messages iter.Seq2[*replay.Message, error]) iter.Seq2[*replay.Message, error] {
-	if r.Leg == "" || r.Type != "" || r.Resource != "" || r.selection.Since != (replay.Position{}) {
+// orNoLeg ends with an error when there is no message of the leg of --leg.
+func (c *replayCmd) orNoLeg(messages iter.Seq2[*replay.StoredMessage, error]) iter.Seq2[*replay.StoredMessage, error] {
+	if c.Leg == "" || c.Type != "" || c.Resource != "" || c.plan.selection.Since != (replay.Position{}) {
 		return messages // which may well select nothing
 	}
-	return func(yield func(*replay.Message, error) bool) {
+	return func(yield func(*replay.StoredMessage, error) bool) {
 		none := true
 		for m, err := range messages {
 			none = false
@@ -207,87 +240,134 @@ func (r *replaying) orNone(messages iter.Seq2[*replay.Message, error]) iter.Seq2
 			}
 		}
 		if none {
-			yield(nil, fmt.Errorf("nothing of leg %s was found by its callConnectionId; --call takes any id of a call", printable(r.Leg)))
+			yield(nil, fmt.Errorf("no event of leg %s was found by its callConnectionId; --call takes any id of a call", printable(c.Leg)))
 		}
 	}
 }
 
-// rehearse counts what would be sent.
-func (r *replaying) rehearse(ctx context.Context) error {
-	var first, last *replay.Message
-	n, bytes, cut := 0, 0, 0
-	for m, err := range r.source.messages {
+// openTarget opens the target of --to, after a check that copies go where they are
+// meant to.
+func (c *replayCmd) openTarget(ctx context.Context) (target resend.Target, closeTarget func() error, err error) {
+	closeTarget = func() error { return nil }
+	switch {
+	case c.plan.stdout:
+		return replay.NewCapture(c.std.out), closeTarget, nil
+	case c.plan.path != "":
+		file, err := replay.CreateCapture(c.plan.path, c.Append)
 		if err != nil {
-			return goOn(err)
+			return nil, nil, err
+		}
+		if c.Checkpoint != "" {
+			c.source.messages = replay.After(file.Last, c.source.messages)
+		}
+		return file, file.Close, nil
+	case c.plan.url != nil:
+		token, stop, err := c.signer(c.std.err)
+		if err != nil {
+			return nil, nil, err
+		}
+		return &resend.Posts{URL: c.plan.url, ID: c.ReplayID, PostTruncated: c.PostTruncated, Token: token,
+			Client: webhook.Client{Transport: webhook.NewTransport(c.Concurrency)}}, stop, nil
+	case !c.IntoLive:
+		err = c.checkOverlap(ctx)
+	case !c.Yes:
+		err = confirm(ctx, c.std, fmt.Sprintf("This publishes events again into %s.> of stream %s, where every consumer gets them.", c.plan.prefix, c.Stream))
+	}
+	copies := &resend.Copies{JetStream: c.streamReader.JetStream, ID: c.ReplayID, Prefix: c.plan.prefix, Source: c.Stream, Live: c.IntoLive}
+	return copies, closeTarget, err
+}
+
+// checkOverlap refuses a prefix whose subjects the stream of the events has, too, as
+// far as its subjects are known; otherwise the first acknowledgement shows it.
+func (c *replayCmd) checkOverlap(ctx context.Context) error {
+	info, err := c.streamReader.Info(ctx)
+	if err != nil {
+		return ctx.Err()
+	}
+	for _, subject := range info.Config.Subjects {
+		if server.SubjectsCollide(subject, c.plan.prefix+".>") {
+			return fmt.Errorf("--to: stream %s has %s, so it would store the copies among the events; take another prefix, or --into-live if that is meant", c.Stream, subject)
+		}
+	}
+	return nil
+}
+
+// dryRun counts what would be sent.
+func (c *replayCmd) dryRun(ctx context.Context) error {
+	var first, last *replay.StoredMessage
+	n, bytes, truncated := 0, 0, 0
+	for m, err := range c.source.messages {
+		if err != nil {
+			return resumeHint(err)
 		}
 		if first == nil {
 			first = m
 		}
 		last = m
-		if r.url != nil && !r.PostTruncated && m.TruncatedURL() {
-			cut++
+		if c.plan.url != nil && !c.PostTruncated && m.TruncatedURL() {
+			truncated++
 			continue
 		}
 		n++
 		bytes += len(m.Data)
 	}
-	fmt.Fprintf(r.std.out, "would send %s, %s, to %s\n", plural(n, "event"), plural(bytes, "byte"), r.target)
-	if cut > 0 {
-		fmt.Fprintf(r.std.out, "would not send %s: %v; --post-truncated posts to what is left of it\n", plural(cut, "event"), replay.ErrTruncatedURL)
+	fmt.Fprintf(c.std.out, "would send %s, %s, to %s\n", plural(n, "event"), plural(bytes, "byte"), c.plan.target)
+	if truncated > 0 {
+		fmt.Fprintf(c.std.out, "would not send %s: %v; --post-truncated posts to what is left of it\n", plural(truncated, "event"), resend.ErrTruncatedURL)
 	}
 	p := printer{now: time.Now()}
 	if first != nil {
 		p.appendMessage(nil, last) // for the widths
-		fmt.Fprintf(r.std.out, "first  seq:%d  %s", first.Sequence, p.appendMessage(nil, first))
-		fmt.Fprintf(r.std.out, "last   seq:%d  %s", last.Sequence, p.appendMessage(nil, last))
+		fmt.Fprintf(c.std.out, "first  seq:%d  %s", first.Sequence, p.appendMessage(nil, first))
+		fmt.Fprintf(c.std.out, "last   seq:%d  %s", last.Sequence, p.appendMessage(nil, last))
 	}
 	return ctx.Err()
 }
 
-// send sends, and says what came of it.
-func (r *replaying) send(ctx context.Context) error {
-	target, closeTarget, err := r.openTarget(ctx)
+// send sends the events and reports the outcome.
+func (c *replayCmd) send(ctx context.Context) error {
+	target, closeTarget, err := c.openTarget(ctx)
 	if err != nil {
 		return unlessEnded(err)
 	}
-	r.sender = &replay.Sender{Target: target, Pace: r.pace, Sequential: r.Call != ""}
-	if r.url != nil {
-		r.sender.MaxInFlight = r.Concurrency
+	c.sender = &resend.Sender{Target: target, Pace: c.plan.pace, Sequential: c.Call != ""}
+	if c.plan.url != nil {
+		c.sender.MaxInFlight = c.Concurrency
 	}
-	show := newProgress(r)
-	r.sender.OnDone = show.done
-	err = r.sender.Send(ctx, r.source.messages)
+	show := newProgress(c)
+	c.sender.OnDone = show.done
+	err = c.sender.Send(ctx, c.source.messages)
 	err = errors.Join(err, target.Flush(), show.stop(err == nil), closeTarget())
-	p := r.sender.Progress()
-	fmt.Fprintf(r.std.err, "replay %s: %s sent to %s%s\n", r.ReplayID, plural(p.Accepted, "event"), r.target, notTaken(p))
+	p := c.sender.Progress()
+	fmt.Fprintf(c.std.err, "replay %s: %s sent to %s%s\n", c.ReplayID, plural(p.Accepted, "event"), c.plan.target, notAccepted(p))
 	if err != nil {
-		if next := r.continuation(p); next != "" {
-			fmt.Fprintf(r.std.err, "it goes on with\n  %s\n", next)
+		if command := c.resumeCommand(p); command != "" {
+			fmt.Fprintf(c.std.err, "it continues with\n  %s\n", command)
 		}
-		if r.Redact && r.RedactKey == "" {
-			fmt.Fprintln(r.std.err, "with other pseudonyms from there on; --redact-key keeps them")
+		if c.Redact && c.RedactKey == "" {
+			fmt.Fprintln(c.std.err, "with other pseudonyms from there on; --redact-key keeps them")
 		}
 		if errors.Is(err, context.Canceled) {
 			return errors.New("stopped before the end")
 		}
-		return goOn(err)
+		return resumeHint(err)
 	}
 	if p.Rejected > 0 {
-		return fmt.Errorf("not taken: %s", plural(p.Rejected, "event"))
+		return fmt.Errorf("not accepted: %s", plural(p.Rejected, "event"))
 	}
 	return nil
 }
 
-// notTaken says how many events were not taken, for the end of a line.
-func notTaken(p replay.Progress) string {
+// notAccepted says how many events were not accepted, for the end of a line.
+func notAccepted(p resend.Progress) string {
 	switch {
 	case p.Rejected == 0:
 		return ""
 	case p.Truncated == 0:
-		return fmt.Sprintf(", %d not taken", p.Rejected)
+		return fmt.Sprintf(", %d not accepted", p.Rejected)
 	}
-	return fmt.Sprintf(", %d not taken, %d of them not posted because %v (--post-truncated posts them to what is left of it)",
-		p.Rejected, p.Truncated, replay.ErrTruncatedURL)
+	return fmt.Sprintf(", %d not accepted, %d of them not posted because %v (--post-truncated posts them to what is left of it)",
+		p.Rejected, p.Truncated, resend.ErrTruncatedURL)
 }
 
 // truncatedFlag is for what posts events to a URL.

@@ -25,6 +25,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -195,7 +196,7 @@ func TestReplayIsKilledAndGoesOn(t *testing.T) {
 		for _, more := range []int{1, 600, 300} {
 			l.run(target, more, syscall.SIGKILL, append(command, replayedPace)...)
 		}
-		if said, err := l.run(target, 0, nil, command...); err != nil || !strings.Contains(said, "goes on at seq:") {
+		if said, err := l.run(target, 0, nil, command...); err != nil || !strings.Contains(said, "continues at seq:") {
 			t.Fatalf("%s: %v\n%s", target, err, said)
 		}
 		l.compare(target)
@@ -218,7 +219,7 @@ func TestAFileIsSentAgain(t *testing.T) {
 	for _, target := range []string{"subject", "url"} {
 		command := []string{"acsbridge", "replay", "--from=" + l.to("file"), "--to=" + l.to(target), "--checkpoint=" + filepath.Join(t.TempDir(), "checkpoint")}
 		l.run(target, 1500, syscall.SIGKILL, append(command, replayedPace)...)
-		if said, err := l.run(target, 0, nil, command...); err != nil || !strings.Contains(said, "goes on at seq:") {
+		if said, err := l.run(target, 0, nil, command...); err != nil || !strings.Contains(said, "continues at seq:") {
 			t.Fatalf("%s: %v\n%s", target, err, said)
 		}
 		l.compare(target)
@@ -236,7 +237,7 @@ func TestReplayIsInterruptedAndGoesOn(t *testing.T) {
 			t.Fatalf("%s: no error\n%s", target, said)
 		}
 		before := len(l.arrived(target))
-		_, rest, _ := strings.Cut(said, "it goes on with\n  ")
+		_, rest, _ := strings.Cut(said, "it continues with\n  ")
 		command, _, _ := strings.Cut(rest, "\n")
 		if said, err := l.run(target, 0, nil, "sh", "-c", command); err != nil {
 			t.Fatalf("%s: %s\n%v\n%s", target, command, err, said)
@@ -259,7 +260,7 @@ func TestACheckpointIsNeverAheadOfTheFile(t *testing.T) {
 	if err := process.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var c checkpoint
+	var c resend.Checkpoint
 	natstest.Until(t, func() bool {
 		text, err := os.ReadFile(path)
 		return err == nil && json.Unmarshal(text, &c) == nil && c.Next > 10
@@ -305,21 +306,6 @@ func TestCopiesAreKeptOutOfTheirStream(t *testing.T) {
 	}
 }
 
-// TestOverlap compares patterns of subjects.
-func TestOverlap(t *testing.T) {
-	for _, test := range []struct {
-		one, other string
-		want       bool
-	}{
-		{"acs.>", "acs.>", true}, {"acs.>", "acs.x.>", true}, {"acs.x.>", "acs.>", true}, {">", "acs.>", true}, {"*.x.>", "acs.>", true},
-		{"acs.>", "acs-replay.>", false}, {"acs.x.>", "acs.y.>", false}, {"acs", "acs.>", false}, {"*", "acs.>", false}, {"acs.*", "acs.>", true},
-	} {
-		if got := overlap(test.one, test.other); got != test.want {
-			t.Errorf("%s and %s: %v", test.one, test.other, got)
-		}
-	}
-}
-
 // TestReplayOutlastsAnOutage stops NATS in the middle of a replay.
 func TestReplayOutlastsAnOutage(t *testing.T) {
 	ignoreEnvironment(t)
@@ -339,9 +325,9 @@ func TestReplayOutlastsAnOutage(t *testing.T) {
 	l.compare("subject")
 }
 
-// TestCommandLine leaves nothing for the shell.
+// TestCommandLine leaves nothing for the shell to expand.
 func TestCommandLine(t *testing.T) {
-	args := without([]string{"replay", "--since", "1h", "--until=2h", "--append", "--to=file:a b", "--limit", "7", "--call=it's"},
+	args := withoutFlags([]string{"replay", "--since", "1h", "--until=2h", "--append", "--to=file:a b", "--limit", "7", "--call=it's"},
 		"--since", "--until", "--limit", "--append")
 	got := commandLine(args)
 	want := `acsbridge replay '--to=file:a b' '--call=it'\''s'`

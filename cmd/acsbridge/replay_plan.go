@@ -2,24 +2,21 @@ package main
 
 import (
 	"cmp"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
-	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// plan is what the flags of replay ask for.
-type plan struct {
+// replayPlan is what the flags of replay ask for.
+type replayPlan struct {
 	selection replay.Selection
-	pace      replay.Pace
+	pace      resend.Pace
 	fromPath  string
 
 	// One of these, by --to.
@@ -31,9 +28,9 @@ type plan struct {
 	target string // in words
 }
 
-// examine reads the flags, and refuses what cannot go together.
-func (c *replayCmd) examine(now time.Time) (p plan, err error) {
-	if p.pace, err = replay.ParsePace(c.Pace); err != nil {
+// parse reads the flags, and refuses those that contradict each other.
+func (c *replayCmd) parse(now time.Time) (p replayPlan, err error) {
+	if p.pace, err = resend.ParsePace(c.Pace); err != nil {
 		return p, fmt.Errorf("--pace: %w", err)
 	}
 	if c.Since == "" && c.Call == "" && c.Leg == "" && c.From == "" {
@@ -49,10 +46,10 @@ func (c *replayCmd) examine(now time.Time) (p plan, err error) {
 	if p.selection.Until, err = replay.ParsePosition(cmp.Or(c.Until, "all"), now); err != nil {
 		return p, fmt.Errorf("--until: %w", err)
 	}
-	if err := c.examineSource(&p); err != nil {
+	if err := c.parseSource(&p); err != nil {
 		return p, err
 	}
-	if err := c.examineTarget(&p); err != nil {
+	if err := c.parseTarget(&p); err != nil {
 		return p, err
 	}
 	if c.PostTruncated && p.url == nil {
@@ -65,37 +62,37 @@ func (c *replayCmd) examine(now time.Time) (p plan, err error) {
 		return p, errors.New("--redact-key is for --redact; add that")
 	}
 	if c.Checkpoint != "" && c.Redact && c.RedactKey == "" {
-		return p, errors.New("--checkpoint with --redact needs --redact-key: whoever goes on has to use the same pseudonyms")
+		return p, errors.New("--checkpoint with --redact needs --redact-key: the run that continues has to use the same pseudonyms")
 	}
 	if c.Checkpoint != "" && p.stdout {
-		return p, errors.New("--checkpoint cannot tell what has become of the standard output; set --to file:PATH")
+		return p, errors.New("--checkpoint cannot know how much of the standard output was kept; set --to file:PATH")
 	}
 	return p, nil
 }
 
-func (c *replayCmd) examineSource(p *plan) error {
+func (c *replayCmd) parseSource(p *replayPlan) error {
 	if c.From == "" {
 		return nil
 	}
 	path, ok := strings.CutPrefix(c.From, "file:")
 	if !ok || path == "" {
-		return fmt.Errorf("--from: %q is no source; write file:PATH", c.From)
+		return fmt.Errorf("--from: %q is not a source; write file:PATH", c.From)
 	}
 	if c.IntoLive {
-		return errors.New("--into-live takes the events of the stream alone: nobody knows who has written a file")
+		return errors.New("--into-live takes only events of the stream: the author of a file is not known")
 	}
 	p.fromPath = path
 	return nil
 }
 
-// examineTarget reads --to.
-func (c *replayCmd) examineTarget(p *plan) error {
+// parseTarget reads --to.
+func (c *replayCmd) parseTarget(p *replayPlan) error {
 	path, file := strings.CutPrefix(c.To, "file:")
 	if c.Append && !file {
 		return errors.New("--append is for --to file:PATH")
 	}
 	if c.IntoLive {
-		return c.examineLive(p)
+		return c.parseLive(p)
 	}
 	prefix, subject := strings.CutPrefix(c.To, "subject:")
 	switch {
@@ -110,32 +107,32 @@ func (c *replayCmd) examineTarget(p *plan) error {
 	case c.To == "":
 		prefix = schemas.ReplayPrefix
 	case !subject:
-		return fmt.Errorf("--to: %q is no target; write subject:PREFIX, http://…, https://…, stdout or file:PATH", c.To)
+		return fmt.Errorf("--to: %q is not a target; write subject:PREFIX, http://…, https://…, stdout or file:PATH", c.To)
 	}
 	p.prefix = strings.TrimSuffix(prefix, ".")
 	p.target = p.prefix + ".>"
 	for i, token := range strings.Split(p.prefix, ".") {
 		if !schemas.ValidToken(token) {
-			return fmt.Errorf("--to: %q is no prefix of subjects; write it like subject:%s", prefix, schemas.ReplayPrefix)
+			return fmt.Errorf("--to: %q is not a prefix of subjects; write it like subject:%s", prefix, schemas.ReplayPrefix)
 		}
 		if i == 0 && (token == c.SubjectPrefix || token == schemas.SubjectPrefix) {
 			return fmt.Errorf("--to: %s.> is where the events themselves are; take another prefix, or --into-live if every consumer is to get the copies", p.prefix)
 		}
 		if i == 0 && token == schemas.QuarantinePrefix {
-			return fmt.Errorf("--to: %s.> is the bridge's own; take another prefix", p.prefix)
+			return fmt.Errorf("--to: %s.> is reserved for the bridge; take another prefix", p.prefix)
 		}
 	}
 	return nil
 }
 
-// examineLive allows copies among the events only when they are what the bridge
+// parseLive allows copies among the events only when they are what the bridge
 // has verified: not a file's, not redacted ones.
-func (c *replayCmd) examineLive(p *plan) error {
+func (c *replayCmd) parseLive(p *replayPlan) error {
 	if c.To != "" {
-		return errors.New("--into-live is a target of its own; leave out --to")
+		return errors.New("--into-live is a target itself; leave out --to")
 	}
 	if c.Redact {
-		return errors.New("--into-live takes events as they are; leave out --redact")
+		return errors.New("--into-live takes only unchanged events; leave out --redact")
 	}
 	p.prefix = c.SubjectPrefix
 	p.target = p.prefix + ".>, among the events themselves"
@@ -143,46 +140,14 @@ func (c *replayCmd) examineLive(p *plan) error {
 }
 
 // setURL takes the URL of a flag.
-func (p *plan) setURL(flag, text string) error {
+func (p *replayPlan) setURL(flag, text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("%s is no URL; write it like http://127.0.0.1:7071/api/callbacks", flag)
+		return fmt.Errorf("%s is not a URL; write it like http://127.0.0.1:7071/api/callbacks", flag)
 	case u.User != nil || u.Fragment != "":
 		return fmt.Errorf("%s must not hold a login or a fragment", flag)
 	}
 	p.url, p.target = u, u.Scheme+"://"+u.Host+u.Path
 	return nil
-}
-
-// redactionKeySize is that of the hash that pseudonyms are made with.
-const redactionKeySize = 32
-
-// redactionKey reads the key of pseudonyms, makes the file when it is absent, or
-// makes a key that nobody keeps.
-func redactionKey(path string) ([]byte, error) {
-	fresh := make([]byte, redactionKeySize)
-	_, _ = rand.Read(fresh) // never fails
-	if path == "" {
-		return fresh, nil
-	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err == nil {
-		_, err = file.Write(fresh)
-		return fresh, errors.Join(err, file.Close())
-	}
-	if !errors.Is(err, fs.ErrExist) {
-		return nil, fmt.Errorf("--redact-key: %w", err)
-	}
-	if err := secretfile.Check(path); err != nil {
-		return nil, fmt.Errorf("--redact-key: %w", err)
-	}
-	key, err := os.ReadFile(path)
-	if err == nil && len(key) < redactionKeySize {
-		err = fmt.Errorf("%s holds %s, at least %d are needed", path, plural(len(key), "byte"), redactionKeySize)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("--redact-key: %w", err)
-	}
-	return key, nil
 }

@@ -3,142 +3,251 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/schollz/progressbar/v3"
+
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// How often a replay says and keeps how far it is.
 const (
-	barEvery        = 100 * time.Millisecond
-	checkpointEvery = time.Second
+	// barInterval and checkpointInterval are how often a replay shows and saves its
+	// progress.
+	barInterval        = 100 * time.Millisecond
+	checkpointInterval = time.Second
+	// maxReported is how many rejected events are reported one by one.
+	maxReported = 20
+	// barSteps is how many steps the bar has; barWidth is how many characters.
+	barSteps = 1000
+	barWidth = 24
 )
 
-// maxTold is how many events that were not taken are told one by one.
-const maxTold = 20
-
-// progress shows how far a replay is: a bar on a terminal, and lines otherwise.
+// progress shows and saves how far a replay is: as a bar on a terminal, in lines of
+// a log otherwise.
 type progress struct {
-	*replaying
-	bar   bool
-	began time.Time
+	replay *replayCmd
+	bar    *progressbar.ProgressBar // nil without a terminal
+	began  time.Time
 
-	mu   sync.Mutex // guards the terminal and told
-	told int
+	mu       sync.Mutex // guards the terminal and reported
+	reported int
 
-	watching sync.WaitGroup
-	end      chan struct{}
-	err      error // of the checkpoint
+	running sync.WaitGroup
+	end     chan struct{}
+	err     error // of the checkpoint
 }
 
-func newProgress(r *replaying) *progress {
-	p := &progress{replaying: r, bar: isTerminal(r.std.err), began: time.Now(), end: make(chan struct{})}
-	if r.Checkpoint != "" {
-		p.err = p.keep(false) // whoever goes on from here on knows that the target is its own
+func newProgress(c *replayCmd) *progress {
+	p := &progress{replay: c, began: time.Now(), end: make(chan struct{})}
+	if isTerminal(c.std.err) {
+		p.bar = progressbar.NewOptions(barSteps, progressbar.OptionSetWriter(c.std.err), progressbar.OptionSetWidth(barWidth),
+			progressbar.OptionUseANSICodes(true), progressbar.OptionSetElapsedTime(false))
 	}
-	p.watching.Go(p.watch)
+	p.save(false) // from now on the target belongs to this replay
+	p.running.Go(p.run)
 	return p
 }
 
-func (p *progress) watch() {
-	every := checkpointEvery
-	if p.bar {
-		every = barEvery
+func (p *progress) run() {
+	interval := checkpointInterval
+	if p.bar != nil {
+		interval = barInterval
 	}
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	shown, kept := p.began, p.began
+	shown, saved := p.began, p.began
 	for {
 		select {
 		case <-p.end:
 			return
 		case <-tick.C:
 		}
-		if p.bar || time.Since(shown) >= progressInLog {
+		if p.bar != nil || time.Since(shown) >= progressInLog {
 			shown = time.Now()
 			p.show()
 		}
-		if p.Checkpoint != "" && time.Since(kept) >= checkpointEvery && p.err == nil {
-			kept = time.Now()
-			p.err = p.keep(false)
+		if time.Since(saved) >= checkpointInterval {
+			saved = time.Now()
+			p.save(false)
 		}
 	}
 }
 
-// stop ends the watching and keeps the last position.
+// stop shows and saves the last position.
 func (p *progress) stop(complete bool) error {
 	close(p.end)
-	p.watching.Wait()
-	if p.bar {
+	p.running.Wait()
+	if p.bar != nil {
 		p.show()
-		fmt.Fprintln(p.std.err)
+		fmt.Fprintln(p.replay.std.err)
 	}
-	if p.Checkpoint != "" && p.err == nil {
-		p.err = p.keep(complete)
-	}
+	p.save(complete)
 	return p.err
 }
 
-// done tells what was not taken.
-func (p *progress) done(m *replay.Message, err error) {
+// done reports an event that was not accepted.
+func (p *progress) done(m *replay.StoredMessage, err error) {
 	if err == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.told++
-	switch {
-	case p.told <= maxTold:
-		fmt.Fprintf(p.std.err, "%snot taken: %s: %v\n", p.erase(), printable(schemas.ShortType(m.Header.Get(schemas.HeaderEventType))), err)
-	case p.told == maxTold+1:
-		fmt.Fprintf(p.std.err, "%smore are not taken, which are counted and not told\n", p.erase())
+	p.reported++
+	if p.reported > maxReported+1 {
+		return
 	}
+	if p.bar != nil {
+		_ = p.bar.Clear() // it is shown again with the next tick
+	}
+	if p.reported > maxReported {
+		fmt.Fprintln(p.replay.std.err, "more events are not accepted, which are counted and not listed")
+		return
+	}
+	fmt.Fprintf(p.replay.std.err, "not accepted: %s: %v\n", printable(schemas.ShortType(m.Header.Get(schemas.HeaderEventType))), err)
 }
 
-// erase is what makes room for a line on a terminal.
-func (p *progress) erase() string {
-	if p.bar {
-		return "\r\x1b[K"
-	}
-	return ""
-}
-
-// barWidth is how many characters the bar has.
-const barWidth = 24
-
-// show writes the bar, or a line.
+// show draws the bar, or writes a line.
 func (p *progress) show() {
-	s := p.sender.Progress()
-	elapsed := time.Since(p.began)
+	s := p.replay.sender.Progress()
 	n := s.Accepted + s.Rejected
 	share := -1.0
 	if s.Next > 0 {
-		share = p.source.done(s.Next)
+		share = p.replay.source.done(s.Next)
 	}
-	if p.Limit > 0 {
-		share = max(share, float64(s.Before)/float64(p.Limit))
+	if limit := p.replay.plan.selection.Limit; limit > 0 {
+		share = max(share, float64(s.Before)/float64(limit))
 	}
 	text := plural(n, "event")
 	if s.Rejected > 0 {
-		text += fmt.Sprintf(", %d not taken", s.Rejected)
+		text += fmt.Sprintf(", %d not accepted", s.Rejected)
 	}
-	text += fmt.Sprintf(", %.0f/s", float64(n)/elapsed.Seconds())
-	if share > 0 && share <= 1 {
-		left := time.Duration(float64(elapsed) * (1 - share) / share).Round(time.Second)
-		text = fmt.Sprintf("%3.0f %%  %s, %v left", 100*share, text, left)
-		if p.bar {
-			full := int(share * barWidth)
-			text = "[" + strings.Repeat("=", full) + strings.Repeat(" ", barWidth-full) + "] " + text
-		}
-	}
+	text += fmt.Sprintf(", %.0f/s", float64(n)/time.Since(p.began).Seconds())
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bar {
-		fmt.Fprint(p.std.err, p.erase(), text)
+	if p.bar != nil {
+		p.bar.Describe(text)
+		if share >= 0 {
+			_ = p.bar.Set(int(barSteps * min(share, 1))) // an error of the terminal does not stop the replay
+		}
 		return
 	}
-	fmt.Fprintf(p.std.err, "replay: %s, next seq:%d\n", strings.TrimSpace(text), cmp.Or(s.Next, 1))
+	if share > 0 && share <= 1 {
+		left := time.Duration(float64(time.Since(p.began)) * (1 - share) / share)
+		text = fmt.Sprintf("%.0f %%, %s, %v left", 100*share, text, left.Round(time.Second))
+	}
+	fmt.Fprintf(p.replay.std.err, "replay: %s, next seq:%d\n", text, cmp.Or(s.Next, 1))
+}
+
+// save writes the checkpoint. The target has stored by then what it calls done.
+func (p *progress) save(complete bool) {
+	c := p.replay
+	if c.Checkpoint == "" || p.err != nil {
+		return
+	}
+	s := c.sender.Progress()
+	if p.err = c.sender.Target.Flush(); p.err != nil {
+		return
+	}
+	next, until := c.plan.selection.Since, c.plan.selection.Until
+	if s.Next > 0 {
+		next = replay.Position{Sequence: s.Next}
+	}
+	checkpoint := &resend.Checkpoint{
+		Replay: c.ReplayID, What: c.what(), Before: s.Before, Complete: complete,
+		Next: next.Sequence, NextTime: next.Time, Until: until.Sequence, UntilTime: until.Time,
+	}
+	if c.resumed != nil {
+		checkpoint.Before += c.resumed.Before
+	}
+	if err := checkpoint.Save(c.Checkpoint); err != nil {
+		p.err = fmt.Errorf("--checkpoint: %w", err)
+	}
+}
+
+// what names the source, the selection and the target of a replay, so that another
+// one does not continue at its checkpoint.
+func (c *replayCmd) what() string {
+	from := "stream " + c.Stream
+	if c.From != "" {
+		from = c.From
+	}
+	call := c.Call
+	if c.Leg != "" {
+		call += ", leg " + c.Leg
+	}
+	return fmt.Sprintf("%s, resource %q, type %q, call %q, since %q, until %q, limit %d, to %s, redacted %t",
+		from, c.Resource, c.Type, call, c.Since, c.Until, c.Limit, c.plan.target, c.Redact)
+}
+
+// resume continues the replay of the checkpoint, if there is one.
+func (c *replayCmd) resume() (err error) {
+	c.resumed, err = resend.LoadCheckpoint(c.Checkpoint, c.what(), c.Limit)
+	if err != nil || c.resumed == nil {
+		return err
+	}
+	c.ReplayID, c.Append = c.resumed.Replay, true
+	c.resumed.Resume(&c.plan.selection)
+	fmt.Fprintf(c.std.err, "replay %s continues at seq:%d\n", c.ReplayID, max(c.resumed.Next, 1))
+	return nil
+}
+
+// resumeCommand is the command that continues where a replay has ended, or "" when
+// there is nothing left to send.
+func (c *replayCmd) resumeCommand(p resend.Progress) string {
+	selection := c.plan.selection
+	left := selection.Limit - p.Before
+	if p.Next == 0 || selection.Limit > 0 && left <= 0 {
+		return ""
+	}
+	if c.Checkpoint != "" {
+		return commandLine(c.args) // the position is in the file
+	}
+	args := withoutFlags(c.args, "--since", "--until", "--limit", "--replay-id", "--append")
+	args = append(args, fmt.Sprintf("--since=seq:%d", p.Next), "--replay-id="+c.ReplayID)
+	if until := selection.Until; until.Sequence > 0 {
+		args = append(args, fmt.Sprintf("--until=seq:%d", until.Sequence))
+	} else if !until.Time.IsZero() {
+		args = append(args, "--until="+until.Time.Format(time.RFC3339Nano))
+	}
+	if selection.Limit > 0 {
+		args = append(args, fmt.Sprintf("--limit=%d", left))
+	}
+	if c.plan.path != "" {
+		args = append(args, "--append")
+	}
+	return commandLine(args)
+}
+
+// withoutFlags removes flags and their values from a command line. A boolean flag has
+// its value behind an equals sign, if at all.
+func withoutFlags(args []string, flags ...string) (kept []string) {
+	for i := 0; i < len(args); i++ {
+		name, _, joined := strings.Cut(args[i], "=")
+		if !slices.Contains(flags, name) {
+			kept = append(kept, args[i])
+		} else if !joined && name != "--append" {
+			i++
+		}
+	}
+	return kept
+}
+
+// commandLine writes a command as a shell reads it.
+func commandLine(args []string) string {
+	var b strings.Builder
+	b.WriteString("acsbridge")
+	for _, arg := range args {
+		b.WriteByte(' ')
+		if strings.Trim(arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=:./,@%+") == "" && arg != "" {
+			b.WriteString(arg)
+		} else {
+			b.WriteString("'" + strings.ReplaceAll(arg, "'", `'\''`) + "'")
+		}
+	}
+	return b.String()
 }

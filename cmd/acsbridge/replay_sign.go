@@ -8,6 +8,15 @@ import (
 	"github.com/acsbridge/acsbridge/acstest"
 )
 
+// signFlags say how posts are signed.
+type signFlags struct {
+	SignWithSimulator bool   `help:"Sign each post as a simulated ACS, whose key server runs meanwhile."`
+	IssuerListen      string `help:"Address of that key server." default:"127.0.0.1:8081" placeholder:"ADDR"`
+	IssuerName        string `help:"Issuer of the tokens. None means the key server's URL; with --key of a running demo or simulate, theirs." placeholder:"URL"`
+	Key               string `help:"File of its signing key, made when absent. None means a new key." placeholder:"FILE"`
+	Audience          string `help:"Audience of its tokens. None means the demo resource's." placeholder:"GUID"`
+}
+
 // signer returns what makes tokens, or nil when none are wanted, and what ends
 // it.
 func (f *signFlags) signer(log io.Writer) (token func() (string, error), stop func() error, err error) {

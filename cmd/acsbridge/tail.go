@@ -38,9 +38,16 @@ type connectionFlag struct {
 	Call string `help:"Only events of this callConnectionId, or for Event Grid of this correlationId. (call, calls --id and replay --call take any id of a call.)" placeholder:"ID"`
 }
 
-// personalFlag lets personal data be seen.
+// personalFlag allows personal data in the output.
 type personalFlag struct {
 	ShowPII bool `name:"show-pii" help:"Show telephone numbers, identifiers, texts and the application's own context. They are masked without."`
+}
+
+func (f personalFlag) masking() replay.Masking {
+	if f.ShowPII {
+		return replay.MaskSecrets
+	}
+	return replay.MaskPII
 }
 
 // defaultSince is how far tail goes back unless told otherwise.
@@ -82,11 +89,11 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 	var text []byte
 	messages := reader.Read(ctx, selection)
 	if !c.Follow && c.Output == "pretty" {
-		messages = lookAhead(messages, func(m *replay.Message) { p.appendMessage(nil, m) })
+		messages = lookAhead(messages, func(m *replay.StoredMessage) { p.appendMessage(nil, m) })
 	}
 	for m, err := range messages {
 		if err != nil {
-			return unlessEnded(errors.Join(out.Flush(), goOn(err)))
+			return unlessEnded(errors.Join(out.Flush(), resumeHint(err)))
 		}
 		text = line(text[:0], m)
 		if _, err := out.Write(text); err != nil {
@@ -121,12 +128,12 @@ func (c *tailCmd) nothing() string {
 const outputBuffer = 64 << 10
 
 // line is how a message is written, by --output.
-func (c *tailCmd) line(p *printer) func([]byte, *replay.Message) []byte {
+func (c *tailCmd) line(p *printer) func([]byte, *replay.StoredMessage) []byte {
 	switch c.Output {
 	case "json":
-		return func(dst []byte, m *replay.Message) []byte { return replay.AppendLine(dst, m, c.ShowPII) }
+		return func(dst []byte, m *replay.StoredMessage) []byte { return replay.AppendLine(dst, m, c.masking()) }
 	case "raw":
-		return func(dst []byte, m *replay.Message) []byte { return append(append(dst, m.Data...), '\n') }
+		return func(dst []byte, m *replay.StoredMessage) []byte { return append(append(dst, m.Data...), '\n') }
 	}
 	return p.appendMessage
 }
@@ -136,9 +143,9 @@ const looked = 500
 
 // lookAhead has the first messages looked at before the first of them is yielded,
 // so that columns have their widths by then.
-func lookAhead(messages iter.Seq2[*replay.Message, error], look func(*replay.Message)) iter.Seq2[*replay.Message, error] {
-	return func(yield func(*replay.Message, error) bool) {
-		var held []*replay.Message
+func lookAhead(messages iter.Seq2[*replay.StoredMessage, error], look func(*replay.StoredMessage)) iter.Seq2[*replay.StoredMessage, error] {
+	return func(yield func(*replay.StoredMessage, error) bool) {
+		var held []*replay.StoredMessage
 		release := func() bool {
 			for _, m := range held {
 				if !yield(m, nil) {
@@ -172,10 +179,10 @@ func unlessEnded(err error) error {
 	return err
 }
 
-// goOn adds to an error of a reading how to go on.
-func goOn(err error) error {
+// resumeHint adds to an error of a reading how to continue it.
+func resumeHint(err error) error {
 	if stopped, ok := errors.AsType[*replay.StoppedError](err); ok && stopped.Next > 0 {
-		return fmt.Errorf("%w; --since seq:%d goes on there", err, stopped.Next)
+		return fmt.Errorf("%w; --since seq:%d continues there", err, stopped.Next)
 	}
 	return err
 }

@@ -120,8 +120,8 @@ func TestProgressBar(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, 600)
 	x := l.atTerminal(t, "replay", "--since=all", "--pace=300/s")
-	x.shows(`\r\x1b\[K\[=+ +\]  ?\d\d %  \d+ events, \d+/s, \ds left`)
-	x.shows(`\r\x1b\[K\[={24}\] 100 %  600 events, \d+/s, 0s left\r\nreplay \S{36}: 600 events sent to acs-replay\.>\r\n`)
+	x.shows(`\d+ events, \d+/s +\d\d% \|█+ +\| +\[\d+s:\d+s\]`)
+	x.shows(`600 events, \d+/s 100% \|█{24}\|.*\r\nreplay \S{36}: 600 events sent to acs-replay\.>\r\n`)
 	if err := x.ends(); err != nil {
 		t.Error(err)
 	}

@@ -46,7 +46,7 @@ func TestAViewerSendsEventsElsewhere(t *testing.T) {
 	var out sharedLog
 	began := time.Now()
 	err := run(t.Context(), append([]string{"replay", "--since=all", "--into-live", "--yes"}, viewer...), stdio{out: &out, err: &out})
-	if err == nil || !strings.Contains(err.Error(), "is the right to publish on acs.> missing?") || !strings.Contains(out.String(), "it goes on with") {
+	if err == nil || !strings.Contains(err.Error(), "is the right to publish on acs.> missing?") || !strings.Contains(out.String(), "it continues with") {
 		t.Errorf("after %v: error %v\n%s", time.Since(began), err, out.String())
 	}
 }

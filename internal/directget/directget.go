@@ -33,8 +33,8 @@ const (
 var (
 	// ErrNoAnswer reports a request that was not answered.
 	ErrNoAnswer = errors.New("no answer")
-	// ErrBehind reports a replica that lacks messages which its leader has.
-	ErrBehind = errors.New("the replica that answers is behind the stream")
+	// ErrUnsupported reports a server older than 2.11.
+	ErrUnsupported = jetstreamext.ErrBatchUnsupported
 
 	errDisconnected = errors.New("the connection broke")
 )
@@ -128,7 +128,7 @@ func StripHeaders(h nats.Header) {
 // since a time, or zero when there is none or it is not known. Any replica answers
 // a direct get, also one that was disconnected for long; about the stream itself
 // only its leader answers. So a reading that ends before that sequence has read
-// from a replica that is behind: see [ErrBehind].
+// from a replica that is behind.
 func LastSequence(ctx context.Context, stream jetstream.Stream, since time.Time) uint64 {
 	state := stream.CachedInfo().State
 	if state.Msgs == 0 || state.LastTime.Before(since) {

@@ -73,7 +73,7 @@ func (s *source) event(t *schemas.Type, examples string) (object, error) {
 // envelope describes what every event has around its data. What the bridge
 // holds an event to is required.
 func (s *source) envelope() (object, error) {
-	t := reflect.TypeFor[schemas.Envelope]()
+	t := reflect.TypeFor[schemas.Event]()
 	properties, err := s.properties(t)
 	return object{
 		{"title", "Event"},

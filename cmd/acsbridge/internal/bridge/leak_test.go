@@ -343,7 +343,7 @@ func (h *hostileRun) panics() {
 // bug is a publisher that panics with what it was given.
 type bug struct{}
 
-func (bug) Publish(_ context.Context, claims *verify.Claims, d *publish.Delivery, events []schemas.Event) error {
+func (bug) Publish(_ context.Context, claims *verify.Claims, d *publish.Delivery, events []schemas.Inbound) error {
 	panic(fmt.Sprintf("%s %+v %s", claims.JSON(), d, events[0].Raw))
 }
 

@@ -1,0 +1,252 @@
+package resend_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/acsbridge/acsbridge/internal/webhook"
+	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// receiver is an application's callback handler in this process; it needs no
+// socket.
+type receiver struct {
+	answer func(w http.ResponseWriter, r *http.Request, body string)
+	err    error
+	cut    bool // a request ends with its context
+
+	mu   sync.Mutex
+	got  []*http.Request
+	body []string
+}
+
+func (h *receiver) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	h.got, h.body = append(h.got, r), append(h.body, string(body))
+	h.mu.Unlock()
+	if h.err != nil {
+		return nil, h.err
+	}
+	w := httptest.NewRecorder()
+	if h.answer != nil {
+		h.answer(w, r, string(body))
+	}
+	if h.cut && r.Context().Err() != nil {
+		return nil, r.Context().Err()
+	}
+	return w.Result(), nil
+}
+
+func (h *receiver) posts(t *testing.T, target string) *resend.Posts {
+	t.Helper()
+	u, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &resend.Posts{URL: u, ID: "r-1", Client: webhook.Client{Transport: h}}
+}
+
+// TestAPostIsACallback compares a post with what ACS sends.
+func TestAPostIsACallback(t *testing.T) {
+	var h receiver
+	p := h.posts(t, "http://app.test/api/callbacks?code=1")
+	p.Token = func() (string, error) { return "token", nil }
+	list := messages(2, 2)
+	list[1].Header.Set(schemas.HeaderPath, "9f1e%2Fa/b")
+	list[1].Header.Set(schemas.HeaderQuery, "callerId=%2B1555")
+	sender := resend.Sender{Target: p, MaxInFlight: 1}
+	if err := sender.Send(t.Context(), inOrder(list)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{`[{"id":"0"}]`, `[{"id":"1"}]`}, h.body); diff != "" {
+		t.Error(diff)
+	}
+	first, second := h.got[0], h.got[1]
+	want := http.Header{"Content-Type": {"application/json; charset=utf-8"}, "Authorization": {"Bearer token"}, "Acs-Replay-Id": {"r-1"}, "Acs-Replay-Of": {"ACS/1"}}
+	if diff := cmp.Diff(want, first.Header); diff != "" || first.Method != http.MethodPost || first.URL.String() != "http://app.test/api/callbacks?code=1" {
+		t.Errorf("%s %s, headers (-want +got):\n%s", first.Method, first.URL, diff)
+	}
+	if got, want := second.URL.String(), "http://app.test/api/callbacks/9f1e%2Fa/b?code=1&callerId=%2B1555"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestPosts_path rejects a path that leads elsewhere, without a post.
+func TestPosts_path(t *testing.T) {
+	var h receiver
+	m := messages(1, 1)[0]
+	m.Header.Set(schemas.HeaderPath, "a/../../admin")
+	sender := resend.Sender{Target: h.posts(t, "http://app.test/api")}
+	if err := sender.Send(t.Context(), inOrder([]*replay.StoredMessage{m})); err != nil || sender.Progress().Rejected != 1 || len(h.got) > 0 {
+		t.Errorf("error %v, %+v, %d posts", err, sender.Progress(), len(h.got))
+	}
+}
+
+// TestPosts_truncatedURL: what was cut is not posted as if it were whole, and
+// tells nothing about the receiver.
+func TestPosts_truncatedURL(t *testing.T) {
+	for _, test := range []struct {
+		cut      string
+		postAll  bool
+		posted   int
+		rejected int
+	}{
+		{schemas.HeaderQuery, false, 2, 28},
+		{schemas.HeaderPath, false, 2, 28},
+		{"ce-source," + schemas.HeaderPath + "," + schemas.HeaderQuery, false, 2, 28},
+		{schemas.HeaderQuery, true, 30, 0},
+		{schemas.HeaderTokenClaims + ",ce-id", false, 30, 0}, // which a post does not have
+	} {
+		var h receiver
+		posts := h.posts(t, "http://app.test/api/callbacks")
+		posts.PostTruncated = test.postAll
+		list := messages(30, 3)
+		for _, m := range list[1:29] {
+			m.Header.Set(schemas.HeaderQuery, "callerId=%2B15")
+			m.Header.Set(schemas.HeaderTruncated, test.cut)
+		}
+		var last error
+		sender := resend.Sender{Target: posts, MaxInFlight: 1, OnDone: func(_ *replay.StoredMessage, err error) {
+			if err != nil {
+				last = err
+			}
+		}}
+		if err := sender.Send(t.Context(), inOrder(list)); err != nil {
+			t.Fatal(err)
+		}
+		p := sender.Progress()
+		if len(h.got) != test.posted || p.Accepted != test.posted || p.Rejected != test.rejected || p.Truncated != test.rejected {
+			t.Errorf("%+v: %d posts, %+v", test, len(h.got), p)
+		}
+		if test.rejected > 0 != errors.Is(last, resend.ErrTruncatedURL) {
+			t.Errorf("%+v: %v", test, last)
+		}
+	}
+}
+
+// TestPostsAreRepeated as often as it can help, with pauses between.
+func TestPostsAreRepeated(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		statuses []int // one an attempt, the last one for all that follow
+		attempts int
+		want     string // of the error
+		atLeast  time.Duration
+	}{
+		{"taken", []int{200}, 1, "", 0},
+		{"taken without a body", []int{204}, 1, "", 0},
+		{"taken at last", []int{503, 500, 429, 408, 202}, 5, "", 1500 * time.Millisecond},
+		{"never taken", []int{503}, 6, "sequence 1: 503 Service Unavailable, 6 times", 3 * time.Second},
+		{"refused", []int{401}, 1, "sequence 1: 401 Unauthorized", 0},
+		{"redirected", []int{307}, 1, "sequence 1: 307 Temporary Redirect", 0},
+		{"no answer", []int{0}, 6, "sequence 1: no answer: nobody there, 6 times", 3 * time.Second},
+		{"asked to wait", []int{-1, 200}, 2, "", 7 * time.Second},
+		{"asked to wait long", []int{-2, 200}, 2, "", 10 * time.Second},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := &receiver{}
+				attempts := 0
+				h.answer = func(w http.ResponseWriter, _ *http.Request, _ string) {
+					status := test.statuses[min(attempts, len(test.statuses)-1)]
+					switch attempts++; status {
+					case -1:
+						w.Header().Set("Retry-After", "7")
+						status = 503
+					case -2:
+						w.Header().Set("Retry-After", time.Now().Add(time.Hour).UTC().Format(http.TimeFormat))
+						status = 429
+					}
+					w.Header().Set("Location", "http://elsewhere.test/")
+					w.WriteHeader(status)
+				}
+				if test.statuses[0] == 0 {
+					h.err = errors.New("nobody there")
+				}
+				var got string
+				began := time.Now()
+				sender := resend.Sender{Target: h.posts(t, "http://app.test/?secret=1"), OnDone: func(_ *replay.StoredMessage, err error) {
+					if err != nil {
+						got = err.Error()
+					}
+				}}
+				if err := sender.Send(t.Context(), inOrder(messages(1, 1))); err != nil {
+					t.Fatal(err)
+				}
+				took := time.Since(began)
+				if got != test.want || len(h.got) != test.attempts || took < test.atLeast || took > 2*test.atLeast+10*time.Second {
+					t.Errorf("%d attempts in %v: %q", len(h.got), took, got)
+				}
+			})
+		})
+	}
+}
+
+// TestPostsKeepTheOrderOfACall fails every third post once.
+func TestPostsKeepTheOrderOfACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &receiver{}
+		posts := 0
+		var mu sync.Mutex
+		taken := map[string][]string{}
+		h.answer = func(w http.ResponseWriter, r *http.Request, body string) {
+			mu.Lock()
+			defer mu.Unlock()
+			if posts++; posts%3 == 0 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			taken[r.URL.Path] = append(taken[r.URL.Path], r.Header.Get(schemas.HeaderReplayOf))
+		}
+		list := messages(200, 5)
+		for _, m := range list {
+			m.Header.Set(schemas.HeaderPath, m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
+		}
+		if err := (&resend.Sender{Target: h.posts(t, "http://app.test"), MaxInFlight: 3}).Send(t.Context(), inOrder(list)); err != nil {
+			t.Fatal(err)
+		}
+		for path, got := range taken {
+			if len(got) != 40 || !slices.IsSortedFunc(got, func(a, b string) int {
+				return len(a)*1000 + strings.Compare(a, b) - len(b)*1000
+			}) {
+				t.Errorf("%s: %v", path, got)
+			}
+		}
+	})
+}
+
+// TestAPostUnderWayIsFinished ends the replay while a receiver takes its time:
+// only its answer says whether it has the event.
+func TestAPostUnderWayIsFinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		h := &receiver{answer: func(http.ResponseWriter, *http.Request, string) { time.Sleep(10 * time.Second) }}
+		h.cut = true
+		time.AfterFunc(time.Second, cancel)
+		sender := resend.Sender{Target: h.posts(t, "http://app.test"), MaxInFlight: 1}
+		if err := sender.Send(ctx, inOrder(messages(5, 1))); !errors.Is(err, context.Canceled) {
+			t.Errorf("error %v", err)
+		}
+		if p := sender.Progress(); p.Accepted != 1 || p.Next != 2 || len(h.got) != 1 {
+			t.Errorf("%+v, %d posts", p, len(h.got))
+		}
+	})
+}

@@ -1,0 +1,289 @@
+package resend
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/nats-io/nats.go"
+
+	"github.com/acsbridge/acsbridge/internal/secretfile"
+	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// Redactor replaces what tells who took part in a call by pseudonyms: one value
+// has one pseudonym, wherever it stands, so calls and their legs can still be
+// told apart and joined. A pseudonym has the form of what it stands for: a GUID
+// is a GUID, a telephone number one in +999, which nobody has.
+//
+// What is kept is listed, and everything else is replaced; so a member that ACS
+// adds tomorrow is replaced until somebody has looked at it. Structure, types,
+// times, states and result codes are kept. What callers pressed or said, the
+// application's own context, result messages and all claims are not.
+type Redactor struct{ key []byte }
+
+// NewRedactor returns a redactor. Pseudonyms are made with the key: with it, and only
+// with it, telephone numbers can be tried until one fits.
+func NewRedactor(key []byte) *Redactor { return &Redactor{key} }
+
+// redactionKeySize is that of the hash that pseudonyms are made with.
+const redactionKeySize = sha256.Size
+
+// LoadRedactionKey reads the key of pseudonyms from a file, and makes the file when
+// it is absent. Without a path it returns a key that is not kept.
+func LoadRedactionKey(path string) ([]byte, error) {
+	fresh := make([]byte, redactionKeySize)
+	_, _ = rand.Read(fresh) // never fails
+	if path == "" {
+		return fresh, nil
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		_, err = file.Write(fresh)
+		return fresh, errors.Join(err, file.Close())
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	if err := secretfile.Check(path); err != nil {
+		return nil, err
+	}
+	key, err := os.ReadFile(path)
+	if err == nil && len(key) < redactionKeySize {
+		err = fmt.Errorf("%s holds %d bytes, at least %d are needed", path, len(key), redactionKeySize)
+	}
+	return key, err
+}
+
+// Messages returns messages with pseudonyms. It ends with the first one that cannot
+// be redacted.
+func (r *Redactor) Messages(original iter.Seq2[*replay.StoredMessage, error]) iter.Seq2[*replay.StoredMessage, error] {
+	return func(yield func(*replay.StoredMessage, error) bool) {
+		for m, err := range original {
+			if err == nil {
+				m, err = r.Message(m)
+			}
+			if !yield(m, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Members of an event whose text is kept: words of the service's own.
+var keptMembers = words(`type specversion time datacontenttype dataschema publicEventType version
+	kind cloud state recordingKind recognitionType contentType mediaStreamingStatus mediaStreamingStatusDetails
+	transcriptionStatus transcriptionStatusDetails dialogInputType eventType dataVersion metadataVersion`)
+
+// Headers whose value is kept. Of the others, those in pseudonymHeaders get one,
+// and the rest is left out.
+var (
+	keptHeaders = words(strings.Join([]string{
+		schemas.HeaderContentType, schemas.HeaderEventType, schemas.HeaderEventTime, schemas.HeaderTokenIssuer,
+		schemas.HeaderTokenExpires, schemas.HeaderTokenIssuedAt, schemas.HeaderTokenNotBefore,
+		schemas.HeaderResource, schemas.HeaderReceivedAt, schemas.HeaderDeliveryIndex, schemas.HeaderQuarantineReason,
+		schemas.HeaderExpiresAt, schemas.HeaderGridDeliveryCount, schemas.HeaderGridDataVersion, schemas.HeaderGridMetadataVersion,
+	}, " "))
+	pseudonymHeaders = words(strings.Join([]string{
+		schemas.HeaderEventID, schemas.HeaderEventSource, schemas.HeaderDeliveryID, schemas.HeaderTokenAudience,
+	}, " "))
+)
+
+func words(list string) map[string]bool {
+	set := make(map[string]bool)
+	for _, word := range strings.Fields(list) {
+		set[word] = true
+	}
+	return set
+}
+
+// Message returns a message with pseudonyms. It fails when the payload is no
+// JSON.
+func (r *Redactor) Message(m *replay.StoredMessage) (*replay.StoredMessage, error) {
+	data, err := r.document(m.Data)
+	if err != nil {
+		return nil, fmt.Errorf("sequence %d cannot be redacted: %w", m.Sequence, err)
+	}
+	out := *m
+	out.Data, out.Header = data, make(nats.Header)
+	for name, values := range m.Header {
+		for _, value := range values {
+			switch {
+			case keptHeaders[name]:
+				out.Header.Add(name, value)
+			case pseudonymHeaders[name]:
+				out.Header.Add(name, r.text(value))
+			}
+		}
+	}
+	// What remains of cut headers is still cut.
+	cut := slices.DeleteFunc(m.Truncated(), func(name string) bool { return !keptHeaders[name] && !pseudonymHeaders[name] })
+	if len(cut) > 0 {
+		out.Header.Set(schemas.HeaderTruncated, strings.Join(cut, ","))
+	}
+	if call := m.CallToken(); call != "" {
+		before := strings.TrimSuffix(m.Subject, call)
+		if subject, _ := schemas.ParseSubject(m.Subject); subject.Slot != "" {
+			before = strings.TrimSuffix(before, subject.Slot+".")
+		}
+		out.Subject = schemas.WithSlot(before + schemas.Token(r.text(call)))
+	}
+	return &out, nil
+}
+
+// document returns a JSON document with pseudonyms, its members in their order.
+func (r *Redactor) document(data []byte) ([]byte, error) {
+	var out bytes.Buffer
+	in := jsontext.NewDecoder(bytes.NewReader(data))
+	enc := jsontext.NewEncoder(&out)
+	if err := r.value(in, enc, ""); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
+}
+
+// value copies the next value, which is that of a member; elements of an array
+// belong to the array's member.
+func (r *Redactor) value(in *jsontext.Decoder, out *jsontext.Encoder, member string) error {
+	token, err := in.ReadToken()
+	if err != nil {
+		return err
+	}
+	switch token.Kind() {
+	case '"':
+		return out.WriteToken(jsontext.String(r.member(member, token.String())))
+	case '0':
+		return out.WriteValue(jsontext.Value(number(token.String())))
+	case '{', '[':
+		object := token.Kind() == '{'
+		if err := out.WriteToken(token); err != nil {
+			return err
+		}
+		for in.PeekKind() != '}' && in.PeekKind() != ']' {
+			if object {
+				name, err := in.ReadToken()
+				if err != nil {
+					return err
+				}
+				member = name.String()
+				if err := out.WriteToken(jsontext.String(r.name(member))); err != nil {
+					return err
+				}
+			}
+			if err := r.value(in, out, member); err != nil {
+				return err
+			}
+		}
+		if token, err = in.ReadToken(); err != nil {
+			return err
+		}
+	}
+	return out.WriteToken(token)
+}
+
+// member returns what stands for the text of a member.
+func (r *Redactor) member(name, text string) string {
+	switch {
+	case keptMembers[name]:
+		return text
+	case name == "tones" || name == "tone":
+		return "zero" // a pseudonym for each of 16 tones would be no secret
+	}
+	return r.text(text)
+}
+
+// memberName is how ACS names members; others may be somebody's name or number.
+var memberName = regexp.MustCompile(`^[A-Za-z][A-Za-z_]{0,63}[0-9]{0,3}[A-Za-z]*$`)
+
+func (r *Redactor) name(name string) string {
+	if memberName.MatchString(name) {
+		return name
+	}
+	return r.text(name)
+}
+
+// longNumber is how many characters a number has that may be somebody's.
+const longNumber = 7
+
+func number(text string) string {
+	if len(text) >= longNumber {
+		return "0"
+	}
+	return text
+}
+
+var (
+	guid    = regexp.MustCompile(`^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$`)
+	phone   = regexp.MustCompile(`^\+?[0-9]{5,}$`)
+	rawID   = regexp.MustCompile(`^([0-9]{1,2}:(?:(?:acs|dod-acs|gcch-acs|orgid|dod|gcch|teamsvisitor):)?)(.+)$`) // 4:+49…, 8:acs:…
+	sources = regexp.MustCompile(`^/?calling/(?:callConnections|recordings)/.`)                                   // of calls, recordings
+)
+
+// text returns the pseudonym of a text.
+func (r *Redactor) text(s string) string {
+	if _, err := schemas.Timestamp(s).Time(); s == "" || err == nil {
+		return s
+	}
+	switch {
+	case guid.MatchString(s):
+		h := r.hash(strings.ToLower(s))
+		h[6], h[8] = h[6]&0x0f|0x80, h[8]&0x3f|0x80 // version 8 of RFC 9562: made by a rule of one's own
+		x := hex.EncodeToString(h[:16])
+		return strings.Join([]string{x[:8], x[8:12], x[12:16], x[16:20], x[20:]}, "-")
+	case phone.MatchString(s):
+		h := r.hash(strings.TrimPrefix(s, "+"))
+		var n uint64
+		for _, b := range h[:8] {
+			n = n<<8 | uint64(b)
+		}
+		return "+999" + fmt.Sprintf("%011d", n%1e11)
+	case sources.MatchString(s):
+		return r.source(s)
+	}
+	if parts := rawID.FindStringSubmatch(s); parts != nil {
+		list := strings.Split(parts[2], "_")
+		for i := range list {
+			list[i] = r.text(list[i])
+		}
+		return parts[1] + strings.Join(list, "_")
+	}
+	s = strings.TrimRight(s, "=") // an id in base64 comes with its padding and without
+	return "x" + hex.EncodeToString(r.hash(s)[:10])
+}
+
+// source returns the pseudonym of an event's source: that of a call's id is the
+// same as elsewhere.
+func (r *Redactor) source(s string) string {
+	segments := strings.Split(s, "/")
+	ids := 0
+	for i, segment := range segments {
+		switch segment {
+		case "", "calling", "callConnections", "recordings":
+			continue
+		}
+		// An event's name may come behind the ids.
+		if ids++; ids > 1 && i == len(segments)-1 && strings.HasPrefix(segment, "Recording") {
+			continue
+		}
+		segments[i] = r.text(segment)
+	}
+	return strings.Join(segments, "/")
+}
+
+func (r *Redactor) hash(s string) []byte {
+	mac := hmac.New(sha256.New, r.key)
+	mac.Write([]byte(s))
+	return mac.Sum(nil)
+}
