@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/journal"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -84,7 +86,7 @@ func TestDecode_bounds(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
 		}
 	}
-	if MaxBody != 256<<10 || MaxEvents != 100 || MaxDepth != 64 || MaxTokens != 50_000 {
+	if MaxBody != 256<<10 || MaxEvents != 100 || MaxDepth != 64 || MaxTokens != 50_000 || storeWithin != 5*time.Second || storeWithin >= edge.WriteTimeout {
 		t.Error("a documented bound has changed")
 	}
 }
@@ -196,11 +198,11 @@ func FuzzDecodeGrid(f *testing.F) {
 			e := &events[i]
 			members := checkDecoded(t, e)
 			data, _ := members["data"].(map[string]any)
-			time := members["time"]
+			eventTime := members["time"]
 			if e.Grid.OwnSchema {
-				time = members["eventTime"]
+				eventTime = members["eventTime"]
 			}
-			if text, ok := time.(string); ok && text != e.Time {
+			if text, ok := eventTime.(string); ok && text != e.Time {
 				t.Fatalf("%q: time %q", e.Raw, e.Time)
 			}
 			if isOne := e.Grid.OwnSchema && e.Type == gridValidationType; isOne != handshake || handshake && code != data["validationCode"] {

@@ -21,8 +21,8 @@ const (
 	idleTimeout       = 60 * time.Second
 	maxHeaderBytes    = 16 << 10 // a token has at most 8 KiB
 
-	// WriteTimeout bounds the time from the end of a request's header to the end of
-	// its answer.
+	// WriteTimeout bounds the time from a request's header to the end of its answer. It
+	// is longer than reading the body and storing its events may take.
 	WriteTimeout = 15 * time.Second
 
 	// maxStreams of one HTTP/2 connection is the least that RFC 9113, section
