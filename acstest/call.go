@@ -12,8 +12,8 @@ import (
 )
 
 // DemoResource and DemoAudience name the simulated Communication Services
-// resource: what a bridge is given as --resource. The audience stands for the
-// resource's immutable resource id. It belongs to no real resource.
+// resource, as in --resource demo=AUDIENCE. The audience is an invented immutable
+// resource id.
 const (
 	DemoResource = "demo"
 	DemoAudience = "5aba7c7e-ac50-4de0-9f00-0acab0a7de00"
@@ -26,33 +26,33 @@ const defaultLeg = "app"
 // a serverCallId.
 const dotNetEpoch = 621_355_968_000_000_000
 
-// areaCodes are real; the numbers 555-0100 to 555-0199 are set aside for
-// fiction in each of them (North American Numbering Plan).
+// areaCodes are real; the numbers 555-0100 to 555-0199 are reserved for fiction in
+// each of them (North American Numbering Plan).
 var areaCodes = []int{206, 212, 312, 415, 425}
 
-// Call is one simulated call: its ids, its people and the connections of its
-// legs. All ids are random, so that two runs never share an event. It is not
+// SimCall is one simulated call: its ids, its participants and the connections
+// of its legs. All ids are random, so that two runs never share an event. It is not
 // safe for concurrent use.
-type Call struct {
+type SimCall struct {
 	serverCallID   string
 	correlationID  string
 	caller         string // E.164
 	recordingStart time.Time
 	legs           map[string]leg
-	values         map[string]any // what $name stands for in a template
+	values         map[string]any // of $name in a template
 }
 
-// leg is one connection of a call: the application gave it a callback URL of
-// its own when it answered or dialled.
+// leg is one connection of a call. The application set its callback URL when it
+// answered or dialled.
 type leg struct {
 	connectionID string
 	path         string
 	query        string
 }
 
-// NewCall returns a call between two invented people.
-func NewCall() *Call {
-	c := &Call{
+// NewCall returns a call between two invented participants.
+func NewCall() *SimCall {
+	c := &SimCall{
 		serverCallID:  newServerCallID(),
 		correlationID: uuid.NewString(),
 		caller:        newPhoneNumber(),
@@ -71,9 +71,9 @@ func NewCall() *Call {
 	return c
 }
 
-// NewCallOf is [NewCall] for a call that the application has under this
-// callConnectionId. The recorder reports under its own all the same.
-func NewCallOf(connectionID string) *Call {
+// NewCallOf is [NewCall] with this callConnectionId for the application's connection.
+// The recorder still has its own.
+func NewCallOf(connectionID string) *SimCall {
 	c := NewCall()
 	l := c.leg(defaultLeg)
 	l.connectionID = connectionID
@@ -81,9 +81,9 @@ func NewCallOf(connectionID string) *Call {
 	return c
 }
 
-// leg returns the named side of the call, made on first use. Its callback URL
+// leg returns the named leg of the call, made on first use. Its callback URL
 // follows Microsoft's quickstarts: a GUID in the path, the caller in the query.
-func (c *Call) leg(name string) leg {
+func (c *SimCall) leg(name string) leg {
 	l, ok := c.legs[name]
 	if !ok {
 		l = leg{
@@ -96,9 +96,8 @@ func (c *Call) leg(name string) leg {
 	return l
 }
 
-// value returns what a template's $name stands for in an event of the given
-// source and time.
-func (c *Call) value(name, source string, at time.Time) (any, error) {
+// value returns the value of a template's $name in an event of this source and time.
+func (c *SimCall) value(name, source string, at time.Time) (any, error) {
 	switch name {
 	case "$source":
 		return source, nil
@@ -148,8 +147,8 @@ func newPhoneNumber() string {
 	return fmt.Sprintf("+1%d55501%02d", area, rand.IntN(100))
 }
 
-// newServerCallID returns a handle as ACS makes it: the base64 of a URL inside
-// the service. The host is under .example, so that nobody can mistake it.
+// newServerCallID returns a handle as ACS makes it: the base64 of a URL inside the
+// service, here of a host under .example.
 func newServerCallID() string {
 	conversation := uuid.New()
 	u := fmt.Sprintf("https://api.flightproxy.example/api/v2/cp/conv-simulated-01.example/conv/%s?i=10-60-%d-%d&e=%d",

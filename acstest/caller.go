@@ -14,8 +14,8 @@ import (
 	"github.com/acsbridge/acsbridge/internal/webhook"
 )
 
-// defaultTimeout is how long the caller waits for one answer. ACS publishes no
-// figure; a bridge answers within five seconds.
+// defaultTimeout bounds the wait for one answer. That of ACS is not published; a
+// bridge answers within five seconds.
 const defaultTimeout = 10 * time.Second
 
 // maxIdleConns bounds the connections kept open for the next callback.
@@ -36,25 +36,23 @@ type CallerOptions struct {
 	Audience string
 	// Timeout bounds the wait for one answer. Zero means ten seconds.
 	Timeout time.Duration
-	// Attempts bounds the POSTs of one callback. Zero means seven, which with
-	// their pauses ride out a restart of the bridge.
+	// Attempts bounds the POSTs of one callback. Zero means seven, which with their
+	// pauses are enough for a restart of the bridge.
 	Attempts int
-	// Transport carries the requests. Nil means one of the caller's own that
-	// keeps connections open.
+	// Transport carries the requests. Nil means one that keeps connections open.
 	Transport http.RoundTripper
-	// Observe is told of every POST, from several goroutines at a time. Nil
-	// means nobody.
+	// Observe is called after every POST, from several goroutines at a time. It may
+	// be nil.
 	Observe func(Attempt)
-	// EventGrid makes the caller play Event Grid as well. Nil means that it cannot
-	// send events that come that way.
+	// EventGrid makes the caller simulate Event Grid as well. With nil it cannot send
+	// its events.
 	EventGrid *EventGridOptions
-	// KeepIDs makes the report list the ids of the events that must be stored.
-	// They take 150 bytes or so each, so it suits runs with an end.
+	// KeepIDs makes the report list the ids of the events that must be stored, some
+	// 150 bytes each.
 	KeepIDs bool
 }
 
-// Caller plays the side of ACS that posts callbacks. It is safe for concurrent
-// use.
+// Caller is the part of ACS that posts callbacks. It is safe for concurrent use.
 type Caller struct {
 	target    *url.URL
 	signer    Signer
@@ -113,7 +111,7 @@ func parseTarget(text string) (*url.URL, error) {
 		return nil, fmt.Errorf("target: %w", err)
 	}
 	if target.Scheme != "http" && target.Scheme != "https" || target.Host == "" {
-		return nil, fmt.Errorf("target %q is no http URL, such as http://127.0.0.1:8080/callbacks", text)
+		return nil, fmt.Errorf("target %q is not an http URL, such as http://127.0.0.1:8080/callbacks", text)
 	}
 	return target, nil
 }
@@ -121,13 +119,12 @@ func parseTarget(text string) (*url.URL, error) {
 // Close closes the connections that the caller kept open.
 func (c *Caller) Close() { c.closeIdle() }
 
-// Report returns what the caller has sent and got so far.
+// Report returns what was sent and answered so far.
 func (c *Caller) Report() Report { return c.ledger.snapshot() }
 
-// Run plays a load to its end, or until ctx ends. Then no callback is started
-// any more, those on their way are waited for, and the rest of their calls is
-// left out. That is no error, and neither is a wrong answer: see
-// [Caller.Report].
+// Run plays a load to its end, or until ctx ends: then it starts no further callback,
+// waits for those in flight, and leaves out the rest of their calls. Neither that nor
+// a wrong answer is an error: see [Caller.Report].
 func (c *Caller) Run(ctx context.Context, load Load) error {
 	load, err := load.withDefaults()
 	if err != nil {
@@ -164,9 +161,8 @@ func (c *Caller) Run(ctx context.Context, load Load) error {
 	return nil
 }
 
-// play sends the deliveries of one call, each after the answer to the one
-// before.
-func (c *Caller) play(ctx context.Context, call int, script []Delivery) {
+// play sends the callbacks of one call, each after the answer to the one before.
+func (c *Caller) play(ctx context.Context, call int, script []Callback) {
 	events := make(callEvents)
 	cut := false
 	for _, d := range script {
@@ -179,9 +175,9 @@ func (c *Caller) play(ctx context.Context, call int, script []Delivery) {
 	c.ledger.callDone(events, cut)
 }
 
-// Send posts one delivery, with retries, and returns its last attempt. Its
-// pause is the business of whoever plays a call.
-func (c *Caller) Send(ctx context.Context, d Delivery) Attempt {
+// Send posts one callback, with retries, and returns its last attempt. It ignores the
+// pause of the callback.
+func (c *Caller) Send(ctx context.Context, d Callback) Attempt {
 	events := make(callEvents)
 	last := c.send(ctx, 0, d)
 	events.note(&d, last)
@@ -189,14 +185,15 @@ func (c *Caller) Send(ctx context.Context, d Delivery) Attempt {
 	return last
 }
 
-// pacer spaces the starts of calls.
+// pacer starts calls at a rate.
 type pacer struct {
 	rate float64 // a second; zero is no limit
 	next time.Time
 }
 
 // wait blocks until the next start and reports false when ctx ended first. A
-// pacer that fell behind does not catch up: a stalled bridge gets no burst.
+// pacer that fell behind does not catch up, so that a bridge gets no burst after a
+// stall.
 func (p *pacer) wait(ctx context.Context) bool {
 	if p.rate == 0 {
 		return ctx.Err() == nil
@@ -208,4 +205,103 @@ func (p *pacer) wait(ctx context.Context) bool {
 	due := p.next.Sub(now)
 	p.next = p.next.Add(time.Duration(float64(time.Second) / p.rate))
 	return backoff.Wait(ctx, due) == nil
+}
+
+// defaultAttempts bounds the POSTs of one callback. The retries of ACS are not
+// published.
+const defaultAttempts = 7
+
+var betweenAttempts = backoff.Doubling{First: 200 * time.Millisecond, Last: 5 * time.Second}
+
+// Attempt is one POST and its answer.
+type Attempt struct {
+	Call     int    // number of the call in its load
+	Kind     string // [Callback.Kind]
+	Type     string // short type of the first event
+	Events   int    // events in the body
+	Number   int    // 1, and more for retries
+	Sent     time.Time
+	Latency  time.Duration // until the answer's headers
+	Bytes    int           // of the body
+	Status   int           // zero when there was no answer
+	Expected bool          // whether the callback must get this answer
+	Final    bool          // whether no retry follows
+
+	// Err is why there is no answer.
+	Err error
+
+	// Abandoned marks a final attempt that was not retried because ctx ended.
+	Abandoned bool
+}
+
+// send posts a callback until it gets a final answer: the expected one, one that a
+// retry cannot change, or that of the last attempt.
+func (c *Caller) send(ctx context.Context, call int, d Callback) Attempt {
+	c.ledger.begin()
+	for number := 1; ; number++ {
+		a := Attempt{
+			Call: call, Kind: d.Kind(), Type: d.eventType(), Events: len(d.Events),
+			Number: number, Sent: time.Now(),
+		}
+		request, err := c.request(&d, number)
+		var answer webhook.Answer
+		if a.Err = err; err == nil {
+			a.Bytes, a.Sent = int(request.ContentLength), time.Now()
+			answer = c.client.Do(ctx, request)
+			a.Status, a.Latency, a.Err = answer.Status, answer.Latency, answer.Err
+		}
+		a.Expected = a.Status != 0 && d.Bearer.accepts(a.Status)
+		a.Final = err != nil || a.Expected || !d.retryable(answer) || number >= c.attempts
+		if !a.Final && ctx.Err() != nil {
+			a.Final, a.Abandoned = true, true
+		}
+		c.ledger.attempt(&d, &a)
+		c.observe(a)
+		if a.Final {
+			return a
+		}
+		// The end of ctx cuts the pause, not the last attempt after it.
+		_ = backoff.Wait(ctx, max(betweenAttempts.After(number), answer.RetryAfter))
+	}
+}
+
+// request makes the POST of a callback for the attempt of that number, with a new
+// token.
+func (c *Caller) request(d *Callback, number int) (*http.Request, error) {
+	if d.Grid {
+		if c.grid == nil {
+			return nil, errors.New("an event of event grid, which the caller does not simulate")
+		}
+		return c.grid.request(d, number-1)
+	}
+	body := d.body
+	if body == nil {
+		var err error
+		if body, err = Body(d.Events...); err != nil {
+			return nil, err
+		}
+	}
+	target, err := webhook.Below(c.target, d.Path, d.Query)
+	if err != nil {
+		return nil, fmt.Errorf("make a callback: %w", err)
+	}
+	token := ""
+	if d.Bearer != BearerMissing {
+		if token, err = c.signer.Sign(d.Bearer.token(c.audience)); err != nil {
+			return nil, fmt.Errorf("sign a callback: %w", err)
+		}
+	}
+	request, err := webhook.NewRequest(target, webhook.ContentType, body, token)
+	if err != nil {
+		return nil, fmt.Errorf("make a callback: %w", err)
+	}
+	return request, nil
+}
+
+// retryable reports whether the same callback may be accepted later.
+func (d *Callback) retryable(a webhook.Answer) bool {
+	if d.Grid {
+		return gridRetryable(a.Status)
+	}
+	return a.Retryable()
 }

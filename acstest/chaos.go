@@ -9,25 +9,26 @@ import (
 	"github.com/google/uuid"
 )
 
-// maxDuplicateGap is how many places after its first delivery a duplicate may
-// come, so that other events of the call stand between them.
+// maxDuplicateGap bounds the other callbacks of a call between a callback and its
+// duplicate.
 const maxDuplicateGap = 3
 
-// Chaos is what goes wrong on the way, as shares between 0 and 1 of the
-// callbacks of a call. The zero value lets everything arrive as it should.
+// maxDelay bounds a delay.
+const maxDelay = 2 * time.Second
+
+// Chaos is what goes wrong on the way, as shares between 0 and 1 of the callbacks of a
+// call. The zero value changes nothing.
 type Chaos struct {
-	// Duplicate callbacks come again, up to three places later, with the same
+	// Duplicate sends a callback again, up to three callbacks later, with the same
 	// events and a new token.
 	Duplicate float64
-	// Reorder makes a callback change places with the next one of its call.
+	// Reorder swaps a callback with the next one of its call.
 	Reorder float64
-	// Delay holds a callback back for up to MaxDelay.
+	// Delay delays a callback by up to two seconds, divided by the speed.
 	Delay float64
-	// MaxDelay bounds Delay before the speed factor. Zero means two seconds.
-	MaxDelay time.Duration
-	// Batch puts a callback's events into the body of the next one.
+	// Batch moves the events of a callback into the body of the next one.
 	Batch float64
-	// Hostile callbacks are followed by an invented event with a bad token.
+	// Hostile adds a callback with an invented event and a bad token.
 	Hostile float64
 }
 
@@ -48,38 +49,27 @@ func (c Chaos) check() error {
 		{"hostile", c.Hostile},
 	} {
 		if !(kind.share >= 0 && kind.share <= 1) { // also refuses NaN
-			return fmt.Errorf("chaos: %s %v is no share (0 to 1)", kind.name, kind.share)
+			return fmt.Errorf("chaos: %s %v is not a share (0 to 1)", kind.name, kind.share)
 		}
-	}
-	if c.MaxDelay < 0 {
-		return fmt.Errorf("chaos: longest delay %v is negative", c.MaxDelay)
 	}
 	return nil
 }
 
-func (c Chaos) maxDelay() time.Duration {
-	if c.MaxDelay == 0 {
-		return 2 * time.Second
-	}
-	return c.MaxDelay
-}
-
-// disturb returns the script of one call with the chaos in it. The same
-// script and state of rng give the same result, but for the ids of invented
-// events.
-func (c Chaos) disturb(rng *rand.Rand, script []Delivery, speed float64) []Delivery {
+// apply returns the script of one call with the chaos in it. The same script and state
+// of rng give the same result, except for the ids of invented events.
+func (c Chaos) apply(rng *rand.Rand, script []Callback, speed float64) []Callback {
 	hit := func(share float64) bool { return share > 0 && rng.Float64() < share }
 	script = c.batch(hit, script)
 	c.reorder(hit, script)
 	c.delay(hit, rng, script, speed)
-	script = c.attack(hit, rng, script)
+	script = c.addForgeries(hit, rng, script)
 	return c.duplicate(hit, rng, script)
 }
 
-// batch merges neighbours of one connection: the events of both go out when
-// the later one is due.
-func (c Chaos) batch(hit func(float64) bool, script []Delivery) []Delivery {
-	var out []Delivery
+// batch merges neighbours of one connection: the events of both are sent when the later
+// one is due.
+func (c Chaos) batch(hit func(float64) bool, script []Callback) []Callback {
+	var out []Callback
 	for _, next := range script {
 		last := len(out) - 1
 		if last >= 0 && out[last].plain() && next.plain() && out[last].Path == next.Path && out[last].Grid == next.Grid && hit(c.Batch) {
@@ -93,30 +83,30 @@ func (c Chaos) batch(hit func(float64) bool, script []Delivery) []Delivery {
 	return out
 }
 
-// reorder swaps neighbours. The pauses stay where they are.
-func (c Chaos) reorder(hit func(float64) bool, script []Delivery) {
+// reorder swaps neighbours, but not their pauses.
+func (c Chaos) reorder(hit func(float64) bool, script []Callback) {
 	for i := 0; i+1 < len(script); i++ {
 		a, b := &script[i], &script[i+1]
 		if a.plain() && b.plain() && hit(c.Reorder) {
 			*a, *b = *b, *a
 			a.After, b.After = b.After, a.After
-			i++ // what was moved stays: no callback wanders through the call
+			i++ // move each callback once
 		}
 	}
 }
 
-func (c Chaos) delay(hit func(float64) bool, rng *rand.Rand, script []Delivery, speed float64) {
+func (c Chaos) delay(hit func(float64) bool, rng *rand.Rand, script []Callback, speed float64) {
 	for i := range script {
 		if script[i].plain() && hit(c.Delay) {
-			script[i].After += scale(time.Duration(rng.Int64N(int64(c.maxDelay())+1)), speed)
+			script[i].After += scale(time.Duration(rng.Int64N(int64(maxDelay)+1)), speed)
 		}
 	}
 }
 
-// attack adds forgeries: the last event of a callback under an id of its own,
-// so that its presence in the stream would be seen.
-func (c Chaos) attack(hit func(float64) bool, rng *rand.Rand, script []Delivery) []Delivery {
-	var out []Delivery
+// addForgeries adds the last event of a callback again with a bad token and a new id,
+// so that a check of the stream would find it.
+func (c Chaos) addForgeries(hit func(float64) bool, rng *rand.Rand, script []Callback) []Callback {
+	var out []Callback
 	for _, d := range script {
 		out = append(out, d)
 		if !d.plain() || !hit(c.Hostile) {
@@ -126,19 +116,18 @@ func (c Chaos) attack(hit func(float64) bool, rng *rand.Rand, script []Delivery)
 		forged.ID = uuid.NewString()
 		d.After = 0
 		d.Bearer = hostileBearers[rng.IntN(len(hostileBearers))]
-		d.Events = []Event{forged}
+		d.Events = []WireEvent{forged}
 		out = append(out, d)
 	}
 	return out
 }
 
-// duplicate adds second deliveries. It works backwards, so that no copy is
-// looked at itself.
-func (c Chaos) duplicate(hit func(float64) bool, rng *rand.Rand, script []Delivery) []Delivery {
+// duplicate adds duplicates, from the end, so that it does not visit them.
+func (c Chaos) duplicate(hit func(float64) bool, rng *rand.Rand, script []Callback) []Callback {
 	for i := len(script) - 1; i >= 0; i-- {
 		if script[i].plain() && hit(c.Duplicate) {
 			at := min(i+1+rng.IntN(maxDuplicateGap), len(script))
-			script = slices.Insert(script, at, script[i].again())
+			script = slices.Insert(script, at, script[i].duplicate())
 		}
 	}
 	return script

@@ -1,37 +1,35 @@
-// Package acstest is a stand-in for Azure Communication Services: what a test,
-// a demonstration or a developer without an Azure account puts in front of a
-// bridge. The command serve never imports it; demo, simulate, trigger and
-// tests do.
+// Package acstest simulates Azure Communication Services (ACS) for tests,
+// demonstrations and developers without an Azure account. The command serve never
+// imports it; demo, simulate, trigger and tests do.
 //
-// It plays both sides of the service:
+// It simulates both sides of the service:
 //
 //	Issuer   the key server: OIDC document, key set, signed tokens, faults
 //	Caller   the webhook sender: calls, one callback after another
 //
-// A Caller also plays Event Grid, by which calls begin: see [EventGridOptions].
+// A Caller also simulates Event Grid, which starts calls: see [EventGridOptions].
 //
-// A call is told as data. events.yaml says what stands in the data of each
-// event type, and each file in flows is the story of one kind of call: which
-// events come, in which order and pace, from which leg. A new flow is a new
-// file. From there to the wire:
+// Calls are data. events.yaml has the data of each event type, and each file in flows
+// is one kind of call: which events come, in which order and pace, from which leg. A
+// new flow is a new file. From there to the wire:
 //
-//		Flow ──NewCall──▶ deliveries ──Chaos──▶ deliveries ──Caller──▶ POST, token
-//		                      └── Load.Expect counts ──┐        │
+//		Flow ──NewCall──▶ callbacks ──Chaos──▶ callbacks ──Caller──▶ POST, token
+//		                      └── Load.Expect counts ──┐      │
 //		                                    compare ───┴── Report
 //
-//	 1. A [Flow] and a new [Call] give the deliveries of one call, each with its
-//	    events, its pause and the [Bearer] it is sent with.
+//	 1. A [Flow] and a new [SimCall] give the callbacks of one call, each with its
+//	    events, its pause and its [Bearer].
 //	 2. [Chaos] duplicates, reorders, delays and merges some, and adds forgeries.
 //	    A seed decides which, so a run can be repeated.
-//	 3. The [Caller] posts them over HTTP, the next one of a call after the
-//	    answer to the one before, each POST with a new token. What gets no
-//	    answer, 429 or 5xx is sent again.
-//	 4. The [Report] says what was sent, what came back, and which events must
-//	    now be in the stream. [Load.Expect] tells the same before the run.
+//	 3. The [Caller] posts them over HTTP, each one of a call after the answer to the
+//	    one before, and each POST with a new token. After no answer, 429 or 5xx it
+//	    retries.
+//	 4. The [Report] counts what was sent and answered, and which events must now be
+//	    in the stream. [Load.Expect] counts the same before the run.
 //
-// Every delivery knows its answer:
+// The answer to each callback is known:
 //
-//	delivery                          answer    its events in the stream
+//	callback                          answer    its events in the stream
 //	good                              200       once
 //	duplicate                         200       not again
 //	expired, forged, wrong-audience,
@@ -39,6 +37,6 @@
 //	missing                           401       never
 //	unknown-kid                       401, 503  never
 //
-// Names, ids and telephone numbers are invented; the numbers are from the
-// ranges that are set aside for fiction.
+// Names, ids and telephone numbers are invented; the numbers are from ranges that are
+// reserved for fiction.
 package acstest

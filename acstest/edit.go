@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// Set returns an event with one value changed, its other members as they were.
-// The path names a member, data.resultInformation.code, or an element of a list,
-// data.participants.0.isMuted. A member that is not there is added at the end of
-// its object, which may be new itself. In data a value is JSON, or else a text;
-// the attributes around it are texts always, such as specversion=1.0.
+// Set returns an event with one value changed. The path names a member,
+// data.resultInformation.code, or an element of a list, data.participants.0.isMuted. A
+// member that does not exist is added at the end of its object, which may be new too.
+// In data a value is JSON, or else a string; attributes are always strings, such as
+// specversion=1.0.
 func Set(event json.RawMessage, path, value string) (json.RawMessage, error) {
 	if attribute, _, _ := strings.Cut(path, "."); attribute != "data" || !json.Valid([]byte(value)) {
 		quoted, err := json.Marshal(value)
@@ -43,7 +43,7 @@ func setValue(old json.RawMessage, path []string, value json.RawMessage) (json.R
 	}
 	members, err := readMembers(old)
 	if err != nil {
-		return nil, fmt.Errorf("%s would be a member of something that has none", path[0])
+		return nil, fmt.Errorf("%s would be a member of a value that is not an object", path[0])
 	}
 	at := slices.IndexFunc(members, func(m member) bool { return m.name == path[0] })
 	if at < 0 {
@@ -75,7 +75,7 @@ func setElement(list []json.RawMessage, path []string, value json.RawMessage) (j
 func readMembers(object json.RawMessage) (members []member, err error) {
 	d := json.NewDecoder(bytes.NewReader(object))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		return nil, errors.New("no JSON object")
+		return nil, errors.New("not a JSON object")
 	}
 	for d.More() {
 		name, err := d.Token()
@@ -91,35 +91,34 @@ func readMembers(object json.RawMessage) (members []member, err error) {
 	return members, nil
 }
 
-// DeliverAs is [Call.Deliver] of events that were made elsewhere or edited: each
-// is a JSON object, which is sent as it is. Those of Event Grid, by their schema,
-// source or type, make a delivery of Event Grid.
-func (c *Call) DeliverAs(events []json.RawMessage) (Delivery, error) {
+// RawCallback is [SimCall.Callback] with the bytes of events, each a JSON object. Events
+// of Event Grid, by their schema, source or type, make a delivery of Event Grid.
+func (c *SimCall) RawCallback(events []json.RawMessage) (Callback, error) {
 	if len(events) == 0 {
-		return Delivery{}, errors.New("no events to send")
+		return Callback{}, errors.New("no events to send")
 	}
-	d := c.Deliver()
+	d := c.Callback()
 	var ways []way
 	for i, raw := range events {
 		e, w, err := readEvent(raw)
 		if err != nil {
-			return Delivery{}, fmt.Errorf("event %d of %d is none: id, source and type must be texts in a JSON object, or id and eventType in Event Grid's schema", i+1, len(events))
+			return Callback{}, fmt.Errorf("event %d of %d is not an event: it must be a JSON object with the strings id, source and type, or id and eventType in Event Grid's schema", i+1, len(events))
 		}
 		d.Events, ways = append(d.Events, e), append(ways, w)
 		if w != ways[0] {
-			return Delivery{}, fmt.Errorf("event %d of %d comes another way than the first: by callback, or by Event Grid in one of its two schemas", i+1, len(events))
+			return Callback{}, fmt.Errorf("event %d of %d is not sent like the first: by callback, or by Event Grid in one of its two schemas", i+1, len(events))
 		}
 	}
 	body, err := json.Marshal(events)
 	if ways[0] != byCallback {
-		d = Delivery{Events: d.Events, Grid: true, bodyType: string(ways[0])}
+		d = Callback{Events: d.Events, Grid: true, bodyType: string(ways[0])}
 	}
 	d.body = body
 	return d, err
 }
 
-// way is how an event comes: by callback, or by Event Grid in a body of this
-// media type.
+// way is how an event is sent: by callback, or by Event Grid in a body of this media
+// type.
 type way string
 
 const (
@@ -128,13 +127,13 @@ const (
 	inOwnSchema   way = "application/json; charset=utf-8"
 )
 
-// readEvent reads an event of either schema, and says how it comes.
-func readEvent(raw json.RawMessage) (e Event, w way, err error) {
+// readEvent reads an event of either schema, and returns how it is sent.
+func readEvent(raw json.RawMessage) (e WireEvent, w way, err error) {
 	var read struct{ ID, Source, Type, Topic, EventType, SpecVersion string }
 	err = json.Unmarshal(raw, &read)
-	switch e = (Event{ID: read.ID, Source: read.Source, Type: read.Type}); {
+	switch e = (WireEvent{ID: read.ID, Source: read.Source, Type: read.Type}); {
 	case read.EventType != "" && read.SpecVersion == "":
-		return Event{ID: read.ID, Source: read.Topic, Type: read.EventType}, inOwnSchema, err
+		return WireEvent{ID: read.ID, Source: read.Topic, Type: read.EventType}, inOwnSchema, err
 	case byGrid(e.Type) || strings.HasPrefix(e.Source, "/subscriptions/"):
 		w = inCloudEvents
 	}

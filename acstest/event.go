@@ -17,15 +17,14 @@ import (
 )
 
 const (
-	// recordingEvents end the types that the recorder reports, under a connection
-	// and a source of its own.
+	// recordingEvents is the end of the types that the recorder reports, with its own
+	// connection and source.
 	recordingEvents = "RecordingStateChanged"
 	recorderLeg     = "recorder"
 )
 
-// Event is one CloudEvent as ACS posts it; the fields stand in the order of
-// the wire.
-type Event struct {
+// WireEvent is one CloudEvent as ACS posts it, with its fields in that order.
+type WireEvent struct {
 	ID              string          `json:"id"`
 	Source          string          `json:"source"`
 	Type            string          `json:"type"`
@@ -36,15 +35,14 @@ type Event struct {
 	Subject         string          `json:"subject"`
 }
 
-// MsgID is the id that the stream keeps the event under.
-func (e *Event) MsgID() string {
+// MsgID is the Nats-Msg-Id of the event.
+func (e *WireEvent) MsgID() string {
 	stored := schemas.Inbound{ID: e.ID, Source: e.Source}
 	return stored.MsgID()
 }
 
-// Body returns the events as the body of one callback: a JSON array, also for
-// one event.
-func Body(events ...Event) ([]byte, error) {
+// Body returns the body of a callback: a JSON array, also for one event.
+func Body(events ...WireEvent) ([]byte, error) {
 	body, err := json.Marshal(events)
 	if err != nil {
 		return nil, fmt.Errorf("encode callback: %w", err)
@@ -52,8 +50,8 @@ func Body(events ...Event) ([]byte, error) {
 	return body, nil
 }
 
-// Types returns the short names of the event types that come by callback, sorted.
-// [GridTypes] are the others that can be made.
+// Types returns the short names of the event types of callbacks, sorted. [GridTypes] are
+// those of Event Grid.
 func Types() []string {
 	types := make([]string, 0, len(templates))
 	for name := range templates {
@@ -63,7 +61,7 @@ func Types() []string {
 	return types
 }
 
-// UnknownTypeError reports an event type that this package has no data for.
+// UnknownTypeError reports an event type that this package cannot make.
 type UnknownTypeError struct {
 	Type    string
 	Nearest string // the known type that was probably meant
@@ -78,24 +76,24 @@ func (e *UnknownTypeError) Error() string {
 // NewEvent returns an event of a call at this moment. The type is the short
 // name, CallConnected, or the full one with the prefix Microsoft.Communication;
 // an unknown one is an [*UnknownTypeError].
-func (c *Call) NewEvent(eventType string) (Event, error) {
+func (c *SimCall) NewEvent(eventType string) (WireEvent, error) {
 	return c.event(eventType, defaultLeg, yaml.Node{}, time.Now())
 }
 
-// event makes an event that leg reports at a time, with members of its data
-// replaced by those of the mapping changes.
-func (c *Call) event(eventType, legName string, changes yaml.Node, at time.Time) (Event, error) {
+// event makes an event of a leg at a time, with members of its data replaced by those
+// of the mapping changes.
+func (c *SimCall) event(eventType, legName string, changes yaml.Node, at time.Time) (WireEvent, error) {
 	short := strings.TrimPrefix(eventType, schemas.TypePrefix)
 	template, ok := templates[short]
 	switch {
 	case !ok && byGrid(short) && !changes.IsZero():
-		return Event{}, fmt.Errorf("%s: its data is that of the contract's example and cannot be changed", short)
+		return WireEvent{}, fmt.Errorf("%s: its data is that of the contract's example and cannot be changed", short)
 	case !ok && byGrid(short):
 		return c.gridEvent(short, at)
 	case !ok:
 		known := append(Types(), GridTypes()...)
 		nearest, _ := suggest.Nearest(short, known)
-		return Event{}, &UnknownTypeError{Type: eventType, Nearest: nearest, Known: known}
+		return WireEvent{}, &UnknownTypeError{Type: eventType, Nearest: nearest, Known: known}
 	}
 	source := "calling/callConnections/" + c.leg(legName).connectionID
 	if strings.HasSuffix(short, recordingEvents) {
@@ -104,7 +102,7 @@ func (c *Call) event(eventType, legName string, changes yaml.Node, at time.Time)
 	}
 	members, err := merge(template, changes)
 	if err != nil {
-		return Event{}, fmt.Errorf("%s: %w", short, err)
+		return WireEvent{}, fmt.Errorf("%s: %w", short, err)
 	}
 	w := dataWriter{value: func(name string) (any, error) { return c.value(name, source, at) }}
 	w.members(members, []member{
@@ -114,9 +112,9 @@ func (c *Call) event(eventType, legName string, changes yaml.Node, at time.Time)
 		{"publicEventType", schemas.TypePrefix + short},
 	})
 	if w.err != nil {
-		return Event{}, fmt.Errorf("%s: %w", short, w.err)
+		return WireEvent{}, fmt.Errorf("%s: %w", short, w.err)
 	}
-	return Event{
+	return WireEvent{
 		ID:              uuid.NewString(),
 		Source:          source,
 		Type:            schemas.TypePrefix + short,
@@ -131,21 +129,21 @@ func (c *Call) event(eventType, legName string, changes yaml.Node, at time.Time)
 //go:embed events.yaml
 var eventsYAML []byte
 
-// templates holds the data of each type as events.yaml has it: a YAML mapping,
-// because its order is the order on the wire.
+// templates are the data of each type in events.yaml: YAML mappings, because they keep
+// the order.
 var templates = parseTemplates()
 
 func parseTemplates() map[string]yaml.Node {
 	var parsed map[string]yaml.Node
 	if err := yaml.Unmarshal(eventsYAML, &parsed); err != nil {
-		panic("acstest: events.yaml: " + err.Error()) // embedded: our own fault
+		panic("acstest: events.yaml: " + err.Error()) // embedded, so a bug
 	}
 	return parsed
 }
 
-// merge returns the members of template, name and value in turn, with the
-// values of changes in place of its own. A change to a member that the type
-// does not have is an error: it would be a misspelling more often than not.
+// merge returns the members of template, name and value in turn, with the values of
+// changes. A change to a member that the type does not have is an error, because it is
+// most likely a misspelling.
 func merge(template, changes yaml.Node) ([]*yaml.Node, error) {
 	members := slices.Clone(template.Content)
 	if changes.IsZero() {
@@ -176,11 +174,11 @@ type member struct {
 	value any
 }
 
-// dataWriter writes YAML nodes as JSON and keeps their order, which a Go map
-// would lose. The first error stays.
+// dataWriter writes YAML nodes as JSON and keeps their order, unlike a Go map. The first
+// error is kept.
 type dataWriter struct {
 	buf   bytes.Buffer
-	value func(name string) (any, error) // what $name stands for
+	value func(name string) (any, error) // of $name
 	err   error
 }
 
@@ -208,7 +206,7 @@ func (w *dataWriter) name(name string) {
 	w.buf.WriteByte(':')
 }
 
-// comma separates from what stands before, unless that is the opening bracket.
+// comma writes a comma, except after the opening bracket.
 func (w *dataWriter) comma(open byte) {
 	if b := w.buf.Bytes(); b[len(b)-1] != open {
 		w.buf.WriteByte(',')

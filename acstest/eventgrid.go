@@ -16,8 +16,8 @@ import (
 	"github.com/google/uuid"
 )
 
-// DemoTenant and DemoApplication are what a bridge is given as --eventgrid-tenant
-// and --eventgrid-audience for the simulated Event Grid. They belong to nobody.
+// DemoTenant and DemoApplication are --eventgrid-tenant and --eventgrid-audience for
+// the simulated Event Grid. They are invented.
 const (
 	DemoTenant      = "5aba7c7e-ac50-4de0-9f00-0acab0a7de02"
 	DemoApplication = "5aba7c7e-ac50-4de0-9f00-0acab0a7de03"
@@ -29,11 +29,11 @@ const (
 const gridApplication = "4962773b-9cdb-44cf-a8bf-237846a00ab7"
 
 const (
-	// gridLifetime is how long a token of Event Grid lives.
+	// gridLifetime is the lifetime of a token of Event Grid.
 	gridLifetime = 24 * time.Hour
-	// gridTokenFor is how long one is used; after that it gets another.
+	// gridTokenFor is how long a token is used.
 	gridTokenFor = gridLifetime / 2
-	// gridOrigin is the name under which Event Grid asks for leave.
+	// gridOrigin is the origin that Event Grid sends in a handshake.
 	gridOrigin = "eventgrid.azure.net"
 )
 
@@ -46,18 +46,17 @@ const (
 	EventGridOwnSchema   EventGridSchema = "EventGridSchema"
 )
 
-// EventGridOptions are the settings of the Event Grid that a [Caller] plays beside
-// ACS.
+// EventGridOptions are the settings of the Event Grid that a [Caller] simulates.
 type EventGridOptions struct {
 	// Target is the URL of the bridge's route for Event Grid. Required.
 	Target string
 	// Audience is the aud of good tokens. Empty means [DemoApplication].
 	Audience string
-	// Schema is that of all deliveries. Empty means [EventGridCloudEvents].
+	// Schema is the schema of all deliveries. Empty means [EventGridCloudEvents].
 	Schema EventGridSchema
 }
 
-// eventGrid is the side of a Caller that plays Event Grid.
+// eventGrid is the part of a Caller that simulates Event Grid.
 type eventGrid struct {
 	target   *url.URL
 	audience string
@@ -65,7 +64,7 @@ type eventGrid struct {
 	signer   Signer
 
 	mu    sync.Mutex
-	token string // used for many deliveries, as Event Grid does
+	token string // for many deliveries, as Event Grid does
 	since time.Time
 }
 
@@ -85,7 +84,7 @@ func newEventGrid(o *EventGridOptions, signer Signer) (*eventGrid, error) {
 }
 
 // request makes the POST of a delivery. before counts the attempts before it.
-func (g *eventGrid) request(d *Delivery, before int) (*http.Request, error) {
+func (g *eventGrid) request(d *Callback, before int) (*http.Request, error) {
 	body, contentType, err := gridBody(g.schema, d.Events)
 	if err != nil {
 		return nil, err
@@ -100,13 +99,13 @@ func (g *eventGrid) request(d *Delivery, before int) (*http.Request, error) {
 	r.Header.Set("Content-Type", contentType)
 	r.Header.Set("Aeg-Event-Type", gridKind(d.Events[0].Type))
 	r.Header.Set("Aeg-Subscription-Name", "ACSTEST")
-	r.Header.Set("Aeg-Delivery-Count", strconv.Itoa(before))
+	r.Header.Set("Aeg-Callback-Count", strconv.Itoa(before))
 	r.Header.Set("Aeg-Data-Version", "1.0")
 	r.Header.Set("Aeg-Metadata-Version", "1")
 	return r, nil
 }
 
-// gridKind is what Event Grid says in aeg-event-type of a delivery.
+// gridKind is the aeg-event-type of a delivery.
 // https://learn.microsoft.com/azure/event-grid/receive-events
 func gridKind(eventType string) string {
 	switch eventType {
@@ -144,7 +143,7 @@ func (g *eventGrid) sign(bearer Bearer) (string, error) {
 	case BearerExpired:
 		spec.Now = time.Now().Add(-gridLifetime - time.Hour)
 		return g.signer.Sign(spec)
-	case BearerDayLong: // what is long for a callback is usual here
+	case BearerDayLong: // a day is the usual lifetime here
 		spec.Lifetime = 2 * gridLifetime
 		return g.signer.Sign(spec)
 	default:
@@ -171,13 +170,12 @@ func gridRetryable(status int) bool {
 	return status < 200 || status > http.StatusNoContent
 }
 
-// Subscribe has the bridge's route validated, as Event Grid does when somebody
-// makes a subscription: with the handshake of the caller's schema, in which the
-// bridge must prove that it wants the events. It needs [CallerOptions.EventGrid].
+// Subscribe validates the bridge's route, as Event Grid does for a new subscription,
+// with the handshake of the caller's schema. It needs [CallerOptions.EventGrid].
 func (c *Caller) Subscribe(ctx context.Context) error {
 	g := c.grid
 	if g == nil {
-		return errors.New("the caller plays no event grid")
+		return errors.New("the caller does not simulate event grid")
 	}
 	code := uuid.NewString()
 	r, err := g.handshake(code)
@@ -220,7 +218,7 @@ func (g *eventGrid) handshake(code string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, contentType, err := gridBody(EventGridOwnSchema, []Event{{
+	body, contentType, err := gridBody(EventGridOwnSchema, []WireEvent{{
 		ID: uuid.NewString(), Source: DemoTopic, Data: data, Time: formatTime(time.Now()),
 		Type: "Microsoft.EventGrid.SubscriptionValidationEvent",
 	}})

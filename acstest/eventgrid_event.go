@@ -18,12 +18,11 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// DemoTopic is the simulated resource as Azure names it, which is the source of
-// its events in Event Grid: what a bridge is given as --eventgrid-source.
+// DemoTopic is the name of the simulated resource in Azure, the source of its events in
+// Event Grid, for --eventgrid-source.
 const DemoTopic = "/subscriptions/5aba7c7e-ac50-4de0-9f00-0acab0a7de01/resourceGroups/demo/providers/Microsoft.Communication/communicationServices/demo"
 
-// contextBytes is the size of the random part of an incomingCallContext, which
-// makes some 8 KiB of text.
+// contextBytes of random data become an incomingCallContext of some 8 KiB.
 const contextBytes = 6 << 10
 
 // gridExamples are the contract's examples of the types that come by Event Grid.
@@ -50,39 +49,39 @@ func byGrid(eventType string) bool {
 // phoneForm matches a telephone number of the examples.
 var phoneForm = regexp.MustCompile(`\+1\d{10}`)
 
-// gridEvent makes an event of Event Grid: the contract's example with the ids,
-// the resource and the caller of this call.
-func (c *Call) gridEvent(short string, at time.Time) (Event, error) {
+// gridEvent makes an event of Event Grid: the contract's example with the ids, the
+// resource and the caller of this call.
+func (c *SimCall) gridEvent(short string, at time.Time) (WireEvent, error) {
 	example := gridExamples()[short]
-	var told schemas.Event
-	if err := json.Unmarshal(example, &told); err != nil {
-		return Event{}, fmt.Errorf("%s: read the contract's example: %w", short, err)
+	var parsed schemas.Event
+	if err := json.Unmarshal(example, &parsed); err != nil {
+		return WireEvent{}, fmt.Errorf("%s: read the contract's example: %w", short, err)
 	}
-	ids := told.IDs()
+	ids := parsed.IDs()
 	replace := []string{
-		told.ID, uuid.NewString(), told.Source, DemoTopic,
-		string(told.Time), at.UTC().Format("2006-01-02T15:04:05.9999999Z"),
+		parsed.ID, uuid.NewString(), parsed.Source, DemoTopic,
+		string(parsed.Time), at.UTC().Format("2006-01-02T15:04:05.9999999Z"),
 		ids.ServerCallID, c.serverCallID, ids.CorrelationID, c.correlationID,
 	}
 	if number := phoneForm.FindString(string(example)); number != "" {
 		replace = append(replace, number, c.caller)
 	}
-	switch data := told.Data.(type) {
+	switch data := parsed.Data.(type) {
 	case *schemas.IncomingCall:
 		replace = append(replace, data.IncomingCallContext, newIncomingCallContext())
 	case *schemas.RecordingFileStatusUpdated:
 		replace = append(replace, data.RecordingID, c.values["$recordingId"].(string))
 	}
 	if slices.Contains(replace, "") {
-		return Event{}, errors.New(short + ": the contract's example lacks an id")
+		return WireEvent{}, errors.New(short + ": the contract's example lacks an id")
 	}
-	var e Event
+	var e WireEvent
 	err := json.Unmarshal([]byte(strings.NewReplacer(replace...).Replace(string(example))), &e)
 	return e, err
 }
 
-// newIncomingCallContext returns what a request to answer the call must show. ACS
-// makes it look like a token without a signature.
+// newIncomingCallContext returns a text like that of ACS, which looks like a token
+// without a signature.
 func newIncomingCallContext() string {
 	random := make([]byte, contextBytes)
 	_, _ = rand.Read(random) // it never fails
@@ -92,7 +91,7 @@ func newIncomingCallContext() string {
 
 // gridBody is the body of a delivery in one of Event Grid's schemas, and its media
 // type.
-func gridBody(schema EventGridSchema, events []Event) (body []byte, contentType string, err error) {
+func gridBody(schema EventGridSchema, events []WireEvent) (body []byte, contentType string, err error) {
 	var list []any
 	for _, e := range events {
 		if schema == EventGridOwnSchema {

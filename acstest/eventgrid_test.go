@@ -20,24 +20,11 @@ import (
 
 const gridTarget = "http://bridge.example/eventgrid"
 
-// withGrid has a caller play Event Grid in a schema.
+// withGrid makes a caller simulate Event Grid in a schema.
 func withGrid(schema acstest.EventGridSchema) func(*acstest.CallerOptions) {
 	return func(o *acstest.CallerOptions) {
 		o.EventGrid = &acstest.EventGridOptions{Target: gridTarget + "?acsbridge-key=x", Schema: schema}
 	}
-}
-
-// gridCaller plays Event Grid towards a bridge.
-func gridCaller(t *testing.T, b http.RoundTripper, schema acstest.EventGridSchema) *acstest.Caller {
-	t.Helper()
-	options := acstest.CallerOptions{Target: target, Signer: newIssuer(t), Transport: b}
-	withGrid(schema)(&options)
-	caller, err := acstest.NewCaller(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(caller.Close)
-	return caller
 }
 
 // gridClaims are the claims of a delivery's token.
@@ -55,20 +42,7 @@ func gridClaims(t *testing.T, p post) map[string]any {
 	return claims
 }
 
-// newEvents makes one event of each type.
-func newEvents(t *testing.T, call *acstest.Call, types ...string) (events []acstest.Event) {
-	t.Helper()
-	for _, name := range types {
-		e, err := call.NewEvent(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		events = append(events, e)
-	}
-	return events
-}
-
-func TestDeliveriesOfEventGrid(t *testing.T) {
+func TestEventGrid_delivery(t *testing.T) {
 	cloudEvents, own := []string{"id", "source", "subject", "data", "type", "specversion", "time"},
 		[]string{"id", "topic", "subject", "data", "eventType", "dataVersion", "metadataVersion", "eventTime"}
 	for name, test := range map[string]struct {
@@ -87,14 +61,14 @@ func TestDeliveriesOfEventGrid(t *testing.T) {
 			b := &bridge{}
 			call := acstest.NewCall()
 			events := newEvents(t, call, test.types...)
-			if a := gridCaller(t, b, test.schema).Send(t.Context(), call.Deliver(events...)); a.Status != 200 || a.Kind != "good" || a.Type != test.types[0] {
+			if a := newCaller(t, b, withGrid(test.schema)).Send(t.Context(), call.Callback(events...)); a.Status != 200 || a.Kind != "good" || a.Type != test.types[0] {
 				t.Fatalf("got %+v", a)
 			}
 			p := b.posts[0]
 			if p.path != "/eventgrid" || p.query != "acsbridge-key=x" || p.header.Get("Content-Type") != test.contentType {
 				t.Errorf("path %s, query %s, content type %s", p.path, p.query, p.header.Get("Content-Type"))
 			}
-			if got := []string{p.header.Get("Aeg-Event-Type"), p.header.Get("Aeg-Delivery-Count"), p.header.Get("Aeg-Subscription-Name")}; !slices.Equal(got, []string{"Notification", "0", "ACSTEST"}) {
+			if got := []string{p.header.Get("Aeg-Event-Type"), p.header.Get("Aeg-Callback-Count"), p.header.Get("Aeg-Subscription-Name")}; !slices.Equal(got, []string{"Notification", "0", "ACSTEST"}) {
 				t.Errorf("headers %q", got)
 			}
 			body := p.body
@@ -122,13 +96,13 @@ func TestDeliveriesOfEventGrid(t *testing.T) {
 	}
 }
 
-// TestGridEventsAreOfTheirCall: ids, caller and time are the call's own, whatever
-// the contract's example says, and the context is as large as a real one.
-func TestGridEventsAreOfTheirCall(t *testing.T) {
+// TestEventGrid_ids: ids, caller and time are those of the call and not of the contract's
+// example, and the context is as large as a real one.
+func TestEventGrid_ids(t *testing.T) {
 	for _, name := range acstest.GridTypes() {
 		one, two := acstest.NewCall(), acstest.NewCall()
 		a, b := newEvents(t, one, name)[0], newEvents(t, two, name)[0]
-		read := func(e acstest.Event) *schemas.Event {
+		read := func(e acstest.WireEvent) *schemas.Event {
 			t.Helper()
 			document, err := json.Marshal(e)
 			if err != nil {
@@ -162,17 +136,17 @@ func TestGridEventsAreOfTheirCall(t *testing.T) {
 	}
 }
 
-// TestRetriesOfEventGrid: four answers are final, and each attempt has its number.
-func TestRetriesOfEventGrid(t *testing.T) {
+// TestEventGrid_retries: four answers are final, and each attempt has its number.
+func TestEventGrid_retries(t *testing.T) {
 	for code, want := range map[int]int{400: 1, 401: 1, 403: 1, 413: 1, 404: 2, 415: 2, 429: 2, 500: 2, 503: 2, 307: 2} {
 		synctest.Test(t, func(t *testing.T) {
 			b := failing(nil, code)
 			call := acstest.NewCall()
-			final := gridCaller(t, b, "").Send(t.Context(), call.Deliver(newEvents(t, call, "IncomingCall")...))
+			final := newCaller(t, b, withGrid("")).Send(t.Context(), call.Callback(newEvents(t, call, "IncomingCall")...))
 			if len(b.posts) != want || final.Expected != (want == 2) {
 				t.Errorf("%d: sent %d times, want %d; final %+v", code, len(b.posts), want, final)
 			}
-			if want == 2 && (b.posts[1].header.Get("Aeg-Delivery-Count") != "1" || string(b.posts[0].body) != string(b.posts[1].body)) {
+			if want == 2 && (b.posts[1].header.Get("Aeg-Callback-Count") != "1" || string(b.posts[0].body) != string(b.posts[1].body)) {
 				t.Errorf("%d: the second attempt is another", code)
 			}
 			if want == 2 && b.posts[0].header.Get("Authorization") != b.posts[1].header.Get("Authorization") {
@@ -182,13 +156,12 @@ func TestRetriesOfEventGrid(t *testing.T) {
 	}
 }
 
-// TestTokensOfEventGridAreRenewed: a run may be longer than a token lives.
-func TestTokensOfEventGridAreRenewed(t *testing.T) {
+func TestEventGrid_renewsTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bridge{}
-		caller, call := gridCaller(t, b, ""), acstest.NewCall()
+		caller, call := newCaller(t, b, withGrid("")), acstest.NewCall()
 		for range 3 {
-			caller.Send(t.Context(), call.Deliver(newEvents(t, call, "IncomingCall")...))
+			caller.Send(t.Context(), call.Callback(newEvents(t, call, "IncomingCall")...))
 			time.Sleep(7 * time.Hour)
 		}
 		var tokens []string
@@ -201,19 +174,18 @@ func TestTokensOfEventGridAreRenewed(t *testing.T) {
 	})
 }
 
-// TestHostileDeliveries: each bad bearer is bad for Event Grid's tokens as well.
-func TestHostileDeliveries(t *testing.T) {
+func TestEventGrid_badTokens(t *testing.T) {
 	for _, bearer := range []acstest.Bearer{acstest.BearerExpired, acstest.BearerWrongAudience, acstest.BearerDayLong, acstest.BearerMissing} {
 		b := failing(nil, 401)
 		call := acstest.NewCall()
-		d := call.Deliver(newEvents(t, call, "IncomingCall")...)
+		d := call.Callback(newEvents(t, call, "IncomingCall")...)
 		d.Bearer = bearer
-		if a := gridCaller(t, b, "").Send(t.Context(), d); !a.Expected {
+		if a := newCaller(t, b, withGrid("")).Send(t.Context(), d); !a.Expected {
 			t.Errorf("%s: 401 is not expected", bearer)
 		}
 		if bearer == acstest.BearerMissing {
 			if b.posts[0].header.Get("Authorization") != "" {
-				t.Error("a missing token is there")
+				t.Error("a token was sent")
 			}
 			continue
 		}
@@ -230,8 +202,8 @@ func TestHostileDeliveries(t *testing.T) {
 	}
 }
 
-// TestCallsBeginWithEventGrid plays every flow with and without it.
-func TestCallsBeginWithEventGrid(t *testing.T) {
+// TestEventGrid_flows plays every flow with and without Event Grid.
+func TestEventGrid_flows(t *testing.T) {
 	flows, err := acstest.NamedFlows()
 	if err != nil {
 		t.Fatal(err)
@@ -247,47 +219,42 @@ func TestCallsBeginWithEventGrid(t *testing.T) {
 		if diff := cmp.Diff(want, acstest.Expectation{Callbacks: got.Callbacks, Kinds: got.Kinds, Answers: got.Answers, Stored: got.Stored}); diff != "" {
 			t.Error(diff)
 		}
-		calls := 0
+		incoming := 0
 		for _, p := range b.posts {
 			if p.path == "/eventgrid" {
-				calls++
+				incoming++
 			}
 		}
-		if wantCalls := map[bool]int{true: 3}[grid]; calls != wantCalls { // of the others, the application dials
-			t.Errorf("Event Grid %v: %d incoming calls, want %d", grid, calls, wantCalls)
+		if want := map[bool]int{true: 3}[grid]; incoming != want { // the application dials the others
+			t.Errorf("Event Grid %v: %d incoming calls, want %d", grid, incoming, want)
 		}
 	}
 }
 
-func TestFlowsWithEventGrid(t *testing.T) {
+// TestEventGrid_pause: without Event Grid the pause after its step is left out, too.
+func TestEventGrid_pause(t *testing.T) {
 	const steps = "  - {event: IncomingCall}\n  - {event: CallConnected, after: 5s}\n"
 	for grid, want := range map[bool]time.Duration{true: 5 * time.Second, false: 0} {
 		synctest.Test(t, func(t *testing.T) {
 			b, start := &bridge{}, time.Now()
-			play(t, t.Context(), b, acstest.Load{Flows: []*acstest.Flow{parseFlow(t, steps)}, Calls: 1, EventGrid: grid}, withGrid(""))
+			load := oneCall(t, steps)
+			load.EventGrid = grid
+			play(t, t.Context(), b, load, withGrid(""))
 			if last := b.posts[len(b.posts)-1]; last.at.Sub(start) != want || len(b.posts) != map[bool]int{true: 2, false: 1}[grid] {
 				t.Errorf("Event Grid %v: %d posts, the last after %v", grid, len(b.posts), last.at.Sub(start))
 			}
 		})
 	}
-	if _, err := acstest.ParseFlow("test", []byte("about: x\nsteps:\n  - {event: IncomingCall, data: {to: null}}\n")); err == nil || !strings.Contains(err.Error(), "cannot be changed") {
-		t.Errorf("data of an incoming call: %v", err)
-	}
 }
 
-func TestACallerWithoutEventGrid(t *testing.T) {
+func TestEventGrid_notSimulated(t *testing.T) {
 	b := &bridge{}
-	caller, err := acstest.NewCaller(acstest.CallerOptions{Target: target, Signer: newIssuer(t), Transport: b})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer caller.Close()
-	call := acstest.NewCall()
-	if a := caller.Send(t.Context(), call.Deliver(newEvents(t, call, "IncomingCall")...)); a.Err == nil || len(b.posts) != 0 {
+	caller, call := newCaller(t, b), acstest.NewCall()
+	if a := caller.Send(t.Context(), call.Callback(newEvents(t, call, "IncomingCall")...)); a.Err == nil || len(b.posts) != 0 {
 		t.Errorf("got %+v, %d posts", a, len(b.posts))
 	}
 	if err := caller.Subscribe(t.Context()); err == nil {
-		t.Error("it subscribed")
+		t.Error("Subscribe succeeded")
 	}
 	for what, o := range map[string]acstest.EventGridOptions{"target": {Target: "bridge"}, "schema": {Target: gridTarget, Schema: "x"}} {
 		if _, err := acstest.NewCaller(acstest.CallerOptions{Target: target, Signer: newIssuer(t), EventGrid: &o}); err == nil || !strings.Contains(err.Error(), what) {
@@ -326,40 +293,23 @@ func TestSubscribe(t *testing.T) {
 		answer func(post) *http.Response
 		want   string
 	}{
-		"allowed":                    {acstest.EventGridCloudEvents, allow("eventgrid.azure.net", 200), ""},
-		"all allowed":                {acstest.EventGridCloudEvents, allow("*", 200), ""},
-		"another allowed":            {acstest.EventGridCloudEvents, allow("example.net", 200), "is \"example.net\", not eventgrid.azure.net"},
-		"none allowed":               {acstest.EventGridCloudEvents, nil, "is \"\", not"},
-		"refused":                    {acstest.EventGridCloudEvents, allow("*", 401), "was answered 401, want 200"},
-		"code":                       {acstest.EventGridOwnSchema, echo(func(c string) string { return c }), ""},
-		"another code":               {acstest.EventGridOwnSchema, echo(strings.ToUpper), "does not hold the code"},
-		"no code":                    {acstest.EventGridOwnSchema, nil, "does not hold the code"},
-		"code beside another status": {acstest.EventGridOwnSchema, func(post) *http.Response { return status(202) }, "was answered 202, want 200"},
+		"allowed":                  {acstest.EventGridCloudEvents, allow("eventgrid.azure.net", 200), ""},
+		"all allowed":              {acstest.EventGridCloudEvents, allow("*", 200), ""},
+		"another allowed":          {acstest.EventGridCloudEvents, allow("example.net", 200), "is \"example.net\", not eventgrid.azure.net"},
+		"none allowed":             {acstest.EventGridCloudEvents, nil, "is \"\", not"},
+		"refused":                  {acstest.EventGridCloudEvents, allow("*", 401), "was answered 401, want 200"},
+		"code":                     {acstest.EventGridOwnSchema, echo(func(c string) string { return c }), ""},
+		"another code":             {acstest.EventGridOwnSchema, echo(strings.ToUpper), "does not hold the code"},
+		"no code":                  {acstest.EventGridOwnSchema, nil, "does not hold the code"},
+		"code with another status": {acstest.EventGridOwnSchema, func(post) *http.Response { return status(202) }, "was answered 202, want 200"},
 	} {
 		b := &bridge{answer: test.answer}
-		err := gridCaller(t, b, test.schema).Subscribe(t.Context())
+		err := newCaller(t, b, withGrid(test.schema)).Subscribe(t.Context())
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
 		if len(b.posts) != 1 || !strings.HasPrefix(b.posts[0].header.Get("Authorization"), "Bearer ey") || b.posts[0].query != "acsbridge-key=x" {
-			t.Errorf("%s: %d requests, or one without its proof", name, len(b.posts))
+			t.Errorf("%s: %d requests, or one without token and key", name, len(b.posts))
 		}
-	}
-}
-
-func TestDeliverAsOfEventGrid(t *testing.T) {
-	const call = `{"id":"1","source":"s","type":"Microsoft.Communication.IncomingCall","own":true}`
-	b := &bridge{}
-	d, err := acstest.NewCall().DeliverAs([]json.RawMessage{json.RawMessage(call)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a := gridCaller(t, b, "").Send(t.Context(), d); a.Status != 200 || string(b.posts[0].body) != "["+call+"]" ||
-		b.posts[0].header.Get("Content-Type") != "application/cloudevents-batch+json; charset=utf-8" {
-		t.Errorf("%+v, posted %s", a, b.posts[0].body)
-	}
-	mixed := []json.RawMessage{json.RawMessage(call), json.RawMessage(`{"id":"2","source":"s","type":"Microsoft.Communication.CallConnected"}`)}
-	if _, err := acstest.NewCall().DeliverAs(mixed); err == nil || !strings.Contains(err.Error(), "event 2 of 2 comes another way") {
-		t.Errorf("events of both ways: %v", err)
 	}
 }

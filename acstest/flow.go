@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Bounds of a flow, so that a slip in a file cannot stall or flood a run.
+// Bounds of a flow, so that an error in a file cannot stall or flood a run.
 const (
 	maxSteps  = 1000
 	maxPause  = 10 * time.Minute
@@ -24,8 +24,8 @@ const (
 //go:embed flows/*.yaml
 var flowFiles embed.FS
 
-// Flow is the story of one kind of call, read from a file in flows: which
-// events are sent, in which order and pace, and which of them are attacks.
+// Flow is one kind of call, read from a file in flows: which events are sent, in which
+// order and pace, and which have a bad token.
 type Flow struct {
 	Name  string // the file's name without .yaml
 	About string // one line
@@ -42,8 +42,8 @@ type step struct {
 	Repeat int           `yaml:"repeat"`
 }
 
-// Flows returns the flows that acstest comes with, by name. All but "hostile"
-// are calls as ACS would make them.
+// Flows returns the built-in flows, by name. All but "hostile" are calls as ACS makes
+// them.
 func Flows() ([]*Flow, error) {
 	files, err := fs.Glob(flowFiles, "flows/*.yaml") // sorted
 	if err != nil {
@@ -64,8 +64,8 @@ func Flows() ([]*Flow, error) {
 	return flows, nil
 }
 
-// NamedFlows returns the flows of these names in this order; without a name,
-// all that are not hostile.
+// NamedFlows returns the flows of these names in this order, or without names all that
+// are not hostile.
 func NamedFlows(names ...string) ([]*Flow, error) {
 	all, err := Flows()
 	if err != nil {
@@ -93,7 +93,7 @@ func flowNames(flows []*Flow) []string {
 	return names
 }
 
-// ParseFlow reads a flow and checks it whole, so that playing it cannot fail.
+// ParseFlow reads a flow and checks all of it, so that it cannot fail later.
 func ParseFlow(name string, text []byte) (*Flow, error) {
 	var file struct {
 		About string `yaml:"about"`
@@ -141,11 +141,11 @@ func (f *Flow) Hostile() bool {
 	return slices.ContainsFunc(f.steps, func(s step) bool { return s.Bearer != BearerGood })
 }
 
-// script returns what one call of this flow sends. Events are stamped with the
-// moment they are due; speed shortens every pause. Without grid, steps of Event Grid
-// are left out, and what comes next does not wait for them.
-func (f *Flow) script(call *Call, start time.Time, speed float64, grid bool) ([]Delivery, error) {
-	deliveries := make([]Delivery, 0, len(f.steps))
+// script returns the callbacks of one call of this flow. The time of an event is when it
+// is due; speed shortens every pause. Without grid, steps of Event Grid are left out,
+// and the next step does not wait for them.
+func (f *Flow) script(call *SimCall, start time.Time, speed float64, grid bool) ([]Callback, error) {
+	callbacks := make([]Callback, 0, len(f.steps))
 	at, left := start, false
 	for i, s := range f.steps {
 		if left {
@@ -163,17 +163,16 @@ func (f *Flow) script(call *Call, start time.Time, speed float64, grid bool) ([]
 		if err != nil {
 			return nil, fmt.Errorf("step %d: %w", i+1, err)
 		}
-		delivery := call.delivery(s.Leg, s.Bearer, event)
-		delivery.After = pause
-		deliveries = append(deliveries, delivery)
+		callback := call.callback(s.Leg, s.Bearer, event)
+		callback.After = pause
+		callbacks = append(callbacks, callback)
 		for range s.Repeat {
-			deliveries = append(deliveries, delivery.again())
+			callbacks = append(callbacks, callback.duplicate())
 		}
 	}
-	return deliveries, nil
+	return callbacks, nil
 }
 
-// scale shortens a pause by a factor.
 func scale(pause time.Duration, speed float64) time.Duration {
 	return time.Duration(float64(pause) / speed)
 }

@@ -11,25 +11,16 @@ import (
 	"github.com/acsbridge/acsbridge/acstest"
 )
 
-func TestFlows(t *testing.T) {
-	flows, err := acstest.Flows()
+func TestNamedFlows(t *testing.T) {
+	all, err := acstest.Flows()
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := make(map[string]bool)
-	for _, f := range flows {
-		got[f.Name] = f.Hostile()
+	for _, f := range all {
+		if f.Hostile() != (f.Name == "hostile") {
+			t.Errorf("%s is hostile: %v", f.Name, f.Hostile())
+		}
 	}
-	want := map[string]bool{
-		"answered-menu": false, "outbound": false, "transfer": false, "recording": false,
-		"rejected": false, "play-failed": false, "hostile": true,
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("flows and whether they are hostile (-want +got):\n%s", diff)
-	}
-}
-
-func TestNamedFlows(t *testing.T) {
 	for _, test := range []struct {
 		names []string
 		want  string
@@ -49,15 +40,12 @@ func TestNamedFlows(t *testing.T) {
 			t.Errorf("%v: got %q, want %q", test.names, got, test.want)
 		}
 	}
-	_, err := acstest.NamedFlows("recoding")
-	if err == nil || !strings.Contains(err.Error(), "recording") {
+	if _, err := acstest.NamedFlows("recoding"); err == nil || !strings.Contains(err.Error(), "recording") {
 		t.Errorf("error %v, want one that lists the flows", err)
 	}
 }
 
-// TestFlowIsRefused: what a stranger may get wrong in a file is said at once,
-// with the place.
-func TestFlowIsRefused(t *testing.T) {
+func TestParseFlow_bad(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"no steps":         {"about: x", "0 steps"},
 		"no about":         {"steps: [{event: CallConnected}]", "about is missing"},
@@ -65,37 +53,35 @@ func TestFlowIsRefused(t *testing.T) {
 		"unknown type":     {"about: x\nsteps: [{event: CallConnectd}]", "step 1: unknown event type"},
 		"unknown bearer":   {"about: x\nsteps: [{event: CallConnected, bearer: old}]", `unknown bearer "old" (one of expired,`},
 		"negative pause":   {"about: x\nsteps: [{event: CallConnected, after: -1s}]", "after -1s is out of range"},
-		"endless pause":    {"about: x\nsteps: [{event: CallConnected, after: 11m}]", "after 11m0s is out of range"},
+		"long pause":       {"about: x\nsteps: [{event: CallConnected, after: 11m}]", "after 11m0s is out of range"},
 		"negative repeat":  {"about: x\nsteps: [{event: CallConnected, repeat: -1}]", "repeat -1 is out of range"},
 		"too many repeats": {"about: x\nsteps: [{event: CallConnected, repeat: 101}]", "repeat 101 is out of range"},
 		"too many steps":   {"about: x\nsteps:" + strings.Repeat("\n- event: CallConnected", 1001), "1001 steps"},
 		"unknown member":   {"about: x\nsteps:\n- event: PlayFailed\n- event: PlayFailed\n  data: {tone: one}", `step 2: PlayFailed: line 5: data has no member "tone"`},
 		"unknown value":    {"about: x\nsteps: [{event: PlayFailed, data: {operationContext: $me}}]", "unknown value $me"},
-		"data no mapping":  {"about: x\nsteps: [{event: PlayFailed, data: [1]}]", "data must be a mapping"},
+		"data a list":      {"about: x\nsteps: [{event: PlayFailed, data: [1]}]", "data must be a mapping"},
+		"data of a grid":   {"about: x\nsteps: [{event: IncomingCall, data: {to: null}}]", "cannot be changed"},
 		"alias":            {"about: &a x\nsteps: [{event: PlayFailed, data: {operationContext: *a}}]", "aliases are not supported"},
-		"no number":        {"about: x\nsteps: [{event: PlayFailed, data: {failedPlaySourceIndex: .nan}}]", "NaN"},
+		"NaN":              {"about: x\nsteps: [{event: PlayFailed, data: {failedPlaySourceIndex: .nan}}]", "NaN"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := acstest.ParseFlow("mine", []byte(test.text))
-			if err == nil || !strings.HasPrefix(err.Error(), "flow mine: ") || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("error %v, want one with %q", err, test.want)
-			}
-		})
+		_, err := acstest.ParseFlow("mine", []byte(test.text))
+		if err == nil || !strings.HasPrefix(err.Error(), "flow mine: ") || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: error %v, want one with %q", name, err, test.want)
+		}
 	}
 }
 
-// TestFlowChangesData: a step replaces members in their place and leaves out
-// those that are null.
-func TestFlowChangesData(t *testing.T) {
+// TestFlow_data: a step replaces members in their place and leaves out those that are
+// null.
+func TestFlow_data(t *testing.T) {
 	b := &bridge{}
-	flow := parseFlow(t, `
+	play(t, t.Context(), b, oneCall(t, `
   - event: ParticipantsUpdated
     data:
       resultInformation: null
       sequenceNumber: 7
       participants: [{identifier: $agent, isMuted: true}, {identifier: $callee}]
-`)
-	play(t, t.Context(), b, acstest.Load{Flows: []*acstest.Flow{flow}, Calls: 1})
+`))
 	body := string(b.posts[0].body)
 	data := body[strings.Index(body, `"data":`):]
 	for _, want := range []string{
@@ -111,38 +97,53 @@ func TestFlowChangesData(t *testing.T) {
 	}
 }
 
-// TestPace: pauses are kept, divided by the speed, and events are stamped with
-// the moment they are due.
-func TestPace(t *testing.T) {
+// TestFlow_pace: pauses are divided by the speed, and the time of an event is when it is
+// due.
+func TestFlow_pace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &bridge{}
-		flow := parseFlow(t, "  - {event: CallConnected, after: 4s}\n  - {event: CallDisconnected, after: 6s}\n")
-		start := time.Now()
-		play(t, t.Context(), b, acstest.Load{Flows: []*acstest.Flow{flow}, Calls: 1, Speed: 2})
-		var arrived []time.Duration
-		for _, p := range b.posts {
-			arrived = append(arrived, p.at.Sub(start))
-			stamp, err := time.Parse(time.RFC3339Nano, decode(t, p.body)[0].Time)
-			if err != nil || !stamp.Equal(p.at) {
-				t.Errorf("stamped %v (error %v), sent at %v", stamp, err, p.at)
-			}
-		}
-		if diff := cmp.Diff([]time.Duration{2 * time.Second, 5 * time.Second}, arrived); diff != "" {
+		b, start := &bridge{}, time.Now()
+		load := oneCall(t, "  - {event: CallConnected, after: 4s}\n  - {event: CallDisconnected, after: 6s}\n")
+		load.Speed = 2
+		play(t, t.Context(), b, load)
+		if diff := cmp.Diff([]string{"CallConnected 2s", "CallDisconnected 5s"}, arrivals(t, b.posts, start)); diff != "" {
 			t.Errorf("arrivals (-want +got):\n%s", diff)
+		}
+		for _, p := range b.posts {
+			if at, err := time.Parse(time.RFC3339Nano, decode(t, p.body)[0].Time); err != nil || !at.Equal(p.at) {
+				t.Errorf("time %v (error %v), sent at %v", at, err, p.at)
+			}
 		}
 	})
 }
 
-// TestFlowsInTurn: call i plays the flow i modulo their number.
-func TestFlowsInTurn(t *testing.T) {
+// TestFlow_legs: each leg has its own connection and callback URL, and the recorder is
+// another connection.
+func TestFlow_legs(t *testing.T) {
 	b := &bridge{}
-	flows := []*acstest.Flow{
-		parseFlow(t, "  - {event: CallConnected}\n"),
-		parseFlow(t, "  - {event: PlayStarted}\n"),
+	load := oneCall(t, `
+  - {event: CallConnected}
+  - {event: RecordingStateChanged}
+  - {event: CallConnected, leg: other}
+  - {event: RecordingStateChanged, after: 1s, data: {state: inactive}}
+  - {event: CallDisconnected}
+`)
+	load.Speed = 1000
+	play(t, t.Context(), b, load)
+	var connections, starts, paths []string
+	for _, p := range b.posts {
+		e := decode(t, p.body)[0]
+		connections = append(connections, e.Data.CallConnectionID)
+		paths = append(paths, p.path)
+		starts = append(starts, e.Data.StartDateTime)
 	}
-	play(t, t.Context(), b, acstest.Load{Flows: flows, Calls: 5, Concurrency: 1})
-	got := strings.Join(types(t, b.posts), " ")
-	if want := "CallConnected PlayStarted CallConnected PlayStarted CallConnected"; got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
+	app, recorder, other := connections[0], connections[1], connections[2]
+	if diff := cmp.Diff([]string{app, recorder, other, recorder, app}, connections); diff != "" {
+		t.Errorf("connections (-want +got):\n%s", diff)
+	}
+	if app == recorder || app == other || recorder == other {
+		t.Errorf("connections are shared: %v", connections)
+	}
+	if paths[0] != paths[4] || paths[0] == paths[2] || starts[1] != starts[3] {
+		t.Errorf("callback paths %v, want one a leg; the recording started at %s and %s", paths, starts[1], starts[3])
 	}
 }

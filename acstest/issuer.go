@@ -16,26 +16,25 @@ import (
 	"github.com/MicahParks/jwkset"
 )
 
-// Paths of the key server, the same as the real one's.
+// Paths of the key server, like those of ACS.
 const (
 	metadataPath = "/calling/.well-known/acsopenidconfiguration"
 	keysPath     = "/calling/keys"
 )
 
-// defaultBase is the issuer's base URL until it listens. A loopback host, so
-// that a verifier takes it over plain http.
+// defaultBase is the issuer's base URL until it listens: of a loopback host, so that a
+// verifier allows plain http.
 const defaultBase = "http://127.0.0.1"
 
 // keyBits is the size of the keys that the issuer makes (RFC 7518, section
 // 3.3 asks for 2048 or more).
 const keyBits = 2048
 
-// Issuer plays the ACS key server: the OIDC document, the key set, and the
-// service behind them that signs tokens. It can rotate its keys and misbehave
-// in the ways of [Fault]. It is safe for concurrent use.
+// Issuer is the key server of ACS: the OIDC document, the key set, and the signer of
+// tokens. It can rotate its keys and have a [Fault]. It is safe for concurrent use.
 //
-// An Issuer works without a socket, by [Issuer.Transport]; [Issuer.Start]
-// makes it listen.
+// An Issuer works without a socket, by [Issuer.Transport]; [Issuer.Start] makes it
+// listen.
 type Issuer struct {
 	addr   string
 	name   string // empty: the base URL
@@ -43,18 +42,18 @@ type Issuer struct {
 	server *http.Server
 	served chan struct{} // closed when the server's goroutine has ended
 
-	mu       sync.Mutex
-	base     string
-	signing  signingKey   // the key that tokens are signed with
-	earlier  []signingKey // keys still published after a rotation
-	beside   []json.RawMessage
-	fault    Fault
-	healed   chan struct{} // closed when the fault changes
-	metadata int
-	keys     int
-	lured    int
+	mu           sync.Mutex
+	base         string
+	signing      signingKey   // the key that tokens are signed with
+	earlier      []signingKey // keys still published after a rotation
+	extraKeys    []json.RawMessage
+	fault        Fault
+	faultCleared chan struct{} // closed when the fault changes
+	metadata     int
+	keys         int
+	ssrfHits     int
 
-	stranger func() (*rsa.PrivateKey, error) // a key that is never published
+	foreignKey func() (*rsa.PrivateKey, error) // a key that is never published
 }
 
 // IssuerOptions are the settings of an [Issuer]. The zero value works.
@@ -63,15 +62,15 @@ type IssuerOptions struct {
 	// 127.0.0.1.
 	Addr string
 
-	// Issuer is the iss of tokens and of the OIDC document. Empty means the
-	// base URL, which is known for certain only after Start.
+	// Issuer is the iss of tokens and of the OIDC document. Empty means the base URL,
+	// which Start changes.
 	Issuer string
 
-	// Key is the first signing key. Nil means a new one; tests that make many
-	// issuers share a key to save time.
+	// Key is the first signing key. Nil means a new one, which takes a tenth of a
+	// second.
 	Key *rsa.PrivateKey
 
-	// Logger takes what goes wrong while serving. Nil discards it.
+	// Logger gets errors of the server. Nil discards them.
 	Logger *slog.Logger
 }
 
@@ -94,13 +93,13 @@ func NewIssuer(o IssuerOptions) (*Issuer, error) {
 		return nil, err
 	}
 	return &Issuer{
-		addr:    o.Addr,
-		name:    o.Issuer,
-		logger:  o.Logger,
-		base:    defaultBase,
-		signing: signing,
-		healed:  make(chan struct{}),
-		stranger: sync.OnceValues(func() (*rsa.PrivateKey, error) {
+		addr:         o.Addr,
+		name:         o.Issuer,
+		logger:       o.Logger,
+		base:         defaultBase,
+		signing:      signing,
+		faultCleared: make(chan struct{}),
+		foreignKey: sync.OnceValues(func() (*rsa.PrivateKey, error) {
 			return rsa.GenerateKey(rand.Reader, keyBits)
 		}),
 	}, nil
@@ -178,9 +177,8 @@ func (i *Issuer) MetadataURL() string {
 	return i.base + metadataPath
 }
 
-// Rotate makes a new key and signs with it from now on. The keys before it
-// stay published when keepOld is set and disappear when it is not. It returns
-// the new key's kid.
+// Rotate makes a new key, signs with it from now on, and returns its kid. With keepOld
+// the keys before it stay published.
 func (i *Issuer) Rotate(keepOld bool) (kid string, err error) {
 	next, err := newSigningKey(nil)
 	if err != nil {
@@ -197,36 +195,34 @@ func (i *Issuer) Rotate(keepOld bool) (kid string, err error) {
 	return next.kid, nil
 }
 
-// Publish puts members into the key set as they stand, in front of the
-// issuer's own keys and in place of what an earlier Publish put there.
+// Publish adds keys to the key set, before the issuer's own, and replaces those of an
+// earlier Publish.
 func (i *Issuer) Publish(members ...json.RawMessage) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.beside = slices.Clone(members)
+	i.extraKeys = slices.Clone(members)
 }
 
-// Fetches returns how often the OIDC document and the key set were asked for,
-// whatever the answer was.
+// Fetches returns how often the OIDC document and the key set were requested.
 func (i *Issuer) Fetches() (metadata, jwks int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.metadata, i.keys
 }
 
-// Lured returns how often something was asked for that only a verifier without
-// a guard would follow: the target of a redirect, a key set on another origin,
-// or any other address.
-func (i *Issuer) Lured() int {
+// SSRFHits counts requests that a verifier must never make (server-side request
+// forgery): to the target of a redirect, to another origin, to an address in a token.
+func (i *Issuer) SSRFHits() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.lured
+	return i.ssrfHits
 }
 
-// keySet returns the honest JWKS document.
+// keySet returns the key set without faults.
 func (i *Issuer) keySet() ([]byte, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	members := slices.Clone(i.beside)
+	members := slices.Clone(i.extraKeys)
 	for _, key := range append([]signingKey{i.signing}, i.earlier...) {
 		jwk, err := publicJWK(&key.private.PublicKey, key.kid)
 		if err != nil {
@@ -241,7 +237,6 @@ func (i *Issuer) keySet() ([]byte, error) {
 	return json.Marshal(map[string]any{"keys": members})
 }
 
-// publicJWK describes a key as ACS would publish it: for RS256 signatures.
 func publicJWK(public *rsa.PublicKey, kid string) (jwkset.JWK, error) {
 	jwk, err := jwkset.NewJWKFromKey(public, jwkset.JWKOptions{Metadata: jwkset.JWKMetadataOptions{
 		ALG: jwkset.AlgRS256,
@@ -254,7 +249,6 @@ func publicJWK(public *rsa.PublicKey, kid string) (jwkset.JWK, error) {
 	return jwk, nil
 }
 
-// Transport returns a round tripper that hands every request straight to the
-// issuer, whatever host it names. It uses no socket and no goroutine, so it
-// works inside a testing/synctest bubble, and it honours the request's context.
+// Transport returns a round tripper that calls the issuer for every request, whatever
+// its host. Without a socket or goroutine it works in a testing/synctest bubble.
 func (i *Issuer) Transport() http.RoundTripper { return transport{i} }

@@ -10,55 +10,52 @@ import (
 	"strings"
 )
 
-// Fault is a way in which the key server misbehaves. The faults of a body are
-// those of the key set; the OIDC document stays honest unless the name says
-// otherwise.
+// Fault is a fault of the key server. Those of a body are of the key set, if the name
+// does not have Metadata.
 type Fault int
 
 // The faults.
 const (
 	FaultNone             Fault = iota
 	FaultDown                   // the connection is cut before an answer
-	FaultError                  // 500, with an honest body
+	FaultError                  // 500, with a good body
 	FaultSlow                   // no answer until the client leaves or the fault ends
 	FaultEmptyObject            // {}
 	FaultNull                   // null
 	FaultNoKeys                 // {"keys":[]}
-	FaultTrailing               // the honest key set, then garbage
+	FaultTrailing               // the key set, then garbage
 	FaultHTML                   // a web page with status 200
-	FaultHuge                   // the honest key set, then 600 KiB of blanks
-	FaultHugeHeader             // the honest key set with 80 KiB of headers
-	FaultAged                   // the honest key set, said to be from a cache (Age: 30)
-	FaultRedirect               // 302 from the OIDC document to the lure
-	FaultKeysRedirect           // 302 from the key set to the lure
-	FaultWrongIssuer            // the OIDC document of somebody else
+	FaultHuge                   // the key set, then 600 KiB of blanks
+	FaultHugeHeader             // the key set with 80 KiB of headers
+	FaultAged                   // the key set from a cache (Age: 30)
+	FaultRedirect               // 302 from the OIDC document
+	FaultKeysRedirect           // 302 from the key set
+	FaultWrongIssuer            // the OIDC document of another issuer
 	FaultForeignKeys            // the OIDC document names a key set on another origin
-	FaultHugeMetadata           // the honest OIDC document, then 600 KiB of blanks
-	FaultTrailingMetadata       // the honest OIDC document, then garbage
+	FaultHugeMetadata           // the OIDC document, then 600 KiB of blanks
+	FaultTrailingMetadata       // the OIDC document, then garbage
 )
 
-// lurePath starts the addresses that nobody should ask for. They answer like
-// the honest ones, so that a verifier that follows them is caught by what it
-// then accepts, too.
-const lurePath = "/lure"
+// ssrfPath starts the addresses that count as [Issuer.SSRFHits]. They answer like the
+// others, so that a verifier that follows them then accepts the wrong tokens, too.
+const ssrfPath = "/ssrf"
 
-// Sizes of the oversized answers: above the 512 KiB and 64 KiB that a careful
-// client reads.
+// Sizes above the bounds of a client, 512 KiB and 64 KiB.
 const (
 	hugeBody   = 600 << 10
 	hugeHeader = 80 << 10
 )
 
-// SetFault makes the issuer misbehave from now on. FaultNone heals it.
+// SetFault replaces the fault of the issuer.
 func (i *Issuer) SetFault(fault Fault) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.fault = fault
-	close(i.healed)
-	i.healed = make(chan struct{})
+	close(i.faultCleared)
+	i.faultCleared = make(chan struct{})
 }
 
-// ServeHTTP answers for the OIDC document and the key set.
+// ServeHTTP serves the OIDC document and the key set.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fault := i.count(r.URL.Path)
 	switch fault {
@@ -67,7 +64,7 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case FaultSlow:
 		i.hold(r)
 	}
-	switch path := strings.TrimPrefix(r.URL.Path, lurePath); path {
+	switch path := strings.TrimPrefix(r.URL.Path, ssrfPath); path {
 	case metadataPath:
 		i.serveMetadata(w, r, fault)
 	case keysPath:
@@ -77,7 +74,7 @@ func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// count counts a request and returns the fault it meets.
+// count counts a request and returns the fault.
 func (i *Issuer) count(path string) Fault {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -87,7 +84,7 @@ func (i *Issuer) count(path string) Fault {
 	case keysPath:
 		i.keys++
 	default:
-		i.lured++
+		i.ssrfHits++
 		return FaultNone
 	}
 	return i.fault
@@ -96,29 +93,29 @@ func (i *Issuer) count(path string) Fault {
 // hold blocks until the client leaves or the fault changes.
 func (i *Issuer) hold(r *http.Request) {
 	i.mu.Lock()
-	healed := i.healed
+	faultCleared := i.faultCleared
 	i.mu.Unlock()
 	select {
 	case <-r.Context().Done():
-	case <-healed:
+	case <-faultCleared:
 	}
 }
 
 func (i *Issuer) serveMetadata(w http.ResponseWriter, r *http.Request, fault Fault) {
-	// The key set is named by the host that was asked, so that an issuer
-	// behind another name (a container's, say) stays on one origin.
+	// The key set has the host of the request, so that an issuer with another name (in
+	// a container, say) stays on one origin.
 	origin, issuer := "http://"+r.Host, i.Name()
 	keys := origin + keysPath
 	switch fault {
 	case FaultRedirect:
-		redirect(w, lurePath+metadataPath)
+		redirect(w, ssrfPath+metadataPath)
 		return
 	case FaultError:
 		w.WriteHeader(http.StatusInternalServerError)
 	case FaultWrongIssuer:
 		issuer = "https://issuer.example"
 	case FaultForeignKeys:
-		keys = foreign(origin) + lurePath + keysPath
+		keys = otherOrigin(origin) + ssrfPath + keysPath
 	}
 	body, err := json.Marshal(map[string]any{
 		"issuer":                                issuer,
@@ -148,7 +145,7 @@ func (i *Issuer) serveKeys(w http.ResponseWriter, _ *http.Request, fault Fault) 
 	case FaultError:
 		w.WriteHeader(http.StatusInternalServerError)
 	case FaultKeysRedirect:
-		redirect(w, lurePath+keysPath)
+		redirect(w, ssrfPath+keysPath)
 		return
 	case FaultEmptyObject:
 		body = []byte(`{}`)
@@ -174,7 +171,7 @@ func (i *Issuer) write(w http.ResponseWriter, body []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	if _, err := w.Write(body); err != nil {
-		i.logger.Debug("an answer of the issuer was not taken", "error", err)
+		i.logger.Debug("a client did not read an answer of the issuer", "error", err)
 	}
 }
 
@@ -183,22 +180,21 @@ func redirect(w http.ResponseWriter, path string) {
 	w.WriteHeader(http.StatusFound)
 }
 
-// foreign returns the same server under another name: another origin (RFC
-// 6454, section 5), yet still loopback.
-func foreign(origin string) string {
+// otherOrigin returns the same server under another loopback name, which is another
+// origin (RFC 6454, section 5).
+func otherOrigin(origin string) string {
 	if strings.Contains(origin, "127.0.0.1") {
 		return strings.Replace(origin, "127.0.0.1", "localhost", 1)
 	}
 	return strings.Replace(origin, "localhost", "127.0.0.1", 1)
 }
 
-// errCut is what a client sees of a connection that was cut.
+// errCut is the error of [FaultDown] without a socket.
 var errCut = errors.New("connection cut by the issuer")
 
-// transport is the in-memory way to the issuer.
+// transport calls the issuer without a socket.
 type transport struct{ issuer *Issuer }
 
-// RoundTrip serves the request in the caller's goroutine.
 func (t transport) RoundTrip(r *http.Request) (response *http.Response, err error) {
 	request := r.Clone(r.Context())
 	if request.Host == "" {
@@ -220,7 +216,7 @@ func (t transport) RoundTrip(r *http.Request) (response *http.Response, err erro
 	return answer.response(r), nil
 }
 
-// answer collects what a handler writes.
+// answer is an http.ResponseWriter in memory.
 type answer struct {
 	header http.Header
 	status int

@@ -15,10 +15,9 @@ import (
 	"github.com/acsbridge/acsbridge/internal/bom"
 )
 
-// LoadOrCreateKey reads an RSA key from a PEM file (PKCS #8), and makes the
-// file with a new key when there is none. Whoever has the key can sign
-// callbacks, so the file is for its owner alone: it is made with mode 0600, and
-// one that others can read is refused.
+// LoadOrCreateKey reads an RSA key from a PEM file (PKCS #8), which it makes with a new
+// key if needed. The key signs callbacks, so the file is for its owner alone: its mode
+// is 0600, and a file that others can read is refused.
 //
 // Programs that share the file share the key, and because an [Issuer] names a
 // key by its thumbprint, its kid as well.
@@ -33,8 +32,7 @@ func LoadOrCreateKey(path string) (*rsa.PrivateKey, error) {
 	return LoadKey(path)
 }
 
-// LoadKey reads a key that [LoadOrCreateKey] made, or another that is as it
-// says there.
+// LoadKey reads a key as [LoadOrCreateKey] does, and does not make one.
 func LoadKey(path string) (*rsa.PrivateKey, error) {
 	key, err := loadKey(path)
 	if err != nil {
@@ -48,7 +46,7 @@ func loadKey(path string) (*rsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Windows has no such bits: Go makes them up.
+	// Windows does not have these bits.
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
 		return nil, fmt.Errorf("%s can be read by others (mode %04o): run chmod 600 on it", path, mode)
 	}
@@ -58,7 +56,7 @@ func loadKey(path string) (*rsa.PrivateKey, error) {
 	}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "PRIVATE KEY" {
-		return nil, fmt.Errorf("%s holds no PEM block PRIVATE KEY: openssl genpkey -algorithm RSA makes one", path)
+		return nil, fmt.Errorf("%s does not hold a PEM block PRIVATE KEY: openssl genpkey -algorithm RSA makes one", path)
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
@@ -66,14 +64,13 @@ func loadKey(path string) (*rsa.PrivateKey, error) {
 	}
 	key, ok := parsed.(*rsa.PrivateKey)
 	if !ok || key.N.BitLen() < keyBits {
-		return nil, fmt.Errorf("%s holds no RSA key of %d bits or more", path, keyBits)
+		return nil, fmt.Errorf("%s does not hold an RSA key of %d bits or more", path, keyBits)
 	}
 	return key, nil
 }
 
-// createKey writes a new key beside path and links it there, so that nobody
-// ever reads half a file, and of two programs that start together both use the
-// key of the first.
+// createKey writes a temporary file and links it to path, so that no program reads half
+// a file, and two that start together use one key.
 func createKey(path string) error {
 	key, err := rsa.GenerateKey(rand.Reader, keyBits)
 	if err != nil {

@@ -18,9 +18,9 @@ import (
 	"github.com/acsbridge/acsbridge/acstest"
 )
 
-// TestKeyFile: made once, for its owner alone, and the same ever after, also
-// for several who come at a time.
-func TestKeyFile(t *testing.T) {
+// TestLoadOrCreateKey: one file for its owner alone, and one key for all programs that
+// start together.
+func TestLoadOrCreateKey(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "key.pem")
 	if _, err := acstest.LoadKey(path); !errors.Is(err, fs.ErrNotExist) {
@@ -47,77 +47,51 @@ func TestKeyFile(t *testing.T) {
 			t.Error("two keys from one file")
 		}
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := info.Mode(); got != 0o600 {
-		t.Errorf("mode %v, want 0600", got)
-	}
 	files, err := os.ReadDir(dir)
 	if err != nil || len(files) != 1 {
-		t.Errorf("%v left behind (error %v), want the key alone", files, err)
+		t.Fatalf("%v in the directory (error %v), want the key alone", files, err)
+	}
+	if info, err := files[0].Info(); err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode %v (error %v), want 0600", info.Mode(), err)
 	}
 }
 
-func TestKeyFileIsRefused(t *testing.T) {
-	short, err := x509.MarshalPKCS8PrivateKey(shortKey(t))
-	if err != nil {
-		t.Fatal(err)
+func TestLoadOrCreateKey_badFiles(t *testing.T) {
+	pkcs8 := func(key any, err error) []byte {
+		t.Helper()
+		der, encodeErr := x509.MarshalPKCS8PrivateKey(key)
+		if err := errors.Join(err, encodeErr); err != nil {
+			t.Fatal(err)
+		}
+		return der
 	}
-	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := x509.MarshalPKCS8PrivateKey(curve)
-	if err != nil {
-		t.Fatal(err)
-	}
-	good, err := x509.MarshalPKCS8PrivateKey(sharedKey())
-	if err != nil {
-		t.Fatal(err)
-	}
+	short, good := pkcs8(rsa.GenerateKey(rand.Reader, 1024)), pkcs8(sharedKey(), nil)
+	curve := pkcs8(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	block := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
 	for name, test := range map[string]struct {
 		text []byte
 		mode fs.FileMode
 		want string
 	}{
 		"read by others": {block("PRIVATE KEY", good), 0o640, "mode 0640): run chmod 600"},
-		"no PEM":         {[]byte("hello"), 0o600, "no PEM block"},
-		"PKCS #1":        {block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(sharedKey())), 0o600, "no PEM block"},
+		"no PEM":         {[]byte("hello"), 0o600, "does not hold a PEM block"},
+		"PKCS #1":        {block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(sharedKey())), 0o600, "does not hold a PEM block"},
 		"garbage":        {block("PRIVATE KEY", []byte("hello")), 0o600, "key.pem: asn1"},
-		"short":          {block("PRIVATE KEY", short), 0o600, "no RSA key of 2048 bits"},
-		"no RSA":         {block("PRIVATE KEY", other), 0o600, "no RSA key of 2048 bits"},
+		"short":          {block("PRIVATE KEY", short), 0o600, "does not hold an RSA key of 2048 bits"},
+		"ECDSA":          {block("PRIVATE KEY", curve), 0o600, "does not hold an RSA key of 2048 bits"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "key.pem")
-			if err := os.WriteFile(path, test.text, test.mode); err != nil {
-				t.Fatal(err)
-			}
-			_, err := acstest.LoadOrCreateKey(path)
-			if err == nil || !strings.Contains(err.Error(), test.want) {
-				t.Errorf("error %v, want one with %q", err, test.want)
-			}
-			if text, err := os.ReadFile(path); err != nil || string(text) != string(test.text) {
-				t.Error("a file that was refused was changed")
-			}
-		})
+		path := filepath.Join(t.TempDir(), "key.pem")
+		if err := os.WriteFile(path, test.text, test.mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := acstest.LoadOrCreateKey(path); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: error %v, want one with %q", name, err, test.want)
+		}
+		if text, err := os.ReadFile(path); err != nil || string(text) != string(test.text) {
+			t.Errorf("%s: the file was changed", name)
+		}
 	}
 	if _, err := acstest.LoadOrCreateKey(filepath.Join(t.TempDir(), "none", "key.pem")); err == nil {
-		t.Error("made a key where there is no directory")
+		t.Error("a key without a directory")
 	}
-}
-
-func block(kind string, der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-}
-
-// shortKey is a key of 1024 bits.
-func shortKey(t *testing.T) *rsa.PrivateKey {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 1024)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
 }

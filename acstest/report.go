@@ -11,32 +11,31 @@ import (
 	"time"
 )
 
-// maxMismatches bounds the wrong answers that a report describes one by one.
+// maxMismatches bounds the wrong answers that a report describes.
 const maxMismatches = 20
 
-// Report is what a caller sent and got. Counts are of callbacks, each with its
-// final answer, where nothing else is said.
+// Report counts what a caller sent and the answers. Counts are of callbacks, with their
+// final answers, if not noted otherwise.
 type Report struct {
 	Calls     int            `json:"calls"`     // played to their end
 	CutCalls  int            `json:"cut_calls"` // ended early because the caller was stopped
 	Callbacks int            `json:"callbacks"`
-	Kinds     map[string]int `json:"kinds"`   // by [Delivery.Kind]
+	Kinds     map[string]int `json:"kinds"`   // by [Callback.Kind]
 	Answers   map[int]int    `json:"answers"` // by status; 0 is no answer
-	Retries   map[int]int    `json:"retries"` // answers that led to another attempt, by status
+	Retries   map[int]int    `json:"retries"` // answers before another attempt, by status
 	Bytes     int64          `json:"bytes"`   // of all bodies, retries too
 
-	// Stored counts the different events that must be in the stream, once
-	// each, now that all their calls have ended. Uncertain ones may be there:
-	// they got no final 200, so nobody knows. No other event may be.
+	// Stored counts the events that must be in the stream, once each, of calls that
+	// have ended. Uncertain ones got no 200 and may be there. No other event may be.
 	Stored    int `json:"stored"`
 	Uncertain int `json:"uncertain"`
 
-	// StoredIDs are the message ids of the stored events, in no order; see
-	// CallerOptions.KeepIDs.
+	// StoredIDs are the message ids of the stored events, not sorted, with
+	// [CallerOptions.KeepIDs].
 	StoredIDs []string `json:"stored_ids,omitempty"`
 
-	// Unexpected counts the callbacks that did not get the answer they must
-	// get; Mismatches describes the first of them.
+	// Unexpected counts the callbacks with a wrong answer; Mismatches describes the
+	// first of them.
 	Unexpected int        `json:"unexpected"`
 	Mismatches []Mismatch `json:"mismatches,omitempty"`
 
@@ -44,8 +43,8 @@ type Report struct {
 	Elapsed time.Duration `json:"elapsed_ns"` // from the first callback to the last answer
 }
 
-// Latency describes how long the answers with status 200 took. Quantiles are
-// at most 0.8 % too high; Max is exact.
+// Latency is that of answers with status 200. Quantiles are at most 0.8 % too high; Max
+// is exact.
 type Latency struct {
 	P50 time.Duration `json:"p50_ns"`
 	P90 time.Duration `json:"p90_ns"`
@@ -70,16 +69,16 @@ func (m Mismatch) String() string {
 	return fmt.Sprintf("%s %s: got %s, want %d", m.Kind, m.Type, got, m.Want)
 }
 
-// Err returns nil when every callback got the answer it must get.
+// Err returns nil when every callback got the right answer.
 func (r *Report) Err() error {
 	if r.Unexpected == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of %d callbacks were not answered as they must be, first %v",
+	return fmt.Errorf("%d of %d callbacks got a wrong answer, first %v",
 		r.Unexpected, r.Callbacks, r.Mismatches[0])
 }
 
-// String returns the report for people, a line for each matter.
+// String returns the report as text for people.
 func (r *Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "calls      %d in %v", r.Calls, r.Elapsed.Round(time.Millisecond))
@@ -110,13 +109,12 @@ func (r *Report) String() string {
 	return b.String()
 }
 
-// WriteTo writes what [Report.String] returns.
+// WriteTo writes [Report.String].
 func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	return bytes.NewBufferString(r.String()).WriteTo(w)
 }
 
-// counts writes a table of counts on one line, in the order of its keys. The
-// key 0 stands for no answer.
+// counts returns a table of counts as one line, sorted by key. The key 0 is no answer.
 func counts[K int | string](table map[K]int) string {
 	var parts []string
 	for _, key := range slices.Sorted(maps.Keys(table)) {
@@ -131,7 +129,7 @@ func counts[K int | string](table map[K]int) string {
 
 func rounded(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }
 
-// ledger gathers a report from the goroutines of many calls.
+// ledger collects a report from the goroutines of many calls.
 type ledger struct {
 	keepIDs bool
 
@@ -147,7 +145,7 @@ func newLedger(keepIDs bool) ledger {
 	}}
 }
 
-// begin notes that a callback is on its way.
+// begin notes that a callback is being sent.
 func (l *ledger) begin() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -156,8 +154,8 @@ func (l *ledger) begin() {
 	}
 }
 
-// attempt enters one POST.
-func (l *ledger) attempt(d *Delivery, a *Attempt) {
+// attempt counts one POST.
+func (l *ledger) attempt(d *Callback, a *Attempt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := &l.report
@@ -186,7 +184,7 @@ func (l *ledger) attempt(d *Delivery, a *Attempt) {
 	}
 }
 
-// callDone enters the events of a call that is over.
+// callDone counts the events of a call that has ended.
 func (l *ledger) callDone(events callEvents, cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -208,7 +206,7 @@ func (l *ledger) callDone(events callEvents, cut bool) {
 	}
 }
 
-// snapshot returns the report so far, in maps and slices of its own.
+// snapshot returns a copy of the report so far.
 func (l *ledger) snapshot() Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -224,14 +222,13 @@ func (l *ledger) snapshot() Report {
 	return r
 }
 
-// callEvents holds the message ids of a call's events, and whether each is
-// stored for certain. It knows the events of one call only, which bounds it.
+// callEvents are the message ids of the events of one call, and whether each is
+// certainly stored.
 type callEvents map[string]bool
 
-// note enters the final attempt of a delivery. An event that was answered 200
-// once is stored, whatever becomes of a duplicate. One whose token was bad is
-// none of the call's.
-func (e callEvents) note(d *Delivery, final Attempt) {
+// note adds the events of a callback with a good token and its final attempt. An event
+// with one answer 200 is stored, whatever the answer to a duplicate.
+func (e callEvents) note(d *Callback, final Attempt) {
 	if d.Bearer != BearerGood {
 		return
 	}

@@ -20,9 +20,9 @@ import (
 const tokenLifetime = 5 * time.Minute
 
 // TokenSpec describes one token. The zero value with an Audience is a good
-// callback token: RS256, typ JWT, kid, iss, aud, iat, nbf, jti, and exp five
-// minutes ahead. Microsoft publishes neither iat, nbf nor jti for these
-// tokens; a test of a verifier should also leave them out.
+// callback token: RS256, typ JWT, kid, iss, aud, iat, nbf, jti, and exp five minutes
+// ahead. Microsoft does not document iat, nbf and jti for these tokens; a test of a
+// verifier should also leave them out.
 type TokenSpec struct {
 	// Audience is the aud: the immutable resource ID.
 	Audience string
@@ -30,7 +30,7 @@ type TokenSpec struct {
 	// Issuer is the iss. Empty means the issuer's own name.
 	Issuer string
 
-	// Now is the time of signing. Zero means the present.
+	// Now is the time of signing. Zero means the current time.
 	Now time.Time
 
 	// Lifetime is exp less Now. Zero means five minutes; a negative one makes
@@ -43,11 +43,11 @@ type TokenSpec struct {
 	// Header does the same for the members of the header.
 	Header map[string]any
 
-	// Key signs in place of the issuer's key; the kid stays the issuer's
-	// unless Header names another. Nil means the issuer's key.
+	// Key signs instead of the issuer's key; the kid is the issuer's unless Header
+	// has another. Nil means the issuer's key.
 	Key *rsa.PrivateKey
 
-	// Forge makes the token hostile.
+	// Forge forges the token.
 	Forge Forgery
 }
 
@@ -58,8 +58,8 @@ type Forgery int
 const (
 	ForgeNone       Forgery = iota
 	ForgeSignature          // a good token with one bit of its signature flipped
-	ForgeKey                // signed with a key of nobody under the kid of a good one
-	ForgeUnknownKid         // signed with a key of nobody under a kid of its own
+	ForgeKey                // signed with a key that is not published, under a good kid
+	ForgeUnknownKid         // signed with that key, under a kid that is not published
 	ForgeAlgNone            // alg none and no signature
 	ForgeHMAC               // HS256, keyed with the PEM of the issuer's public key
 )
@@ -82,7 +82,6 @@ func (i *Issuer) Sign(spec TokenSpec) (string, error) {
 	return signed(token, spec.Forge, signing)
 }
 
-// claims returns the claims of a token before its forging.
 func (i *Issuer) claims(spec TokenSpec) jwt.MapClaims {
 	now, lifetime, issuer := spec.Now, spec.Lifetime, spec.Issuer
 	if now.IsZero() {
@@ -100,23 +99,22 @@ func (i *Issuer) claims(spec TokenSpec) jwt.MapClaims {
 		"iat": now.Unix(),
 		"nbf": now.Unix(),
 		"exp": now.Add(lifetime).Unix(),
-		// RS256 is deterministic: without an id, two tokens of one second
-		// would be the same string, and ACS promises a new one an event.
+		// RS256 is deterministic: without an id, two tokens of one second would be
+		// the same string, but ACS makes a new one for each event.
 		"jti": uuid.NewString(),
 	}
 	replace(claims, spec.Claims)
 	return claims
 }
 
-// forge changes the header and the key of a token that is to be hostile.
 func (i *Issuer) forge(token *jwt.Token, forgery Forgery, signing *signingKey) error {
 	switch forgery {
 	case ForgeKey, ForgeUnknownKid:
-		stranger, err := i.stranger()
+		foreign, err := i.foreignKey()
 		if err != nil {
-			return fmt.Errorf("make a key of nobody: %w", err)
+			return fmt.Errorf("make a key that is not published: %w", err)
 		}
-		signing.private = stranger
+		signing.private = foreign
 		if forgery == ForgeUnknownKid {
 			token.Header["kid"] = uuid.NewString()
 		}
@@ -151,7 +149,6 @@ func signed(token *jwt.Token, forgery Forgery, signing signingKey) (string, erro
 	return text, nil
 }
 
-// flipSignature flips a bit in the middle of a token's signature.
 func flipSignature(token string) (string, error) {
 	dot := strings.LastIndexByte(token, '.') + 1
 	signature, err := base64.RawURLEncoding.DecodeString(token[dot:])

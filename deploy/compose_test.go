@@ -218,7 +218,7 @@ func mebibytes(t *testing.T, text, unit string) int {
 	t.Helper()
 	n, err := strconv.Atoi(strings.TrimSuffix(text, unit))
 	if err != nil || !strings.HasSuffix(text, unit) {
-		t.Fatalf("%q is no number of %s", text, unit)
+		t.Fatalf("%q is not a number of %s", text, unit)
 	}
 	return n
 }

@@ -14,13 +14,11 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// deadLetterSubject matches the subjects of the stream in docs/consuming.md that
-// keeps what a consumer gave up.
+// deadLetterSubject matches the subjects of the dead-letter stream in docs/consuming.md.
 var deadLetterSubject = regexp.MustCompile(`--subjects '(\$JS\.EVENT\.[^']+)'`)
 
-// TestDeadLetters holds the page to what it says: JetStream tells that stream of
-// an event that was terminated and of one that was tried often enough, by its
-// place in the stream of events, and of no other.
+// TestDeadLetters checks the page: that stream gets the sequence of each event that was
+// terminated or reached MaxDeliver, and of no other.
 func TestDeadLetters(t *testing.T) {
 	page, err := os.ReadFile("../docs/consuming.md")
 	if err != nil {

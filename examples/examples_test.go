@@ -23,14 +23,14 @@ import (
 )
 
 const (
-	// enoughCalls that have ended are a proof.
+	// enoughCalls must have ended.
 	enoughCalls = 5
 	// programAtMost bounds the life of a program, and installAtMost that of npm.
 	programAtMost = 2 * time.Minute
 	installAtMost = time.Minute
 )
 
-// program is one that runs until it is told to stop.
+// program is a process that runs until the test stops it.
 type program struct {
 	t   *testing.T
 	cmd *exec.Cmd
@@ -64,35 +64,35 @@ func (p *program) Write(b []byte) (int, error) {
 	return p.text.Write(b)
 }
 
-func (p *program) said() string {
+func (p *program) output() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.text.String()
 }
 
-// await waits until the program has said n things that match, and returns them.
+// await waits until the program has printed n matches, and returns them.
 func (p *program) await(pattern *regexp.Regexp, n int) (found [][]string) {
 	p.t.Helper()
 	defer func() {
 		if p.t.Failed() {
-			p.t.Log(p.said())
+			p.t.Log(p.output())
 		}
 	}()
 	natstest.Until(p.t, func() bool {
-		found = pattern.FindAllStringSubmatch(p.said(), -1)
+		found = pattern.FindAllStringSubmatch(p.output(), -1)
 		return len(found) >= n
 	})
 	return found
 }
 
-// stop tells the program to stop, which it must do well.
+// stop stops the program with SIGINT.
 func (p *program) stop() {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		p.t.Fatal(err)
 	}
 	if err := p.cmd.Wait(); err != nil {
-		p.t.Errorf("%v\n%s", err, p.said())
+		p.t.Errorf("%v\n%s", err, p.output())
 	}
 }
 
@@ -117,14 +117,14 @@ func build(t *testing.T, directory string) string {
 	return binary
 }
 
-func TestGo(t *testing.T) {
+func TestExample_go(t *testing.T) {
 	t.Parallel()
 	check(t, "call-state-go", func(t *testing.T, url string) *program {
 		return start(t, "", []string{"NATS_URL=" + url}, build(t, "./go"))
 	})
 }
 
-func TestNode(t *testing.T) {
+func TestExample_node(t *testing.T) {
 	t.Parallel()
 	dir := installNode(t)
 	if out, err := command(t, dir, "npm", "test").CombinedOutput(); err != nil {
@@ -141,7 +141,7 @@ func installNode(t *testing.T) (dir string) {
 	t.Helper()
 	for _, name := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("the example in node needs %s, which is not here", name)
+			t.Skipf("the example in node needs %s, which is not installed", name)
 		}
 	}
 	dir = t.TempDir()
@@ -158,7 +158,7 @@ func installNode(t *testing.T) (dir string) {
 	return dir
 }
 
-// noNetwork matches what npm says then.
+// noNetwork matches the errors of npm then.
 var noNetwork = regexp.MustCompile(`EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ENOTCACHED|network`)
 
 func command(t *testing.T, dir, name string, args ...string) *exec.Cmd {
@@ -172,9 +172,9 @@ func command(t *testing.T, dir, name string, args ...string) *exec.Cmd {
 
 var ended = regexp.MustCompile(`(?m)^(\S+) ended (\S+)$`)
 
-// check runs a service beside the demo, stops it, runs it again, and holds what
-// it said against the stream: every call that it says has ended has, as it says,
-// and is told once. The second run goes on where the first one was.
+// check runs a service with the demo, stops it, runs it again, and compares its output
+// with the stream: every call that it prints has ended like that, and is printed once.
+// The second run continues where the first one stopped.
 func check(t *testing.T, consumer string, service func(t *testing.T, url string) *program) {
 	url := startDemo(t)
 	checkPrefetch(t, url, consumer)
@@ -186,20 +186,20 @@ func check(t *testing.T, consumer string, service func(t *testing.T, url string)
 	second.stop()
 
 	ends := readEnds(t, url)
-	told := make(map[string]bool)
-	for _, line := range ended.FindAllStringSubmatch(first.said()+second.said(), -1) {
-		if told[line[1]] {
-			t.Errorf("%s was told twice", line[1])
+	printed := make(map[string]bool)
+	for _, line := range ended.FindAllStringSubmatch(first.output()+second.output(), -1) {
+		if printed[line[1]] {
+			t.Errorf("%s was printed twice", line[1])
 		}
-		told[line[1]] = true
+		printed[line[1]] = true
 		if ends[line[1]] != line[2] {
-			t.Errorf("%s ended %s, the service says %s", line[1], ends[line[1]], line[2])
+			t.Errorf("%s ended %s, the service printed %s", line[1], ends[line[1]], line[2])
 		}
 	}
 	for _, s := range []*program{first, second} {
-		for line := range strings.Lines(s.said()) {
+		for line := range strings.Lines(s.output()) {
 			if !ended.MatchString(line) {
-				t.Errorf("said %q", line)
+				t.Errorf("printed %q", line)
 			}
 		}
 	}
@@ -217,19 +217,19 @@ func check(t *testing.T, consumer string, service func(t *testing.T, url string)
 	}
 }
 
-// prefetchAtMost is what half an ack wait of 30 s allows with work of 2 s at most.
+// prefetchAtMost is half an ack wait of 30 s, divided by work of at most 2 s.
 const prefetchAtMost = 7
 
-// checkPrefetch listens to what a consumer asks the server for until the test ends.
+// checkPrefetch checks the requests of a consumer until the test ends.
 func checkPrefetch(t *testing.T, url, consumer string) {
 	nc, _ := connect(t, url)
-	asked := false
+	requested := false
 	subscription, err := nc.Subscribe("$JS.API.CONSUMER.MSG.NEXT."+schemas.Stream+"."+consumer, func(m *nats.Msg) {
 		var request struct{ Batch int }
 		if err := json.Unmarshal(m.Data, &request); err != nil || request.Batch > prefetchAtMost {
-			t.Errorf("asked for events with %s, %v, want a batch of %d at most", m.Data, err, prefetchAtMost)
+			t.Errorf("requested events with %s, %v, want a batch of %d at most", m.Data, err, prefetchAtMost)
 		}
-		asked = true
+		requested = true
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -245,8 +245,8 @@ func checkPrefetch(t *testing.T, url, consumer string) {
 		}
 		<-closed
 		nc.Close()
-		if !asked {
-			t.Error("nothing was asked for")
+		if !requested {
+			t.Error("no request")
 		}
 	})
 }
@@ -264,7 +264,7 @@ func connect(t *testing.T, url string) (*nats.Conn, jetstream.JetStream) {
 	return nc, js
 }
 
-// readEnds returns how each call in the stream has ended by now.
+// readEnds returns how each call in the stream has ended.
 func readEnds(t *testing.T, url string) map[string]string {
 	t.Helper()
 	nc, js := connect(t, url)

@@ -15,8 +15,8 @@ var (
 	makeConsumer = regexp.MustCompile(`(?m)^ {4}nats consumer add .*$`)
 )
 
-// TestPages_consumersHaveNoTraps looks at every consumer that a page shows: it says
-// how much is fetched ahead, where it begins, and never comes back at once.
+// TestPages_consumersHaveNoTraps checks every consumer in the docs: it sets how much is
+// fetched in advance and where it begins, and does not redeliver at once.
 func TestPages_consumersHaveNoTraps(t *testing.T) {
 	pages, err := filepath.Glob("../docs/*.md")
 	if err != nil {

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
 // The bounds of a start after a kill.
@@ -23,43 +25,42 @@ const (
 	readyWithin   = 5 * time.Second
 )
 
-// bridge is an acsbridge: a data directory, and the processes that have it one
-// after another. The link in front of it is what senders know.
+// bridge is an acsbridge: a data directory, and the processes that use it one after
+// another. Senders connect to the proxy in front of it.
 type bridge struct {
 	t       testing.TB
 	name    string
 	dir     string
 	args    []string
-	front   *link
-	nats    *node  // that it runs itself; nil when NATS is another process
+	front   *natstest.Proxy
+	nats    *node  // embedded NATS; nil when NATS is another process
 	scheme  string // of its callback URL
 	process *process
 	admin   string // URL, of the present process
 	starts  int    // processes so far
 
-	// volatile makes each death of a process take along what it did not sync.
+	// volatile makes each process lose what it did not sync when it dies.
 	volatile bool
 }
 
 // newBridge returns a bridge that is not running.
 func newBridge(t testing.TB, name string, args ...string) *bridge {
 	t.Helper()
-	return &bridge{t: t, name: name, dir: t.TempDir(), args: args, front: newLink(t)}
+	return &bridge{t: t, name: name, dir: t.TempDir(), args: args, front: natstest.NewProxy(t, "")}
 }
 
-// target is where senders find the bridge.
 func (b *bridge) target() target {
-	return target{b.name, b.scheme + "://" + b.front.addr() + "/callbacks"}
+	return target{b.name, b.scheme + "://" + b.front.Addr() + "/callbacks"}
 }
 
-// launch starts a process on the data directory. It may be told to die at a
-// crash point, and arguments may be added to the bridge's own.
-func (b *bridge) launch(crash string, args ...string) {
+// launch starts a process on the data directory, with a failpoint ("" is none) and
+// additional arguments.
+func (b *bridge) launch(failpoint string, args ...string) {
 	b.t.Helper()
 	b.starts++
 	var env []string
-	if crash != "" {
-		env = append(env, "ACSBRIDGE_FAILPOINT="+crash)
+	if failpoint != "" {
+		env = append(env, "ACSBRIDGE_FAILPOINT="+failpoint)
 	}
 	if b.volatile {
 		env = append(env, "ACSBRIDGE_VOLATILE=1")
@@ -69,30 +70,29 @@ func (b *bridge) launch(crash string, args ...string) {
 	b.process = start(b.t, b.name, env, binaries.acsbridge, append(all, args...)...)
 }
 
-// listening waits until the process takes callbacks, and lets the link lead to
-// it. It fails when the process dies first or is slow.
+// listening waits until the process takes callbacks, and points the proxy at it.
 func (b *bridge) listening(within time.Duration) error {
 	line, err := b.process.awaitLine(`"acsbridge is running"`, within)
 	if err != nil {
 		return err
 	}
-	var said struct{ Callbacks, Admin, Nats string }
-	if err := json.Unmarshal([]byte(line), &said); err != nil {
+	var log struct{ Callbacks, Admin, Nats string }
+	if err := json.Unmarshal([]byte(line), &log); err != nil {
 		return err
 	}
-	where, err := url.Parse(said.Callbacks)
+	where, err := url.Parse(log.Callbacks)
 	if err != nil {
 		return err
 	}
-	b.admin, b.scheme = said.Admin, where.Scheme
+	b.admin, b.scheme = log.Admin, where.Scheme
 	if b.nats != nil {
-		b.nats.address = strings.TrimPrefix(said.Nats, "embedded, nats://")
+		b.nats.address = strings.TrimPrefix(log.Nats, "embedded, nats://")
 	}
-	b.front.lead(where.Host)
+	b.front.SetTarget(where.Host)
 	return nil
 }
 
-// ready waits until the bridge says so.
+// ready waits until /readyz answers 200.
 func (b *bridge) ready(within time.Duration) {
 	b.t.Helper()
 	until(b.t, within, b.name+" is ready", func() bool {
@@ -101,8 +101,7 @@ func (b *bridge) ready(within time.Duration) {
 	})
 }
 
-// start starts the bridge and holds it to the bounds of a start. It returns
-// how long both took.
+// start starts the bridge within the bounds, and returns how long that took.
 func (b *bridge) start(args ...string) (listening, ready time.Duration) {
 	b.t.Helper()
 	begin := time.Now()
@@ -115,20 +114,20 @@ func (b *bridge) start(args ...string) (listening, ready time.Duration) {
 	return listening, time.Since(begin)
 }
 
-// kill kills the bridge: no signal handler, no deferred call, no flush.
+// kill kills the bridge with SIGKILL.
 func (b *bridge) kill() {
-	b.front.lead("")
+	b.front.SetTarget("")
 	b.process.kill()
 }
 
-// terminate stops the bridge gently and checks its exit status.
+// terminate stops the bridge with SIGTERM and checks its exit status.
 func (b *bridge) terminate(within time.Duration) {
 	b.t.Helper()
 	b.process.signal(terminate)
 	if !b.process.awaitEnd(within) {
 		b.t.Fatalf("%s did not end within %v of SIGTERM:\n%s", b.name, within, b.process.tail())
 	}
-	b.front.lead("")
+	b.front.SetTarget("")
 	if code := b.process.cmd.ProcessState.ExitCode(); code != 0 {
 		b.t.Errorf("%s ended with %v after SIGTERM:\n%s", b.name, b.process.cmd.ProcessState, b.process.tail())
 	}
@@ -149,7 +148,7 @@ func (b *bridge) ask(path string) (text string, status int) {
 	return string(body), response.StatusCode
 }
 
-// metrics are the bridge's figures by name and labels, as they are written:
+// metrics are the values of the bridge's metrics by name and labels, as
 // acsbridge_published_total{outcome="stored",resource="demo"}.
 func (b *bridge) metrics() map[string]float64 {
 	text, _ := b.ask("/metrics")
@@ -163,17 +162,17 @@ func (b *bridge) metrics() map[string]float64 {
 	return figures
 }
 
-// drained waits until the stream has everything that the bridge has.
+// drained waits until the stream has every record of the bridge.
 func (b *bridge) drained(within time.Duration) {
 	b.t.Helper()
-	until(b.t, within, b.name+" has brought everything to the stream", func() bool {
+	until(b.t, within, b.name+" has forwarded all records", func() bool {
 		lag, ok := b.metrics()["acsbridge_forwarder_lag_records"]
 		return ok && lag == 0
 	})
 }
 
-// aside returns what the dead-letter file holds.
-func (b *bridge) aside() (list []*message) {
+// deadLetters returns what the dead-letter file holds.
+func (b *bridge) deadLetters() (list []*message) {
 	b.t.Helper()
 	file, err := os.Open(filepath.Join(b.dir, "dead-letters.ndjson"))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -14,14 +14,14 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/internal/certtest"
+	"github.com/acsbridge/acsbridge/internal/webhook"
 )
 
-// A burst: what comes in ten seconds, and over how many connections.
+// A burst, and its connections.
 const (
 	burstRate        = 5000
 	burstConnections = 500
-	// burstWithin bounds the answers of a burst, which comes in ten seconds when
-	// the machine has nothing else to do.
+	// burstWithin bounds a burst, which takes ten seconds on an idle machine.
 	burstWithin = 30 * time.Second
 	// burstP99 bounds the answers 200.
 	burstP99 = time.Second
@@ -33,7 +33,7 @@ func TestBurst(t *testing.T) {
 	t.Run("HTTP 2", func(t *testing.T) {
 		needForm(t)
 		cert, key, trust := certificate(t)
-		over := func(calls int) (clients []*http.Client) {
+		over := func(calls int) (clients []webhook.Client) {
 			for range calls { // one client would put all of them on one connection
 				c := client(1)
 				c.Transport = http2Only{t, &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: trust}}}
@@ -54,23 +54,23 @@ func burst(t *testing.T, l load, args ...string) {
 			from = time.Now()
 			w.answers(callbacks, burstWithin)
 			to = time.Now()
-			w.Logf("%d callbacks answered 200 in %v, %.0f a second; most memory %.0f MiB", callbacks,
+			w.Logf("%d callbacks answered 200 in %v, %.0f a second; peak memory %.0f MiB", callbacks,
 				to.Sub(from).Round(time.Millisecond), float64(callbacks)/to.Sub(from).Seconds(), w.bridge.process.peak(w)/(1<<20))
 		},
 		after: func(w *world) {
 			got := timesOf(w.calls, from, to)
 			w.Logf("200 in p50 %v, p99 %v", quantile(got.stored, .5), quantile(got.stored, .99))
 			if p99 := quantile(got.stored, .99); p99 > burstP99 {
-				w.Errorf("answers 200 take %v in p99, want %v at most", p99, burstP99)
+				w.Errorf("answers 200 take %v in p99, want at most %v", p99, burstP99)
 			}
 			if peak := w.bridge.process.peak(w); peak > maxMemory {
-				w.Errorf("the bridge took %.0f MiB, want %d at most", peak/(1<<20), maxMemory>>20)
+				w.Errorf("the bridge took %.0f MiB, want at most %d", peak/(1<<20), maxMemory>>20)
 			}
 		},
 	}.run(t)
 }
 
-// http2Only is a transport that must not fall back to HTTP/1.
+// http2Only is a transport that fails the test with HTTP/1.
 type http2Only struct {
 	t testing.TB
 	*http.Transport
@@ -84,7 +84,7 @@ func (o http2Only) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// certificate makes one for loopback, and the pool that trusts it.
+// certificate makes one for loopback, and the pool with it.
 func certificate(t testing.TB) (certFile, keyFile string, trust *x509.CertPool) {
 	t.Helper()
 	cert, key := certtest.SelfSigned(t, &x509.Certificate{
@@ -103,8 +103,7 @@ func certificate(t testing.TB) (certFile, keyFile string, trust *x509.CertPool) 
 	return write("cert.pem", cert), write("key.pem", key), trust
 }
 
-// peak is the most memory that the process has taken, in bytes (VmHWM of
-// proc(5)).
+// peak is the peak memory of the process in bytes (VmHWM of proc(5)).
 func (p *process) peak(t testing.TB) float64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
@@ -117,12 +116,12 @@ func (p *process) peak(t testing.TB) float64 {
 			return kib * 1024
 		}
 	}
-	t.Fatal("the kernel does not say how much memory a process took")
+	t.Fatal("the kernel does not have VmHWM")
 	return 0
 }
 
-// times are how long attempts took that began within a span, in order: those
-// answered 200, and how many were not.
+// times are the durations of attempts in a span, sorted: of those answered 200, and the
+// number of others.
 type times struct {
 	stored []time.Duration
 	others int // of good callbacks

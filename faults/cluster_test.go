@@ -9,29 +9,31 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // natsStarts bounds the start of a node; one that was killed reads its streams.
 const natsStarts = 20 * time.Second
 
-// node is a nats-server process with its store. Its ports are its own choice
-// at each start, and the links that lead to it follow.
+// node is a nats-server process with its store. It picks its ports at each start, and the
+// proxies in front of it follow.
 type node struct {
 	t       testing.TB
 	name    string
 	dir     string
 	config  string
 	process *process
-	address string           // where clients connect, past every link
-	clients *link            // from the bridges
-	routes  map[string]*link // from the other nodes, by their names
+	address string                     // where clients connect without a proxy
+	clients *natstest.Proxy            // from the bridges
+	routes  map[string]*natstest.Proxy // from the other nodes, by their names
 }
 
 // cluster is one node, or three that replicate.
@@ -40,19 +42,18 @@ type cluster struct {
 	nodes []*node
 }
 
-// newCluster starts n nodes. Between any two of them and in front of each is a
-// link of its own.
+// newCluster starts n nodes, with proxies between any two of them and in front of each.
 func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
 	c := &cluster{t: t}
 	for i := range n {
 		name := fmt.Sprintf("n%d", i+1)
-		c.nodes = append(c.nodes, &node{t: t, name: name, dir: t.TempDir(), clients: newLink(t), routes: make(map[string]*link)})
+		c.nodes = append(c.nodes, &node{t: t, name: name, dir: t.TempDir(), clients: natstest.NewProxy(t, ""), routes: make(map[string]*natstest.Proxy)})
 	}
 	for _, to := range c.nodes {
 		for _, from := range c.nodes {
 			if to != from {
-				to.routes[from.name] = newLink(t)
+				to.routes[from.name] = natstest.NewProxy(t, "")
 			}
 		}
 	}
@@ -66,17 +67,17 @@ func newCluster(t testing.TB, n int) *cluster {
 	return c
 }
 
-// together waits until the nodes can hold a stream with all its replicas.
+// together waits until the nodes can have a stream with all its replicas.
 func (c *cluster) together() {
 	c.t.Helper()
 	js := c.connect()
-	until(c.t, time.Minute, "JetStream takes a stream", func() bool {
+	until(c.t, time.Minute, "JetStream creates a stream", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "PROBE", Subjects: []string{"probe"}, Replicas: len(c.nodes)})
 		return err == nil
 	})
-	until(c.t, time.Minute, "JetStream lets go of a stream", func() bool {
+	until(c.t, time.Minute, "JetStream deletes a stream", func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		err := js.DeleteStream(ctx, "PROBE")
@@ -84,9 +85,8 @@ func (c *cluster) together() {
 	})
 }
 
-// configuration writes the file of one node. Nodes tell each other where they
-// can be reached; what they tell is a link that leads nowhere, so that they
-// know no way but the links of their routes.
+// configuration writes the file of one node. Nodes advertise a proxy without a target, so
+// that they use only the proxies of their routes.
 func (c *cluster) configuration(n *node) string {
 	c.t.Helper()
 	text := fmt.Sprintf(`server_name: %s
@@ -101,11 +101,11 @@ jetstream { store_dir: %q, max_memory_store: 64MB, max_file_store: 8GB, sync_int
 		var routes []string
 		for _, other := range c.nodes {
 			if other != n {
-				routes = append(routes, fmt.Sprintf("%q", "nats-route://"+other.routes[n.name].addr()))
+				routes = append(routes, fmt.Sprintf("%q", "nats-route://"+other.routes[n.name].Addr()))
 			}
 		}
 		text += fmt.Sprintf("cluster { name: faults, listen: \"127.0.0.1:-1\", no_advertise: true, advertise: %q, routes: [%s] }\n",
-			newLink(c.t).addr(), strings.Join(routes, ", "))
+			natstest.NewProxy(c.t, "").Addr(), strings.Join(routes, ", "))
 	}
 	path := filepath.Join(n.dir, "nats.conf")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -114,8 +114,8 @@ jetstream { store_dir: %q, max_memory_store: 64MB, max_file_store: 8GB, sync_int
 	return path
 }
 
-// syncInterval is what is recommended for replicas, and for a single node the
-// default: a kill loses nothing of it.
+// syncInterval is the recommended one for replicas, and the default for a single node,
+// which loses nothing in a kill.
 func (c *cluster) syncInterval() string {
 	if len(c.nodes) > 1 {
 		return "always"
@@ -129,14 +129,14 @@ func (n *node) start() {
 	n.process = start(n.t, n.name, nil, binaries.nats, "-c", n.config)
 	file := filepath.Join(n.dir, fmt.Sprintf("%s_%d.ports", filepath.Base(binaries.nats), n.process.cmd.Process.Pid))
 	var ports struct{ Nats, Cluster []string }
-	until(n.t, natsStarts, n.name+" says where it listens", func() bool {
+	until(n.t, natsStarts, n.name+" has written its ports", func() bool {
 		text, err := os.ReadFile(file)
 		return err == nil && json.Unmarshal(text, &ports) == nil && len(ports.Nats) > 0
 	})
 	n.address = host(n.t, ports.Nats[0])
-	n.clients.lead(n.address)
+	n.clients.SetTarget(n.address)
 	for _, l := range n.routes {
-		l.lead(host(n.t, ports.Cluster[0]))
+		l.SetTarget(host(n.t, ports.Cluster[0]))
 	}
 }
 
@@ -149,38 +149,38 @@ func host(t testing.TB, text string) string {
 	return u.Host
 }
 
-// stop sends a signal that ends the node, and waits until it has ended.
+// stop ends the node with a signal.
 func (n *node) stop(s os.Signal) {
 	n.t.Helper()
 	n.process.signal(s)
 	if !n.process.awaitEnd(natsStarts) {
 		n.t.Fatalf("%s did not end after %v", n.name, s)
 	}
-	n.clients.lead("")
+	n.clients.SetTarget("")
 	for _, l := range n.routes {
-		l.lead("")
+		l.SetTarget("")
 	}
 }
 
-// url is where bridges connect: the links in front of all nodes.
+// url is where bridges connect: the proxies in front of all nodes.
 func (c *cluster) url() string {
 	var urls []string
 	for _, n := range c.nodes {
-		urls = append(urls, "nats://"+n.clients.addr())
+		urls = append(urls, "nats://"+n.clients.Addr())
 	}
 	return strings.Join(urls, ",")
 }
 
-// clientLinks are the links between bridges and nodes.
-func (c *cluster) clientLinks() (links []*link) {
+// clientLinks are the proxies between bridges and nodes.
+func (c *cluster) clientLinks() (links []*natstest.Proxy) {
 	for _, n := range c.nodes {
 		links = append(links, n.clients)
 	}
 	return links
 }
 
-// routeLinks are the links of a node's routes, into it and out of it.
-func (c *cluster) routeLinks(n *node) (into, out []*link) {
+// routeLinks are the proxies of a node's routes, into it and out of it.
+func (c *cluster) routeLinks(n *node) (into, out []*natstest.Proxy) {
 	for _, other := range c.nodes {
 		if other != n {
 			into = append(into, n.routes[other.name])
@@ -190,7 +190,7 @@ func (c *cluster) routeLinks(n *node) (into, out []*link) {
 	return into, out
 }
 
-// connect returns a client that knows every running node past the links.
+// connect returns a client of every running node, without proxies.
 func (c *cluster) connect() jetstream.JetStream {
 	c.t.Helper()
 	var urls []string
@@ -210,8 +210,7 @@ func (c *cluster) connect() jetstream.JetStream {
 	return js
 }
 
-// leader waits until the event stream has a leader, which must run, and
-// returns it and the other nodes.
+// leader waits until the event stream has a leader, and returns it and the other nodes.
 func (c *cluster) leader() (leader *node, followers []*node) {
 	c.t.Helper()
 	js := c.connect()
@@ -233,11 +232,10 @@ func (c *cluster) leader() (leader *node, followers []*node) {
 	return leader, followers
 }
 
-// keepsUp is how many entries a replica may be behind: under load the slower
-// one always is, and the quorum is made by the others.
+// keepsUp bounds the lag of a replica: under load the slower one always has some.
 const keepsUp = 1000
 
-// whole waits until every replica of the stream is there and keeps up.
+// whole waits until every replica of the stream is online and keeps up.
 func (c *cluster) whole() {
 	c.t.Helper()
 	js := c.connect()
@@ -269,9 +267,8 @@ func streamInfo(js jetstream.JetStream) (*jetstream.StreamInfo, error) {
 // readWithin bounds the reading of a whole stream.
 const readWithin = 5 * time.Minute
 
-// messages returns everything that a stream holds, none when it does not
-// exist. A stream from which something was removed fails the test: the oracle
-// would take it for lost.
+// messages returns everything in a stream, nothing when it does not exist. A stream from
+// which messages were removed fails the test, since the oracle would report them as lost.
 func (c *cluster) messages(name string) []*message {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), readWithin)
@@ -318,13 +315,12 @@ func (c *cluster) messages(name string) []*message {
 	return list
 }
 
-// stream returns a stream as it is now, nil when it does not exist. A question
-// to a cluster that has just healed can remain without an answer, so it is
-// asked again.
+// stream returns a stream, nil when it does not exist. A cluster that has just recovered
+// may not answer, so the request is repeated.
 func (c *cluster) stream(name string) (stream jetstream.Stream) {
 	c.t.Helper()
 	js := c.connect()
-	until(c.t, time.Minute, "something is known of stream "+name, func() bool {
+	until(c.t, time.Minute, "JetStream answers about stream "+name, func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		var err error
@@ -332,4 +328,37 @@ func (c *cluster) stream(name string) (stream jetstream.Stream) {
 		return err == nil || errors.Is(err, jetstream.ErrStreamNotFound)
 	})
 	return stream
+}
+
+// store changes the store directory of the node from its next start on.
+func (n *node) store(dir string) {
+	n.t.Helper()
+	n.edit(func(text string) string {
+		return strings.Replace(text, filepath.Join(n.dir, "store"), filepath.Join(dir, "store"), 1)
+	})
+}
+
+// edit changes the node's configuration file.
+func (n *node) edit(change func(text string) string) {
+	n.t.Helper()
+	text, err := os.ReadFile(n.config)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	changed := change(string(text))
+	if changed == string(text) {
+		n.t.Fatalf("%s does not have the text to change", n.config)
+	}
+	if err := os.WriteFile(n.config, []byte(changed), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// reload makes the running node read its configuration again.
+func (n *node) reload() {
+	n.t.Helper()
+	n.process.signal(syscall.SIGHUP)
+	if _, err := n.process.awaitLine("Reloaded server configuration", natsStarts); err != nil {
+		n.t.Fatal(err)
+	}
 }

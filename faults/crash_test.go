@@ -11,13 +11,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// crashWithin bounds the time until a process has passed its crash point.
+// crashWithin bounds the time until a process has reached its failpoint.
 const crashWithin = 30 * time.Second
 
 // bulky fills a segment of the journal, 64 MiB, in seconds.
 var bulky = mix{forged: .01, twice: .01, size: [2]int{0, 500}, large: .5, largeSize: 200 << 10}
 
-// crashPoint is a place in the bridge, and how to make a process come past it.
+// crashPoint is a failpoint, and how to make a process reach it.
 type crashPoint struct {
 	name    string
 	passes  int // the process dies in one of the first so many; zero means the first
@@ -26,8 +26,7 @@ type crashPoint struct {
 	refuses bool // the stream takes only small messages
 }
 
-// crashPoints are all calls of failpoint.At. The steps of a callback come first,
-// then those of upkeep, then those of a start.
+// crashPoints are all calls of failpoint.At: of a callback, of maintenance, of a start.
 var crashPoints = []crashPoint{
 	{name: "before-append", passes: 50},
 	{name: "after-fsync", passes: 50},
@@ -43,9 +42,8 @@ var crashPoints = []crashPoint{
 	{name: "log-opened"},
 }
 
-// TestKilledAtPoint kills the bridge where it has done one thing and not yet
-// the next.
-func TestKilledAtPoint(t *testing.T) {
+// TestKill_atFailpoints kills the bridge between two steps.
+func TestKill_atFailpoints(t *testing.T) {
 	for _, point := range crashPoints {
 		t.Run(point.name, func(t *testing.T) {
 			s := scenario{load: point.load, rounds: byForm(1, 10), fault: point.crash}
@@ -57,7 +55,7 @@ func TestKilledAtPoint(t *testing.T) {
 	}
 }
 
-// crash starts a process that dies at the point, and another one after it.
+// crash starts a process that dies at the failpoint, and another one after it.
 func (p crashPoint) crash(w *world, round int) {
 	w.Helper()
 	w.bridge.kill()
@@ -68,21 +66,20 @@ func (p crashPoint) crash(w *world, round int) {
 		w.bridge.process.signal(terminate)
 	}
 	if !w.bridge.process.awaitEnd(crashWithin) {
-		w.Fatalf("the bridge never came past %s", p.name)
+		w.Fatalf("the bridge did not reach %s", p.name)
 	}
 	if code := w.bridge.process.cmd.ProcessState.ExitCode(); code != -1 {
-		w.Fatalf("the bridge ended of itself (%v) and not at %s:\n%s", w.bridge.process.cmd.ProcessState, p.name, w.bridge.process.tail())
+		w.Fatalf("the bridge ended by itself (%v) and not at %s:\n%s", w.bridge.process.cmd.ProcessState, p.name, w.bridge.process.tail())
 	}
-	w.bridge.front.lead("")
+	w.bridge.front.SetTarget("")
 	w.bridge.start()
 }
 
-// smallest is a limit that sends a part of the usual events to the dead letters.
+// smallest is a limit that makes some of the usual events dead letters.
 const smallest = 2500
 
-// TestNoCrashPointsInBuild: the binary that people get cannot be told to die,
-// and the one that is tested here can.
-func TestNoCrashPointsInBuild(t *testing.T) {
+// TestFailpoints_build: only the binary of these tests has failpoints.
+func TestFailpoints_build(t *testing.T) {
 	needForm(t)
 	usual := filepath.Join(t.TempDir(), "acsbridge")
 	if err := build("-o", usual, "../cmd/acsbridge"); err != nil {

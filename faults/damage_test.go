@@ -11,21 +11,21 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// segmentRoom is what a segment of the journal takes.
+// segmentRoom is the size of a segment of the journal.
 const segmentRoom = 64 << 20
 
 const (
 	// damages is how many records are damaged in a round.
 	damages = 20
-	// untouched are the newest records: a flipped bit in the batch that was
-	// written last cannot be told from a batch that was never finished.
+	// untouched are the newest records: a flipped bit in the last batch looks like a
+	// batch that was not finished.
 	untouched = 100
 )
 
-// TestJournalDamaged flips a bit in some of the records that the stream does
-// not have yet, while no bridge runs. Those are set aside and counted,
-// and everything else is stored, in order.
-func TestJournalDamaged(t *testing.T) {
+// TestJournal_damaged flips a bit in some of the records that the stream does not have
+// yet, while no bridge runs. Those become dead letters and are counted, and everything
+// else is stored, in order.
+func TestJournal_damaged(t *testing.T) {
 	scenario{rounds: byForm(1, 5), fault: func(w *world, round int) {
 		w.nats.nodes[0].stop(os.Kill)
 		w.answers(500, recoversWithin)
@@ -33,23 +33,22 @@ func TestJournalDamaged(t *testing.T) {
 		w.flipBits()
 		w.bridge.start()
 		w.nats.nodes[0].start()
-		w.setsAside(damages)
+		w.countsCorrupt(damages)
 	}}.run(t)
 }
 
-// identity is how an event in the journal begins: its id and its source.
+// identity is the beginning of an event in the journal: its id and source.
 var identity = regexp.MustCompile(`"id":"([^"]+)","source":"([^"]+)"`)
 
 // kept is an event in a file.
 type kept struct {
 	file  string
 	at    int // of the id
-	data  int // behind the source
+	data  int // after the source
 	msgID string
 }
 
-// records returns the records in the journal, each as often as it is there, in
-// order.
+// records returns the records in the journal, in order, with repetitions.
 func (b *bridge) records() []kept {
 	b.t.Helper()
 	files, err := filepath.Glob(filepath.Join(b.dir, "journal", "*.wal"))
@@ -59,7 +58,7 @@ func (b *bridge) records() []kept {
 	return recordsIn(b.t, files)
 }
 
-// recordsIn returns the events in files, which hold their bytes as they are.
+// recordsIn returns the events in files that have their bytes.
 func recordsIn(t testing.TB, files []string) (list []kept) {
 	t.Helper()
 	for _, file := range files {
@@ -94,12 +93,12 @@ func (w *world) flipBits() {
 		return have[k.msgID] || times[k.msgID] > 1 || w.damaged[k.msgID] > 0
 	})
 	if len(list) < 2*damages {
-		w.Fatalf("only %d records are there to be damaged", len(list))
+		w.Fatalf("only %d records can be damaged", len(list))
 	}
 	for _, n := range w.rng.Perm(len(list))[:damages] {
 		k := list[n]
 		w.damaged[k.msgID]++
-		// The id and the source stay: by these the next round knows the record.
+		// The id and the source stay, to find the record again in the next round.
 		at := k.at - 1 - w.rng.IntN(200) // in its headers
 		if w.rng.IntN(3) == 0 {
 			at = k.data + w.rng.IntN(100)
@@ -126,21 +125,21 @@ func flip(name string, at int64, bits byte) error {
 	return err
 }
 
-// setsAside waits until the bridge counts so many damaged records.
-func (w *world) setsAside(damaged int) {
+// countsCorrupt waits until the bridge counts so many damaged records.
+func (w *world) countsCorrupt(damaged int) {
 	w.Helper()
 	var count float64
-	defer func() { w.Logf("%v of %d damaged records are set aside", count, damaged) }()
-	until(w, aroundWithin, fmt.Sprintf("%d records are set aside", damaged), func() bool {
+	defer func() { w.Logf("%v of %d damaged records are dead letters", count, damaged) }()
+	until(w, aroundWithin, fmt.Sprintf("%d records are dead letters", damaged), func() bool {
 		count = w.bridge.metrics()[`acsbridge_dead_letters_total{reason="corrupt"}`]
 		return count >= float64(damaged)
 	})
 }
 
-// TestJournalCut cuts the end off a segment of the journal that is full, while
-// no bridge runs. The end has the index of the whole segment, so all that
-// it held is set aside and counted.
-func TestJournalCut(t *testing.T) {
+// TestJournal_truncatedSegment cuts the end off a full segment of the journal, while no
+// bridge runs. The end has the index of the segment, so all its records become dead
+// letters and are counted.
+func TestJournal_truncatedSegment(t *testing.T) {
 	if *form != "long" {
 		t.Skip("fills segments of the journal: run with -form=long")
 	}
@@ -164,6 +163,6 @@ func TestJournalCut(t *testing.T) {
 		}
 		w.bridge.start()
 		w.nats.nodes[0].start()
-		w.setsAside(held)
+		w.countsCorrupt(held)
 	}}.run(t)
 }

@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestDiskFull takes the room for the journal's next segment away.
-func TestDiskFull(t *testing.T) {
+// TestDisk_full leaves no room for the journal's next segment.
+func TestDisk_full(t *testing.T) {
 	var disk string
 	scenario{
 		load: load{rate: 400, mix: bulky}, rounds: byForm(1, 5),
 		dir: func(w *world) string { disk = memory(w, "160m"); return disk },
 		fault: func(w *world, round int) {
 			empty := fill(w, disk, segmentRoom/4)
-			w.turnsAway("the disk refuses writes")
+			w.rejects("the disk refuses writes")
 			if round%2 == 1 {
 				w.bridge.kill()
 				w.bridge.launch("")
@@ -34,12 +34,12 @@ func TestDiskFull(t *testing.T) {
 	}.run(t)
 }
 
-// TestDiskFails makes every write to a new place of the disk fail with EIO, at
-// the fsync, as a broken disk would: the disk is an image with holes, on a
-// file system without room. That is brought once to each disk, since the log
-// that is opened again has no holes. No power cut comes after it: the kernel
-// cannot write its own tables either, and says itself that it loses data then.
-func TestDiskFails(t *testing.T) {
+// TestDisk_writeErrors makes every write to a new place of the disk fail with EIO, at
+// the fsync, like a broken disk: it is an image with holes, on a full file system. That
+// works once for each disk, since the log that is opened again has no holes. There is no
+// power cut afterwards: the kernel cannot write its own tables either, and reports that
+// it loses data.
+func TestDisk_writeErrors(t *testing.T) {
 	for _, killed := range byForm([]bool{false}, []bool{false, true, false, true}) {
 		t.Run(fmt.Sprintf("killed %v", killed), func(t *testing.T) {
 			var host string
@@ -50,7 +50,7 @@ func TestDiskFails(t *testing.T) {
 				},
 				fault: func(w *world, _ int) {
 					empty := fill(w, host, 0)
-					w.turnsAway("the disk refuses writes")
+					w.rejects("the disk refuses writes")
 					w.pause(byForm(2*time.Second, 10*time.Second))
 					if killed {
 						w.bridge.kill()
@@ -65,9 +65,9 @@ func TestDiskFails(t *testing.T) {
 	}
 }
 
-// TestDiskReadOnly makes the kernel find an error in the file system, after
-// which it allows no writes. Only mounting it again mends that.
-func TestDiskReadOnly(t *testing.T) {
+// TestDisk_readOnly makes the kernel find an error in the file system, which it then
+// makes read-only until it is mounted again.
+func TestDisk_readOnly(t *testing.T) {
 	var disk *volume
 	scenario{
 		rounds: byForm(1, 5),
@@ -77,19 +77,19 @@ func TestDiskReadOnly(t *testing.T) {
 		},
 		fault: func(w *world, _ int) {
 			disk.turnReadOnly()
-			w.turnsAway("the disk refuses writes")
+			w.rejects("the disk refuses writes")
 			w.pause(byForm(time.Second, 10*time.Second))
 			w.bridge.process.signal(terminate)
 			if !w.bridge.process.awaitEnd(stopsWithin) {
 				w.Fatalf("the bridge does not end on a disk that is read-only:\n%s", w.bridge.process.tail())
 			}
-			w.bridge.front.lead("")
+			w.bridge.front.SetTarget("")
 			w.bridge.launch("")
 			if !w.bridge.process.awaitEnd(listensWithin) {
 				w.Error("a bridge starts on a disk that is read-only")
 			}
-			if said := w.bridge.process.tail(); !strings.Contains(said, unix.EROFS.Error()) {
-				w.Errorf("the bridge does not say what is wrong with the disk:\n%s", said)
+			if log := w.bridge.process.tail(); !strings.Contains(log, unix.EROFS.Error()) {
+				w.Errorf("the log does not name the fault of the disk:\n%s", log)
 			}
 			disk.restore()
 			w.bridge.start()
@@ -97,7 +97,7 @@ func TestDiskReadOnly(t *testing.T) {
 	}.run(t)
 }
 
-// running reports whether the bridge's process is there.
+// running reports whether the bridge's process runs.
 func running(b *bridge) bool {
 	select {
 	case <-b.process.ended:
@@ -107,44 +107,41 @@ func running(b *bridge) bool {
 	}
 }
 
-// losePower ends the bridge and what its disk has not written, and gives the
-// disk its power back. The network goes first: an fsync that is under way at
-// the cut may be told that all is well, and nobody hears of that.
+// losePower kills the bridge, loses what its disk has not written, and restores the disk.
+// The network is cut first, because an fsync in progress may report success.
 func (b *bridge) losePower(disk *volume) {
 	b.t.Helper()
-	b.front.lead("")
-	b.front.reset()
+	b.front.SetTarget("")
+	b.front.Reset()
 	disk.cut()
 	b.kill()
 	disk.restore()
 }
 
-// TestPowerCut takes the power of the disk under the journal away at any
-// instant, and with it what was not synced. NATS is away, so that nobody
-// else has what was answered.
-func TestPowerCut(t *testing.T) {
+// TestPowerCut_journal cuts the power of the journal's disk at any instant, and so loses
+// what was not synced. NATS is away, so that only the journal has what was answered.
+func TestPowerCut_journal(t *testing.T) {
 	var disk *volume
 	scenario{
 		rounds: byForm(3, 50),
 		dir:    func(w *world) string { disk = newVolume(w, w.TempDir(), 256); return disk.dir },
 		fault: func(w *world, _ int) {
 			node := w.nats.nodes[0]
-			node.clients.lead("")
-			node.clients.reset()
+			node.clients.SetTarget("")
+			node.clients.Reset()
 			w.answers(100, recoversWithin)
 			w.pause(w.upTo(200 * time.Millisecond))
 			w.bridge.losePower(disk)
-			node.clients.lead(node.address)
+			node.clients.SetTarget(node.address)
 			w.bridge.start()
 		},
 	}.run(t)
 }
 
-// TestPowerCutEmbedded is the same for a bridge that runs NATS itself: the
-// stream loses what it has acknowledged and not synced, and the journal makes
-// up for it. That is hardest when the journal has just forgotten what it
-// may.
-func TestPowerCutEmbedded(t *testing.T) {
+// TestPowerCut_embedded has embedded NATS: the stream loses what it has acknowledged and
+// not synced, and the journal has it still. That is hardest just after the journal was
+// truncated.
+func TestPowerCut_embedded(t *testing.T) {
 	var disk *volume
 	scenario{
 		embedded: true, rounds: byForm(1, 10),
@@ -165,7 +162,7 @@ func TestPowerCutEmbedded(t *testing.T) {
 	}.run(t)
 }
 
-// truncates waits until the journal forgets records that the stream has.
+// truncates waits until the journal is truncated.
 func (w *world) truncates() {
 	w.Helper()
 	held := 0.0
@@ -176,9 +173,9 @@ func (w *world) truncates() {
 	})
 }
 
-// TestPowerCutCluster takes the power of all three nodes of NATS at once,
-// which sync before they acknowledge.
-func TestPowerCutCluster(t *testing.T) {
+// TestPowerCut_cluster cuts the power of all three nodes of NATS at once, which sync
+// before they acknowledge.
+func TestPowerCut_cluster(t *testing.T) {
 	if *form != "long" {
 		t.Skip("takes half a minute: run with -form=long")
 	}
@@ -213,12 +210,12 @@ func TestPowerCutCluster(t *testing.T) {
 	}.run(t)
 }
 
-// turnReadOnly tells the kernel that the file system has an error.
+// turnReadOnly makes the kernel believe that the file system has an error.
 func (v *volume) turnReadOnly() {
 	v.t.Helper()
 	device := strings.TrimPrefix(v.device(), "/dev/")
 	if err := os.WriteFile("/sys/fs/ext4/"+device+"/trigger_fs_error", []byte("1"), 0); err != nil {
-		v.t.Skipf("needs a kernel whose ext4 can be told of an error: %v", err)
+		v.t.Skipf("needs a kernel whose ext4 can simulate an error: %v", err)
 	}
 }
 

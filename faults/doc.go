@@ -1,40 +1,44 @@
-// Package faults attacks the promise that nothing answered 200 is ever lost.
+// Package faults tests the promise that nothing answered 200 is ever lost.
 //
-// Everything is in its tests. By themselves they test the suite's own parts and
-// take a second. The faults run in one of two forms, on Linux:
+// Everything is in its tests. Without a form they test the suite itself and take a
+// second. The faults run in one of two forms, on Linux:
 //
-//	go test ./faults -v -form=short             within four minutes
-//	go test ./faults -v -form=long -timeout 0   all rounds
+//	go test ./faults -v -form=short             within four minutes, in .ci/run
+//	go test ./faults -v -form=long -timeout 0   all rounds, in some hours
 //
-// -run picks one of them, -seed repeats what was left to chance (the seed is
-// printed; timing is not repeated), and -artifacts keeps the logs of every
-// process.
+// The long form is meant for a nightly run: on a machine of its own, because it checks
+// durations, and as root, because it mounts file systems. It takes more than two hours,
+// which one scenario needs alone. It prints every violation and the seed; -artifacts keeps
+// the logs of all processes:
 //
-// A scenario is a fault and the world that it comes upon, all of it real
-// processes that die with the test:
+//	go test ./faults -v -form=long -timeout 12h -artifacts -outputdir /var/tmp/faults
 //
-//	sender ─link─▶ acsbridge ─links─▶ nats-server × 1 or 3 ─links between them
-//	   └── tokens of an acstest.Issuer, which the bridge asks for keys
+// -run selects a scenario, and -seed repeats its random decisions, but not its timing.
 //
-// The sender plays ACS: many calls at a time, in each one callback after the
-// other, repeated with a new token until it is answered 200. It keeps the bytes
-// of every event and the times and answers of every attempt. Some callbacks are
-// forged or go astray, some are sent again after their 200.
+// A scenario is a fault and its environment, all of it real processes that die with the
+// test:
 //
-// A link is a TCP proxy that can be slow, hold everything back in one direction
-// or both, or reset its connections in the middle of a message.
+//	sender ─proxy─▶ acsbridge ─proxies─▶ nats-server × 1 or 3 ─proxies between them
+//	   └── tokens of an acstest.Issuer, whose keys the bridge fetches
 //
-// The bridge is built with the tag faults, so that it can be told to die at a
-// named point (package internal/failpoint).
+// The sender is ACS: many calls at a time, in each one callback after the other, each
+// repeated with a new token until it is answered 200. It keeps the bytes of every event
+// and the times and answers of every attempt. Some callbacks are forged or have a wrong
+// path, some are sent again after their 200.
 //
-// A flood is connections of strangers beside the sender, straight to the bridge.
+// A proxy (natstest.Proxy) can be slow, hold one direction or both, or reset its
+// connections in the middle of a message.
 //
-// Disks that are full, that fail, or that lose their power are file systems of
-// the test's own, in memory or in an image. To mount them takes Linux and root;
-// elsewhere those tests are skipped.
+// The bridge is built with the tag faults, so that it can die at a failpoint (package
+// internal/failpoint).
 //
-// Then everything is healed, the sender finishes what it has begun, the journal
-// empties, and the oracle compares all that was sent with the whole stream:
+// An attacker sends junk straight to the bridge.
+//
+// Disks that are full, fail, or lose their power are file systems of the test, in memory
+// or in an image. To mount them needs Linux and root; elsewhere those tests are skipped.
+//
+// Then all faults end, the sender finishes what it has begun, the journal empties, and
+// the oracle compares all that was sent with the whole stream:
 //
 //	O1  answered 200: stored exactly once, the same bytes, the claims of a
 //	    token that was sent with it
@@ -44,9 +48,9 @@
 //	O5  nothing forged is stored, also not inside of something else
 //	O6  in a call, what was answered before the next was sent is stored first
 //	O7  nothing is stored that was not sent
-//	O8  after the last heal: an answer 200 within ten seconds, an empty journal
-//	    within a minute, and the bridge at rest takes what it took before
-//	O9  the bridge's counters agree with what the sender and the stream know
+//	O8  after the last fault: an answer 200 within ten seconds, an empty journal
+//	    within a minute, and the bridge returns to its footprint
+//	O9  the bridge's counters match what was sent and stored
 //
 // A violation is printed with everything known of its event.
 package faults

@@ -3,6 +3,7 @@ package faults_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"time"
 
@@ -12,17 +13,17 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// mix says what a sender sends.
+// mix describes what a sender sends.
 type mix struct {
 	forged, astray float64 // shares of hostile callbacks
 	twice          float64 // share of callbacks sent again after their 200
 	several        float64 // share of callbacks with two or three events
-	batch          int     // events of every callback, in the place of several; zero is one
-	scattered      bool    // each event belongs to a call of its own
-	size           [2]int  // of an event's noise in bytes, from and up to
+	batch          int     // events of every callback, instead of several; zero is one
+	scattered      bool    // each event is of another call
+	size           [2]int  // bounds of an event's noise in bytes
 	large          float64 // share of events with noise of the large size
 	largeSize      int
-	together       int // so many of the sender's calls are one call, whose events come at once; zero is one
+	together       int // so many of the sender's calls are one call with concurrent events; zero is one
 }
 
 // usual is the mix of most scenarios. ACS's own callbacks have a median of 877
@@ -32,7 +33,7 @@ var usual = mix{forged: .01, astray: .005, twice: .01, several: .1, size: [2]int
 // eventTypes are the short names of the types that are sent.
 var eventTypes = acstest.Types()
 
-// author makes the callbacks of one call, the same ones for one seed.
+// author makes the callbacks of one call, the same for one seed.
 type author struct {
 	rng    *rand.Rand
 	mix    mix
@@ -85,8 +86,8 @@ func (a *author) next() *callback {
 	return c
 }
 
-// event returns an event whose text no encoder would write like this: odd
-// spaces, escapes and members, so that only the very bytes compare equal.
+// event returns an event with unusual spaces, escapes and members, so that no encoder
+// would write the same bytes.
 func (a *author) event(mark string) event {
 	connection := a.id
 	if a.mix.scattered {
@@ -103,7 +104,7 @@ func (a *author) event(mark string) event {
 
 func (a *author) space() string { return strings.Repeat(" ", a.rng.IntN(3)) }
 
-// noiseRunes need escapes, have several bytes, or look like something else.
+// noiseRunes need escapes, have several bytes, or look like syntax.
 var noiseRunes = []string{"a", "Z", "0", " ", "é", "語", "😀", `\n`, `\"`, `\\`, `\u0000`, `\/`, "{", "}", "[", ",", "+4930", "."}
 
 func (a *author) noise() string {
@@ -131,4 +132,104 @@ func (c *callback) body() []byte {
 		b = append(b, e.payload...)
 	}
 	return append(b, ']')
+}
+
+// kind decides the answer to a callback.
+type kind string
+
+const (
+	good   kind = "good"   // must be answered 200 in the end, and be stored once
+	forged kind = "forged" // its token is bad in one way or another: 401
+	astray kind = "astray" // a good token on an unknown path: 404
+)
+
+// event is one event as it was sent.
+type event struct {
+	msgID      string // its id in the stream
+	connection string // its call: events of one are in order
+	payload    []byte // its exact bytes
+}
+
+// callback is one POST with all its attempts, each with a token of its own.
+type callback struct {
+	call, number int // which call, and which callback of it
+	kind         kind
+	path, query  string // below the callback path
+	events       []event
+	attempts     []attempt
+}
+
+// attempt is one POST of a callback and its answer.
+type attempt struct {
+	sent, answered time.Time
+	status         int    // zero without an answer
+	err            string // why there is none
+	bridge         string // the name of its journal
+	token          string // jti of its token
+	again          bool   // sent once more after a 200
+}
+
+// stored reports whether the callback was answered 200, and by which bridge
+// and when first.
+func (c *callback) stored() (a attempt, ok bool) {
+	for _, a := range c.attempts {
+		if a.status == http.StatusOK {
+			return a, true
+		}
+	}
+	return attempt{}, false
+}
+
+// onlyTo reports whether every attempt went to one bridge.
+func (c *callback) onlyTo(bridge string) bool {
+	for _, a := range c.attempts {
+		if a.bridge != bridge {
+			return false
+		}
+	}
+	return true
+}
+
+// message is a message of a stream, or a dead letter.
+type message struct {
+	stream   string
+	sequence uint64
+	time     time.Time
+	subject  string
+	header   map[string][]string
+	data     []byte
+}
+
+func (m *message) get(name string) string {
+	if values := m.header[name]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+const clock = "15:04:05.000000"
+
+// story is everything known of an event, to find out why it is missing or there twice.
+func story(c *callback, e *event, copies []*message) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "    %s callback %d of call %d, event %s, %d bytes\n", c.kind, c.number, c.call, e.msgID, len(e.payload))
+	for i, a := range c.attempts {
+		outcome := a.err
+		if a.status != 0 {
+			outcome = fmt.Sprint(a.status)
+		}
+		if a.again {
+			outcome += ", sent again"
+		}
+		fmt.Fprintf(&b, "    attempt %d  %s → %s  %s  bridge %s, token %s\n",
+			i+1, a.sent.Format(clock), a.answered.Format(clock), outcome, a.bridge, a.token)
+	}
+	for _, m := range copies {
+		fmt.Fprintf(&b, "    stored as %d  %s  %s  delivery %s, received %s, token %s\n",
+			m.sequence, m.time.Local().Format(clock), m.subject, m.get("acs-delivery-id"), m.get("acs-received-at"), m.get("acs-token-jti"))
+	}
+	if len(copies) == 0 {
+		b.WriteString("    not stored\n")
+	}
+	return b.String()
 }

@@ -13,14 +13,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// smallJournal is full after some seconds. A smaller one would be full between
-// two looks at what may be truncated.
+// smallJournal is full after some seconds. A smaller one would be full before it can be
+// truncated.
 func smallJournal() string { return byForm("--journal-max-bytes=4MiB", "--journal-max-bytes=8MiB") }
 
-// TestStreamFull lets a stream that discards nothing become full. Answers
-// stay 200 until the journal is full as well, then they are 503, and all goes
-// on when somebody makes room.
-func TestStreamFull(t *testing.T) {
+// TestStream_full has a stream that discards nothing. Answers are 200 until the journal
+// is full as well, then 503, until the stream has room.
+func TestStream_full(t *testing.T) {
 	limits := []struct {
 		name  string
 		lower func(c *jetstream.StreamConfig, s jetstream.StreamState) // a little above what it holds
@@ -44,10 +43,10 @@ func TestStreamFull(t *testing.T) {
 	}
 }
 
-// TestAccountFull does the same with the room of the account.
-func TestAccountFull(t *testing.T) {
+// TestStream_accountFull does the same with the limit of the account.
+func TestStream_accountFull(t *testing.T) {
 	if *form != "long" {
-		t.Skip("the limit is another one, the bridge's part the same: run with -form=long")
+		t.Skip("like TestStream_full for the bridge: run with -form=long")
 	}
 	const narrow, wide = "max_file: 3MB", "max_file: 2GB"
 	scenario{
@@ -62,28 +61,28 @@ func TestAccountFull(t *testing.T) {
 	}.run(t)
 }
 
-// TestJournalFull takes NATS away until the journal is full.
-func TestJournalFull(t *testing.T) {
+// TestJournal_full stops NATS until the journal is full.
+func TestJournal_full(t *testing.T) {
 	scenario{args: []string{smallJournal()}, rounds: byForm(1, 3), fault: func(w *world, round int) {
 		w.hasRoom()
 		node := w.nats.nodes[0]
-		node.clients.lead("")
-		node.clients.reset()
+		node.clients.SetTarget("")
+		node.clients.Reset()
 		w.fillsUp()
-		if round%2 == 1 { // a restart neither loses nor mends anything
+		if round%2 == 1 { // a restart changes nothing
 			w.bridge.kill()
 			w.bridge.launch("")
 			if err := w.bridge.listening(listensWithin); err != nil {
 				w.Fatal(err)
 			}
-			w.turnsAway("it is full, and the stream takes nothing")
+			w.rejects("it is full, and the stream takes nothing")
 		}
 		w.pause(byForm(time.Second, 10*time.Second))
-		node.clients.lead(node.address)
+		node.clients.SetTarget(node.address)
 	}}.run(t)
 }
 
-// hasRoom waits until the journal has forgotten what the stream has.
+// hasRoom waits until the journal is truncated.
 func (w *world) hasRoom() {
 	w.Helper()
 	until(w, time.Minute, "the journal has room", func() bool {
@@ -92,31 +91,31 @@ func (w *world) hasRoom() {
 	})
 }
 
-// fillsUp waits until the journal is full, and holds the bridge to what its
-// answers must be until then and from then on.
+// fillsUp waits until the journal is full, and checks the answers until then and
+// afterwards.
 func (w *world) fillsUp() {
 	w.Helper()
 	before := w.unavailable()
-	until(w, time.Minute, "the journal stands in for the stream", func() bool {
+	until(w, time.Minute, "records wait in the journal", func() bool {
 		m := w.bridge.metrics()
 		return m["acsbridge_forwarder_lag_records"] > 500
 	})
 	if away := w.unavailable(); away > before {
 		w.Errorf("%v callbacks were answered 503 while the journal had room", away-before)
 	}
-	w.turnsAway("it is full, and the stream takes nothing")
+	w.rejects("it is full, and the stream takes nothing")
 	w.pause(time.Second)
 	if _, status := w.bridge.ask("/livez"); status != http.StatusOK {
 		w.Errorf("a bridge whose journal is full answers /livez with %d", status)
 	}
 }
 
-// turnsAway waits until callbacks get 503 and /readyz says why.
-func (w *world) turnsAway(why string) {
+// rejects waits until callbacks get 503 and /readyz has the cause.
+func (w *world) rejects(why string) {
 	w.Helper()
 	before := w.unavailable()
 	until(w, time.Minute, "callbacks are answered 503", func() bool { return w.unavailable() > before+10 })
-	until(w, recoversWithin, "/readyz says "+why, func() bool {
+	until(w, recoversWithin, "/readyz has: "+why, func() bool {
 		text, status := w.bridge.ask("/readyz")
 		return status == http.StatusServiceUnavailable && strings.Contains(text, why)
 	})
@@ -138,7 +137,7 @@ func (w *world) updateStream(change func(*jetstream.StreamConfig, jetstream.Stre
 	}
 }
 
-// bridgeLogin returns the settings of a bridge that logs in.
+// bridgeLogin returns the login of the bridge as settings.
 func bridgeLogin(t *testing.T) []string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "password")
@@ -150,12 +149,12 @@ func bridgeLogin(t *testing.T) []string {
 
 const (
 	password = "correct-horse"
-	// everything is what a bridge that creates its streams may publish to.
+	// everything are the subjects that a bridge may publish to when it creates its streams.
 	everything = `">"`
 )
 
-// accounts gives the node an account with a limit, in which the bridge must
-// log in and may publish to some subjects, and others need not.
+// accounts gives the node an account with a limit. The bridge must log in and may
+// publish to some subjects; other clients need no login.
 func (w *world) accounts(limit, publish string) {
 	w.Helper()
 	node := w.nats.nodes[0]
@@ -178,14 +177,13 @@ no_auth_user: operator
 	w.nats.together()
 }
 
-// TestServerReloaded changes a running server under the bridge, and changes it
-// back.
-func TestServerReloaded(t *testing.T) {
+// TestNATS_reloaded changes the configuration of a running server, and changes it back.
+func TestNATS_reloaded(t *testing.T) {
 	changes := []struct {
-		name      string
-		from, to  string // in the server's configuration
-		says      string // of /readyz meanwhile
-		setsAside string
+		name     string
+		from, to string // in the server's configuration
+		note     string // of /readyz meanwhile
+		deadFor  string
 	}{
 		{"password", `password: "` + password + `"`, `password: "another"`, "Authorization Violation", ""},
 		{"right to publish", everything, `"$JS.>"`, "permission", ""},
@@ -194,29 +192,29 @@ func TestServerReloaded(t *testing.T) {
 	for _, change := range byForm(changes[:1], changes) {
 		t.Run(change.name, func(t *testing.T) {
 			scenario{
-				beside: true, args: bridgeLogin(t), rounds: byForm(1, 3), deadFor: change.setsAside,
+				parallel: true, args: bridgeLogin(t), rounds: byForm(1, 3), deadFor: change.deadFor,
 				prepare: func(w *world) { w.accounts("max_file: 4GB", everything) },
 				fault: func(w *world, _ int) {
 					node := w.nats.nodes[0]
 					node.edit(func(text string) string { return strings.Replace(text, change.from, change.to, 1) })
 					node.reload()
-					if change.says != "" {
-						until(w, recoversWithin, "/readyz says "+change.says, func() bool {
+					if change.note != "" {
+						until(w, recoversWithin, "/readyz has: "+change.note, func() bool {
 							text, _ := w.bridge.ask("/readyz")
-							return strings.Contains(strings.ToLower(text), strings.ToLower(change.says))
+							return strings.Contains(strings.ToLower(text), strings.ToLower(change.note))
 						})
 					}
 					w.answers(500, recoversWithin)
 					w.pause(byForm(time.Second, 30*time.Second))
 					node.edit(func(text string) string { return strings.Replace(text, change.to, change.from, 1) })
 					node.reload()
-					node.clients.reset() // the server tells a new max_payload only to those who connect
+					node.clients.Reset() // the server sends a new max_payload only to new connections
 					w.forwards(aroundWithin)
 					w.bridge.drainsUnderLoad(w, drainsWithin)
-					aside := w.setAside()
+					dead := w.deadLetters()
 					w.answers(1000, recoversWithin)
-					if more := w.setAside() - aside; more > 0 {
-						w.Errorf("%v records were set aside after the server was mended", more)
+					if more := w.deadLetters() - dead; more > 0 {
+						w.Errorf("%v records became dead letters after the server was restored", more)
 					}
 				},
 			}.run(t)
@@ -224,8 +222,8 @@ func TestServerReloaded(t *testing.T) {
 	}
 }
 
-// setAside counts the dead letters.
-func (w *world) setAside() float64 {
+// deadLetters counts the dead letters.
+func (w *world) deadLetters() float64 {
 	return sum(w.bridge.metrics(), "acsbridge_dead_letters_total", "")
 }
 

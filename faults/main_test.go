@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"hash/fnv"
@@ -12,19 +13,21 @@ import (
 	"runtime/debug"
 	"testing"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/backoff"
 )
 
 var (
 	form = flag.String("form", "", "run the faults: short or long; empty tests only the suite's own parts")
-	seed = flag.Uint64("seed", 0, "of everything that is left to chance; 0 picks one")
+	seed = flag.Uint64("seed", 0, "of all random decisions; 0 picks one")
 )
 
 // binaries are built once, from this very source and from the module cache.
 var binaries struct{ acsbridge, nats string }
 
-// Collections of the suite's own garbage, of which it keeps all that was sent and
-// answered, would show in the times of the answers that it measures. So they are
-// seldom, as long as there is memory.
+// The suite keeps everything that was sent and answered. Its own garbage collections
+// would be in the durations that it measures, so they are rare as long as there is
+// memory.
 const (
 	gcPercent = 400
 	gcMemory  = 2 << 30
@@ -33,9 +36,9 @@ const (
 func TestMain(m *testing.M) {
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(gcMemory)
-	if os.Getenv(strangersVariable) != "" {
-		if err := playStrangers(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, "strangers:", err)
+	if os.Getenv(attackerVariable) != "" {
+		if err := runAttacker(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "attacker:", err)
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -47,13 +50,13 @@ func TestMain(m *testing.M) {
 	os.Exit(withBinaries(m))
 }
 
-// withBinaries builds what the faults are brought upon and runs the tests.
+// withBinaries builds the programs under test and runs the tests.
 func withBinaries(m *testing.M) int {
 	switch {
 	case *form == "":
 		return m.Run()
 	case *form != "short" && *form != "long":
-		fmt.Fprintf(os.Stderr, "-form=%s: there are short and long\n", *form)
+		fmt.Fprintf(os.Stderr, "-form=%s: must be short or long\n", *form)
 		return 2
 	case runtime.GOOS != "linux":
 		fmt.Fprintln(os.Stderr, "the faults run on Linux alone: processes must be stopped, and die with the test")
@@ -87,7 +90,7 @@ func build(args ...string) error {
 	return nil
 }
 
-// needForm skips a fault unless the faults were asked for.
+// needForm skips a fault without -form.
 func needForm(t *testing.T) {
 	t.Helper()
 	if *form == "" {
@@ -95,7 +98,7 @@ func needForm(t *testing.T) {
 	}
 }
 
-// byForm returns what suits the form of this run.
+// byForm returns the value for the form of this run.
 func byForm[T any](short, long T) T {
 	if *form == "long" {
 		return long
@@ -103,22 +106,21 @@ func byForm[T any](short, long T) T {
 	return short
 }
 
-// chance returns the test's own source of chance: the same one for one seed,
-// whichever other tests run.
+// chance returns the random numbers of a test: the same for one seed, whatever other
+// tests run.
 func chance(t testing.TB) *rand.Rand {
 	name := fnv.New64a()
 	name.Write([]byte(t.Name()))
 	return rand.New(rand.NewPCG(*seed, name.Sum64()))
 }
 
-// until waits for what other processes bring about, and fails the test when
-// they do not in time.
+// until waits for a condition, and fails the test when it takes too long.
 func until(t testing.TB, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 	untilEvery(t, 5*time.Millisecond, within, what, ok)
 }
 
-// untilEvery asks as often as it is told.
+// untilEvery is until with an interval.
 func untilEvery(t testing.TB, interval, within time.Duration, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(within)
@@ -131,3 +133,6 @@ func untilEvery(t testing.TB, interval, within time.Duration, what string, ok fu
 		<-tick.C
 	}
 }
+
+// sleep waits and reports false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool { return backoff.Wait(ctx, d) == nil }

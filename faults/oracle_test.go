@@ -2,6 +2,7 @@ package faults_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -10,22 +11,21 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// evidence is what the oracle judges: everything that was sent, and everything
-// that is there once all faults are mended and the journal is empty.
+// evidence is everything that was sent, and everything that is stored once all faults
+// have ended and the journal is empty.
 type evidence struct {
-	calls    [][]*callback // of each call, in the order in which they were sent
-	stream   []*message    // both streams, whole
-	aside    []*message    // the dead-letter file
-	claims   claims        // that every stored event must show
-	canary   string        // stands in everything hostile, and nowhere else
-	deadFor  string        // the reason for which events may be set aside; empty for none
-	unjudged map[int]int   // answers to what was posted and is in no call
-	// damaged counts the records of an event that were damaged on the disk: it
-	// may be lost, if as many dead letters say so.
+	calls   [][]*callback // of each call, in the order of sending
+	stream  []*message    // both streams, whole
+	dead    []*message    // dead letters
+	claims  claims        // that every stored event must show
+	canary  string        // is in every hostile callback, and in no other
+	deadFor string        // the reason for which events may be dead letters; empty for none
+	others  map[int]int   // answers to requests that are in no call
+	// damaged counts the records of an event that were damaged on the disk: it may be
+	// lost if there are as many dead letters.
 	damaged map[string]int
 }
 
-// claims are those of every good token.
 type claims struct{ resource, issuer, audience string }
 
 // violation is one broken promise.
@@ -41,42 +41,42 @@ const (
 	ruleHostile  = "O5 nothing forged is stored"
 	ruleOrder    = "O6 the order of a call is kept"
 	ruleForeign  = "O7 nothing is stored that was not sent"
-	ruleDeadOnce = "O1 set aside only what the stream cannot take"
+	ruleDeadOnce = "O1 dead letters are only what the stream cannot take"
 )
 
-// oracle judges the evidence.
+// oracle checks the evidence.
 type oracle struct {
 	evidence
-	copies map[string][]*message // by message id
-	set    map[string][]*message // aside, by message id
-	found  []violation
+	copies  map[string][]*message // by message id
+	letters map[string][]*message // dead letters, by message id
+	found   []violation
 }
 
-// judge returns every broken promise that the evidence shows.
-func judge(e evidence) []violation {
-	o := &oracle{evidence: e, copies: make(map[string][]*message), set: make(map[string][]*message)}
+// violations returns every broken promise in the evidence.
+func violations(e evidence) []violation {
+	o := &oracle{evidence: e, copies: make(map[string][]*message), letters: make(map[string][]*message)}
 	for _, m := range e.stream {
 		id := m.get(schemas.HeaderMsgID)
 		o.copies[id] = append(o.copies[id], m)
 	}
 	corrupt := 0
-	o.aside = nil
-	for _, m := range e.aside {
-		if m.get("reason") == "corrupt" { // nothing else is known of it
+	o.dead = nil
+	for _, m := range e.dead {
+		if m.get("reason") == "corrupt" { // it has no id
 			corrupt++
 			continue
 		}
-		o.aside = append(o.aside, m)
+		o.dead = append(o.dead, m)
 		id := m.get(schemas.HeaderMsgID)
-		o.set[id] = append(o.set[id], m)
+		o.letters[id] = append(o.letters[id], m)
 	}
 	damaged := 0
 	for _, n := range e.damaged {
 		damaged += n
 	}
 	if corrupt != damaged {
-		o.found = append(o.found, violation{ruleDeadOnce, "what is set aside as corrupt is not what was damaged",
-			fmt.Sprintf("    %d records damaged, %d set aside\n", damaged, corrupt)})
+		o.found = append(o.found, violation{ruleDeadOnce, "the corrupt dead letters are not the damaged records",
+			fmt.Sprintf("    %d records damaged, %d dead letters\n", damaged, corrupt)})
 	}
 	sent := make(map[string]bool)
 	for _, call := range e.calls {
@@ -87,9 +87,8 @@ func judge(e evidence) []violation {
 			}
 			o.answers(c)
 		}
-		o.order(call)
 	}
-	o.together()
+	o.order()
 	o.content(sent)
 	return o.found
 }
@@ -98,11 +97,11 @@ func (o *oracle) report(rule string, c *callback, e *event, format string, args 
 	o.found = append(o.found, violation{rule, fmt.Sprintf(format, args...), story(c, e, o.copies[e.msgID])})
 }
 
-// event judges what became of the nth event of its callback.
+// event checks the nth event of its callback.
 func (o *oracle) event(c *callback, e *event, n int) {
 	copies := o.copies[e.msgID]
 	if c.kind != good {
-		if len(copies) > 0 || len(o.set[e.msgID]) > 0 {
+		if len(copies) > 0 || len(o.letters[e.msgID]) > 0 {
 			o.report(ruleHostile, c, e, "stored although %s", c.kind)
 		}
 		return
@@ -111,12 +110,12 @@ func (o *oracle) event(c *callback, e *event, n int) {
 	switch {
 	case len(copies) > 1:
 		o.report(ruleStored, c, e, "stored %d times", len(copies))
-	case answered && len(copies) == 0 && len(o.set[e.msgID]) == 0 && o.damaged[e.msgID] == 0:
+	case answered && len(copies) == 0 && len(o.letters[e.msgID]) == 0 && o.damaged[e.msgID] == 0:
 		o.report(ruleStored, c, e, "answered 200 and lost")
 	}
-	for _, m := range o.set[e.msgID] {
+	for _, m := range o.letters[e.msgID] {
 		if reason := m.get("reason"); o.deadFor == "" || reason != o.deadFor {
-			o.report(ruleDeadOnce, c, e, "set aside as %q", reason)
+			o.report(ruleDeadOnce, c, e, "a dead letter for %q", reason)
 		}
 	}
 	for _, m := range copies {
@@ -124,7 +123,7 @@ func (o *oracle) event(c *callback, e *event, n int) {
 	}
 }
 
-// copy judges one stored event: its bytes, its subject and its headers.
+// copy checks one stored event: its bytes, its subject and its headers.
 func (o *oracle) copy(c *callback, e *event, n int, m *message) {
 	if !bytes.Equal(m.data, e.payload) {
 		o.report(ruleStored, c, e, "stored with other bytes:\n    sent   %q\n    stored %q", e.payload, m.data)
@@ -147,9 +146,8 @@ func (o *oracle) copy(c *callback, e *event, n int, m *message) {
 	}
 }
 
-// answers judges the statuses that a callback got. 503 and no answer at all are
-// always allowed, to be followed by another attempt; a hostile callback is not
-// sent again.
+// answers checks the statuses of a callback. 503 and no answer are always allowed, and
+// the sender retries; hostile callbacks are not sent again.
 func (o *oracle) answers(c *callback) {
 	want := map[kind]int{good: http.StatusOK, forged: http.StatusUnauthorized, astray: http.StatusNotFound}[c.kind]
 	for _, a := range c.attempts {
@@ -164,58 +162,64 @@ func (o *oracle) answers(c *callback) {
 	}
 }
 
-// place is where an event is stored.
-type place struct {
+// storedEvent is an event that was answered 200, and its place in the stream.
+type storedEvent struct {
 	c        *callback
 	e        *event
+	answer   attempt
 	sequence uint64
 }
 
-// order judges a call: its callbacks were sent one after the other, each after
-// the answer to the one before. The promise is one bridge's: another one may
-// still have the earlier callback in its journal.
-func (o *oracle) order(call []*callback) {
-	last := make(map[string]map[string]place) // by connection and the bridge that answered
-	for _, c := range call {
-		within := make(map[string]place) // by connection
+// order checks the events of each call: one that was answered before another was sent
+// is stored before it. That is promised by one bridge: another one may still have the
+// first event in its journal.
+func (o *oracle) order() {
+	stored := make(map[string][]storedEvent) // by call
+	for _, c := range slices.Concat(o.calls...) {
+		a, answered := c.stored()
 		for i := range c.events {
 			e := &c.events[i]
-			for _, m := range o.copies[e.msgID] {
-				for bridge, before := range last[e.connection] {
-					if m.sequence < before.sequence && c.onlyTo(bridge) {
-						o.report(ruleOrder, c, e, "stored before this one, which was answered before it was sent:\n%s",
-							story(before.c, before.e, o.copies[before.e.msgID]))
-					}
-				}
-				before := within[e.connection]
-				if m.sequence < before.sequence {
-					o.report(ruleOrder, c, e, "stored before the event in front of it in its callback, which is %s", before.e.msgID)
-				}
-				within[e.connection] = place{c, e, max(m.sequence, before.sequence)}
+			if copies := o.copies[e.msgID]; answered && len(copies) > 0 {
+				first := slices.MinFunc(copies, func(a, b *message) int { return cmp.Compare(a.sequence, b.sequence) })
+				stored[e.connection] = append(stored[e.connection], storedEvent{c, e, a, first.sequence})
 			}
 		}
-		a, answered := c.stored()
-		for connection, p := range within {
-			if answered && last[connection] == nil {
-				last[connection] = make(map[string]place)
+	}
+	for _, list := range stored {
+		answered := slices.SortedFunc(slices.Values(list), func(a, b storedEvent) int { return a.answer.answered.Compare(b.answer.answered) })
+		slices.SortStableFunc(list, func(a, b storedEvent) int { return a.c.attempts[0].sent.Compare(b.c.attempts[0].sent) })
+		last := make(map[string]storedEvent) // by the bridge that answered
+		for n, s := range list {
+			for len(answered) > 0 && answered[0].answer.answered.Before(s.c.attempts[0].sent) {
+				if a := answered[0]; a.sequence > last[a.answer.bridge].sequence {
+					last[a.answer.bridge] = a
+				}
+				answered = answered[1:]
 			}
-			if answered && p.sequence > last[connection][a.bridge].sequence {
-				last[connection][a.bridge] = p
+			for bridge, before := range last {
+				if s.sequence < before.sequence && s.c.onlyTo(bridge) {
+					o.report(ruleOrder, s.c, s.e, "stored before this event, which was answered before it was sent:\n%s",
+						story(before.c, before.e, o.copies[before.e.msgID]))
+				}
+			}
+			if n > 0 && list[n-1].c == s.c && s.sequence < list[n-1].sequence {
+				o.report(ruleOrder, s.c, s.e, "stored before the event in front of it in its callback, which is %s", list[n-1].e.msgID)
 			}
 		}
 	}
 }
 
-// content searches everything that is stored for what nobody may have stored.
+// content searches everything that is stored for events that were not sent, and for
+// the canary.
 func (o *oracle) content(sent map[string]bool) {
-	for _, m := range slices.Concat(o.stream, o.aside) {
+	for _, m := range slices.Concat(o.stream, o.dead) {
 		id := m.get(schemas.HeaderMsgID)
 		where := fmt.Sprintf("    %s %d  %s  %s  %s\n", m.stream, m.sequence, m.time.Local().Format(clock), m.subject, id)
 		if !sent[id] {
-			o.found = append(o.found, violation{ruleForeign, fmt.Sprintf("nobody sent %s: %q", id, m.data), where})
+			o.found = append(o.found, violation{ruleForeign, fmt.Sprintf("%s was not sent: %q", id, m.data), where})
 		}
 		if o.hostile(m) {
-			o.found = append(o.found, violation{ruleHostile, "what only hostile callbacks hold is stored", where})
+			o.found = append(o.found, violation{ruleHostile, "content of a hostile callback is stored", where})
 		}
 	}
 }

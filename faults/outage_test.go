@@ -6,21 +6,22 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
 const (
-	// outageP99 bounds the answers 200 while NATS is away, in the long form:
-	// the short one runs beside other tests.
+	// outageP99 bounds the answers 200 while NATS is away, in the long form: the short
+	// one runs with other tests at the same time.
 	outageP99 = 20 * time.Millisecond
-	// drainRate is how many records a second the stream must get afterwards.
+	// drainRate is the minimum of records a second afterwards.
 	drainRate = 10_000
 )
 
-// TestLongOutage takes NATS away for ten minutes, beginning in the middle of
-// acknowledgements, under 500 callbacks a second. All of them are answered 200.
-// What the journal has taken reaches the stream fast, in order, and once,
-// although the stream no longer remembers what it has.
-func TestLongOutage(t *testing.T) {
+// TestLookback_longOutage cuts off NATS during acknowledgements, for ten minutes with 500
+// callbacks a second. All of them are answered 200. The records of the journal reach the
+// stream fast, in order, and once, although the duplicate window has passed.
+func TestLookback_longOutage(t *testing.T) {
 	var from, to time.Time
 	scenario{
 		load: load{rate: 500}, drain: 2 * time.Minute,
@@ -29,25 +30,25 @@ func TestLongOutage(t *testing.T) {
 		},
 		fault: func(w *world, _ int) {
 			node := w.nats.nodes[0]
-			node.clients.shape(conditions{}, conditions{held: true})
+			node.clients.Shape(natstest.Conditions{}, natstest.Conditions{Held: true})
 			w.pause(time.Second) // stored, and not acknowledged
 			from = time.Now()
 			node.stop(os.Kill)
 			w.pause(byForm(2*shortWindow, 10*time.Minute))
 			to = time.Now()
-			w.heal()
+			w.clear()
 			w.drains(node)
 		},
 		after: func(w *world) {
 			got := timesOf(w.calls, from, to)
 			p99 := quantile(got.stored, .99)
-			w.Logf("while NATS was away, %d callbacks were answered 200, p50 %v, p99 %v, most %v",
+			w.Logf("while NATS was away, %d callbacks were answered 200, p50 %v, p99 %v, max %v",
 				len(got.stored), quantile(got.stored, .5), p99, quantile(got.stored, 1))
 			if got.others > 0 {
 				w.Errorf("while NATS was away, %d callbacks were not answered 200", got.others)
 			}
 			if *form == "long" && p99 > outageP99 {
-				w.Errorf("while NATS was away, answers took %v in p99, want %v at most", p99, outageP99)
+				w.Errorf("while NATS was away, answers took %v in p99, want at most %v", p99, outageP99)
 			}
 		},
 	}.run(t)

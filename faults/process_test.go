@@ -15,11 +15,10 @@ import (
 	"time"
 )
 
-// lastLines of a process's log are printed when it did not do what it should.
+// lastLines of a process's log are printed after a failure.
 const lastLines = 40
 
-// process is a program under test. It dies with the test process, however that
-// ends.
+// process is a program under test. It dies with the test process.
 type process struct {
 	t     testing.TB
 	name  string
@@ -31,15 +30,14 @@ type process struct {
 	news  chan struct{} // closed and replaced with every line
 }
 
-// start runs a program. What it writes goes to a file among the test's
-// artifacts, named after the process and the number of its start.
+// start runs a program. Its output is written to a file in the test's artifacts.
 func start(t testing.TB, name string, env []string, program string, args ...string) *process {
 	t.Helper()
 	p := &process{
 		t: t, name: name, cmd: exec.Command(program, args...),
 		ended: make(chan struct{}), news: make(chan struct{}),
 	}
-	// The settings of whoever runs the tests stay out.
+	// No settings of the environment of the tests.
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir()}, env...)
 	dieWithParent(p.cmd)
 	output, writer := io.Pipe()
@@ -62,9 +60,8 @@ func start(t testing.TB, name string, env []string, program string, args ...stri
 	return p
 }
 
-// launches are started by one thread that never ends: the signal that comes
-// with the parent's death comes with the death of the thread that started the
-// process (prctl(2), PR_SET_PDEATHSIG).
+// launches run on one thread that never ends: the signal of PR_SET_PDEATHSIG is sent when
+// the thread that started the process ends (prctl(2)).
 var launches = sync.OnceValue(func() chan<- func() {
 	queue := make(chan func())
 	go func() {
@@ -82,7 +79,6 @@ func launch(cmd *exec.Cmd) error {
 	return <-result
 }
 
-// listen keeps what the process writes.
 func (p *process) listen(output io.Reader, file *os.File) {
 	defer file.Close()
 	lines := bufio.NewScanner(output)
@@ -98,8 +94,7 @@ func (p *process) listen(output io.Reader, file *os.File) {
 	_, _ = io.Copy(io.Discard, output) // a line beyond all bounds must not stop the process
 }
 
-// awaitLine returns the first line that holds a text, or an error when the
-// process ended without it or took too long.
+// awaitLine returns the first line of the log with a text.
 func (p *process) awaitLine(text string, within time.Duration) (string, error) {
 	deadline := time.After(within)
 	for seen := 0; ; {
@@ -115,9 +110,9 @@ func (p *process) awaitLine(text string, within time.Duration) (string, error) {
 		select {
 		case <-news:
 		case <-p.ended:
-			return "", fmt.Errorf("%s ended (%v) and never said %q:\n%s", p.name, p.cmd.ProcessState, text, p.tail())
+			return "", fmt.Errorf("%s ended (%v) without %q in its log:\n%s", p.name, p.cmd.ProcessState, text, p.tail())
 		case <-deadline:
-			return "", fmt.Errorf("%s did not say %q within %v:\n%s", p.name, text, within, p.tail())
+			return "", fmt.Errorf("%s did not log %q within %v:\n%s", p.name, text, within, p.tail())
 		}
 	}
 }
@@ -137,14 +132,13 @@ func (p *process) signal(s os.Signal) {
 	}
 }
 
-// kill ends the process at once and waits until it is gone.
+// kill kills the process and waits for its end.
 func (p *process) kill() {
 	p.signal(os.Kill)
 	<-p.ended
 }
 
-// awaitEnd waits until the process has ended of itself, and reports false when
-// it did not in time.
+// awaitEnd waits for the end of the process, and reports whether it came in time.
 func (p *process) awaitEnd(within time.Duration) bool {
 	select {
 	case <-p.ended:

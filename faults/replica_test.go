@@ -8,23 +8,23 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// replicaWindow is a duplicate window that a node's restart fits in, and that an
-// outage in a test can outlast.
+// replicaWindow is a duplicate window that is longer than a node's restart, and shorter
+// than an outage in a test.
 const replicaWindow = 15 * time.Second
 
-// TestReplicaDamaged flips bits of messages that a follower holds, while it does
-// not run. It is the one that answers when the bridge, after an outage, reads the
-// tail of the stream back: a damaged message is not one that the stream lacks. In
-// the end the follower's copy is removed, and it gets one from the leader.
-func TestReplicaDamaged(t *testing.T) {
+// TestLookback_damagedReplica flips bits of messages of a follower while it does not run.
+// That follower answers the lookback of the bridge after an outage: a damaged message is
+// not a missing one. In the end the follower gets a new copy from the leader.
+func TestLookback_damagedReplica(t *testing.T) {
 	if *form != "long" {
 		t.Skip("takes two minutes: run with -form=long")
 	}
 	scenario{
-		beside: true, nodes: 3, rounds: 3, drain: 2 * time.Minute,
+		parallel: true, nodes: 3, rounds: 3, drain: 2 * time.Minute,
 		prepare: func(w *world) { w.createStream(jetstream.StreamConfig{Duplicates: replicaWindow}) },
 		fault: func(w *world, round int) {
 			_, followers := w.nats.leader()
@@ -35,19 +35,19 @@ func TestReplicaDamaged(t *testing.T) {
 			victim.start()
 			w.nats.whole()
 			for _, l := range w.nats.clientLinks() {
-				l.shape(conditions{}, conditions{held: true})
+				l.Shape(natstest.Conditions{}, natstest.Conditions{Held: true})
 			}
 			w.pause(time.Second) // stored, and not acknowledged
 			for _, n := range w.nats.nodes {
-				n.clients.lead("")
-				n.clients.reset()
+				n.clients.SetTarget("")
+				n.clients.Reset()
 			}
 			w.pause(replicaWindow + 5*time.Second)
-			w.heal()
-			victim.clients.lead(victim.address)
+			w.clear()
+			victim.clients.SetTarget(victim.address)
 			w.forwards(aroundWithin)
 			for _, n := range w.nats.nodes {
-				n.clients.lead(n.address)
+				n.clients.SetTarget(n.address)
 			}
 			victim.stop(os.Kill)
 			victim.forget()
@@ -73,7 +73,7 @@ func (n *node) flipBits(w *world) {
 	list := recordsIn(w, files)
 	list = list[max(len(list)-1000, 0):max(len(list)-untouched, 0)]
 	if len(list) < 2*damages {
-		w.Fatalf("only %d messages are there to be damaged", len(list))
+		w.Fatalf("only %d messages can be damaged", len(list))
 	}
 	for _, i := range w.rng.Perm(len(list))[:damages] {
 		if err := flip(list[i].file, int64(list[i].at+w.rng.IntN(100)), byte(1)<<w.rng.IntN(8)); err != nil {

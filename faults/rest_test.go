@@ -5,12 +5,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// footprint is what a bridge takes of its machine.
+// footprint are the resources of a bridge.
 type footprint struct{ goroutines, files, memory float64 }
 
 func (f footprint) String() string {
@@ -25,18 +26,16 @@ func (b *bridge) footprint() footprint {
 const (
 	// restsWithin is how long a bridge has to return to its footprint.
 	restsWithin = 30 * time.Second
-	// slack is what the footprint may be above that before the load, in
-	// addition to a tenth: a connection or two are being opened or closed.
+	// slack is allowed above the footprint before the load, in addition to a tenth: some
+	// connections are being opened or closed.
 	slack = 4
-	// maxMemory bounds what a bridge takes after any fault. It is no tenth
-	// above what it took before the load: Go gives memory back in minutes, and
-	// the records that the journal keeps at hand (32 MiB at most) and the
-	// requests of the load belong to the work.
+	// maxMemory bounds the memory after any fault. It is not relative to the memory before
+	// the load: Go returns memory after minutes, and the journal caches up to 32 MiB of
+	// records.
 	maxMemory = 256 << 20
 )
 
-// rest checks that the bridge, left alone, comes back to what it took before
-// the load (O8).
+// rest checks that the bridge returns to its footprint before the load (O8).
 func (w *world) rest() {
 	w.Helper()
 	var now footprint
@@ -47,7 +46,7 @@ func (w *world) rest() {
 			break
 		}
 		if time.Now().After(deadline) {
-			w.Errorf("O8: the bridge does not come to rest: %v before the load, %v after it", w.base, now)
+			w.Errorf("O8: the bridge does not return to its footprint: %v before the load, %v after it", w.base, now)
 			return
 		}
 		w.pause(100 * time.Millisecond)
@@ -57,26 +56,25 @@ func (w *world) rest() {
 		bound *= 2 // a NATS server with its caches is in the process
 	}
 	if now.memory > bound {
-		w.Errorf("O8: the bridge takes %v", now)
+		w.Errorf("O8: the bridge has %v", now)
 	}
 	w.Logf("at rest: %v before the load, %v after it", w.base, now)
 }
 
-// counters compares the bridge's own figures with what the sender and the
-// stream know (O9). A process that was killed took its figures along, so only
-// one that has lived through everything can be asked.
+// counters compares the bridge's metrics with the evidence (O9), if the bridge was not
+// restarted.
 func (w *world) counters(found evidence) {
 	w.Helper()
 	if w.bridge.starts > 1 {
 		return
 	}
-	for _, drift := range drifts(w.bridge.metrics(), found) {
-		w.Errorf("O9: %s", drift)
+	for _, difference := range differences(w.bridge.metrics(), found) {
+		w.Errorf("O9: %s", difference)
 	}
 }
 
-// drifts says where a bridge's figures are not those of the evidence.
-func drifts(figures map[string]float64, found evidence) (list []string) {
+// differences returns where a bridge's metrics are not those of the evidence.
+func differences(figures map[string]float64, found evidence) (list []string) {
 	answered, repeats := make(map[int]float64), 0.0
 	for _, c := range slices.Concat(found.calls...) {
 		for _, a := range c.attempts {
@@ -85,7 +83,7 @@ func drifts(figures map[string]float64, found evidence) (list []string) {
 		repeats += float64((len(c.attempts) - 1) * len(c.events))
 	}
 	surplus := 0.0
-	for status, n := range found.unjudged {
+	for status, n := range found.others {
 		answered[status] += float64(n)
 	}
 	for _, status := range []int{http.StatusOK, http.StatusUnauthorized, http.StatusNotFound, http.StatusServiceUnavailable} {
@@ -104,8 +102,8 @@ func drifts(figures map[string]float64, found evidence) (list []string) {
 			events++
 		}
 	}
-	// A repeated event that was in doubt as well as its first copy counts as
-	// stored: the bridge cannot tell which of the two the stream has folded.
+	// A repeated event can count as stored when neither its answer nor that of the first
+	// copy arrived: the bridge does not know which of the two is the duplicate.
 	stored := sum(figures, "acsbridge_published_total{", `outcome="stored"`)
 	if stored < events || stored > events+repeats {
 		list = append(list, fmt.Sprintf("the stream holds %v events and %v were repeated, the bridge counts %v", events, repeats, stored))
@@ -113,7 +111,7 @@ func drifts(figures map[string]float64, found evidence) (list []string) {
 	return list
 }
 
-// sum adds up the figures of a metric that have a label.
+// sum adds the values of a metric with a label.
 func sum(figures map[string]float64, metric, label string) (total float64) {
 	for name, value := range figures {
 		if strings.HasPrefix(name, metric) && strings.Contains(name, label) {
@@ -121,4 +119,46 @@ func sum(figures map[string]float64, metric, label string) (total float64) {
 		}
 	}
 	return total
+}
+
+// TestDifferences: metrics that do not match the evidence, except where the bridge cannot
+// know.
+func TestDifferences(t *testing.T) {
+	call := []*callback{
+		{kind: good, events: make([]event, 2), attempts: []attempt{{}, {status: http.StatusOK}}},
+		{kind: good, events: make([]event, 1), attempts: []attempt{{status: http.StatusServiceUnavailable}, {status: http.StatusOK}}},
+		{kind: forged, events: make([]event, 1), attempts: []attempt{{status: http.StatusUnauthorized}}},
+	}
+	found := evidence{calls: [][]*callback{call}, stream: []*message{
+		{stream: schemas.Stream}, {stream: schemas.Stream}, {stream: schemas.Stream}, {stream: schemas.QuarantineStream},
+	}}
+	const (
+		answers = `acsbridge_requests_total{code="`
+		stored  = `acsbridge_published_total{outcome="stored",resource="demo"}`
+	)
+	figures := func(ok, refused, busy, events float64) map[string]float64 {
+		return map[string]float64{
+			answers + `200",route="callbacks"}`: ok, answers + `401",route="callbacks"}`: refused,
+			answers + `503",route="callbacks"}`: busy, stored: events,
+			`acsbridge_published_total{outcome="duplicate",resource="demo"}`: 9,
+		}
+	}
+	for name, test := range map[string]struct {
+		figures map[string]float64
+		want    int
+	}{
+		"exact":                      {figures(2, 1, 1, 3), 0},
+		"an answer was lost":         {figures(3, 1, 1, 3), 0},
+		"more answers than attempts": {figures(4, 1, 1, 3), 1},
+		"an answer too few":          {figures(1, 1, 1, 3), 1},
+		"a refusal too few":          {figures(2, 0, 1, 3), 1},
+		"an event too few":           {figures(2, 1, 1, 2), 1},
+		"its own repetitions":        {figures(2, 1, 1, 6), 0},
+		"events too many":            {figures(2, 1, 1, 7), 1},
+		"none":                       {nil, 4},
+	} {
+		if got := differences(test.figures, found); len(got) != test.want {
+			t.Errorf("%s: %d differences, want %d: %q", name, len(got), test.want, got)
+		}
+	}
 }

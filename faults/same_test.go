@@ -11,16 +11,15 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// repeats is how often one callback is sent.
+// repeats is how often each callback is sent.
 const repeats = 100
 
-// TestRepeated sends the same callbacks a hundred times, each time with a new
-// token, while the bridge is killed and the stream changes its leader.
-func TestRepeated(t *testing.T) {
+// TestDuplicates sends the same callbacks a hundred times, each time with a new token,
+// while the bridge is killed and the stream changes its leader.
+func TestDuplicates(t *testing.T) {
 	scenario{nodes: byForm(1, 3), load: load{rate: 200}, rounds: byForm(1, 3), fault: func(w *world, round int) {
 		calls := w.writes(10, round)
 		for n := range repeats {
@@ -44,7 +43,7 @@ func TestRepeated(t *testing.T) {
 	}}.run(t)
 }
 
-// writes makes a callback of each of n calls that the sender does not have.
+// writes makes a callback for each of n new calls.
 func (w *world) writes(n, round int) (calls [][]*callback) {
 	good := usual
 	good.forged, good.astray = 0, 0
@@ -56,7 +55,7 @@ func (w *world) writes(n, round int) (calls [][]*callback) {
 	return calls
 }
 
-// stepDown makes the stream's leader give up.
+// stepDown makes the stream elect another leader.
 func (w *world) stepDown() {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.Context(), natsStarts)
@@ -67,31 +66,30 @@ func (w *world) stepDown() {
 	}
 }
 
-// TestTogether lets eight senders at a time send the events of one call, each
-// in the order that it pleases.
-func TestTogether(t *testing.T) {
+// TestOrder_severalSenders has eight senders for the events of one call.
+func TestOrder_severalSenders(t *testing.T) {
 	crowd := usual
 	crowd.together = 8
 	scenario{load: load{mix: crowd}, rounds: byForm(2, 10), fault: func(w *world, round int) {
 		if round%2 == 1 {
-			w.nats.nodes[0].clients.reset()
+			w.nats.nodes[0].clients.Reset()
 		}
 		w.answers(500, recoversWithin)
 	}}.run(t)
 }
 
-// TestOneIdTwoContents sends events under ids that the stream has already.
-// It keeps the first of each, and the second goes to quarantine.
-func TestOneIdTwoContents(t *testing.T) {
+// TestDuplicates_otherContent sends events with ids that the stream has already. It keeps
+// the first of each, and the second goes to quarantine.
+func TestDuplicates_otherContent(t *testing.T) {
 	for name, between := range map[string]func(w *world, second func()){
 		"at once": func(_ *world, second func()) { second() },
-		"in an outage that outlasts the duplicate window": func(w *world, second func()) {
+		"in an outage longer than the duplicate window": func(w *world, second func()) {
 			node := w.nats.nodes[0]
-			node.clients.lead("")
-			node.clients.reset()
+			node.clients.SetTarget("")
+			node.clients.Reset()
 			second()
 			w.pause(2 * shortWindow)
-			node.clients.lead(node.address)
+			node.clients.SetTarget(node.address)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -116,7 +114,7 @@ func TestOneIdTwoContents(t *testing.T) {
 						call[0].events[i] = e
 					}
 					if status := w.post(w.sender.tokens.take().text, "application/json", call[0].body()); status != http.StatusOK {
-						t.Errorf("an event under an id that was there before is answered %d", status)
+						t.Errorf("an event with a known id is answered %d", status)
 					}
 				}
 			})
@@ -130,7 +128,7 @@ func TestOneIdTwoContents(t *testing.T) {
 	}
 }
 
-// holds checks that a stream has the very bytes of the events, in any order.
+// holds checks that a stream has the bytes of the events, in any order.
 func holds(t *testing.T, stream []*message, events []event) {
 	t.Helper()
 	want := make(map[string]int)
@@ -147,47 +145,9 @@ func holds(t *testing.T, stream []*message, events []event) {
 	}
 }
 
-// TestTokenReused sends one token with two bodies: with report both are
-// stored, with refuse the first alone, and both count it.
-func TestTokenReused(t *testing.T) {
-	for policy, want := range map[string]int{"report": http.StatusOK, "refuse": http.StatusUnauthorized} {
-		t.Run(policy, func(t *testing.T) {
-			needForm(t)
-			s := scenario{args: []string{"--token-reuse=" + policy}}
-			w := s.arrange(t)
-			calls := w.writes(2, 0)
-			first, second := calls[0][0], calls[1][0]
-			text, err := w.issuer.Sign(acstest.TokenSpec{Audience: acstest.DemoAudience})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, post := range []struct {
-				body []byte
-				want int
-			}{{first.body(), http.StatusOK}, {second.body(), want}, {first.body(), http.StatusOK}} {
-				if got := w.post(text, "application/json", post.body); got != post.want {
-					t.Errorf("answered %d, want %d", got, post.want)
-				}
-			}
-			if reused := sum(w.bridge.metrics(), "acsbridge_token_reused_total{", `profile="callbacks"`); reused != 1 {
-				t.Errorf("the bridge counts %v reused tokens, want 1", reused)
-			}
-			w.bridge.drained(drainsWithin)
-			stored := len(first.events)
-			if want == http.StatusOK {
-				stored += len(second.events)
-			}
-			if got := len(w.nats.messages(schemas.Stream)); got != stored {
-				t.Errorf("the stream holds %d events, want %d", got, stored)
-			}
-		})
-	}
-}
-
-// TestDeadConsumer leaves one consumer without anybody who reads it, and lets
-// another take a message and never acknowledge. What consumers do is
-// between them and the stream.
-func TestDeadConsumer(t *testing.T) {
+// TestConsumers_dead has a consumer without a client, and one that does not acknowledge:
+// consumers do not affect the bridge.
+func TestConsumers_dead(t *testing.T) {
 	scenario{rounds: byForm(1, 3), fault: func(w *world, round int) {
 		js := w.nats.connect()
 		for _, name := range []string{"dead", "slow"} {

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -25,30 +26,29 @@ const (
 	warmUp = 100
 )
 
-// scenario is a fault and what it is brought upon. Running it brings the fault
-// for so many rounds while a sender sends, lets everything come to rest, and
-// judges.
+// scenario is a fault and its environment. It causes the fault for some rounds under
+// load, waits until all records are forwarded, and checks everything that was sent.
 type scenario struct {
 	nodes   int           // of NATS; zero means one
 	bridges []string      // names; none means one, "bridge"
-	args    []string      // of the bridges, besides what every one has
+	args    []string      // of the bridges, in addition to the usual ones
 	load    load          // zero values mean 200 calls, 500 or 1000 callbacks a second, the usual mix
 	rounds  int           // zero means one
 	drain   time.Duration // until the journal is empty; zero means a minute
 	// volatile makes each death of a bridge a power cut.
 	volatile bool
-	// beside lets it run beside another one: most of its time it waits.
-	beside   bool
-	deadFor  string                // reason for which events may be set aside
+	// parallel runs it at the same time as others: it waits most of its time.
+	parallel bool
+	deadFor  string                // reason for which events may be dead letters
 	dir      func(w *world) string // of a bridge's data; nil means the disk of the tests
-	embedded bool                  // the bridge runs NATS itself, and there is no other
+	embedded bool                  // NATS is embedded
 
 	prepare func(w *world)            // before the bridges start; may be nil
-	fault   func(w *world, round int) // brings the fault, and has healed it when it returns
-	after   func(w *world)            // when all is at rest; may be nil
+	fault   func(w *world, round int) // causes the fault and ends it
+	after   func(w *world)            // after the checks; may be nil
 }
 
-// world is what a scenario plays in.
+// world is the environment of a scenario.
 type world struct {
 	*testing.T
 	rng    *rand.Rand
@@ -60,20 +60,19 @@ type world struct {
 	canary string
 	base   footprint // of the first bridge at rest, before the load
 
-	extra    [][]*callback  // sent by the fault itself, call by call
-	unjudged answers        // to what was posted and is no part of the evidence
-	damaged  map[string]int // records that were damaged on the disk, by message id
-	calls    [][]*callback  // everything that was sent, once all is at rest
+	extra   [][]*callback  // sent by the fault itself, call by call
+	others  answers        // to requests that are not in calls
+	damaged map[string]int // records that were damaged on the disk, by message id
+	calls   [][]*callback  // everything that was sent, in the end
 }
 
-// canaries make the texts that only hostile callbacks hold differ.
+// canaries counts the canaries, which differ.
 var canaries atomic.Uint64
 
-// run plays the scenario.
 func (s scenario) run(t *testing.T) {
 	needForm(t)
 	t.Helper()
-	if s.beside {
+	if s.parallel {
 		t.Parallel()
 	}
 	w := s.arrange(t)
@@ -138,17 +137,17 @@ func (s *scenario) arrange(t *testing.T) *world {
 	return w
 }
 
-// connect starts NATS and returns the settings that lead to it.
+// connect starts NATS and returns the settings of the bridges for it.
 func (s *scenario) connect(w *world) (args []string) {
 	if s.embedded {
-		w.nats = &cluster{t: w, nodes: []*node{{t: w, name: "acsbridge", clients: newLink(w)}}}
+		w.nats = &cluster{t: w, nodes: []*node{{t: w, name: "acsbridge", clients: natstest.NewProxy(w, "")}}}
 		return []string{"--nats-listen=127.0.0.1:0"}
 	}
 	w.nats = newCluster(w, s.nodes)
 	return []string{"--nats-url=" + w.nats.url(), fmt.Sprintf("--stream-replicas=%d", s.nodes)}
 }
 
-// complete fills in what the scenario leaves open.
+// complete fills in the defaults.
 func (s *scenario) complete() {
 	s.nodes = max(s.nodes, 1)
 	if len(s.bridges) == 0 {
@@ -175,16 +174,15 @@ func (w *world) answers(more int64, within time.Duration) {
 	until(w, within, fmt.Sprintf("%d more answers 200", more), func() bool { return w.sender.oks.Load() >= want })
 }
 
-// pause lets the load go on for a while.
 func (w *world) pause(d time.Duration) { sleep(w.Context(), d) }
 
 // upTo returns a random duration.
 func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng.Int64N(int64(d))) }
 
-// settle heals everything, waits until the journals are empty, and judges.
+// settle ends all faults, waits until the journals are empty, and checks.
 func (w *world) settle(s scenario) {
 	w.Helper()
-	w.heal()
+	w.clear()
 	w.calls = append(w.sender.halt(), w.extra...)
 	begin := time.Now()
 	for _, b := range w.all {
@@ -193,19 +191,19 @@ func (w *world) settle(s scenario) {
 	drained := time.Since(begin)
 	w.nats.whole()
 	found := evidence{
-		calls:    w.calls,
-		stream:   append(w.nats.messages(schemas.Stream), w.nats.messages(schemas.QuarantineStream)...),
-		claims:   claims{acstest.DemoResource, w.issuer.Name(), acstest.DemoAudience},
-		canary:   w.canary,
-		deadFor:  s.deadFor,
-		unjudged: w.unjudged.counts(),
-		damaged:  w.damaged,
+		calls:   w.calls,
+		stream:  append(w.nats.messages(schemas.Stream), w.nats.messages(schemas.QuarantineStream)...),
+		claims:  claims{acstest.DemoResource, w.issuer.Name(), acstest.DemoAudience},
+		canary:  w.canary,
+		deadFor: s.deadFor,
+		others:  w.others.counts(),
+		damaged: w.damaged,
 	}
 	for _, b := range w.all {
-		found.aside = append(found.aside, b.aside()...)
+		found.dead = append(found.dead, b.deadLetters()...)
 	}
 	w.Logf("%s; %d stored; drained in %v", tally(w.calls), len(found.stream), drained.Round(time.Millisecond))
-	for i, v := range judge(found) {
+	for i, v := range violations(found) {
 		if i == maxShown {
 			w.Errorf("and more")
 			break
@@ -224,7 +222,7 @@ func (w *world) settle(s scenario) {
 	}
 }
 
-// explain says what everyone was at when the scenario failed.
+// explain logs the state of all processes after a failure.
 func (w *world) explain() {
 	w.Helper()
 	if !w.Failed() {
@@ -232,7 +230,7 @@ func (w *world) explain() {
 	}
 	for _, b := range w.all {
 		ready, _ := b.ask("/readyz")
-		w.Logf("%s says it is: %s", b.name, ready)
+		w.Logf("/readyz of %s: %s", b.name, ready)
 		for name, value := range b.metrics() {
 			if strings.HasPrefix(name, "acsbridge_forwarder_") || strings.HasPrefix(name, "acsbridge_journal_") {
 				w.Logf("%s %v", name, value)
@@ -250,8 +248,7 @@ func (w *world) explain() {
 // maxShown bounds the violations that are printed in full.
 const maxShown = 10
 
-// createStream makes the event stream before a bridge can, with settings of its
-// own.
+// createStream makes the event stream before a bridge does, with other settings.
 func (w *world) createStream(config jetstream.StreamConfig) {
 	w.Helper()
 	config.Name, config.Subjects, config.Replicas = schemas.Stream, []string{schemas.SubjectPrefix + ".>"}, len(w.nats.nodes)
@@ -263,15 +260,15 @@ func (w *world) createStream(config jetstream.StreamConfig) {
 	}
 }
 
-// heal lets everything pass on every link.
-func (w *world) heal() {
+// clear clears the conditions of every proxy.
+func (w *world) clear() {
 	for _, b := range w.all {
-		b.front.heal()
+		b.front.Clear()
 	}
 	for _, n := range w.nats.nodes {
-		n.clients.heal()
+		n.clients.Clear()
 		for _, l := range n.routes {
-			l.heal()
+			l.Clear()
 		}
 	}
 }

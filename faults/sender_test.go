@@ -1,11 +1,10 @@
 package faults_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -14,36 +13,38 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/webhook"
 )
 
 const (
-	// answerWithin is the sender's patience. A bridge answers in five seconds.
+	// answerWithin bounds the wait for an answer. A bridge answers in five seconds.
 	answerWithin = 10 * time.Second
 	// The pauses before an event is sent again.
 	retryMin = 20 * time.Millisecond
 	retryMax = 500 * time.Millisecond
-	// settleWithin bounds how long a sender that was told to stop goes on with
-	// what is not answered 200 yet.
+	// settleWithin bounds the retries of a sender that stops.
 	settleWithin = 60 * time.Second
 )
 
-// target is a way to a bridge. The name is its journal's: what is answered by
-// one journal keeps its order.
+// target is a bridge. The name stands for its journal, which keeps the order of what
+// the bridge has answered.
 type target struct{ name, url string }
 
-// sender plays ACS: many calls at once, in each of them one callback after the
-// other, each sent until it is answered 200, and again with a new token.
+// sender is ACS: many calls at a time, in each of them one callback after the other,
+// each posted until it is answered 200, every time with a new token.
 type sender struct {
 	t       testing.TB
 	tokens  *purse
-	clients []*http.Client // of the calls in turn
-	due     chan struct{}  // one for each callback that may begin
+	clients []webhook.Client // of the calls in turn
+	due     chan struct{}    // one for each callback that may begin
 
 	mu      sync.Mutex
 	targets []target
 
 	authors []*author
-	calls   [][]*callback // each is its goroutine's own until stop has returned
+	calls   [][]*callback // each belongs to its goroutine until halt has returned
 	running sync.WaitGroup
 	stop    context.CancelFunc // no new callbacks
 	abandon context.CancelFunc // and no new attempts
@@ -53,29 +54,23 @@ type sender struct {
 
 // load is how much is sent.
 type load struct {
-	calls int // under way at a time
+	calls int // at a time
 	rate  int // callbacks that begin in a second
 	mix   mix
-	// clients post the callbacks, each those of some calls. Nil means one over
-	// HTTP/1.1 with a connection for every call.
-	clients func(calls int) []*http.Client
+	// clients post the callbacks, each those of some calls. Nil means one with HTTP/1.1
+	// and a connection for every call.
+	clients func(calls int) []webhook.Client
 }
 
-// client returns one that holds so many connections, and takes every answer
-// as it is.
-func client(calls int) *http.Client {
-	return &http.Client{
-		Timeout:       answerWithin,
-		Transport:     &http.Transport{MaxIdleConnsPerHost: calls, MaxIdleConns: 2 * calls},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+// client returns one that keeps so many connections.
+func client(calls int) webhook.Client {
+	return webhook.Client{Timeout: answerWithin, Transport: webhook.NewTransport(calls)}
 }
 
-// newSender makes a sender that is not sending yet.
 func newSender(t testing.TB, tokens *purse, l load, seed uint64, canary string) *sender {
 	s := &sender{
 		t: t, tokens: tokens, due: make(chan struct{}), calls: make([][]*callback, l.calls),
-		clients: []*http.Client{client(l.calls)},
+		clients: []webhook.Client{client(l.calls)},
 	}
 	if l.clients != nil {
 		s.clients = l.clients(l.calls)
@@ -87,7 +82,7 @@ func newSender(t testing.TB, tokens *purse, l load, seed uint64, canary string) 
 	return s
 }
 
-// aim turns the sender to other bridges.
+// aim changes the bridges of the sender.
 func (s *sender) aim(targets ...target) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,12 +111,10 @@ func (s *sender) run() {
 	}
 }
 
-// madeUpFor is how far behind its rate a sender may fall and still catch up:
-// further than a timer is late, and less than what would be a rush after each
-// fault.
-const madeUpFor = 20 * time.Millisecond
+// catchUp bounds how far a sender may be behind its rate and still catch up: more than
+// the delay of a timer, and less than what makes a burst after each fault.
+const catchUp = 20 * time.Millisecond
 
-// pace lets callbacks begin at the rate.
 func (s *sender) pace(ctx context.Context) {
 	next := time.Now()
 	for sleep(ctx, time.Until(next)) {
@@ -131,14 +124,13 @@ func (s *sender) pace(ctx context.Context) {
 			return
 		}
 		next = next.Add(time.Second / time.Duration(s.rate.Load()))
-		if latest := time.Now().Add(-madeUpFor); next.Before(latest) {
+		if latest := time.Now().Add(-catchUp); next.Before(latest) {
 			next = latest
 		}
 	}
 }
 
-// halt lets every callback that has begun come to its end, and returns what
-// was sent.
+// halt waits for every callback that has begun, and returns what was sent.
 func (s *sender) halt() [][]*callback {
 	s.t.Helper()
 	s.stop()
@@ -152,11 +144,12 @@ func (s *sender) halt() [][]*callback {
 
 func (s *sender) disconnect() {
 	for _, c := range s.clients {
-		c.CloseIdleConnections()
+		if t, ok := c.Transport.(interface{ CloseIdleConnections() }); ok {
+			t.CloseIdleConnections()
+		}
 	}
 }
 
-// call plays one call.
 func (s *sender) call(beginning, attempting context.Context, n int) {
 	author := s.authors[n]
 	for {
@@ -174,14 +167,14 @@ func (s *sender) call(beginning, attempting context.Context, n int) {
 	}
 }
 
-// deliver sends a callback until it is answered 200, or cannot be.
+// deliver posts a callback until it is answered 200 or cannot be.
 func (s *sender) deliver(ctx context.Context, c *callback) {
 	for n := 0; ; n++ {
 		a := s.attempt(c, false)
 		switch a.status {
 		case 0, http.StatusServiceUnavailable, http.StatusInternalServerError:
 			if c.kind != good {
-				return // not worth another
+				return
 			}
 		default:
 			return
@@ -193,10 +186,9 @@ func (s *sender) deliver(ctx context.Context, c *callback) {
 	}
 }
 
-// attempt posts a callback once, with a token of its own, and notes what came
-// of it.
+// attempt posts a callback once, with a new token, and notes the answer.
 func (s *sender) attempt(c *callback, again bool) attempt {
-	// A call stays with its bridge, and turns to the next one with each failure.
+	// A call stays with its bridge, and changes to the next one with each failure.
 	failures := len(c.attempts)
 	if again {
 		failures = 0
@@ -204,27 +196,23 @@ func (s *sender) attempt(c *callback, again bool) attempt {
 	s.mu.Lock()
 	to := s.targets[(c.call+failures)%len(s.targets)]
 	s.mu.Unlock()
-	a := attempt{bridge: to.name, again: again}
-	request, err := s.request(to, c, &a)
+	made, err := s.tokens.take(), error(nil)
+	if c.kind == forged {
+		made, err = s.tokens.forge()
+	}
+	where := to.url
+	if c.kind == astray {
+		where += "-of-no-route"
+	}
+	a := attempt{bridge: to.name, again: again, token: made.id}
+	answer, err := post(s.clients[c.call%len(s.clients)], where+"/"+c.path+"?"+c.query, webhook.ContentType, c.body(), made.text, err)
 	if err != nil {
-		s.t.Errorf("make a callback: %v", err)
+		s.t.Errorf("post a callback: %v", err)
 		return a
 	}
-	a.sent = time.Now()
-	response, err := s.clients[c.call%len(s.clients)].Do(request)
-	a.answered = time.Now()
-	if err != nil {
-		if outer, ok := errors.AsType[*url.Error](err); ok {
-			err = outer.Err
-		}
-		a.err = err.Error()
-	} else {
-		a.status = response.StatusCode
-		_, _ = io.Copy(io.Discard, response.Body) // what cannot be read costs the connection
-		response.Body.Close()
-		if a.status == http.StatusServiceUnavailable && response.Header.Get("Retry-After") == "" {
-			s.t.Errorf("an answer 503 without Retry-After")
-		}
+	a.sent, a.answered, a.status = answer.sent, answer.sent.Add(answer.Latency), answer.Status
+	if answer.Err != nil {
+		a.err = answer.Err.Error()
 	}
 	if a.status == http.StatusOK {
 		s.oks.Add(1)
@@ -233,29 +221,31 @@ func (s *sender) attempt(c *callback, again bool) attempt {
 	return a
 }
 
-func (s *sender) request(to target, c *callback, a *attempt) (*http.Request, error) {
-	made := s.tokens.take()
-	if c.kind == forged {
-		var err error
-		if made, err = s.tokens.forge(); err != nil {
-			return nil, err
-		}
-	}
-	a.token = made.id
-	where := to.url
-	if c.kind == astray {
-		where += "-of-nobody"
-	}
-	request, err := http.NewRequest(http.MethodPost, where+"/"+c.path+"?"+c.query, bytes.NewReader(c.body()))
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Content-Type", "application/json; charset=utf-8")
-	request.Header.Set("Authorization", "Bearer "+made.text)
-	return request, nil
+// sentAnswer is an answer, and when its request was sent.
+type sentAnswer struct {
+	webhook.Answer
+	sent time.Time
 }
 
-// tally sums up what was sent, for the log.
+// post posts a body. An answer 503 without Retry-After is an error.
+func post(client webhook.Client, address, contentType string, body []byte, token string, err error) (a sentAnswer, _ error) {
+	target, parseErr := url.Parse(address)
+	if err := errors.Join(err, parseErr); err != nil {
+		return a, err
+	}
+	request, err := webhook.NewRequest(target, contentType, body, token)
+	if err != nil {
+		return a, err
+	}
+	a.sent = time.Now()
+	a.Answer = client.Do(context.Background(), request)
+	if a.Status == http.StatusServiceUnavailable && a.Header.Get("Retry-After") == "" {
+		return a, errors.New("an answer 503 without Retry-After")
+	}
+	return a, nil
+}
+
+// tally counts what was sent, for the log.
 func tally(calls [][]*callback) string {
 	var callbacks, events, attempts, unanswered int
 	statuses := make(map[int]int)
@@ -280,7 +270,55 @@ func tally(calls [][]*callback) string {
 		at := func(q float64) time.Duration {
 			return times[int(q*float64(len(times)-1))].Round(100 * time.Microsecond)
 		}
-		text += fmt.Sprintf("; 200 in p50 %v, p99 %v, most %v", at(.5), at(.99), at(1))
+		text += fmt.Sprintf("; 200 in p50 %v, p99 %v, max %v", at(.5), at(.99), at(1))
 	}
 	return text
+}
+
+// answers counts the answers to requests of a fault that the oracle does not check but
+// the bridge counts.
+type answers struct {
+	mu sync.Mutex
+	by map[int]int // status
+}
+
+func (a *answers) add(status, n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.by == nil {
+		a.by = make(map[int]int)
+	}
+	a.by[status] += n
+}
+
+func (a *answers) counts() map[int]int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.by)
+}
+
+// probe posts a token with a media type that is not accepted: 415 means that the token
+// is good, 401 that it is bad, 503 that there is no verdict. Nothing is stored.
+func (w *world) probe(spec acstest.TokenSpec) (status int) {
+	w.Helper()
+	if spec.Audience == "" {
+		spec.Audience = acstest.DemoAudience
+	}
+	text, err := w.issuer.Sign(spec)
+	if err != nil {
+		w.Error(err)
+		return unanswered
+	}
+	return w.post(text, "text/plain", nil)
+}
+
+// post posts a body with a token. The status is zero without an answer.
+func (w *world) post(token, contentType string, body []byte) (status int) {
+	w.Helper()
+	a, err := post(w.sender.clients[0], w.bridge.target().url, contentType, body, token, nil)
+	if err != nil {
+		w.Error(err)
+	}
+	w.others.add(a.Status, 1)
+	return a.Status
 }

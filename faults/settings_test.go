@@ -10,21 +10,22 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestWrongSettings runs the bridge on its data directory with a wrong setting for a
-// while, under load, as a mistake in a deployment does. Nothing that was answered 200
-// meanwhile is missing once the setting is right again.
-func TestWrongSettings(t *testing.T) {
+// TestSettings_wrong runs the bridge on its data directory with a wrong setting for a
+// while, under load, as a mistake in a deployment does. No event that was
+// answered 200 meanwhile is missing once the setting is right again.
+func TestSettings_wrong(t *testing.T) {
 	for name, wrong := range map[string][]string{
-		"stream of subjects that another takes": {"--stream=CALLS"},
-		"prefix that the stream does not take":  {"--subject-prefix=calls"},
-		"no such domain":                        {"--nats-domain=elsewhere"},
-		"more room than there is":               {"--stream=CALLS", "--subject-prefix=calls", "--stream-max-bytes=1000TiB"},
+		"stream with the subjects of another":  {"--stream=CALLS"},
+		"prefix that the stream does not take": {"--subject-prefix=calls"},
+		"no such domain":                       {"--nats-domain=elsewhere"},
+		"more room than there is":              {"--stream=CALLS", "--subject-prefix=calls", "--stream-max-bytes=1000TiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			scenario{beside: true, rounds: byForm(1, 5), fault: func(w *world, round int) {
+			scenario{parallel: true, rounds: byForm(1, 5), fault: func(w *world, round int) {
 				stop := func() {
 					if round%2 == 0 {
 						w.bridge.terminate(stopsWithin)
@@ -36,7 +37,7 @@ func TestWrongSettings(t *testing.T) {
 				w.bridge.start(wrong...)
 				w.answers(byForm[int64](500, 5000), recoversWithin)
 				if text, _ := w.bridge.ask("/readyz"); !notes(text) {
-					w.Errorf("with %v /readyz says nothing:\n%s", wrong, text)
+					w.Errorf("with %v /readyz has no note:\n%s", wrong, text)
 				}
 				stop()
 				w.bridge.start()
@@ -46,38 +47,38 @@ func TestWrongSettings(t *testing.T) {
 	}
 }
 
-// TestStreamOfAnotherDomain has a hub and a leaf node, each with a stream of the same
+// TestSettings_streamOfAnotherDomain has a hub and a leaf node, each with a stream of the same
 // name and subjects. The bridge is at the hub and wants that of the leaf, which is
 // killed: what the hub's stream acknowledges does not count.
-func TestStreamOfAnotherDomain(t *testing.T) {
+func TestSettings_streamOfAnotherDomain(t *testing.T) {
 	var hub *node
 	scenario{
-		beside: true, rounds: byForm(1, 5), args: []string{"--nats-domain=leaf"},
+		parallel: true, rounds: byForm(1, 5), args: []string{"--nats-domain=leaf"},
 		prepare: func(w *world) { hub = w.behindAHub() },
 		fault: func(w *world, _ int) {
 			leaf := w.nats.nodes[0]
 			before := hub.stored(w)
 			leaf.stop(os.Kill)
-			leaf.clients.lead(hub.address)
+			leaf.clients.SetTarget(hub.address)
 			w.answers(byForm[int64](500, 5000), recoversWithin)
 			until(w, recoversWithin, "the stream of the hub takes events", func() bool { return hub.stored(w) > before })
-			until(w, recoversWithin, "/readyz says that something is not well", func() bool {
+			until(w, recoversWithin, "/readyz has a note", func() bool {
 				text, _ := w.bridge.ask("/readyz")
 				return notes(text)
 			})
 			leaf.start()
-			leaf.clients.lead(hub.address)
-			leaf.clients.reset()
+			leaf.clients.SetTarget(hub.address)
+			leaf.clients.Reset()
 			w.forwards(aroundWithin)
 		},
 	}.run(t)
 }
 
-// behindAHub makes the node a leaf of a hub, which it returns, and lets the bridge
-// connect to the hub. Both have a stream of the events.
+// behindAHub makes the node a leaf of a hub, which it returns, and connects the bridge
+// to the hub. Both have a stream of the events.
 func (w *world) behindAHub() *node {
 	w.Helper()
-	hub := &node{t: w, name: "hub", dir: w.TempDir(), clients: newLink(w)}
+	hub := &node{t: w, name: "hub", dir: w.TempDir(), clients: natstest.NewProxy(w, "")}
 	hub.config = filepath.Join(hub.dir, "nats.conf")
 	text := fmt.Sprintf(`server_name: hub
 listen: "127.0.0.1:-1"
@@ -111,11 +112,11 @@ leafnodes { listen: "127.0.0.1:-1" }
 			w.Fatal(err)
 		}
 	}
-	leaf.clients.lead(hub.address)
+	leaf.clients.SetTarget(hub.address)
 	return hub
 }
 
-// notes reports whether there is anything that is not well.
+// notes reports whether /readyz has a note.
 func notes(readyz string) bool { return strings.Contains(readyz, " note ") }
 
 // stored is how many messages the node's own stream of events has.

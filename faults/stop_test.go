@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// stopsWithin is the grace that a bridge gets: --shutdown-timeout, 20 s by
-// default, and what it takes to close.
+// stopsWithin bounds the end of a bridge: --shutdown-timeout, 20 s by default, and the
+// time to close.
 const stopsWithin = 25 * time.Second
 
-// TestTerminated stops the bridge under load in every way.
-func TestTerminated(t *testing.T) {
-	t.Run("gently", func(t *testing.T) {
+// TestStop stops the bridge under load in several ways.
+func TestStop(t *testing.T) {
+	t.Run("SIGTERM", func(t *testing.T) {
 		scenario{rounds: byForm(3, 20), fault: func(w *world, _ int) {
 			w.pause(w.upTo(200 * time.Millisecond))
 			w.bridge.terminate(stopsWithin)
@@ -29,7 +29,7 @@ func TestTerminated(t *testing.T) {
 			w.nats.nodes[0].start()
 		}}.run(t)
 	})
-	t.Run("twice", func(t *testing.T) {
+	t.Run("SIGTERM twice", func(t *testing.T) {
 		scenario{args: []string{"--shutdown-delay=10s"}, rounds: byForm(3, 20), fault: func(w *world, _ int) {
 			w.bridge.process.signal(terminate)
 			if _, err := w.bridge.process.awaitLine("a second signal ends at once", stopsWithin); err != nil {
@@ -40,11 +40,11 @@ func TestTerminated(t *testing.T) {
 			if !w.bridge.process.awaitEnd(5 * time.Second) { // the delay alone is twice that
 				w.Fatal("the bridge did not end with the second signal")
 			}
-			w.bridge.front.lead("")
+			w.bridge.front.SetTarget("")
 			w.bridge.start()
 		}}.run(t)
 	})
-	t.Run("and killed in its grace", func(t *testing.T) {
+	t.Run("SIGTERM, then SIGKILL", func(t *testing.T) {
 		scenario{args: []string{"--shutdown-delay=10s"}, rounds: byForm(3, 20), fault: func(w *world, _ int) {
 			w.bridge.process.signal(terminate)
 			w.pause(w.upTo(500 * time.Millisecond))
@@ -54,9 +54,9 @@ func TestTerminated(t *testing.T) {
 	})
 }
 
-// TestOldAndNew replaces a bridge by another one: for a while both publish to
-// one stream, each from a journal of its own.
-func TestOldAndNew(t *testing.T) {
+// TestStop_replaced replaces a bridge by another one: for a while both publish to one
+// stream, each from its own journal.
+func TestStop_replaced(t *testing.T) {
 	scenario{bridges: []string{"old", "new"}, rounds: byForm(2, 10), fault: func(w *world, round int) {
 		leaving, staying := w.all[round%2], w.all[1-round%2]
 		w.answers(200, recoversWithin)
@@ -72,9 +72,9 @@ func TestOldAndNew(t *testing.T) {
 	}}.run(t)
 }
 
-// TestTwoOnOneDirectory: a second bridge refuses a data directory in use, says
-// so, and does the first one no harm.
-func TestTwoOnOneDirectory(t *testing.T) {
+// TestStart_directoryInUse: a second bridge refuses the data directory of the first,
+// which is not affected.
+func TestStart_directoryInUse(t *testing.T) {
 	scenario{rounds: 2, fault: func(w *world, _ int) {
 		second := newBridge(w, "second", w.bridge.args...)
 		second.dir = w.bridge.dir
@@ -87,18 +87,18 @@ func TestTwoOnOneDirectory(t *testing.T) {
 		}
 		for _, text := range []string{"directory is in use by another acsbridge", w.bridge.dir, "--data-dir"} {
 			if !strings.Contains(second.process.tail(), text) {
-				w.Errorf("the second bridge does not say %q:\n%s", text, second.process.tail())
+				w.Errorf("the second bridge does not log %q:\n%s", text, second.process.tail())
 			}
 		}
 	}}.run(t)
 }
 
-// backlog is how many records a restart must cope with.
+// backlog is the number of records at a restart.
 const backlog = 100_000
 
-// TestRestartWithBacklog kills a bridge whose journal holds a hundred thousand
-// records that the stream does not have. The start keeps its bounds.
-func TestRestartWithBacklog(t *testing.T) {
+// TestStart_backlog kills a bridge whose journal has a hundred thousand records that the
+// stream does not have. The start is within the bounds.
+func TestStart_backlog(t *testing.T) {
 	many := load{calls: 100, rate: 400, mix: mix{batch: 100, scattered: true, size: [2]int{0, 100}}}
 	scenario{load: many, rounds: byForm(1, 3), drain: 2 * time.Minute, fault: func(w *world, _ int) {
 		w.nats.nodes[0].stop(os.Kill)

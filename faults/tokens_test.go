@@ -14,19 +14,18 @@ import (
 
 const (
 	// purseSize tokens are in use at a time, and each is replaced after
-	// purseSize × mintEvery. Signing one takes as long as everything else that
-	// happens to a callback, so a token serves several of them, and the
-	// bridges run with --token-reuse=off.
+	// purseSize × mintEvery. To sign one takes as long as a callback, so each is used
+	// several times, and the bridges have --token-reuse=off.
 	purseSize = 512
 	mintEvery = 20 * time.Millisecond
-	// tokenLife is the longest that a bridge takes.
+	// tokenLife is the longest that a bridge accepts.
 	tokenLife = 10 * time.Minute
 )
 
-// token is a signed token and the jti by which a stored event names it.
+// token is a signed token and its jti, which a stored event has.
 type token struct{ id, text string }
 
-// purse hands out good tokens.
+// purse is a pool of good tokens.
 type purse struct {
 	issuer *acstest.Issuer
 
@@ -56,7 +55,7 @@ func (p *purse) mint() (token, error) {
 	return token{id, text}, err
 }
 
-// refresh replaces the oldest token again and again until ctx ends.
+// refresh replaces the oldest token repeatedly until ctx ends.
 func (p *purse) refresh(ctx context.Context) error {
 	for i := 0; sleep(ctx, mintEvery); i = (i + 1) % purseSize {
 		made, err := p.mint()
@@ -70,7 +69,7 @@ func (p *purse) refresh(ctx context.Context) error {
 	return nil
 }
 
-// take returns a token that was not given out for the last purseSize times.
+// take returns the token that was taken the longest ago.
 func (p *purse) take() token {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,8 +77,8 @@ func (p *purse) take() token {
 	return p.tokens[p.next]
 }
 
-// forgeries are the ways in which a forged callback's token is bad. One of an
-// unknown key is not among them: for a while it is rightly answered 503.
+// forgeries are the kinds of bad tokens, except for an unknown key, which may be answered
+// 503.
 var forgeries = []acstest.TokenSpec{
 	{Forge: acstest.ForgeKey},
 	{Forge: acstest.ForgeSignature},
@@ -101,20 +100,4 @@ func (p *purse) forge() (token, error) {
 	spec.Claims = map[string]any{"jti": id}
 	text, err := p.issuer.Sign(spec)
 	return token{id, text}, err
-}
-
-// renew replaces every token by one of the present key.
-func (p *purse) renew(t testing.TB) {
-	t.Helper()
-	fresh := make([]token, purseSize)
-	for i := range fresh {
-		made, err := p.mint()
-		if err != nil {
-			t.Fatal(err)
-		}
-		fresh[i] = made
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.tokens = fresh
 }

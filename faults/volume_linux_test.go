@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// volume is an ext4 file system of its own, in an image that is mounted by a
-// loop device. It can lose its power.
+// volume is an ext4 file system in an image that is mounted by a loop device. Its power
+// can be cut.
 type volume struct {
 	t     testing.TB
 	image string
 	dir   string // where it is mounted
 }
 
-// newVolume makes a volume whose image lies in a directory, and mounts it.
+// newVolume makes a volume with an image in a directory, and mounts it.
 func newVolume(t testing.TB, in string, megabytes int64, features ...string) *volume {
 	t.Helper()
 	v := &volume{t: t, image: filepath.Join(in, "image"), dir: t.TempDir()}
@@ -43,8 +43,8 @@ func (v *volume) mount() {
 	mount(v.t, v.dir, "-o", "loop", v.image)
 }
 
-// mount mounts a file system until the test ends, or skips the test where that
-// is not allowed.
+// mount mounts a file system until the test ends, or skips the test without the right
+// to.
 func mount(t testing.TB, dir string, args ...string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -56,7 +56,7 @@ func mount(t testing.TB, dir string, args ...string) {
 	t.Cleanup(func() { _ = unmount(dir) }) // unless it is gone already
 }
 
-// memory mounts a file system of so many megabytes that needs no disk.
+// memory mounts a file system in memory.
 func memory(t testing.TB, size string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -64,7 +64,7 @@ func memory(t testing.TB, size string) (dir string) {
 	return dir
 }
 
-// unmount waits for processes that are on their way out.
+// unmount waits for processes that are ending.
 func unmount(dir string) error {
 	var err error
 	for range 100 {
@@ -76,10 +76,9 @@ func unmount(dir string) error {
 	return err
 }
 
-// cut takes the volume's power: from this instant on nothing reaches the disk,
-// and what has not, never will. xfstests simulates power cuts in the same way
-// (src/godown.c there). What it leaves out is a disk with a cache of its own
-// that lies about flushing it.
+// cut cuts the volume's power: nothing reaches the disk any more. xfstests simulates power
+// cuts in the same way (src/godown.c there). Not simulated is a disk that does not flush
+// its cache.
 func (v *volume) cut() {
 	v.t.Helper()
 	const (
@@ -96,8 +95,7 @@ func (v *volume) cut() {
 	}
 }
 
-// restore mounts the volume again with what is on the disk. Whoever used it
-// must have ended.
+// restore mounts the volume again. Its users must have ended.
 func (v *volume) restore() {
 	v.t.Helper()
 	if err := unmount(v.dir); err != nil {
@@ -106,14 +104,14 @@ func (v *volume) restore() {
 	v.mount()
 }
 
-// users says which processes have files of the volume open.
+// users returns the processes that have files of the volume open.
 func (v *volume) users() string {
 	text, _ := exec.Command("fuser", "-vm", v.dir).CombinedOutput() // only for a message
 	return strings.TrimSpace(string(text))
 }
 
-// fill writes a file until no more than so many bytes are left, and returns
-// how to remove it.
+// fill writes a file until so many bytes are left, and returns the function that removes
+// it.
 func fill(t testing.TB, dir string, left int64) (empty func()) {
 	t.Helper()
 	name := filepath.Join(dir, "filler")
@@ -122,7 +120,7 @@ func fill(t testing.TB, dir string, left int64) (empty func()) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	for size := int64(0); ; { // others may be writing
+	for size := int64(0); ; { // other processes may be writing
 		var state unix.Statfs_t
 		if err := unix.Statfs(dir, &state); err != nil {
 			t.Fatal(err)

@@ -186,7 +186,7 @@ func TestRefusalLog(t *testing.T) {
 		want   string
 	}{
 		{"missing_token", none, 401, acstest.TokenSpec{}, header("Authorization"), "no authorization header: a proxy in front that drops the Authorization header"},
-		{"missing_token", none, 401, acstest.TokenSpec{}, header("Authorization", "Basic eDp5"), "the authorization is no bearer token: a proxy in front"},
+		{"missing_token", none, 401, acstest.TokenSpec{}, header("Authorization", "Basic eDp5"), "the authorization is not a bearer token: a proxy in front"},
 		{"malformed_token", none, 401, acstest.TokenSpec{}, header("Authorization", "Bearer a", "Bearer b"), "more than one authorization header: a proxy in front"},
 		{"malformed_token", none, 401, acstest.TokenSpec{Claims: map[string]any{"exp": nil}}, nil, "a request with a token signed by ACS was refused: no exp: "},
 		{"unsupported_header", none, 401, acstest.TokenSpec{Header: map[string]any{"typ": "dpop+jwt"}}, nil, "a request with a token signed by ACS was refused: typ names another kind of token: the sender is not ACS, or ACS has changed"},
@@ -197,7 +197,7 @@ func TestRefusalLog(t *testing.T) {
 		{"expired", none, 401, acstest.TokenSpec{Lifetime: -588 * time.Second, Forge: acstest.ForgeKey}, nil, "exp is past, and no token that was looked at has a good signature: check this host's clock"},
 		{"not_yet_valid", none, 401, acstest.TokenSpec{Claims: map[string]any{"nbf": time.Date(2000, 1, 1, 0, 10, 8, 0, time.UTC).Unix(), "iat": nil}}, nil, "it is not valid before 9m48s from now: check this host's clock"},
 		{"lifetime_too_long", none, 401, acstest.TokenSpec{Lifetime: 24 * time.Hour}, nil, "it lives 24h0m0s: check this host's clock"},
-		{"wrong_issuer", none, 401, acstest.TokenSpec{Issuer: "https://PRIVATE.example"}, nil, "was refused: iss is no configured issuer: check --issuer and --oidc-config-url"},
+		{"wrong_issuer", none, 401, acstest.TokenSpec{Issuer: "https://PRIVATE.example"}, nil, "was refused: iss is not a configured issuer: check --issuer and --oidc-config-url"},
 		{"wrong_audience", none, 401, acstest.TokenSpec{Audience: strings.ToUpper(foreignGUID)}, nil,
 			"a token signed by ACS names audience " + foreignGUID + ", configured are " + audience + ", " + gridApplication +
 				"; add it only if it is the immutable id of a resource of yours: any ACS customer's token is well signed"},

@@ -12,14 +12,17 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Claims are what is known of a sender for certain. Only [Verifier.Verify] and
-// [SharedKeys.Verify] make them: whoever holds Claims with a [Claims.Resource]
-// holds the proof of a good token or key. They never change.
+// Claims are what is certain about a sender. Only [Verifier.Verify] and
+// [SharedKeys.Verify] make them: Claims with a [Claims.Resource] prove a good token
+// or key. They never change.
 type Claims struct {
-	payload  payload
+	raw          []byte // nil: a shared key, not a token
+	registered   jwt.RegisteredClaims
+	applications []string // appid and azp, of Entra ID
+
 	resource string
-	sender   bool // proven is who sends, and not for which resource
-	audience string
+	sender   bool   // the sender is proven, its resource is not
+	audience string // the value of aud that was looked for
 	kid      string
 	signing  [sha256.Size]byte // of the signing input: the token's identity
 }
@@ -33,29 +36,27 @@ func (c *Claims) Resource() string {
 	return c.resource
 }
 
-// ForResource returns claims that prove who sends, and not for which resource,
-// as those of a resource. Which one is the caller's to decide, by its
-// configuration and what the sender says. Claims of a token whose aud has picked
-// a resource stay with that: for them, and for those that nobody verified, it is
-// an error.
+// ForResource returns claims that prove the sender alone as those of a resource,
+// which the caller picks by its configuration and what the sender says. It is an
+// error for claims that have a resource, and for those that were not verified.
 func (c *Claims) ForResource(name string) (*Claims, error) {
 	if c == nil || !c.sender {
-		return nil, errors.New("verify: these claims are not a sender's that speaks for several resources")
+		return nil, errors.New("verify: these claims are not of a sender for several resources")
 	}
 	if !resourceName.MatchString(name) {
-		return nil, fmt.Errorf("verify: %q is no name of a resource", name)
+		return nil, fmt.Errorf("verify: %q is not a name of a resource", name)
 	}
 	picked := *c
 	picked.resource, picked.sender = name, false
 	return &picked, nil
 }
 
-// HasToken reports whether a token was verified. Without one, its sender had a
-// key, and there is nothing that the methods below could return.
-func (c *Claims) HasToken() bool { return c.payload.raw != nil }
+// HasToken reports whether a token was verified. Without one, the sender had a
+// shared key, and the methods below return zero values.
+func (c *Claims) HasToken() bool { return c.raw != nil }
 
 // Issuer returns iss.
-func (c *Claims) Issuer() string { return c.payload.issuer }
+func (c *Claims) Issuer() string { return c.registered.Issuer }
 
 // Audience returns the audience that was looked for, also when aud is a list.
 func (c *Claims) Audience() string { return c.audience }
@@ -65,24 +66,24 @@ func (c *Claims) KeyID() string { return c.kid }
 
 // ExpiresAt returns exp. Like all dates of a token it has whole seconds.
 func (c *Claims) ExpiresAt() time.Time {
-	at, _ := date(c.payload.expires)
+	at, _ := date(c.registered.ExpiresAt)
 	return at
 }
 
 // IssuedAt returns iat, which a token may leave out.
-func (c *Claims) IssuedAt() (time.Time, bool) { return date(c.payload.issuedAt) }
+func (c *Claims) IssuedAt() (time.Time, bool) { return date(c.registered.IssuedAt) }
 
 // NotBefore returns nbf, which a token may leave out.
-func (c *Claims) NotBefore() (time.Time, bool) { return date(c.payload.notBefore) }
+func (c *Claims) NotBefore() (time.Time, bool) { return date(c.registered.NotBefore) }
 
-// Subject returns sub, or nothing when it is absent or no string.
-func (c *Claims) Subject() string { return c.payload.subject }
+// Subject returns sub, or "" when it is absent or not a string.
+func (c *Claims) Subject() string { return c.registered.Subject }
 
-// ID returns jti, or nothing when it is absent or no string.
-func (c *Claims) ID() string { return c.payload.id }
+// ID returns jti, or "" when it is absent or not a string.
+func (c *Claims) ID() string { return c.registered.ID }
 
 // JSON returns all claims as the token holds them.
-func (c *Claims) JSON() []byte { return bytes.Clone(c.payload.raw) }
+func (c *Claims) JSON() []byte { return bytes.Clone(c.raw) }
 
 func date(d *jwt.NumericDate) (time.Time, bool) {
 	if d == nil {
@@ -91,75 +92,54 @@ func date(d *jwt.NumericDate) (time.Time, bool) {
 	return d.Time, true
 }
 
-// payload is the claims of a token, which may not be verified yet. golang-jwt
-// checks its dates by the methods of [jwt.Claims].
+// read reads the claims by their exact names (RFC 7519, section 4.1), before the
+// token is verified.
 //
-// Neither of golang-jwt's own claim types would do: its map keeps the last of
-// two equal names, its struct also takes ISS for iss and "1" for 1, and both
-// take 1e30 for a date and let it overflow.
-type payload struct {
-	raw          []byte
-	issuer       string
-	audiences    []string
-	subject      string
-	id           string
-	expires      *jwt.NumericDate
-	issuedAt     *jwt.NumericDate
-	notBefore    *jwt.NumericDate
-	applications []string // appid and azp, of Entra ID
-}
-
-var _ jwt.Claims = (*payload)(nil)
-
-func (p *payload) GetExpirationTime() (*jwt.NumericDate, error) { return p.expires, nil }
-func (p *payload) GetIssuedAt() (*jwt.NumericDate, error)       { return p.issuedAt, nil }
-func (p *payload) GetNotBefore() (*jwt.NumericDate, error)      { return p.notBefore, nil }
-func (p *payload) GetIssuer() (string, error)                   { return p.issuer, nil }
-func (p *payload) GetSubject() (string, error)                  { return p.subject, nil }
-func (p *payload) GetAudience() (jwt.ClaimStrings, error)       { return p.audiences, nil }
-
-// read reads the claims by their exact names (RFC 7519, section 4.1).
-func (p *payload) read(segment string) error {
-	raw, err := decodeSegment(segment)
-	if err != nil {
+// golang-jwt's claim types cannot do this: its map keeps the last of two equal
+// names, its struct also takes ISS for iss and "1" for 1, and both take 1e30 for a
+// date and let it overflow.
+func (c *Claims) read(segment string) (err error) {
+	if c.raw, err = decodeSegment(segment); err != nil {
 		return refuse(MalformedToken, "the claims are not base64url")
 	}
-	p.raw = raw
-	err = readObject(p.raw, func(name string, value jsontext.Value) error {
+	err = readObject(c.raw, func(name string, value jsontext.Value) error {
 		switch name {
 		case "iss":
-			return readString(value, &p.issuer)
+			return readString(value, &c.registered.Issuer)
 		case "aud":
-			return readAudience(value, &p.audiences)
+			return readAudience(value, &c.registered.Audience)
 		case "exp":
-			return readDate(value, &p.expires)
+			return readDate(value, &c.registered.ExpiresAt)
 		case "iat":
-			return readDate(value, &p.issuedAt)
+			return readDate(value, &c.registered.IssuedAt)
 		case "nbf":
-			return readDate(value, &p.notBefore)
+			return readDate(value, &c.registered.NotBefore)
 		case "sub":
-			// sub and jti decide nothing here, so a strange one is as good as
-			// none: it must not cost a call.
-			_ = readString(value, &p.subject)
+			// sub and jti decide nothing, so one of another type is left out and
+			// does not cost the callback.
+			_ = readString(value, &c.registered.Subject)
 		case "jti":
-			_ = readString(value, &p.id)
+			_ = readString(value, &c.registered.ID)
 		case "appid", "azp":
 			// In tokens of other issuers these may be of any type. Only Entra
-			// looks at them, and an empty text is the id of no application.
+			// looks at them, and no application has an empty id.
 			var id string
 			_ = readString(value, &id)
-			p.applications = append(p.applications, id)
+			c.applications = append(c.applications, id)
 		}
 		return nil
 	})
-	if err != nil {
-		return asRefusal(err, "the claims are not a JSON object with unique members of the right types")
+	switch {
+	case errors.Is(err, errDate):
+		return refuse(MalformedToken, errDate.Error())
+	case err != nil:
+		return refuse(MalformedToken, "the claims are not a JSON object with unique members of the right types")
 	}
 	return nil
 }
 
 // readAudience reads aud: a string or a list of strings (RFC 7519, 4.1.3).
-func readAudience(value jsontext.Value, audiences *[]string) error {
+func readAudience(value jsontext.Value, audiences *jwt.ClaimStrings) error {
 	if value.Kind() == '"' {
 		*audiences = make([]string, 1)
 		return readString(value, &(*audiences)[0])
@@ -198,7 +178,7 @@ const (
 func readDate(value jsontext.Value, date **jwt.NumericDate) error {
 	seconds, err := strconv.ParseFloat(string(value), 64)
 	if err != nil || seconds < firstDate || seconds > lastDate {
-		return refuse(MalformedToken, "a date that is no number between 1970 and 9999")
+		return errDate
 	}
 	*date = &jwt.NumericDate{Time: time.Unix(int64(seconds), 0)}
 	return nil

@@ -24,8 +24,8 @@ const (
 	DefaultMetadataURL = DefaultIssuer + "/calling/.well-known/acsopenidconfiguration"
 )
 
-// Bounds of the leeway. Microsoft names none; Envoy and gRPC forgive a minute.
-// With five, a token would live twice as long as its issuer meant it to.
+// Bounds of the leeway. Microsoft does not name any; Envoy and gRPC allow a minute.
+// With five, a token lives twice as long as its issuer meant.
 const (
 	defaultLeeway = time.Minute
 	maxLeeway     = 5 * time.Minute
@@ -37,16 +37,16 @@ type Resource struct {
 	Audience string // the immutable resource ID, a GUID in either case
 }
 
-// resourceName is what fits into a subject as it stands.
+// resourceName can be a token of a subject without encoding.
 var resourceName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// ReusePolicy says what happens to a token that comes again with another body.
+// ReusePolicy decides what happens to a token that comes again with another body.
 //
 // ACS makes a new token for every event, so this looks like a stolen token.
-// It is no proof: RS256 is deterministic, so two tokens made in one second are
-// the same string unless a claim such as jti tells them apart, and Microsoft
-// does not say whether one does. Refuse only after the metric has stayed at
-// zero with your own traffic.
+// That is not certain: RS256 is deterministic, so two tokens made in one second are
+// the same string unless a claim such as jti differs, and Microsoft does not
+// document whether one does. Refuse only after the metric has stayed at zero with
+// your own traffic.
 type ReusePolicy string
 
 // The policies.
@@ -63,44 +63,42 @@ type Config struct {
 	Issuer string
 
 	// MetadataURL is the address of the OIDC document. Empty means
-	// DefaultMetadataURL. Its host and TLS certificate are what the keys are
-	// trusted for, so it is https, or http on a loopback host.
+	// DefaultMetadataURL. The keys are trusted because of its host and TLS
+	// certificate, so it is https, or http on a loopback host.
 	MetadataURL string
 
 	// Resources are the resources that tokens may name; at least one.
 	Resources []Resource
 
-	// Entra makes this the configuration for tokens of Microsoft Entra ID in
-	// the place of those of callbacks. Then Issuer and Resources stay empty, and
-	// an empty MetadataURL means that of the tenant. Nothing is remembered for
-	// TokenReuse: Event Grid sends a token with many events.
+	// Entra selects the profile of Microsoft Entra ID instead of callbacks. Then
+	// Issuer and Resources stay empty, an empty MetadataURL means that of the
+	// tenant, and TokenReuse is off: Event Grid sends a token with many events.
 	Entra *Entra
 
-	// Leeway forgives clock skew on every date. Zero means one minute; five
-	// are the most.
+	// Leeway is the clock skew that is allowed on every date. Zero means one
+	// minute; five is the maximum.
 	Leeway time.Duration
 
 	// TokenReuse is the policy on reused tokens. Empty means ReuseReport.
 	TokenReuse ReusePolicy
 
-	// Transport fetches keys. Nil means one of our own, with bounds on time
-	// and header size, and the proxy of the environment. A caller's transport
-	// should bound the response header to 64 KiB.
+	// Transport fetches keys. Nil means one with bounds on time and header size,
+	// and with the proxy of the environment. Another one should bound the response
+	// header to 64 KiB.
 	Transport http.RoundTripper
 
-	// Logger takes fetches and reused tokens, never a token or a kid. Nil
-	// discards.
+	// Logger gets fetches and reused tokens, never a token or a kid. Nil discards.
 	Logger *slog.Logger
 
-	// Registerer takes the metrics. Nil means that none are registered.
+	// Registerer gets the metrics. Nil means that none are registered.
 	Registerer prometheus.Registerer
 
-	// Now is the clock that tokens are judged by; nil means time.Now. Timers
-	// and the age of keys go by the machine's own.
+	// Now is the clock for the dates of tokens; nil means time.Now. Timers and the
+	// age of keys use the machine's clock.
 	Now func() time.Time
 }
 
-// complete checks a configuration whole and fills in what is left out.
+// complete checks the whole configuration and fills in the defaults.
 func (c Config) complete() (Config, error) {
 	var err error
 	if c.Entra != nil {
@@ -131,7 +129,7 @@ func (c Config) complete() (Config, error) {
 	return c, nil
 }
 
-// completeEntra is complete for what the profile of Entra ID has of its own.
+// completeEntra is complete for the profile of Entra ID.
 func (c *Config) completeEntra() (err error) {
 	if c.Issuer != "" || c.Resources != nil {
 		err = errors.New("entra: has issuers and audiences of its own, and picks no resource")
@@ -208,9 +206,9 @@ func (c Config) checkRest() error {
 	return errors.Join(problems...)
 }
 
-// trustworthy reports whether what u answers can be believed to come from its
-// host: by TLS, or because it never leaves the machine (RFC 6761, section 6.3
-// reserves localhost for that).
+// trustworthy reports whether an answer certainly comes from the host of u: by TLS,
+// or because it never leaves the machine (RFC 6761, section 6.3 reserves localhost
+// for that).
 func trustworthy(u *url.URL) bool {
 	switch u.Scheme {
 	case "https":
@@ -220,4 +218,24 @@ func trustworthy(u *url.URL) bool {
 		return strings.EqualFold(u.Hostname(), "localhost") || ip != nil && ip.IsLoopback()
 	}
 	return false
+}
+
+// guidLength is the length of a GUID in characters.
+const guidLength = 36
+
+var guid = regexp.MustCompile(`\b[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b`)
+
+// isGUID reports whether a text is a GUID, in either case.
+func isGUID(text string) bool { return len(text) == guidLength && guid.MatchString(text) }
+
+// foldGUIDs returns text with the GUIDs in it in lower case. GUIDs are equal
+// whatever their case (RFC 9562, section 4), and Azure's tools write either; the
+// text around them, such as api://, stays exact.
+func foldGUIDs(text string) string { return guid.ReplaceAllStringFunc(text, strings.ToLower) }
+
+// contains reports whether a list has a text, with GUIDs in either case.
+func contains(list []string, text string) bool {
+	return slices.ContainsFunc(list, func(own string) bool {
+		return own == text || strings.EqualFold(own, text) && foldGUIDs(own) == foldGUIDs(text)
+	})
 }

@@ -14,7 +14,7 @@ func contoso() []verify.Resource {
 	return []verify.Resource{{Name: resource, Audience: audience}}
 }
 
-func TestNewNeedsAResourceAlone(t *testing.T) {
+func TestNew_resourceAlone(t *testing.T) {
 	v, err := verify.New(verify.Config{Resources: contoso()})
 	if err != nil {
 		t.Fatal(err)
@@ -24,15 +24,15 @@ func TestNewNeedsAResourceAlone(t *testing.T) {
 	}
 }
 
-// Row J3: an empty issuer or audience would switch golang-jwt's check off.
-func TestJ3NewRefusesBadSettings(t *testing.T) {
+// An empty issuer or audience would switch golang-jwt's check off.
+func TestNew_J3_badSettings(t *testing.T) {
 	two := func(name, audience string) []verify.Resource {
 		return append(contoso(), verify.Resource{Name: name, Audience: audience})
 	}
 	const elsewhere = "https://issuer.example/metadata"
 	tests := map[string]struct {
 		config verify.Config
-		want   string // how the problem starts
+		want   string // prefix of the problem
 	}{
 		"no resource":         {verify.Config{}, "resource: at least one"},
 		"empty name":          {verify.Config{Resources: two("", "b")}, `resource: name ""`},
@@ -73,8 +73,7 @@ func TestJ3NewRefusesBadSettings(t *testing.T) {
 	}
 }
 
-// Row J3: a GUID of the configuration is equal to the token's in either case.
-func TestJ3ConfiguredInCapitals(t *testing.T) {
+func TestVerify_J3_configuredInUpperCase(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := config(issuer)
@@ -90,7 +89,7 @@ func TestJ3ConfiguredInCapitals(t *testing.T) {
 	})
 }
 
-func TestNewReportsAllProblemsAtOnce(t *testing.T) {
+func TestNew_allProblemsAtOnce(t *testing.T) {
 	_, err := verify.New(verify.Config{
 		Issuer:      " ",
 		MetadataURL: "http://issuer.example",
@@ -108,8 +107,7 @@ func TestNewReportsAllProblemsAtOnce(t *testing.T) {
 	}
 }
 
-// Row K8: plain http is for hosts that are this machine.
-func TestK8LoopbackMayBePlainHTTP(t *testing.T) {
+func TestNew_K8_plainHTTPOnLoopback(t *testing.T) {
 	for _, host := range []string{"localhost", "LOCALHOST:8080", "127.0.0.1", "127.1.2.3:9", "[::1]:8080"} {
 		_, err := verify.New(verify.Config{Resources: contoso(), MetadataURL: "http://" + host + "/metadata"})
 		if err != nil {

@@ -1,12 +1,12 @@
 // Package verify decides whether a bearer token comes from Azure Communication
-// Services and is meant for one of our resources; or, by another profile, from
-// Azure Event Grid and for our application. It knows no HTTP status, no event
-// and no NATS.
+// Services and is meant for one of our resources; or, in another profile, from
+// Azure Event Grid and for our application. It does not know HTTP statuses, events
+// or NATS.
 //
 // # A verdict
 //
-// [Verifier.Verify] goes from the cheap to the dear, so that junk costs little
-// and a token with wrong claims never makes the key server work:
+// [Verifier.Verify] does the cheap checks first, so that junk costs little and a
+// token with wrong claims never causes a fetch of keys:
 //
 //	form       size, alphabet, three segments
 //	header     members, typ, alg, kid
@@ -14,14 +14,13 @@
 //	key        by kid, from memory
 //	signature  RS256
 //
-// golang-jwt checks the dates and the signature; keyfunc and jwkset read and
-// pick the keys. Header and claims are read here, once, by readers that refuse
-// what parsers disagree about. requirements.md names what the libraries leave
-// open, what is done about it, and its test.
+// golang-jwt checks the dates and the signature; jwkset reads the keys and keyfunc
+// picks one. Header and claims are read here, once, by readers that refuse what
+// parsers disagree about. requirements.md names what the libraries leave open, what
+// is done about it, and its test.
 //
-// There are two kinds of no. A [*RefusedError] is certain: no retry can save
-// the token. [ErrNoKeys] is not: the token may be good, and the sender should
-// come again.
+// There are two kinds of errors. A [*RefusedError] is certain: no retry can save the
+// token. [ErrNoKeys] is not: the token may be good, and the sender should retry.
 //
 //	what happened                              verdict
 //	the token is bad, whatever the keys are    refused, with the reason
@@ -32,50 +31,49 @@
 //	unknown kid, and a cache answered          ErrNoKeys
 //	the issuer lists the kid with a bad key    ErrNoKeys
 //
-// Only this package makes [Claims] with a resource, so whoever holds them need
-// not ask where they come from.
+// Only this package makes [Claims] with a resource, so no other package has to check
+// where Claims come from.
 //
 // # Profiles
 //
 // A [Verifier] takes tokens of one profile, and each profile refuses the good
-// tokens of the other. All goes through the same steps; what differs is told by
-// [Config.Entra]:
+// tokens of the other. Both have the same steps; [Config.Entra] selects what
+// differs:
 //
 //	               callbacks                 Entra ID, for Event Grid
 //	iss            one                       the two of one tenant
 //	aud            picks the resource        names our application
-//	appid, azp     not looked at             pinned
+//	appid, azp     ignored                   pinned
 //	lifetime       10 minutes                25 hours
 //	keys           all of the set            not those of other issuers
-//	reuse          noticed                   usual
+//	reuse          reported                  usual
 //
-// Claims of Event Grid's prove a sender that speaks for several resources. They
-// have none until the caller picks one, once, with [Claims.ForResource]. Where
-// there is no Entra ID, [SharedKeys] makes such claims from a key in the URL.
+// Claims of Event Grid prove a sender that speaks for several resources. They have
+// no resource until the caller picks one, once, with [Claims.ForResource]. Without
+// Entra ID, [SharedKeys] makes such claims from a key in the URL.
 //
 // # The keys
 //
-// [Verifier.Run] is one loop that owns every fetch: the OIDC document at a
-// pinned address, then the key set on the same origin. It fetches at the start,
-// every ten minutes, after a failure with a back-off from 1 to 30 seconds, and
-// for a token with an unknown kid at most once in ten seconds. A failed fetch,
-// or one without a usable key, changes nothing: the last good set stays for 24
-// hours. Who can reach the bridge can therefore make it ask for keys once in
-// ten seconds, and nothing else.
+// [Verifier.Run] is one loop that makes every fetch: the OIDC document at a pinned
+// address, then the key set on the same origin. It fetches at the start, every ten
+// minutes, after a failure with a back-off of up to 30 seconds, and for a token with
+// an unknown kid at most once in ten seconds. A failed fetch, or one without a
+// usable key, changes nothing: the last good set stays for 24 hours. A client can
+// therefore cause one fetch in ten seconds, and nothing else.
 //
-// Trusted are TLS to the pinned origin, the machine's clock, and the
-// configuration. A token's iss, jku, x5u and the like never start a fetch.
+// Trusted are TLS to the pinned origin, the machine's clock, and the configuration.
+// A token's iss, jku, x5u and the like never start a fetch.
 //
 // # A message about a refusal
 //
 // A wrong configuration has every callback refused, most often for a claim and
-// before its signature is looked at. [Verifier.Explain] reads a refused token again
-// so that a log can say what is wrong. It changes no verdict, fetches nothing, waits
-// for nothing, and gives away claims only when a key that is held has signed them.
+// before its signature is checked. [Verifier.Explain] reads a refused token again so
+// that a log can show what is wrong. It changes no verdict, does not fetch or wait,
+// and reveals claims only when a key that is held has signed them.
 //
 // # What a token does not prove
 //
-// ACS does not sign the body. Who has seen a token can send any body with it
-// for five minutes. [Verifier.CheckReuse] notices when one token comes with two
+// ACS does not sign the body. A client that has seen a token can send any body with
+// it for five minutes. [Verifier.CheckReuse] notices when one token comes with two
 // bodies; a secret in the callback's address is the stronger defence.
 package verify

@@ -14,22 +14,20 @@ import (
 // https://learn.microsoft.com/azure/event-grid/secure-webhook-delivery
 const EventGridApplication = "4962773b-9cdb-44cf-a8bf-237846a00ab7"
 
-// maxEntraLifetime is the longest life of a token that is taken for Event
-// Grid's. Those live 24 hours, and Entra ID dates the beginning five minutes
-// back.
+// maxEntraLifetime is the longest lifetime of a token of Event Grid. Those live 24
+// hours, and Entra ID dates the beginning five minutes back.
 const maxEntraLifetime = 25 * time.Hour
 
 // Entra is the profile of tokens that Microsoft Entra ID issues to an
-// application of Microsoft, such as Event Grid, for ours. Such a token says who
-// sends and to whom, but not for which ACS resource: see [Claims.ForResource].
+// application of Microsoft, such as Event Grid, for ours. Such a token names
+// the sender and the receiver, but not an ACS resource: see [Claims.ForResource].
 type Entra struct {
 	// Tenant is the directory, a GUID, in which our application is registered.
 	// Here and below, GUIDs may be in either case.
 	// Any tenant can have Entra ID issue tokens, so the issuers name this one.
 	Tenant string
 
-	// Issuers are the iss of good tokens, of which the OIDC document must
-	// name one. Nil means the two of the tenant in the public cloud, since an
+	// Issuers are the iss of good tokens. The OIDC document must name one of them. Nil means the two of the tenant in the public cloud, since an
 	// application's registration decides whether it gets tokens of version 1 or
 	// 2. Both are signed with the same keys.
 	// https://learn.microsoft.com/entra/identity-platform/access-tokens
@@ -46,7 +44,7 @@ type Entra struct {
 	Applications []string
 }
 
-// complete checks the profile and fills in what is left out.
+// complete checks the profile and fills in the defaults.
 func (e Entra) complete() (*Entra, error) {
 	var problems []error
 	if !isGUID(e.Tenant) {
@@ -83,9 +81,9 @@ func (e *Entra) metadataURL() string {
 	return "https://login.microsoftonline.com/" + url.PathEscape(e.Tenant) + "/v2.0/.well-known/openid-configuration"
 }
 
-// admit checks for whom a token is, and to whom it was issued.
-func (e *Entra) admit(c *Claims) error {
-	for _, audience := range c.payload.audiences {
+// check checks the audience of a token, and the application that it was issued to.
+func (e *Entra) check(c *Claims) error {
+	for _, audience := range c.registered.Audience {
 		if contains(e.Audiences, audience) {
 			c.audience = audience
 		}
@@ -94,16 +92,16 @@ func (e *Entra) admit(c *Claims) error {
 		return refuse(WrongAudience, "aud does not name our application")
 	}
 	foreign := func(id string) bool { return !contains(e.Applications, id) }
-	if len(c.payload.applications) == 0 || slices.ContainsFunc(c.payload.applications, foreign) {
-		return refuse(WrongApplication, "appid or azp names no application that may send")
+	if len(c.applications) == 0 || slices.ContainsFunc(c.applications, foreign) {
+		return refuse(WrongApplication, "appid or azp does not name an application that may send")
 	}
 	c.sender = true
 	return nil
 }
 
-// foreignKey reports whether a key is another issuer's. The key sets of Entra
-// ID hold keys for consumers' accounts, too, and each key names its issuer,
-// with a placeholder for the tenant. A key without an issuer is for all.
+// foreignKey reports whether a key belongs to another issuer. The key sets of Entra
+// ID also hold keys for consumers' accounts, and each key names its issuer, with a
+// placeholder for the tenant. A key without an issuer is for all.
 // https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-issuer
 func (e *Entra) foreignKey(issuer any) bool {
 	name, _ := issuer.(string)

@@ -15,7 +15,7 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// The world of the vectors in testdata/entra, and of the tests here.
+// The configuration of the vectors in testdata/entra, and of these tests.
 const (
 	tenant      = "5f0c8d2e-3b1a-4c47-8f6e-2d9b7a1c4e60"
 	application = "9b2d4c1e-7f35-4a8b-b6d0-1e8c5a3f7042" // ours
@@ -33,8 +33,7 @@ func entraConfig(issuer *acstest.Issuer) verify.Config {
 	}
 }
 
-// entraVectorConfig is that of the vectors: the document is the issuer's of
-// vectors for callbacks, the issuers of tokens are the two of the tenant.
+// entraVectorConfig is the configuration of the vectors in testdata/entra.
 func entraVectorConfig(issuer *acstest.Issuer) verify.Config {
 	return verify.Config{
 		Transport: entraTransport{issuer},
@@ -46,8 +45,8 @@ func entraVectorConfig(issuer *acstest.Issuer) verify.Config {
 	}
 }
 
-// entraTransport answers as the public cloud does: with the OIDC document of
-// one tenant at its own address, and keys beside it.
+// entraTransport answers like the public cloud: the OIDC document of one tenant at
+// its address, and keys next to it.
 type entraTransport struct{ issuer *acstest.Issuer }
 
 func (e entraTransport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -61,7 +60,7 @@ func (e entraTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		r = r.Clone(r.Context())
 		r.URL.Path = "/calling/keys"
 	}
-	return e.issuer.Transport().RoundTrip(r) // all else counts as lured
+	return e.issuer.Transport().RoundTrip(r) // other requests are SSRF hits
 }
 
 // signEntra makes a token like Event Grid's.
@@ -74,9 +73,7 @@ func signEntra(t testing.TB, issuer *acstest.Issuer, claims map[string]any) stri
 	return sign(t, issuer, acstest.TokenSpec{Audience: application, Lifetime: 24 * time.Hour, Claims: all})
 }
 
-// TestE6KeysOfOtherIssuersAreOfNoUse has a key in the set that signs for the
-// accounts of consumers.
-func TestE6KeysOfOtherIssuersAreOfNoUse(t *testing.T) {
+func TestEntra_E6_keysOfOtherIssuers(t *testing.T) {
 	const consumers = "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0"
 	key := newKey()
 	for name, test := range map[string]struct {
@@ -108,7 +105,7 @@ func TestE6KeysOfOtherIssuersAreOfNoUse(t *testing.T) {
 			}
 		})
 	}
-	for _, anything := range []any{consumers, "", 1} { // which is the affair of ACS
+	for _, anything := range []any{consumers, "", 1} { // ACS may use the member as it likes
 		issuer := newIssuer(t)
 		issuer.Publish(jwk(t, &key.PublicKey, "k2", map[string]any{"issuer": anything}))
 		synctest.Test(t, func(t *testing.T) {
@@ -119,9 +116,9 @@ func TestE6KeysOfOtherIssuersAreOfNoUse(t *testing.T) {
 	}
 }
 
-// TestE7ProfilesDoNotMix gives each profile the good tokens of the other, with
-// one key server for both and with everything alike that can be.
-func TestE7ProfilesDoNotMix(t *testing.T) {
+// TestEntra_E7_tokensOfTheOtherProfile gives each profile the good tokens of the
+// other, with one key server for both.
+func TestEntra_E7_tokensOfTheOtherProfile(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		callbacks, eventGrid := start(t, config(issuer)), start(t, entraConfig(issuer))
@@ -134,8 +131,7 @@ func TestE7ProfilesDoNotMix(t *testing.T) {
 	})
 }
 
-// TestE8TheCallerPicksTheResource: a token of Event Grid names none.
-func TestE8TheCallerPicksTheResource(t *testing.T) {
+func TestEntra_E8_callerPicksTheResource(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := entraConfig(issuer)
@@ -173,7 +169,7 @@ func TestE8TheCallerPicksTheResource(t *testing.T) {
 			t.Fatal(err)
 		}
 		var none *verify.Claims
-		for name, c := range map[string]*verify.Claims{"of a callback": callback, "of nobody": {}, "none": none} {
+		for name, c := range map[string]*verify.Claims{"of a callback": callback, "not verified": {}, "none": none} {
 			if _, err := c.ForResource("contoso"); err == nil {
 				t.Errorf("claims %s were given a resource", name)
 			}
@@ -181,7 +177,7 @@ func TestE8TheCallerPicksTheResource(t *testing.T) {
 	})
 }
 
-func TestE9NewRefusesBadProfiles(t *testing.T) {
+func TestEntra_E9_badProfiles(t *testing.T) {
 	good := verify.Entra{Tenant: tenant, Audiences: []string{application}}
 	if _, err := verify.New(verify.Config{Entra: &good}); err != nil {
 		t.Fatal(err)

@@ -15,11 +15,10 @@ import (
 // maxNamed bounds how many values of one claim are named.
 const maxNamed = 4
 
-// Explanation is about a token that was refused, for a message in the log alone.
-// It decides nothing.
+// Explanation describes a refused token for a log message. It decides nothing.
 type Explanation struct {
 	// ConfiguredAudiences are those that the verifier takes, sorted, and
-	// ConfiguredApplications, with the profile of Entra ID, those that may send.
+	// ConfiguredApplications, in the profile of Entra ID, those that may send.
 	ConfiguredAudiences, ConfiguredApplications []string
 
 	parts  parts
@@ -27,9 +26,9 @@ type Explanation struct {
 	claims SignedClaims
 }
 
-// SignedClaims are what a log may say about a refused token: GUIDs and durations,
-// which the issuer has signed. Nothing else of a token may be said, and of a token
-// without a good signature nothing, since its sender writes into it what it likes.
+// SignedClaims are what may be logged about a refused token: GUIDs and durations
+// that the issuer has signed. Nothing else of a token may be logged, and nothing at
+// all of a token without a good signature, which its sender can fill as it likes.
 type SignedClaims struct {
 	Audiences     []string      // the GUIDs of aud, in lower case, four at most
 	OtherAudience bool          // aud has a value that is not a GUID
@@ -39,20 +38,19 @@ type SignedClaims struct {
 	Life          time.Duration // how long the token lives, as far as its dates show
 }
 
-// Explain reads a token again that was refused at a time. It fetches no key and
-// waits for none: it returns nil when the token does not name a key that is held,
-// and when it cannot be read.
+// Explain reads a token again that was refused at a time. It does not fetch keys or
+// wait for them: it returns nil when the token does not name a key that is held, and
+// when it cannot be read.
 func (v *Verifier) Explain(authorization []string, at time.Time) *Explanation {
 	token, err := BearerToken(authorization)
-	if err != nil || len(token) > maxToken {
+	if err != nil {
 		return nil
 	}
-	p, ok := split(token)
-	set := v.keys.trusted()
-	if !ok || len(p.header) > maxHeaderSegment || set == nil {
+	p, err := split(token)
+	if err != nil {
 		return nil
 	}
-	e := &Explanation{parts: p, key: set.keys[keyIDOf(p.header)], ConfiguredAudiences: slices.Sorted(maps.Keys(v.resources))}
+	e := &Explanation{parts: p, key: v.keys.trusted().key(keyIDOf(p.header)), ConfiguredAudiences: slices.Sorted(maps.Keys(v.resources))}
 	if e.key == nil {
 		return nil
 	}
@@ -63,7 +61,7 @@ func (v *Verifier) Explain(authorization []string, at time.Time) *Explanation {
 	return e
 }
 
-// Signed checks the signature and returns what may be said, when it is good.
+// Signed checks the signature and returns what may be logged, when it is good.
 func (e *Explanation) Signed() (claims SignedClaims, good bool) {
 	if e.parts.checkSignature(e.key) != nil {
 		return SignedClaims{}, false
@@ -73,12 +71,11 @@ func (e *Explanation) Signed() (claims SignedClaims, good bool) {
 
 var groupSeed = maphash.MakeSeed()
 
-// Group is equal for tokens about which the same would be said, so that one of
-// them is enough to look at. It shows nothing of a token.
+// Group is equal for tokens with the same message, so that it is enough to check one
+// of them. It reveals nothing of a token.
 func (e *Explanation) Group() uint64 { return maphash.String(groupSeed, fmt.Sprint(e.claims)) }
 
-// keyIDOf returns the kid of a header, also of one that is refused for another
-// member.
+// keyIDOf returns the kid of a header, also of one that readHeader refuses.
 func keyIDOf(segment string) (kid string) {
 	raw, err := decodeSegment(segment)
 	if err != nil {
@@ -93,25 +90,26 @@ func keyIDOf(segment string) (kid string) {
 	return kid
 }
 
-// read reads the claims. Those that cannot be read leave everything empty.
+// read reads the claims. When that fails, all stay empty.
 func (c *SignedClaims) read(segment string, at time.Time) {
-	var p payload
-	if p.read(segment) != nil {
+	var read Claims
+	if read.read(segment) != nil {
 		return
 	}
-	c.Audiences = guids(p.audiences)
-	c.OtherAudience = slices.ContainsFunc(p.audiences, func(a string) bool { return !isGUID(a) })
-	c.Applications = guids(p.applications)
-	if p.expires != nil {
-		c.Expired, c.Life = max(0, at.Sub(p.expires.Time)), p.expires.Sub(at)
+	p := &read.registered
+	c.Audiences = guids(p.Audience)
+	c.OtherAudience = slices.ContainsFunc(p.Audience, func(a string) bool { return !isGUID(a) })
+	c.Applications = guids(read.applications)
+	if p.ExpiresAt != nil {
+		c.Expired, c.Life = max(0, at.Sub(p.ExpiresAt.Time)), p.ExpiresAt.Sub(at)
 	}
-	for _, start := range []*jwt.NumericDate{p.issuedAt, p.notBefore} {
+	for _, start := range []*jwt.NumericDate{p.IssuedAt, p.NotBefore} {
 		if start == nil {
 			continue
 		}
 		c.Early = max(c.Early, start.Sub(at))
-		if p.expires != nil {
-			c.Life = max(c.Life, p.expires.Sub(start.Time))
+		if p.ExpiresAt != nil {
+			c.Life = max(c.Life, p.ExpiresAt.Sub(start.Time))
 		}
 	}
 	for _, d := range []*time.Duration{&c.Expired, &c.Early, &c.Life} {

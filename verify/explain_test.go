@@ -14,12 +14,9 @@ import (
 
 const otherGUID = "5aba7c7e-0f0b-4a57-9a1d-3f8f1c0b7d10"
 
-// TestExplain holds what is said of refused tokens: only what the issuer has
-// signed, and of that only GUIDs and durations.
-func TestExplain(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+// TestExplain_whatMayBeLogged: only GUIDs and durations that the issuer has signed.
+func TestExplain_whatMayBeLogged(t *testing.T) {
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		synctest.Wait()
 		now := time.Now()
 		minutes := verify.SignedClaims{Audiences: []string{audience}, Life: 5 * time.Minute}
@@ -30,7 +27,7 @@ func TestExplain(t *testing.T) {
 		}
 		for name, test := range map[string]struct {
 			spec acstest.TokenSpec
-			want *verify.SignedClaims // nil: nothing is said
+			want *verify.SignedClaims // nil: nothing may be logged
 		}{
 			"good":           {acstest.TokenSpec{}, &minutes},
 			"audience":       {acstest.TokenSpec{Audience: strings.ToUpper(otherGUID)}, with(func(c *verify.SignedClaims) { c.Audiences = []string{otherGUID} })},
@@ -71,12 +68,8 @@ func TestExplain(t *testing.T) {
 	})
 }
 
-// TestExplain_fetchesNothing holds that an explanation neither fetches a key nor
-// waits for one.
 func TestExplain_fetchesNothing(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		synctest.Wait()
 		pastCooldown()
 		began := time.Now()
@@ -96,17 +89,15 @@ func TestExplain_fetchesNothing(t *testing.T) {
 	})
 }
 
-// TestExplain_groups tells tokens apart by what would be said of them alone.
+// TestExplain_groups: a group is of one message, not of one token.
 func TestExplain_groups(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		synctest.Wait()
 		group := func(spec acstest.TokenSpec) uint64 {
 			return v.Explain([]string{"Bearer " + sign(t, issuer, spec)}, time.Now()).Group()
 		}
 		if group(acstest.TokenSpec{Audience: otherGUID}) != group(acstest.TokenSpec{Audience: otherGUID, Forge: acstest.ForgeKey}) {
-			t.Error("the same would be said, and the groups differ")
+			t.Error("one message, and two groups")
 		}
 		if group(acstest.TokenSpec{Audience: otherGUID}) == group(acstest.TokenSpec{}) {
 			t.Error("two audiences are one group")

@@ -7,25 +7,29 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// CheckSignature goes the way of Verify but for the claims: pre-check, key
-// filter, key, signature. Test vectors for signatures sign no claims.
+// CheckSignature is Verify without the claims, which test vectors for signatures do
+// not have: form, header, key filter, key, signature.
 func CheckSignature(keySet []byte, token string) error {
 	set, err := readKeySet(keySet, nil)
 	if err != nil {
 		return err
 	}
-	h, parts, err := (&Verifier{}).inspect(token)
+	parts, err := split(token)
 	if err != nil {
 		return err
 	}
-	key, known := set.keys[h.kid]
-	if !known {
+	h, err := readHeader(parts.header)
+	if err != nil {
+		return err
+	}
+	key := set.key(h.kid)
+	if key == nil {
 		return errors.New("no such key")
 	}
 	return parts.checkSignature(key)
 }
 
-// ReadObject collects what readObject reads.
+// ReadObject returns what readObject reads.
 func ReadObject(data []byte) (map[string]json.RawMessage, error) {
 	members := map[string]json.RawMessage{}
 	err := readObject(data, func(name string, value jsontext.Value) error {
@@ -35,5 +39,5 @@ func ReadObject(data []byte) (map[string]json.RawMessage, error) {
 	return members, err
 }
 
-// SetMaxBindings lowers the number of tokens that a Verifier remembers.
+// SetMaxBindings sets the number of tokens that a Verifier remembers.
 func SetMaxBindings(v *Verifier, limit int) { v.reuse.limit = limit }

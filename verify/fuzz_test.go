@@ -42,13 +42,13 @@ func fuzzVerify(f *testing.F, vectors string, config func(*acstest.Issuer) verif
 			t.Errorf("verdict %v with claims of %q, %v", err, claims.Resource(), pickErr)
 		}
 		if !slices.Contains(verdicts, verify.Reason(verdict(err))) {
-			t.Errorf("verdict %v is of no kind", err)
+			t.Errorf("verdict %v is not of the closed set", err)
 		}
 	})
 }
 
-// FuzzReadObject holds the strict reader of headers and claims against the
-// standard library's: what it takes, the other takes, and reads alike.
+// FuzzReadObject compares the strict reader of headers and claims with the standard
+// library: what the first takes, the other takes too, with the same values.
 func FuzzReadObject(f *testing.F) {
 	for _, vector := range loadVectors(f, "tokens") {
 		for _, segment := range strings.Split(vector.token, ".")[:2] {
@@ -62,7 +62,7 @@ func FuzzReadObject(f *testing.F) {
 		}
 		var want map[string]json.RawMessage
 		if err := json.Unmarshal(data, &want); err != nil {
-			t.Fatalf("%q is taken, but no JSON: %v", data, err)
+			t.Fatalf("%q is taken, but is not JSON: %v", data, err)
 		}
 		if len(got) != len(want) {
 			t.Errorf("%d members of %q, want %d", len(got), data, len(want))

@@ -6,6 +6,8 @@ import (
 	"crypto/rsa"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -15,14 +17,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The resource that tests take callbacks for.
+// The resource of the callbacks.
 const (
 	resource = "contoso"
 	audience = "1f6c4f9a-7a4e-4c39-9f1c-0d6a4f0b2a11"
 )
 
-// sharedKey is the first key of most issuers: making one takes a tenth of a
-// second.
+// sharedKey is the first key of most issuers: to make one takes a tenth of a second.
 var sharedKey = sync.OnceValue(newKey)
 
 func newKey() *rsa.PrivateKey {
@@ -52,14 +53,14 @@ func config(issuer *acstest.Issuer) verify.Config {
 	}
 }
 
-// start runs a verifier for as long as the test.
+// start runs a verifier until the test ends.
 func start(t testing.TB, c verify.Config) *verify.Verifier {
 	t.Helper()
 	v, _ := startStoppable(t, c)
 	return v
 }
 
-// startStoppable is start with a way to end the verifier's loop before.
+// startStoppable is start with a function that stops the verifier earlier.
 func startStoppable(t testing.TB, c verify.Config) (v *verify.Verifier, stop func()) {
 	t.Helper()
 	v, err := verify.New(c)
@@ -79,7 +80,22 @@ func startStoppable(t testing.TB, c verify.Config) (v *verify.Verifier, stop fun
 	return v, stop
 }
 
-// sign makes a token; the zero spec is a good one.
+// inBubble runs a test in a synctest bubble, with an issuer and a verifier of its
+// tokens. Hours take milliseconds there, and every instant is exact.
+func inBubble(t *testing.T, test func(*testing.T, *acstest.Issuer, *verify.Verifier)) {
+	t.Helper()
+	issuer := newIssuer(t)
+	synctest.Test(t, func(t *testing.T) { test(t, issuer, start(t, config(issuer))) })
+}
+
+// pastCooldown lets the verifier of a bubble fetch its keys, and waits until it may
+// fetch again.
+func pastCooldown() {
+	time.Sleep(time.Minute)
+	synctest.Wait()
+}
+
+// sign makes a token; that of the zero spec is good.
 func sign(t testing.TB, issuer *acstest.Issuer, spec acstest.TokenSpec) string {
 	t.Helper()
 	if spec.Audience == "" {

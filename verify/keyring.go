@@ -8,42 +8,44 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/backoff"
 )
 
 // When keys are fetched.
 const (
 	refreshEvery = 10 * time.Minute // a withdrawn key is gone after this long
-	retryFirst   = 1 * time.Second  // after a failed fetch, doubled each time …
-	retryLast    = 30 * time.Second // … up to this
-	cooldown     = 10 * time.Second // between a fetch and one that an unknown kid asks for
-	maxAge       = 24 * time.Hour   // a set that nobody has confirmed for so long is not trusted
+	cooldown     = 10 * time.Second // between a fetch and one that an unknown kid causes
+	maxAge       = 24 * time.Hour   // an older set is not trusted
 )
+
+// afterFailure is the pause after a failed fetch.
+var afterFailure = backoff.Doubling{First: time.Second, Last: 30 * time.Second}
 
 // How long, and how many, requests wait for a key that is not there yet. More
 // would let tokens with made-up kids hold connections.
 const (
 	maxWait    = 2 * time.Second
 	maxWaiters = 64
-	// usualFetch is left of maxWait when a fetch begins that a request waits
-	// for. Without it, who asks again and again would each time give up just
+	// usualFetch is left of maxWait when a fetch begins that a request waits for.
+	// Without it, a sender that retries at once could time out each time just
 	// before the answer.
 	usualFetch = 500 * time.Millisecond
 )
 
 // KeyStatus is the state of the keys.
 type KeyStatus struct {
-	Held      int       // keys that tokens are checked with; without any, there is no verdict
+	Held      int       // keys that tokens are checked with; without any, no verdict is possible
 	FetchedAt time.Time // when the newest good fetch began; zero before the first
 	LastError error     // why the newest fetch failed; nil when it did not
 }
 
 // keyring holds the newest good key set and runs the loop that replaces it.
 //
-// Requests read the set without a lock. One that meets a kid it does not hold
-// asks the loop for a fetch, and the loop obeys once a cooldown: any number of
-// made-up kids costs one fetch. Whether such a kid is made up is certain only
-// when a fetch that began after the token came does not have it either; so
-// fetches are numbered, and a request notes how many had begun when it came.
+// A request with a kid that the set lacks asks the loop for a fetch, which the loop
+// makes once a cooldown: any number of made-up kids costs one fetch. That a kid is
+// made up is certain only when a fetch that began after the token came lacks it too;
+// so fetches are numbered, and a request notes how many had begun when it came.
 type keyring struct {
 	server  *keyServer
 	logger  *slog.Logger
@@ -75,22 +77,8 @@ func newKeyring(server *keyServer, logger *slog.Logger) *keyring {
 	}
 }
 
-// key returns the key of that name.
-func (k *keyring) key(ctx context.Context, kid string) (any, error) {
-	if set := k.trusted(); set != nil {
-		if key, ok := set.keys[kid]; ok {
-			return key, nil
-		}
-	}
-	set, err := k.await(ctx, kid)
-	if err != nil {
-		return nil, err
-	}
-	return set.keys[kid], nil
-}
-
 // trusted returns the set that tokens are checked with, nil when there is none
-// that is young enough.
+// or it is too old.
 func (k *keyring) trusted() *keySet {
 	set := k.current.Load()
 	if set == nil || time.Since(set.began) > maxAge {
@@ -99,13 +87,17 @@ func (k *keyring) trusted() *keySet {
 	return set
 }
 
-// await asks for a fetch and waits for a set that holds kid. It refuses the
-// kid only when it is certain that the issuer does not publish it.
-func (k *keyring) await(ctx context.Context, kid string) (*keySet, error) {
+// key returns the key of that kid. When it is not held, key asks for a fetch and
+// waits. It refuses the kid only when it is certain that the issuer does not
+// publish it.
+func (k *keyring) key(ctx context.Context, kid string) (any, error) {
+	if key := k.trusted().key(kid); key != nil {
+		return key, nil
+	}
 	before, _, _ := k.progress()
 	select {
 	case k.wake <- struct{}{}:
-	default: // somebody else asked
+	default: // another request has asked
 	}
 	select {
 	case k.waiters <- struct{}{}:
@@ -117,12 +109,16 @@ func (k *keyring) await(ctx context.Context, kid string) (*keySet, error) {
 	defer cancel()
 	for {
 		_, ended, soon := k.progress()
-		switch set := k.trusted(); {
-		case set != nil && set.keys[kid] != nil:
-			return set, nil
-		case set != nil && set.number > before && !set.cached && !set.listed[kid]:
-			return nil, refuse(UnknownKey, "the issuer publishes no such key")
-		case !soon:
+		set := k.trusted()
+		if key := set.key(kid); key != nil {
+			return key, nil
+		}
+		if set != nil && set.number > before && !set.cached {
+			if _, listed := set.kids[kid]; !listed {
+				return nil, refuse(UnknownKey, "the issuer does not publish this key")
+			}
+		}
+		if !soon {
 			return nil, ErrNoKeys
 		}
 		select {
@@ -142,30 +138,29 @@ func (k *keyring) progress() (begun uint64, ended <-chan struct{}, soon bool) {
 	return k.begun, k.ended, soon
 }
 
-// run fetches keys until ctx ends: at once, again soon after a failure, every
-// refreshEvery after a success, and when a request asks, once a cooldown.
+// run fetches keys until ctx ends: at once, soon after a failure, every
+// refreshEvery after a success, and once a cooldown when a request asks.
 func (k *keyring) run(ctx context.Context) error {
 	if !k.running.CompareAndSwap(false, true) {
 		return errors.New("verify: Run is running already: one loop fetches the keys")
 	}
 	defer k.running.Store(false)
 	defer k.server.client.CloseIdleConnections()
-	retry := retryFirst
+	failed := 0
 	for {
-		pause := refreshEvery
+		// Several bridges spread their fetches: up to a tenth earlier.
+		pause := refreshEvery - rand.N(refreshEvery/10)
 		if k.refresh(ctx) {
-			retry = retryFirst
+			failed = 0
 		} else {
-			pause, retry = retry, min(2*retry, retryLast)
+			failed++
+			pause = afterFailure.After(failed)
 		}
-		if !k.pause(ctx, jitter(pause)) {
+		if !k.pause(ctx, pause) {
 			return nil
 		}
 	}
 }
-
-// jitter spreads the fetches of several bridges: up to a tenth earlier.
-func jitter(d time.Duration) time.Duration { return d - rand.N(d/10) }
 
 // pause waits for d, or less when a request asks for a fetch. It reports
 // whether to go on.
@@ -191,9 +186,8 @@ func (k *keyring) pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// refresh fetches once. A failed fetch leaves the set as it is: the keys that
-// were good ten minutes ago most likely still are, and without any, every
-// callback would be lost.
+// refresh fetches once. A failed fetch leaves the set as it is: keys that were good
+// ten minutes ago most likely still are.
 func (k *keyring) refresh(ctx context.Context) (ok bool) {
 	k.mu.Lock()
 	k.begun++
@@ -205,7 +199,7 @@ func (k *keyring) refresh(ctx context.Context) (ok bool) {
 
 	set, err := k.server.fetch(ctx)
 	if ctx.Err() != nil {
-		err = ctx.Err() // we are stopping; the key server is not to blame
+		err = ctx.Err() // a stop is not a failure of the key server
 	} else {
 		k.outcome(err == nil)
 		k.report(set, err)
@@ -224,21 +218,21 @@ func (k *keyring) refresh(ctx context.Context) (ok bool) {
 	return err == nil
 }
 
-// report logs a fetch. Without any key no callback is taken, so that is an
-// error; so long as the last good set is there, it is a warning.
+// report logs a fetch. A failure is an error when no key is held, since then every
+// callback is answered without a verdict.
 func (k *keyring) report(set *keySet, err error) {
 	before := k.status()
 	switch {
 	case err != nil && before.Held == 0:
-		k.logger.Error("keys not fetched, trying again; until then no token is good", "error", err)
+		k.logger.Error("keys not fetched, trying again; until then no token can be verified", "error", err)
 	case err != nil:
 		k.logger.Warn("keys not fetched, trying again", "error", err, "held", before.Held)
-	case len(set.causes) > 0:
-		k.logger.Warn("keys fetched, some of no use", "keys", len(set.keys), "skipped", set.causes)
+	case len(set.skipped) > 0:
+		k.logger.Warn("keys fetched, some are not usable", "keys", set.held, "skipped", set.skipped)
 	case before.Held == 0 || before.LastError != nil:
-		k.logger.Info("keys fetched", "keys", len(set.keys))
+		k.logger.Info("keys fetched", "keys", set.held)
 	default:
-		k.logger.Debug("keys fetched", "keys", len(set.keys))
+		k.logger.Debug("keys fetched", "keys", set.held)
 	}
 }
 
@@ -250,12 +244,12 @@ func (k *keyring) status() KeyStatus {
 		status.FetchedAt = set.began
 	}
 	if set := k.trusted(); set != nil {
-		status.Held = len(set.keys)
+		status.Held = set.held
 	}
 	return status
 }
 
-// age returns how old the set is, or how long none was ever there.
+// age returns the age of the set, or the time since the start without one.
 func (k *keyring) age() time.Duration {
 	if set := k.current.Load(); set != nil {
 		return time.Since(set.began)

@@ -25,13 +25,13 @@ const (
 // keyServer is where keys come from: an OIDC document at a pinned address (OIDC
 // Discovery 1.0, section 3) that names a key set on the same origin.
 //
-// Only the pinned address is believed. A redirect or another origin would let
-// whoever can change an answer choose the keys, or point the bridge at an
-// address of its own network.
+// Only the pinned origin is trusted. With a redirect or another origin, an attacker
+// that can change an answer could choose the keys, or make the bridge send requests
+// into its own network.
 type keyServer struct {
 	client   *http.Client
 	metadata *url.URL
-	issuers  []string // of which the document must name one
+	issuers  []string // the document must name one of them
 	entra    *Entra   // nil: keys of callback tokens
 }
 
@@ -53,7 +53,7 @@ func newKeyServer(c Config, issuers []string) (*keyServer, error) {
 	}, nil
 }
 
-// newTransport returns the transport that is used when the caller brings none.
+// newTransport returns the default of [Config.Transport].
 func newTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -122,7 +122,7 @@ func origin(u *url.URL) string {
 // answer is a document as it was served.
 type answer struct {
 	body   []byte
-	cached bool // it left the server before we asked (Age; RFC 9111, section 5.1)
+	cached bool // older than the request (Age; RFC 9111, section 5.1)
 }
 
 // read gets one document, within the bounds.
@@ -132,8 +132,8 @@ func (s *keyServer) read(ctx context.Context, u *url.URL) (answer, error) {
 		return answer{}, err
 	}
 	request.Header.Set("Accept", "application/json")
-	// A cache on the way must ask the server: a rotated key is wanted now (RFC
-	// 9111, section 5.2.1.4).
+	// A cache on the way must ask the server for a rotated key (RFC 9111, section
+	// 5.2.1.4).
 	request.Header.Set("Cache-Control", "no-cache")
 	response, err := s.client.Do(request)
 	if err != nil {

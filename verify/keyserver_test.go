@@ -13,7 +13,7 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-func TestK5EmptyAnswerKeepsKeys(t *testing.T) {
+func TestKeyServer_K5_emptyAnswerKeepsKeys(t *testing.T) {
 	faults := map[string]acstest.Fault{
 		"empty object":      acstest.FaultEmptyObject,
 		"null":              acstest.FaultNull,
@@ -29,13 +29,10 @@ func TestK5EmptyAnswerKeepsKeys(t *testing.T) {
 	}
 }
 
-// keepsKeys has a key set refreshed under a fault. The refresh must fail and
-// the keys must stay.
+// keepsKeys refreshes a key set under a fault: that must fail and the keys must stay.
 func keepsKeys(t *testing.T, fault acstest.Fault) {
 	t.Helper()
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		synctest.Wait()
 		fetched := v.Keys().FetchedAt
 		issuer.SetFault(fault)
@@ -45,34 +42,23 @@ func keepsKeys(t *testing.T, fault acstest.Fault) {
 			t.Errorf("status %+v, want one key of %v and an error", s, fetched)
 		}
 		expect(t, v, sign(t, issuer, acstest.TokenSpec{}), vectorAccepted)
-		if issuer.Lured() != 0 {
-			t.Errorf("%d requests went to the lure", issuer.Lured())
+		if issuer.SSRFHits() != 0 {
+			t.Errorf("%d requests to another origin", issuer.SSRFHits())
 		}
 	})
-}
-
-// marking puts a byte order mark in front of every document.
-type marking struct{ http.RoundTripper }
-
-func (m marking) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := m.RoundTripper.RoundTrip(r)
-	if err == nil {
-		response.Body = io.NopCloser(io.MultiReader(strings.NewReader("\xef\xbb\xbf"), response.Body))
-	}
-	return response, err
 }
 
 func TestKeyServer_byteOrderMark(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := config(issuer)
-		c.Transport = marking{c.Transport}
+		c.Transport = rewriting{c.Transport, func(body string) string { return "\xef\xbb\xbf" + body }}
 		v := start(t, c)
 		expect(t, v, sign(t, issuer, acstest.TokenSpec{}), vectorAccepted)
 	})
 }
 
-func TestK7AnswersAreBounded(t *testing.T) {
+func TestKeyServer_K7_answersAreBounded(t *testing.T) {
 	t.Run("key set", func(t *testing.T) { keepsKeys(t, acstest.FaultHuge) })
 	t.Run("OIDC document", func(t *testing.T) { keepsKeys(t, acstest.FaultHugeMetadata) })
 	t.Run("time", func(t *testing.T) {
@@ -94,9 +80,9 @@ func TestK7AnswersAreBounded(t *testing.T) {
 	})
 }
 
-// TestK7HeadersAreBounded goes over a socket, for the bound is one of the
-// transport that New makes.
-func TestK7HeadersAreBounded(t *testing.T) {
+// TestKeyServer_K7_headersAreBounded uses a socket and the default transport, which has
+// the bound.
+func TestKeyServer_K7_headersAreBounded(t *testing.T) {
 	for fault, want := range map[acstest.Fault]string{
 		acstest.FaultNone:       vectorAccepted,
 		acstest.FaultHugeHeader: verify.KeysUnavailable,
@@ -115,7 +101,7 @@ func TestK7HeadersAreBounded(t *testing.T) {
 	}
 }
 
-func TestK8KeysComeFromThePinnedOriginAlone(t *testing.T) {
+func TestKeyServer_K8_pinnedOriginAlone(t *testing.T) {
 	faults := map[string]acstest.Fault{
 		"redirect of the document": acstest.FaultRedirect,
 		"redirect of the keys":     acstest.FaultKeysRedirect,
@@ -130,8 +116,8 @@ func TestK8KeysComeFromThePinnedOriginAlone(t *testing.T) {
 				v := start(t, config(issuer))
 				time.Sleep(time.Minute)
 				expect(t, v, sign(t, issuer, acstest.TokenSpec{}), verify.KeysUnavailable)
-				if issuer.Lured() != 0 {
-					t.Errorf("%d requests went to the lure", issuer.Lured())
+				if issuer.SSRFHits() != 0 {
+					t.Errorf("%d requests to another origin", issuer.SSRFHits())
 				}
 			})
 			keepsKeys(t, fault)
@@ -139,13 +125,15 @@ func TestK8KeysComeFromThePinnedOriginAlone(t *testing.T) {
 	}
 }
 
-// TestK8KeysAreAskedForWithoutALogin has the document name one that would be sent
-// along.
-func TestK8KeysAreAskedForWithoutALogin(t *testing.T) {
+// TestKeyServer_K8_noLoginInTheAddress: an address of keys with a user and password is
+// not used.
+func TestKeyServer_K8_noLoginInTheAddress(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := config(issuer)
-		c.Transport = rewriting{issuer.Transport(), `"jwks_uri":"http://`, `"jwks_uri":"http://user:password@`}
+		c.Transport = rewriting{issuer.Transport(), func(body string) string {
+			return strings.ReplaceAll(body, `"jwks_uri":"http://`, `"jwks_uri":"http://user:password@`)
+		}}
 		v := start(t, c)
 		synctest.Wait()
 		if s := v.Keys(); s.Held != 0 || s.LastError == nil || !strings.Contains(s.LastError.Error(), "jwks_uri") {
@@ -154,10 +142,10 @@ func TestK8KeysAreAskedForWithoutALogin(t *testing.T) {
 	})
 }
 
-// rewriting changes what a key server answers.
+// rewriting changes the answers of a key server.
 type rewriting struct {
 	http.RoundTripper
-	from, to string
+	change func(body string) string
 }
 
 func (w rewriting) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -170,15 +158,13 @@ func (w rewriting) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	response.Body.Close()
-	response.Body = io.NopCloser(strings.NewReader(strings.ReplaceAll(string(body), w.from, w.to)))
+	response.Body = io.NopCloser(strings.NewReader(w.change(string(body))))
 	response.ContentLength = -1
 	return response, nil
 }
 
-func TestK14KeySetIsFoundByDiscovery(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+func TestKeyServer_K14_discovery(t *testing.T) {
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		synctest.Wait()
 		expect(t, v, sign(t, issuer, acstest.TokenSpec{}), vectorAccepted)
 		metadata, keys := issuer.Fetches()

@@ -15,8 +15,8 @@ const (
 	resultNoVerdict = "no_verdict"
 )
 
-// metrics are the room's counters. All label values come from closed sets and
-// exist from the start, so that a rate can be taken of the first refusal.
+// metrics are the package's metrics. All label values come from closed sets and
+// exist from the start, so that a rate sees the first refusal.
 type metrics struct {
 	ok        prometheus.Counter
 	noVerdict prometheus.Counter
@@ -74,7 +74,7 @@ func registerReuse(auto promauto.Factory, r *reuse) {
 	}, read(&r.reused))
 	auto.NewCounterFunc(prometheus.CounterOpts{
 		Name: "acsbridge_token_bindings_forgotten_total",
-		Help: "Tokens forgotten before they expired, for want of room. Their reuse would not be seen.",
+		Help: "Tokens forgotten before they expired, because too many were remembered. Their reuse would not be seen.",
 	}, read(&r.forgotten))
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "acsbridge_token_bindings",
@@ -93,10 +93,10 @@ func registerKeys(auto promauto.Factory, k *keyring) {
 	}, func() float64 { return float64(k.status().Held) })
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "acsbridge_jwks_skipped_keys",
-		Help: "Members of the issuer's key set that are of no use: not RSA, too short, not for signatures, broken, or listed twice.",
+		Help: "Keys of the issuer's key set that are not usable: not RSA, too short, not for signatures, broken, or listed twice.",
 	}, func() float64 {
 		if set := k.current.Load(); set != nil {
-			return float64(len(set.causes))
+			return float64(len(set.skipped))
 		}
 		return 0
 	})
@@ -127,8 +127,8 @@ func (m *metrics) verdict(err error) {
 	m.noVerdict.Inc()
 }
 
-// accepted notes what only a good token is believed for.
-func (m *metrics) accepted(c *Claims, h header, now time.Time) {
+// accepted counts what is known of good tokens alone.
+func (m *metrics) accepted(c *Claims, h *header, now time.Time) {
 	m.unknown.Add(float64(h.unknown))
 	if issued, known := c.IssuedAt(); known {
 		age := now.Sub(issued)

@@ -11,8 +11,8 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// checkMetric compares the value of a series, for a histogram its count. The
-// labels are pairs of name and value.
+// checkMetric compares the value of a series, or the count of a histogram. Labels are
+// pairs of name and value.
 func checkMetric(t testing.TB, registry prometheus.Gatherer, name string, want float64, labels ...string) {
 	t.Helper()
 	families, err := registry.Gather()
@@ -47,7 +47,7 @@ func checkMetric(t testing.TB, registry prometheus.Gatherer, name string, want f
 	t.Errorf("no metric %s%v", name, labels)
 }
 
-func TestMetricsCountVerdicts(t *testing.T) {
+func TestMetrics_verdicts(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()
@@ -72,8 +72,8 @@ func TestMetricsCountVerdicts(t *testing.T) {
 	})
 }
 
-// TestMetrics_clocksThatDiffer has tokens of an issuer whose clock is ahead: their
-// age must not take anything from the sum of ages, which would look like a restart.
+// TestMetrics_clocksThatDiffer has tokens of an issuer whose clock is ahead: a negative
+// age must not lower the sum, which would look like a restart.
 func TestMetrics_clocksThatDiffer(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestMetrics_clocksThatDiffer(t *testing.T) {
 	})
 }
 
-func TestMetricsShowTheKeys(t *testing.T) {
+func TestMetrics_keys(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		issuer.SetFault(acstest.FaultDown)

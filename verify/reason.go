@@ -12,22 +12,22 @@ type Reason string
 // The reasons.
 const (
 	MissingToken      Reason = "missing_token"      // no bearer token at all
-	MalformedToken    Reason = "malformed_token"    // no JWT of the form that is taken here
+	MalformedToken    Reason = "malformed_token"    // not a JWT of the form that is taken here
 	UnsupportedHeader Reason = "unsupported_header" // a header member that asks for more than a signature check
 	BadAlgorithm      Reason = "bad_algorithm"      // any alg but RS256
 	UnknownKey        Reason = "unknown_key"        // a kid that the issuer does not publish
-	BadSignature      Reason = "bad_signature"      // the signature is not the key's
+	BadSignature      Reason = "bad_signature"      // the key did not make the signature
 	Expired           Reason = "expired"            // exp is past
 	NotYetValid       Reason = "not_yet_valid"      // nbf or iat is ahead
-	LifetimeTooLong   Reason = "lifetime_too_long"  // no token of this kind lives that long
-	WrongIssuer       Reason = "wrong_issuer"       // iss is no configured issuer
+	LifetimeTooLong   Reason = "lifetime_too_long"  // tokens of this kind do not live that long
+	WrongIssuer       Reason = "wrong_issuer"       // iss is not a configured issuer
 	WrongAudience     Reason = "wrong_audience"     // aud is not that of exactly one resource, or of our application
 	TokenReused       Reason = "token_reused"       // seen before with another body
 	WrongApplication  Reason = "wrong_application"  // of Entra ID: issued to an application that may not send
 )
 
-// KeysUnavailable is the label of verdicts that were not possible: see
-// [ErrNoKeys]. It is no [Reason], for the token may be good.
+// KeysUnavailable is the label of [ErrNoKeys]. It is not a [Reason], because the
+// token may be good.
 const KeysUnavailable = "keys_unavailable"
 
 var reasons = []Reason{
@@ -36,17 +36,17 @@ var reasons = []Reason{
 	WrongApplication,
 }
 
-// Reasons returns every reason there is.
+// Reasons returns all reasons.
 func Reasons() []Reason { return slices.Clone(reasons) }
 
-// ErrNoKeys reports that no verdict was possible: the keys to check with are
-// not there. The token may be good, so the sender should try again.
+// ErrNoKeys reports that no verdict was possible, because the key to check with is
+// not held. The token may be good, so the sender should try again.
 var ErrNoKeys = errors.New("verify: no keys to check with")
 
 // RefusedError reports a token that no retry can save.
 type RefusedError struct {
 	Reason Reason
-	Err    error // what exactly, for our own log; holds nothing of the token
+	Err    error // the cause, for our own log; holds nothing of the token
 }
 
 // Error returns the reason and, when there is one, the cause.
@@ -60,9 +60,8 @@ func (e *RefusedError) Error() string {
 // Unwrap returns the cause.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// refuse makes a RefusedError. The cause is always a text of ours: the texts
-// of golang-jwt repeat what the token says, and a token's words have no place
-// in a log.
+// refuse makes a RefusedError. The cause is never an error of golang-jwt: those
+// repeat parts of the token, which must not get into a log.
 func refuse(reason Reason, cause string) error {
 	return &RefusedError{Reason: reason, Err: errors.New(cause)}
 }

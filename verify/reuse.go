@@ -16,28 +16,28 @@ import (
 // tokens that expire first are forgotten early, and counted.
 const maxBindings = 1 << 18
 
-// bucketSpan is how much of the time of expiry falls into one bucket.
+// bucketSpan is the span of expiry times in one bucket.
 const bucketSpan = 60 // seconds
 
-// digest identifies a token or a body. Half a SHA-256 is enough: somebody who
-// holds a token would have to find a second preimage of the first body.
+// digest identifies a token or a body. Half a SHA-256 is enough: an attacker with a
+// token would have to find a second preimage of the first body.
 type digest [16]byte
 
 // reuse remembers which body each token came with first, until the token has
-// expired. Tokens are kept by the minute of their expiry, which a token cannot
-// change, so forgetting is dropping a bucket.
+// expired. Tokens are kept in one bucket for each minute of their expiry, so that
+// expired ones are dropped together.
 type reuse struct {
 	policy ReusePolicy
 	limit  int // maxBindings, or less in a test
 	leeway time.Duration
 	now    func() time.Time
 	logger *slog.Logger
-	report lograte.Limiter // whoever has a token can repeat it at will
+	report lograte.Limiter // a client with a token can repeat it at will
 
 	mu        sync.Mutex
 	buckets   map[int64]map[digest]digest // body by token, by exp / bucketSpan
 	held      int
-	forgotten int // dropped before their time
+	forgotten int // dropped before they expired
 	reused    int // tokens that came with another body
 }
 
@@ -76,7 +76,7 @@ func (v *Verifier) CheckReuse(c *Claims, body []byte) error {
 func (r *reuse) bind(c *Claims, body []byte) bool {
 	sum := sha256.Sum256(body)
 	token, content := digest(c.signing[:16]), digest(sum[:16])
-	minute := c.payload.expires.Unix() / bucketSpan
+	minute := c.registered.ExpiresAt.Unix() / bucketSpan
 
 	r.mu.Lock()
 	defer r.mu.Unlock()

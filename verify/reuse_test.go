@@ -17,7 +17,7 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// inReuse runs a verifier with a policy on reused tokens.
+// inReuse is inBubble with a policy for reused tokens.
 func inReuse(t *testing.T, policy verify.ReusePolicy, check func(*testing.T, *acstest.Issuer, *verify.Verifier, *prometheus.Registry)) {
 	t.Helper()
 	issuer := newIssuer(t)
@@ -38,7 +38,7 @@ func claimsOf(t testing.TB, v *verify.Verifier, token string) *verify.Claims {
 	return claims
 }
 
-func TestCheckReuse(t *testing.T) {
+func TestReuse_policies(t *testing.T) {
 	tests := map[verify.ReusePolicy]struct {
 		want    string
 		counted float64
@@ -74,9 +74,7 @@ func TestCheckReuse(t *testing.T) {
 	}
 }
 
-// TestJ14ReuseIsSeenUnderAnySpelling: what identifies a token is what it
-// signs, not the header it came in.
-func TestJ14ReuseIsSeenUnderAnySpelling(t *testing.T) {
+func TestReuse_J14_anySpellingOfAToken(t *testing.T) {
 	inReuse(t, verify.ReuseRefuse, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier, _ *prometheus.Registry) {
 		token := sign(t, issuer, acstest.TokenSpec{})
 		want := vectorAccepted
@@ -93,7 +91,7 @@ func TestJ14ReuseIsSeenUnderAnySpelling(t *testing.T) {
 	})
 }
 
-func TestCheckReuseHasOneWinner(t *testing.T) {
+func TestReuse_concurrentBodies(t *testing.T) {
 	inReuse(t, verify.ReuseRefuse, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier, _ *prometheus.Registry) {
 		claims := claimsOf(t, v, sign(t, issuer, acstest.TokenSpec{}))
 		var passed atomic.Int32
@@ -112,9 +110,7 @@ func TestCheckReuseHasOneWinner(t *testing.T) {
 	})
 }
 
-// A token is remembered for as long as it is good, and not for much longer.
-// TestReuseDoesNotFloodTheLog has one token come with a thousand bodies.
-func TestReuseDoesNotFloodTheLog(t *testing.T) {
+func TestReuse_doesNotFloodTheLog(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -136,14 +132,14 @@ func TestReuseDoesNotFloodTheLog(t *testing.T) {
 	})
 }
 
-func TestCheckReuseForgetsExpiredTokens(t *testing.T) {
+func TestReuse_expiredTokensAreForgotten(t *testing.T) {
 	inReuse(t, verify.ReuseRefuse, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier, registry *prometheus.Registry) {
 		time.Sleep(50 * time.Second) // so that it expires late in a minute
 		token := sign(t, issuer, acstest.TokenSpec{})
 		claims := claimsOf(t, v, token)
 		bind := func(c *verify.Claims, body string) string { return verdict(v.CheckReuse(c, []byte(body))) }
 		bind(claims, "a")
-		time.Sleep(6*time.Minute - time.Second) // the last second of its life, leeway and all
+		time.Sleep(6*time.Minute - time.Second) // its last second, with the leeway
 		bind(claimsOf(t, v, sign(t, issuer, acstest.TokenSpec{})), "b")
 		if got := bind(claimsOf(t, v, token), "c"); got != string(verify.TokenReused) {
 			t.Errorf("in its last second, with another body: %s", got)
@@ -156,7 +152,7 @@ func TestCheckReuseForgetsExpiredTokens(t *testing.T) {
 	})
 }
 
-func TestCheckReuseIsBounded(t *testing.T) {
+func TestReuse_bounded(t *testing.T) {
 	inReuse(t, verify.ReuseRefuse, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier, registry *prometheus.Registry) {
 		verify.SetMaxBindings(v, 10)
 		var last *verify.Claims
@@ -176,11 +172,11 @@ func TestCheckReuseIsBounded(t *testing.T) {
 	})
 }
 
-func TestCheckReuseWantsClaimsOfVerify(t *testing.T) {
+func TestReuse_claimsThatVerifyDidNotMake(t *testing.T) {
 	inReuse(t, verify.ReuseOff, func(t *testing.T, _ *acstest.Issuer, v *verify.Verifier, _ *prometheus.Registry) {
 		for _, claims := range []*verify.Claims{nil, {}} {
 			if err := v.CheckReuse(claims, nil); err == nil {
-				t.Errorf("claims %v of nobody passed", claims)
+				t.Errorf("claims %v passed that were not verified", claims)
 			}
 		}
 	})

@@ -15,11 +15,11 @@ const (
 	maxSharedKey = 512
 )
 
-// SharedKey is a secret that a sender has in the URL that it was given.
+// SharedKey is a secret in the URL that a sender was configured with.
 type SharedKey struct {
-	// Name tells the keys apart in metrics. It is a name like a resource's.
+	// Name identifies the key in metrics. It has the form of a resource's name.
 	Name string
-	// Secret has 32 to 512 characters that no URL needs to escape: letters,
+	// Secret has 32 to 512 characters that need no escaping in a URL: letters,
 	// digits and -._~ (RFC 3986, section 2.3).
 	Secret string
 }
@@ -41,14 +41,14 @@ func (k SharedKey) Check() error {
 	return nil
 }
 
-// SharedKeys finds out which key a request has. The zero value has none.
+// SharedKeys are the keys that requests may have. The zero value has none.
 type SharedKeys struct {
 	names   []string
 	digests [][sha256.Size]byte
 }
 
-// NewSharedKeys returns keys of which any will do, so that one can take the
-// place of another.
+// NewSharedKeys returns keys, any of which is good, so that a key can be replaced
+// without a gap.
 func NewSharedKeys(keys []SharedKey) (SharedKeys, error) {
 	var s SharedKeys
 	names, secrets := make(map[string]bool), make(map[string]bool)
@@ -66,13 +66,13 @@ func NewSharedKeys(keys []SharedKey) (SharedKeys, error) {
 	return s, nil
 }
 
-// Asked reports whether a key is asked for at all.
+// Asked reports whether requests need a key.
 func (s *SharedKeys) Asked() bool { return len(s.digests) > 0 }
 
 // Find returns the name of the key that a request has, and whether it has one.
-// Two values are none: of two, a proxy and the bridge might each believe a
-// different one. Digests of one length are compared, all of them, so that the
-// time taken tells neither the length of a key nor how much of it is right.
+// Two values are none: of two, a proxy and the bridge might each take a different
+// one. All digests are compared, in constant time, so that the duration reveals
+// neither the length of a key nor how much of it is right.
 func (s *SharedKeys) Find(values []string) (name string, ok bool) {
 	if len(values) != 1 {
 		return "", false
@@ -86,8 +86,8 @@ func (s *SharedKeys) Find(values []string) (name string, ok bool) {
 	return name, ok
 }
 
-// Verify returns the claims of a sender that is known by its key alone. They
-// say who sends, in the way of [Claims.ForResource], and hold nothing else.
+// Verify returns the claims of a sender with a good key. They prove the sender, for
+// [Claims.ForResource], and hold nothing else.
 func (s *SharedKeys) Verify(values []string) (*Claims, bool) {
 	if _, ok := s.Find(values); !ok {
 		return nil, false

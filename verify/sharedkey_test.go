@@ -9,7 +9,7 @@ import (
 
 const sharedSecret, otherSecret = "0123456789abcdef0123456789abcdef", "fedcba9876543210-._~ABCDEFGHIJKLMNOP"
 
-func TestSharedKeys(t *testing.T) {
+func TestSharedKeys_find(t *testing.T) {
 	keys, err := verify.NewSharedKeys([]verify.SharedKey{{Name: "new", Secret: sharedSecret}, {Name: "old", Secret: otherSecret}})
 	if err != nil || !keys.Asked() {
 		t.Fatal(err, keys.Asked())
@@ -45,7 +45,7 @@ func TestSharedKeys(t *testing.T) {
 	}
 }
 
-func TestClaimsByAKeyHoldNothingElse(t *testing.T) {
+func TestSharedKeys_claimsHoldNothingElse(t *testing.T) {
 	keys, err := verify.NewSharedKeys([]verify.SharedKey{{Name: "new", Secret: sharedSecret}})
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +59,7 @@ func TestClaimsByAKeyHoldNothingElse(t *testing.T) {
 	}
 }
 
-func TestSharedKeysThatAreTooWeak(t *testing.T) {
+func TestSharedKeys_weak(t *testing.T) {
 	for what, keys := range map[string][]verify.SharedKey{
 		"short":                {{Name: "a", Secret: sharedSecret[1:]}},
 		"long":                 {{Name: "a", Secret: strings.Repeat("x", 513)}},

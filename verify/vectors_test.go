@@ -26,7 +26,7 @@ import (
 
 var update = flag.Bool("update", false, "sign the vectors in testdata that have changed")
 
-// The world of the vectors: testdata/README.md.
+// The configuration of the vectors: testdata/README.md.
 const (
 	vectorKeyID    = "k1"
 	otherResource  = "fabrikam"
@@ -88,7 +88,7 @@ func signVector(t testing.TB, archive *txtar.Archive) {
 	encode := base64.RawURLEncoding.EncodeToString
 	input := encode([]byte(header)) + "." + encode([]byte(section(archive, "payload")))
 	if strings.HasPrefix(section(archive, "token"), input+".") {
-		return // some signatures are random: a token that fits stays
+		return // some signatures are random, so a token that fits does not change
 	}
 	how := section(archive, "sign")
 	if how == "" {
@@ -115,7 +115,7 @@ func signature(t testing.TB, how, input string) []byte {
 	public := &loadKey(t, "issuer").PublicKey
 	var key any
 	switch name {
-	case "issuer", "stranger":
+	case "issuer", "foreign":
 		key = loadKey(t, name)
 	case "pem":
 		key = pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: pkix(t, public)})
@@ -201,13 +201,13 @@ func vectorConfig(issuer *acstest.Issuer) verify.Config {
 	return c
 }
 
-// TestVectors judges every token of testdata. No vector may make the verifier
-// ask for anything but the two documents of the issuer, and no error may repeat
-// a word of its token.
-func TestVectors(t *testing.T) {
+// TestVerify_vectors verifies every token of testdata. No vector may make the verifier
+// request anything but the two documents of the issuer, and no error may repeat a word
+// of its token.
+func TestVerify_vectors(t *testing.T) {
 	seen := map[verify.Reason]bool{}
 	for _, vector := range loadVectors(t, "tokens") {
-		judge(t, vector, vectorConfig, func(t *testing.T, claims *verify.Claims, err error) {
+		checkVector(t, vector, vectorConfig, func(t *testing.T, claims *verify.Claims, err error) {
 			if (err == nil) != (claims.Resource() == resource) {
 				t.Errorf("error %v with claims of %q", err, claims.Resource())
 			}
@@ -215,15 +215,15 @@ func TestVectors(t *testing.T) {
 		seen[verify.Reason(vector.expect)] = true
 	}
 	for _, vector := range loadVectors(t, "entra") {
-		judge(t, vector, entraVectorConfig, func(t *testing.T, claims *verify.Claims, err error) {
+		checkVector(t, vector, entraVectorConfig, func(t *testing.T, claims *verify.Claims, err error) {
 			picked, pickErr := claims.ForResource(resource)
 			if claims.Resource() != "" || (err == nil) != (pickErr == nil && picked.Resource() == resource) {
-				t.Errorf("error %v with claims of %q that become %q's, %v", err, claims.Resource(), picked.Resource(), pickErr)
+				t.Errorf("error %v with claims of %q that become those of %q, %v", err, claims.Resource(), picked.Resource(), pickErr)
 			}
 		})
 		seen[verify.Reason(vector.expect)] = true
 	}
-	// These need more than a token: see TestVerifyMissingToken and TestCheckReuse.
+	// These need more than a token: see TestVerify_emptyToken and TestReuse_policies.
 	seen[verify.MissingToken], seen[verify.TokenReused] = true, true
 	for _, reason := range verify.Reasons() {
 		if !seen[reason] {
@@ -232,8 +232,8 @@ func TestVectors(t *testing.T) {
 	}
 }
 
-// judge verifies the token of a vector and compares the verdict.
-func judge(t *testing.T, vector vector, config func(*acstest.Issuer) verify.Config, check func(*testing.T, *verify.Claims, error)) {
+// checkVector verifies the token of a vector and compares the verdict.
+func checkVector(t *testing.T, vector vector, config func(*acstest.Issuer) verify.Config, check func(*testing.T, *verify.Claims, error)) {
 	t.Run(vector.name, func(t *testing.T) {
 		issuer := vectorIssuer(t)
 		synctest.Test(t, func(t *testing.T) {
@@ -244,19 +244,12 @@ func judge(t *testing.T, vector vector, config func(*acstest.Issuer) verify.Conf
 				t.Errorf("got %s (%v), want %s", got, err, vector.expect)
 			}
 			check(t, claims, err)
-			checkQuiet(t, err, vector.token)
+			checkDiscreet(t, err, vector.token)
 		})
-		if issuer.Lured() != 0 {
-			t.Errorf("%d requests went where a token led them", issuer.Lured())
+		if issuer.SSRFHits() != 0 {
+			t.Errorf("%d requests to addresses of the token", issuer.SSRFHits())
 		}
 	})
-}
-
-// pastCooldown lets the verifier of a synctest bubble fetch its keys, and the
-// time go by in which it would not fetch them again.
-func pastCooldown() {
-	time.Sleep(time.Minute)
-	synctest.Wait()
 }
 
 // verdict is the label of an outcome: a reason, keys_unavailable or accepted.
@@ -270,12 +263,11 @@ func verdict(err error) string {
 	case errors.Is(err, verify.ErrNoKeys):
 		return verify.KeysUnavailable
 	}
-	return "an error of no kind: " + err.Error()
+	return "neither refused nor ErrNoKeys: " + err.Error()
 }
 
-// checkQuiet reports words of a token's header and claims that made their way
-// into an error.
-func checkQuiet(t *testing.T, err error, token string) {
+// checkDiscreet reports words of a token that are repeated in an error.
+func checkDiscreet(t *testing.T, err error, token string) {
 	t.Helper()
 	if err == nil {
 		return

@@ -4,15 +4,16 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// maxLifetime is the longest life of a token that is taken for a callback's.
-// ACS gives callbacks five minutes; the tokens of its media WebSockets have
-// the same issuer and keys and live 24 hours, and must not pass here (RFC
-// 8725, section 3.12).
+// maxLifetime is the longest lifetime of a callback's token. ACS gives callbacks
+// five minutes; the tokens of its media WebSockets have the same issuer and keys,
+// live 24 hours, and must not pass here (RFC 8725, section 3.12).
 // https://learn.microsoft.com/azure/communication-services/how-tos/call-automation/secure-webhook-endpoint
 const maxLifetime = 10 * time.Minute
 
@@ -20,7 +21,7 @@ const maxLifetime = 10 * time.Minute
 // concurrent use.
 type Verifier struct {
 	issuers   []string
-	resources map[string]string // name by audience, its GUID in small letters
+	resources map[string]string // name by audience, its GUID in lower case
 	entra     *Entra            // nil: callback tokens
 	lifetime  time.Duration
 	leeway    time.Duration
@@ -30,7 +31,9 @@ type Verifier struct {
 	reuse     *reuse
 	metrics   *metrics
 
-	lastHeader headerMemo
+	// lastHeader is the header of the last good token: all tokens of one key have
+	// the same, and reading it again costs a tenth of the signature check.
+	lastHeader atomic.Pointer[header]
 }
 
 // New makes a Verifier, or reports every problem of the configuration, each
@@ -67,23 +70,13 @@ func New(config Config) (*Verifier, error) {
 	return v, nil
 }
 
-// Run fetches the issuer's keys until ctx ends, and then returns nil. All
-// fetches happen here and none on a request's behalf, so no request can cancel
-// one or be held by one. It must run exactly once at a time.
+// Run fetches the issuer's keys until ctx ends, and then returns nil. No request
+// fetches keys, so none can cancel a fetch or be held by one. Run must not be
+// called again before it has returned.
 func (v *Verifier) Run(ctx context.Context) error { return v.keys.run(ctx) }
 
 // Keys returns the state of the keys, for a readiness probe.
 func (v *Verifier) Keys() KeyStatus { return v.keys.status() }
-
-// Verify decides about one token as it stands in the Authorization header. The
-// error is a [*RefusedError] when the token is surely bad, and wraps
-// [ErrNoKeys] when no verdict is possible. It may wait up to two seconds for a
-// key that is not there yet.
-func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
-	claims, err := v.verify(ctx, token)
-	v.metrics.verdict(err)
-	return claims, err
-}
 
 // VerifyBearer is [BearerToken] and [Verifier.Verify] in one, so that requests
 // without a token are counted among the verdicts, too.
@@ -96,23 +89,69 @@ func (v *Verifier) VerifyBearer(ctx context.Context, authorization []string) (*C
 	return v.Verify(ctx, token)
 }
 
-// verify goes from the cheap to the dear: form, header, claims, key,
-// signature. Claims come before the key so that a token with wrong ones never
-// makes the key server work.
+// BearerToken returns the token of a request's Authorization values. There
+// must be exactly one value: of two, a proxy and the bridge might each take a
+// different one. Query and form parameters must not hold a token (RFC 6750,
+// section 5.3), so nothing else is looked at.
 //
-// The segments are read here, once, by readers that refuse what parsers
-// disagree about, and not a second time by golang-jwt's parser: two readers of
-// one token are where its attackers look for a difference. See ADR 0002.
+// The error is a [*RefusedError]: [MissingToken] when there is no bearer
+// token, [MalformedToken] when there is more than one or more than a token.
+func BearerToken(authorization []string) (string, error) {
+	// The scheme with the space behind it (RFC 6750, section 2.1). Case does not
+	// count (RFC 9110, section 11.1).
+	const scheme = "bearer "
+	switch {
+	case len(authorization) == 0:
+		return "", refuse(MissingToken, "no authorization header")
+	case len(authorization) > 1:
+		return "", refuse(MalformedToken, "more than one authorization header")
+	}
+	value := authorization[0]
+	if len(value) < len(scheme) || !strings.EqualFold(value[:len(scheme)], scheme) {
+		return "", refuse(MissingToken, "the authorization is not a bearer token")
+	}
+	token := strings.Trim(value[len(scheme):], " ")
+	switch {
+	case token == "":
+		return "", refuse(MissingToken, "the bearer token is empty")
+	case strings.ContainsAny(token, " \t,"):
+		return "", refuse(MalformedToken, "more than a bearer token")
+	}
+	return token, nil
+}
+
+// Verify decides about one token as it stands in the Authorization header. The
+// error is a [*RefusedError] when the token is certainly bad, and wraps
+// [ErrNoKeys] when no verdict is possible. It may wait up to two seconds for a
+// key that is not there yet.
+func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
+	claims, err := v.verify(ctx, token)
+	v.metrics.verdict(err)
+	return claims, err
+}
+
+// verify does the cheap checks first: form, header, claims, key, signature. Claims
+// come before the key so that a token with wrong claims never causes a fetch.
+//
+// The segments are read here, once, by readers that refuse what parsers disagree
+// about, and not a second time by golang-jwt's parser: an attacker looks for
+// differences between two readers of one token. See ADR 0002.
 func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
-	h, parts, err := v.inspect(token)
+	parts, err := split(token)
 	if err != nil {
 		return nil, err
 	}
-	claims := &Claims{kid: h.kid}
-	if err := claims.payload.read(parts.payload); err != nil {
+	h := v.lastHeader.Load()
+	if h == nil || h.segment != parts.header {
+		if h, err = readHeader(parts.header); err != nil {
+			return nil, err
+		}
+	}
+	c := &Claims{kid: h.kid}
+	if err := c.read(parts.payload); err != nil {
 		return nil, err
 	}
-	if err := v.admit(claims); err != nil {
+	if err := v.checkClaims(c); err != nil {
 		return nil, err
 	}
 	key, err := v.keys.key(ctx, h.kid)
@@ -122,41 +161,28 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
 	if err := parts.checkSignature(key); err != nil {
 		return nil, err
 	}
-	v.lastHeader.remember(parts.header, h)
-	claims.signing = sha256.Sum256([]byte(parts.signed))
-	v.metrics.accepted(claims, h, v.now())
-	return claims, nil
+	if v.lastHeader.Load() != h {
+		v.lastHeader.Store(h)
+	}
+	c.signing = sha256.Sum256([]byte(parts.signed))
+	v.metrics.accepted(c, h, v.now())
+	return c, nil
 }
 
-// checkSignature checks the signature with the key. The method is RS256
-// whatever the header says; inspect has seen to it that it says so.
-func (p *parts) checkSignature(key any) error {
-	signature, err := decodeSegment(p.signature)
-	if err != nil {
-		return refuse(MalformedToken, "the signature is not base64url")
+// checkClaims checks issuer, audience and dates, and picks the resource.
+func (v *Verifier) checkClaims(c *Claims) (err error) {
+	if !contains(v.issuers, c.registered.Issuer) {
+		return refuse(WrongIssuer, "iss is not a configured issuer")
 	}
-	if jwt.SigningMethodRS256.Verify(p.signed, signature, key) != nil {
-		return refuse(BadSignature, "the signature is not the key's")
-	}
-	return nil
-}
-
-// admit checks the claims and picks the resource.
-func (v *Verifier) admit(c *Claims) error {
-	if !contains(v.issuers, c.payload.issuer) {
-		return refuse(WrongIssuer, "iss is no configured issuer")
-	}
-	var err error
 	if v.entra != nil {
-		err = v.entra.admit(c)
+		err = v.entra.check(c)
 	} else {
 		err = v.pickResource(c)
 	}
 	if err != nil {
 		return err
 	}
-	err = v.dates.Validate(&c.payload)
-	switch {
+	switch err := v.dates.Validate(&c.registered); {
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		return refuse(MalformedToken, "no exp")
 	case errors.Is(err, jwt.ErrTokenExpired):
@@ -164,13 +190,23 @@ func (v *Verifier) admit(c *Claims) error {
 	case err != nil:
 		return refuse(NotYetValid, "nbf or iat is ahead")
 	}
-	return v.checkLifetime(&c.payload)
+	// exp alone shows the rest of the lifetime; iat and nbf also show a lifetime
+	// that is mostly over.
+	expires := c.registered.ExpiresAt.Time
+	tooLong := expires.Sub(v.now()) > v.lifetime+v.leeway
+	for _, start := range []*jwt.NumericDate{c.registered.IssuedAt, c.registered.NotBefore} {
+		tooLong = tooLong || start != nil && expires.Sub(start.Time) > v.lifetime
+	}
+	if tooLong {
+		return refuse(LifetimeTooLong, "a longer lifetime than tokens of this kind have")
+	}
+	return nil
 }
 
-// pickResource finds the one resource that aud names (RFC 7519, section
-// 4.1.3). An aud that names two would leave open whose event it is.
+// pickResource finds the one resource that aud names (RFC 7519, section 4.1.3).
+// With an aud that names two, the event's resource would be ambiguous.
 func (v *Verifier) pickResource(c *Claims) error {
-	for _, audience := range c.payload.audiences {
+	for _, audience := range c.registered.Audience {
 		name, ours := v.resources[audience]
 		if !ours && len(audience) == guidLength {
 			name, ours = v.resources[foldGUIDs(audience)]
@@ -185,22 +221,20 @@ func (v *Verifier) pickResource(c *Claims) error {
 		}
 	}
 	if c.resource == "" {
-		return refuse(WrongAudience, "aud names no configured resource")
+		return refuse(WrongAudience, "aud does not name a configured resource")
 	}
 	return nil
 }
 
-// checkLifetime refuses tokens that live longer than those of the profile can.
-// What is left of the life is known from exp alone; iat and nbf also give it
-// away when most of it is over.
-func (v *Verifier) checkLifetime(p *payload) error {
-	expires := p.expires.Time
-	tooLong := expires.Sub(v.now()) > v.lifetime+v.leeway
-	for _, start := range []*jwt.NumericDate{p.issuedAt, p.notBefore} {
-		tooLong = tooLong || start != nil && expires.Sub(start.Time) > v.lifetime
+// checkSignature checks the signature with the key. The method is RS256
+// whatever the header says; readHeader has refused every other alg.
+func (p *parts) checkSignature(key any) error {
+	signature, err := decodeSegment(p.signature)
+	if err != nil {
+		return refuse(MalformedToken, "the signature is not base64url")
 	}
-	if tooLong {
-		return refuse(LifetimeTooLong, "a longer life than tokens of this kind have")
+	if jwt.SigningMethodRS256.Verify(p.signed, signature, key) != nil {
+		return refuse(BadSignature, "the key did not make this signature")
 	}
 	return nil
 }

@@ -14,13 +14,13 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// decode reads a segment; what is no base64url becomes nothing.
+// decode reads a segment; one that is not base64url is empty.
 func decode(segment string) []byte {
 	text, _ := base64.RawURLEncoding.DecodeString(segment)
 	return text
 }
 
-func TestReasonsAreAClosedSet(t *testing.T) {
+func TestReasons_closedSet(t *testing.T) {
 	got := verify.Reasons()
 	want := []verify.Reason{
 		"missing_token", "malformed_token", "unsupported_header", "bad_algorithm", "unknown_key", "bad_signature",
@@ -36,17 +36,15 @@ func TestReasonsAreAClosedSet(t *testing.T) {
 	}
 }
 
-func TestVerifyMissingToken(t *testing.T) {
+func TestVerify_emptyToken(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		expect(t, start(t, config(issuer)), "", string(verify.MissingToken))
 	})
 }
 
-func TestVerifyReturnsTheClaims(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+func TestClaims_all(t *testing.T) {
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		now := time.Now()
 		token := sign(t, issuer, acstest.TokenSpec{Claims: map[string]any{
 			"aud": []string{"https://example.test", audience},
@@ -77,7 +75,7 @@ func TestVerifyReturnsTheClaims(t *testing.T) {
 	})
 }
 
-func TestVerifyReturnsWhatAClaimLeavesOut(t *testing.T) {
+func TestClaims_absent(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		claims, err := start(t, config(issuer)).Verify(t.Context(), sign(t, issuer, acstest.TokenSpec{
@@ -94,14 +92,14 @@ func TestVerifyReturnsWhatAClaimLeavesOut(t *testing.T) {
 	})
 }
 
-func TestClaimsOfNobodyHaveNoResource(t *testing.T) {
+func TestClaims_notVerified(t *testing.T) {
 	var none *verify.Claims
 	if none.Resource() != "" || new(verify.Claims).Resource() != "" {
 		t.Error("claims that Verify did not make have a resource")
 	}
 }
 
-func TestVerifyPicksTheResourceByAudience(t *testing.T) {
+func TestVerify_audiencePicksTheResource(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := config(issuer)
@@ -116,8 +114,8 @@ func TestVerifyPicksTheResourceByAudience(t *testing.T) {
 	})
 }
 
-// TestJ6LeewayIsConfigured: the vectors have the default.
-func TestJ6LeewayIsConfigured(t *testing.T) {
+// TestVerify_J6_leeway: the vectors have the default.
+func TestVerify_J6_leeway(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := config(issuer)
@@ -131,10 +129,8 @@ func TestJ6LeewayIsConfigured(t *testing.T) {
 	})
 }
 
-func TestJ10OneSpellingOfAToken(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+func TestVerify_J10_oneSpellingOfAToken(t *testing.T) {
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		token := sign(t, issuer, acstest.TokenSpec{})
 		expect(t, v, token, vectorAccepted)
 		s := strings.Split(token, ".")
@@ -168,13 +164,11 @@ func TestJ10OneSpellingOfAToken(t *testing.T) {
 	})
 }
 
-// TestJ10SpareBitsAreZero sets the bits behind the last byte of each segment,
-// which a decoder may ignore.
-func TestJ10SpareBitsAreZero(t *testing.T) {
+// TestVerify_J10_spareBits sets the bits after the last byte of each segment, which a
+// decoder may ignore.
+func TestVerify_J10_spareBits(t *testing.T) {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		changed := map[int]bool{}
 		for pad := range 3 { // until each segment has had spare bits
 			padding := map[string]any{"x": strings.Repeat("x", pad)}
@@ -200,8 +194,7 @@ func TestJ10SpareBitsAreZero(t *testing.T) {
 	})
 }
 
-// TestJ11TokensAreBounded takes the longest token that is read, and the next.
-func TestJ11TokensAreBounded(t *testing.T) {
+func TestVerify_J11_bounds(t *testing.T) {
 	padding := func(size int) map[string]any { return map[string]any{"x": strings.Repeat("x", size)} }
 	tests := map[string]struct {
 		limit  int
@@ -221,9 +214,7 @@ func TestJ11TokensAreBounded(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			issuer := newIssuer(t)
-			synctest.Test(t, func(t *testing.T) {
-				v := start(t, config(issuer))
+			inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 				token := sign(t, issuer, test.padded(0))
 				size := (test.limit-test.length(token))*3/4 - 8
 				for longest := ""; ; size++ {
@@ -240,7 +231,7 @@ func TestJ11TokensAreBounded(t *testing.T) {
 	}
 }
 
-func TestJ12BearerToken(t *testing.T) {
+func TestBearerToken_J12_values(t *testing.T) {
 	tests := map[string]struct {
 		values []string
 		token  string
@@ -278,7 +269,7 @@ func TestJ12BearerToken(t *testing.T) {
 	}
 }
 
-func TestVerifyBearerCountsMissingTokens(t *testing.T) {
+func TestVerifyBearer_countsMissingTokens(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		registry := prometheus.NewRegistry()

@@ -62,7 +62,7 @@ func keyMembers(t *testing.T, public, private json.RawMessage) []json.RawMessage
 	return []json.RawMessage{key}
 }
 
-// Valid RS256 vectors that are refused all the same, and why.
+// Valid RS256 vectors that are refused, and why.
 var refusedThoughValid = map[string]string{
 	"json_web_signature_test.json 259": "the payload is empty, and a JWT has claims",
 }
@@ -72,10 +72,9 @@ var passedThoughInvalid = map[string]string{
 	"json_web_key_test.json 7": "the key has the ROCA weakness: keys come from the issuer over TLS and are not searched for it",
 }
 
-// TestWycheproofSignatures holds the key filter and the signature check
-// against the public vectors. Their payloads are no claims, so the claims are
-// left out.
-func TestWycheproofSignatures(t *testing.T) {
+// TestVerify_wycheproofSignatures checks the key filter and the signature check. The
+// payloads of the vectors are not claims, so claims are not checked.
+func TestVerify_wycheproofSignatures(t *testing.T) {
 	accepted := 0
 	for _, name := range []string{"json_web_signature_test.json", "json_web_key_test.json"} {
 		for _, group := range loadWycheproof(t, name).TestGroups {
@@ -112,9 +111,9 @@ func algorithmOf(token string) string {
 	return h.Algorithm
 }
 
-// TestWycheproofTokens sends the same vectors the whole way. None of them has
-// the claims of a callback, so none may be accepted.
-func TestWycheproofTokens(t *testing.T) {
+// TestVerify_wycheproofTokens verifies the same vectors. None of them has the claims of
+// a callback, so none may be accepted.
+func TestVerify_wycheproofTokens(t *testing.T) {
 	for _, group := range loadWycheproof(t, "json_web_signature_test.json").TestGroups {
 		issuer, err := acstest.NewIssuer(acstest.IssuerOptions{Key: sharedKey()})
 		if err != nil {

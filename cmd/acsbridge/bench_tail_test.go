@@ -62,7 +62,7 @@ func storeEvents(b *testing.B, url string, n int) {
 		b.Fatal(err)
 	}
 	types := acstest.Types()
-	var call *acstest.Call
+	var call *acstest.SimCall
 	for i := range n {
 		if i%len(types) == 0 {
 			call = acstest.NewCall()

@@ -245,7 +245,7 @@ func sendEveryType(t *testing.T, server *natstest.Server) {
 				t.Fatal(err)
 			}
 		}
-		delivery, err := call.DeliverAs([]json.RawMessage{raw})
+		delivery, err := call.RawCallback([]json.RawMessage{raw})
 		if err != nil {
 			t.Fatal(err)
 		}

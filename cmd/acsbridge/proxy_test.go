@@ -167,7 +167,7 @@ func (p *pairLoad) sendOnce(ctx context.Context) {
 		if !ok {
 			return
 		}
-		a := caller.Send(ctx, call.Deliver(event))
+		a := caller.Send(ctx, call.Callback(event))
 		if a.Status != http.StatusOK {
 			p.t.Errorf("answer %d, %v", a.Status, a.Err)
 			continue

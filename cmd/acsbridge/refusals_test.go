@@ -72,7 +72,7 @@ func TestWrongConfigurationIsLoud(t *testing.T) {
 		"wrong_audience": `a token signed by ACS names audience ` + theirs + `, configured are ` + testGUID + `; add it only if it is the immutable id of a resource of yours`,
 		"expired":        `a token signed by ACS was refused: it expired 5m\d*s ago: check this host's clock`,
 		"not_yet_valid":  `a token signed by ACS was refused: it is not valid before (9m[345]\d|10m0)s from now: check this host's clock`,
-		"wrong_issuer":   `iss is no configured issuer.*: check --issuer and --oidc-config-url`,
+		"wrong_issuer":   `iss is not a configured issuer.*: check --issuer and --oidc-config-url`,
 		"missing_token":  `no authorization header: a proxy in front that drops the Authorization header must pass it on`,
 		"not_found":      `a request with a token signed by ACS was refused: the path is neither --callback-path nor below it: compare the callback URL`,
 	}

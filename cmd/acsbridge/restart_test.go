@@ -144,7 +144,7 @@ func (l *restartLoad) send(ctx context.Context, n int) {
 			return
 		}
 		for {
-			bridge, stored := l.deliver(ctx, n, call.Deliver(event))
+			bridge, stored := l.deliver(ctx, n, call.Callback(event))
 			if stored || !l.awaitNext(ctx, bridge) {
 				break
 			}
@@ -153,7 +153,7 @@ func (l *restartLoad) send(ctx context.Context, n int) {
 }
 
 // newEvent makes an event that is going to be sent, and notes it.
-func (l *restartLoad) newEvent(call *acstest.Call) (event acstest.Event, ok bool) {
+func (l *restartLoad) newEvent(call *acstest.SimCall) (event acstest.WireEvent, ok bool) {
 	event, err := call.NewEvent("PlayCompleted")
 	if err != nil {
 		l.t.Error(err)
@@ -172,7 +172,7 @@ func (l *restartLoad) newEvent(call *acstest.Call) (event acstest.Event, ok bool
 
 // deliver posts to the latest bridge, and returns it and whether it answered
 // 200.
-func (l *restartLoad) deliver(ctx context.Context, n int, d acstest.Delivery) (bridge *bridgeProcess, stored bool) {
+func (l *restartLoad) deliver(ctx context.Context, n int, d acstest.Callback) (bridge *bridgeProcess, stored bool) {
 	l.mu.Lock()
 	bridge = l.bridge
 	l.mu.Unlock()

@@ -180,14 +180,14 @@ func TestSimulateFails(t *testing.T) {
 	}{
 		"credulous bridge": {
 			[]string{"--flow=hostile", "--calls=1", "--rate=0", "--speed=1000"},
-			"4 of 11 callbacks were not answered as they must be, first expired CallDisconnected: got 200, want 401",
+			"4 of 11 callbacks got a wrong answer, first expired CallDisconnected: got 200, want 401",
 			"wrong      4 answers\n",
 		},
 		"unknown flow":    {[]string{"--flow=hold"}, `unknown flow "hold" (one of answered-menu, hostile, `, ""},
-		"no share":        {[]string{"--chaos=2"}, "duplicate 2 is no share (0 to 1)", ""},
+		"no share":        {[]string{"--chaos=2"}, "duplicate 2 is not a share (0 to 1)", ""},
 		"taken address":   {[]string{"--issuer-listen=" + busy}, "(another one is chosen with --issuer-listen)", ""},
 		"no key":          {[]string{"--key=/dev/null"}, "/dev/null", ""},
-		"no callback URL": {[]string{"--target=bridge"}, `target "bridge" is no http URL`, ""},
+		"no callback URL": {[]string{"--target=bridge"}, `target "bridge" is not an http URL`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer

@@ -85,31 +85,31 @@ func (c *triggerCmd) Run(ctx context.Context, std stdio) error {
 }
 
 // delivery is the callback to send.
-func (c *triggerCmd) delivery() (acstest.Delivery, error) {
+func (c *triggerCmd) delivery() (acstest.Callback, error) {
 	call := acstest.NewCall()
 	if c.Call != "" {
 		call = acstest.NewCallOf(c.Call)
 	}
 	events, err := c.events(call)
 	if err != nil {
-		return acstest.Delivery{}, err
+		return acstest.Callback{}, err
 	}
 	for _, change := range c.Set {
 		path, value, ok := strings.Cut(change, "=")
 		if !ok {
-			return acstest.Delivery{}, fmt.Errorf("--set %s: write PATH=VALUE, such as data.operationContext=menu", change)
+			return acstest.Callback{}, fmt.Errorf("--set %s: write PATH=VALUE, such as data.operationContext=menu", change)
 		}
 		for i := range events {
 			if events[i], err = acstest.Set(events[i], path, value); err != nil {
-				return acstest.Delivery{}, fmt.Errorf("--%w", err)
+				return acstest.Callback{}, fmt.Errorf("--%w", err)
 			}
 		}
 	}
-	return call.DeliverAs(events)
+	return call.RawCallback(events)
 }
 
 // events are those of the file, or one that is made.
-func (c *triggerCmd) events(call *acstest.Call) ([]json.RawMessage, error) {
+func (c *triggerCmd) events(call *acstest.SimCall) ([]json.RawMessage, error) {
 	if c.File != "" {
 		body, err := bom.ReadFile(c.File)
 		if err != nil {

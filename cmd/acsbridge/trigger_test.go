@@ -178,7 +178,7 @@ func TestTrigger_eventGrid(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := runCommand(t, t.Context(), &triggerCmd{}, stdio{out: io.Discard, err: io.Discard}, "--key="+key, "--file="+file)
-	if err == nil || !strings.Contains(err.Error(), "comes another way than the first") {
+	if err == nil || !strings.Contains(err.Error(), "is not sent like the first") {
 		t.Errorf("mixed: %v", err)
 	}
 }

@@ -1,12 +1,12 @@
 // Command go is a service that reads acsbridge's stream: it keeps the state of
-// each call in a bucket of NATS's key-value store, and says when one has ended.
+// each call in a bucket of NATS's key-value store, and prints when one has ended.
 //
 //	acsbridge demo
 //	go run ./examples/go
 //
-// Any number of them share the work. Each event may come twice and in any order:
-// [state.apply] makes the same of it, and a revision in the bucket keeps two
-// replicas from writing over each other.
+// Any number of replicas share the work. Each event may come twice and in any order:
+// [state.apply] gives the same state, and a revision in the bucket keeps two replicas
+// from overwriting each other.
 package main
 
 import (
@@ -28,12 +28,12 @@ import (
 )
 
 const (
-	// consumerName is where the service's place in the stream is kept. Replicas
-	// share it; another service takes another name.
+	// consumerName is the consumer, which keeps the service's position in the stream.
+	// Replicas share it; another service needs another name.
 	consumerName = "call-state-go"
 	// bucketName holds the state of each call, by its callConnectionId.
 	bucketName = "call-state-go"
-	// keepState is how long, so that a late event still finds its call.
+	// keepState is how long the bucket keeps them, so that a late event finds its call.
 	keepState = 72 * time.Hour
 	// maxDeliver is how often an event is tried, within half an hour by [backoff].
 	// Then this consumer does not get it again; it stays in the stream.
@@ -45,10 +45,9 @@ const (
 	handleAtMost = 2 * time.Second
 )
 
-// prefetch is how many events may be here at a time. The last of them waits for
-// the others, and must be done within half the ack wait. The client's own choice
-// is 500: with work of 300 ms the server would send most of them two or three
-// times over.
+// prefetch is how many events the client fetches at a time. The last of them waits for
+// the others, and must be done within half the ack wait. The client's default is 500:
+// with work of 300 ms the server would send most of them two or three times.
 func prefetch(ackWait, handleAtMost time.Duration) int {
 	return max(1, int(ackWait/2/handleAtMost))
 }
@@ -82,7 +81,7 @@ func run(ctx context.Context, url string, out io.Writer) error {
 		FilterSubjects: filters("CallConnected", "ParticipantsUpdated", "CallDisconnected"),
 		// Events from now on. DeliverAllPolicy, the default, begins with the oldest
 		// of the stream, 72 hours back, whose calls are over. It holds when the
-		// consumer is made; afterwards the server keeps the place.
+		// consumer is made; afterwards the server keeps the position.
 		DeliverPolicy: jetstream.DeliverNewPolicy,
 		AckWait:       ackWait,
 		MaxDeliver:    maxDeliver,
@@ -118,8 +117,8 @@ type service struct {
 	out    io.Writer
 }
 
-// receive acknowledges an event once the work is done, and has it come again
-// when that failed. What cannot be an event is not worth another try.
+// receive acknowledges an event once the work is done, and has it redelivered when that
+// failed. A message that is not an event is not retried.
 func (s *service) receive(m jetstream.Msg) {
 	message, err := schemas.Parse(m.Headers(), m.Data())
 	if err != nil {
@@ -127,7 +126,7 @@ func (s *service) receive(m jetstream.Msg) {
 		answer(m.TermWithReason(err.Error()))
 		return
 	}
-	// A stop must not cut the work in two, so it has a context of its own.
+	// A stop must not interrupt the work, so it has another context.
 	ctx, cancel := context.WithTimeout(context.Background(), handleAtMost)
 	defer cancel()
 	if err := s.update(ctx, message); err != nil {
@@ -138,7 +137,7 @@ func (s *service) receive(m jetstream.Msg) {
 	answer(m.Ack())
 }
 
-// answer reports that an answer could not be sent; the event comes again then.
+// answer reports that an answer could not be sent; then the event is redelivered.
 func answer(err error) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "acknowledge:", err)
@@ -146,7 +145,7 @@ func answer(err error) {
 }
 
 // backoff is the pause before the next attempt: a second, doubled each time, ten
-// minutes at most. A bare Nak would come back at once and use up every attempt.
+// minutes at most. A bare Nak would redeliver at once and use up every attempt.
 func backoff(m jetstream.Msg) time.Duration {
 	meta, err := m.Metadata()
 	if err != nil {
@@ -155,12 +154,12 @@ func backoff(m jetstream.Msg) time.Duration {
 	return min(time.Second<<min(meta.NumDelivered-1, 10), 10*time.Minute)
 }
 
-// update applies an event to its call's state. When another replica was faster,
-// the error of the bucket says so, and the event is tried again.
+// update applies an event to its call's state. When another replica was faster, the
+// bucket returns an error, and the event is retried.
 func (s *service) update(ctx context.Context, message *schemas.Message) error {
 	id := message.Event.IDs().CallConnectionID
 	if id == "" {
-		return nil // nobody's
+		return nil // of no call
 	}
 	var call state
 	key := schemas.CallToken(id)
@@ -175,7 +174,7 @@ func (s *service) update(ctx context.Context, message *schemas.Message) error {
 		}
 	}
 	if !call.apply(message.Event.Data) {
-		return nil // it came before
+		return nil // a duplicate
 	}
 	value, err := json.Marshal(call)
 	if err != nil {

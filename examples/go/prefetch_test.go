@@ -11,10 +11,10 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestPrefetch_eachEventIsDoneOnce has work that is slow beside the ack wait, and
-// counts how often it is done: with the prefetch of the example once an event, with
-// the client's own choice more often.
-func TestPrefetch_eachEventIsDoneOnce(t *testing.T) {
+// TestPrefetch_eachEventOnce has work that is slow compared with the ack wait, and counts
+// how often it is done: with the prefetch of the example once for each event, with the
+// client's default more often.
+func TestPrefetch_eachEventOnce(t *testing.T) {
 	const (
 		events = 60
 		work   = 100 * time.Millisecond

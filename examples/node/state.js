@@ -1,6 +1,6 @@
-// apply returns what is known of a call with one event more, or the same object
-// when the event says nothing new. The order and number of events make no
-// difference to it: ACS promises neither.
+// apply returns the state of a call with one more event, or the same object when the
+// event changes nothing. The order and number of events do not matter: ACS promises
+// neither.
 //
 // The members that it reads are those of docs/events.md; every one may be absent.
 export function apply(state, { type, data }) {
@@ -8,7 +8,7 @@ export function apply(state, { type, data }) {
     case "CallConnected":
       return state.connected ? state : { ...state, connected: true };
     case "ParticipantsUpdated":
-      // Rosters overtake each other; gaps in their numbers are normal.
+      // Rosters can come in another order; gaps in their numbers are normal.
       if (!(data?.sequenceNumber > (state.sequence ?? -1))) return state;
       return { ...state, sequence: data.sequenceNumber, participants: data.participants?.length ?? 0 };
     case "CallDisconnected": {

@@ -35,7 +35,7 @@ func Wait(ctx context.Context, d time.Duration) error {
 }
 
 // RetryAfter reads the header of that name, seconds or a date (RFC 9110, section
-// 10.2.3), and cuts it to most. What cannot be read is no pause.
+// 10.2.3), and cuts it to most. A value that cannot be read is no pause.
 func RetryAfter(value string, now time.Time, most time.Duration) time.Duration {
 	var d time.Duration
 	if seconds, err := strconv.ParseUint(value, 10, 16); err == nil {

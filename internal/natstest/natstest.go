@@ -6,10 +6,8 @@ package natstest
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -160,102 +158,4 @@ func Until(t testing.TB, ok func() bool) {
 			t.Fatal("the condition did not come true within 30 s")
 		}
 	}
-}
-
-// Proxy stands between a client and a server and can lose what the server
-// says.
-type Proxy struct {
-	listener net.Listener
-	target   string
-
-	mu    sync.Mutex
-	deaf  bool
-	conns map[net.Conn]bool
-}
-
-// NewProxy listens on loopback for connections to target (host:port).
-func NewProxy(t testing.TB, target string) *Proxy {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &Proxy{listener: l, target: target, conns: make(map[net.Conn]bool)}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { p.serve(c) })
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		p.Cut()
-		wg.Wait()
-	})
-	return p
-}
-
-// URL returns where clients connect.
-func (p *Proxy) URL() string { return "nats://" + p.listener.Addr().String() }
-
-// LoseAnswers makes the proxy swallow what the server says from now on, or
-// stop doing so. What clients say still arrives.
-func (p *Proxy) LoseAnswers(on bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.deaf = on
-}
-
-// Cut closes every connection.
-func (p *Proxy) Cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.conns {
-		c.Close()
-	}
-}
-
-func (p *Proxy) serve(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", p.target)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	p.mu.Lock()
-	p.conns[client], p.conns[server] = true, true
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		delete(p.conns, client)
-		delete(p.conns, server)
-		p.mu.Unlock()
-	}()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		_, _ = io.Copy(server, client)
-		server.Close()
-	})
-	_, _ = io.Copy(lossy{p, client}, server)
-	client.Close()
-	wg.Wait()
-}
-
-type lossy struct {
-	p *Proxy
-	w io.Writer
-}
-
-func (l lossy) Write(b []byte) (int, error) {
-	l.p.mu.Lock()
-	deaf := l.p.deaf
-	l.p.mu.Unlock()
-	if deaf {
-		return len(b), nil
-	}
-	return l.w.Write(b)
 }

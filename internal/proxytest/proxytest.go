@@ -19,8 +19,8 @@ import (
 // startWithin bounds the start of a proxy, which takes a fraction of a second.
 const startWithin = 30 * time.Second
 
-// nginxMain is what Debian has in nginx.conf, as far as it matters, without its
-// directories: one process, all files in the test's directory.
+// nginxMain is the nginx.conf of Debian with one process, and with all files in the
+// test's directory.
 const nginxMain = `daemon off;
 master_process off;
 pid DIR/nginx.pid;
@@ -37,9 +37,8 @@ http {
 }
 `
 
-// Nginx runs nginx with a site of its own, as a file in conf.d is, until the test
-// ends. The test is skipped where there is no nginx. ready is an address at which
-// it listens then.
+// Nginx runs nginx with a site, as in a file of conf.d, until the test ends. Without
+// nginx the test is skipped. ready is an address on which it then listens.
 func Nginx(t testing.TB, site, ready string) {
 	t.Helper()
 	binary, dir := find(t, "nginx", "nginx-light"), t.TempDir()

@@ -132,7 +132,7 @@ func TestConsumersReadBothSchemas(t *testing.T) {
 			t.Fatal(schema, err)
 		}
 		call := acstest.NewCall()
-		var events []acstest.Event
+		var events []acstest.WireEvent
 		for _, name := range acstest.GridTypes() {
 			e, err := call.NewEvent(name)
 			if err != nil {
@@ -140,7 +140,7 @@ func TestConsumersReadBothSchemas(t *testing.T) {
 			}
 			events = append(events, e)
 		}
-		if a := caller.Send(t.Context(), call.Deliver(events...)); a.Status != http.StatusOK {
+		if a := caller.Send(t.Context(), call.Callback(events...)); a.Status != http.StatusOK {
 			t.Fatalf("%s: %+v", schema, a)
 		}
 		for _, sent := range events {

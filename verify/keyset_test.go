@@ -37,8 +37,8 @@ func oddKey(key *rsa.PrivateKey) acstest.TokenSpec {
 	return acstest.TokenSpec{Key: key, Header: map[string]any{"kid": oddKeyID}}
 }
 
-// withMembers runs a verifier on an issuer that publishes members in front of
-// its own key.
+// withMembers runs a verifier with an issuer that publishes members before its own
+// key.
 func withMembers(t *testing.T, check func(*testing.T, *acstest.Issuer, *verify.Verifier, *prometheus.Registry), members ...json.RawMessage) {
 	t.Helper()
 	issuer := newIssuer(t)
@@ -54,10 +54,10 @@ func withMembers(t *testing.T, check func(*testing.T, *acstest.Issuer, *verify.V
 	})
 }
 
-// TestK6K9OddKeyCostsItselfAlone publishes a key that must not be used in
-// front of a good one. The good one must work, the odd one must not; and
-// because the issuer does publish it, its tokens cannot be called surely bad.
-func TestK6K9OddKeyCostsItselfAlone(t *testing.T) {
+// TestKeySet_K6_K9_unusableKey publishes an unusable key before a good one. The good
+// one must work, the other must not; its tokens are not certainly bad, because the
+// issuer publishes it.
+func TestKeySet_K6_K9_unusableKey(t *testing.T) {
 	odd := newKey()
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
@@ -73,25 +73,25 @@ func TestK6K9OddKeyCostsItselfAlone(t *testing.T) {
 		member json.RawMessage
 		key    *rsa.PrivateKey
 	}{
-		"for encryption":         {changed(map[string]any{"use": "enc"}), odd},
-		"of unknown use":         {changed(map[string]any{"use": "tls"}), odd},
-		"use of the wrong type":  {changed(map[string]any{"use": 1}), odd},
-		"operation encrypt":      {changed(map[string]any{"key_ops": []string{"encrypt"}}), odd},
-		"no operation":           {changed(map[string]any{"key_ops": []string{}}), odd},
-		"for RS512":              {changed(map[string]any{"alg": "RS512"}), odd},
-		"for RSA-OAEP":           {changed(map[string]any{"alg": "RSA-OAEP"}), odd},
-		"of 1024 bits":           {jwk(t, &weak.PublicKey, oddKeyID, nil), weak},
-		"of too many bits":       {changed(map[string]any{"n": strings.Repeat("_", 1368)}), odd},
-		"even modulus":           {changed(map[string]any{"n": number(new(big.Int).Sub(odd.N, big.NewInt(1)))}), odd},
-		"even exponent":          {changed(map[string]any{"e": number(big.NewInt(65536))}), odd},
-		"exponent one":           {changed(map[string]any{"e": "AQ"}), odd},
-		"exponent of 65 bits":    {changed(map[string]any{"e": number(new(big.Int).SetBit(big.NewInt(65537), 64, 1))}), odd},
-		"modulus of no alphabet": {changed(map[string]any{"n": "!"}), odd},
-		"no modulus":             {changed(map[string]any{"n": nil}), odd},
-		"no exponent":            {changed(map[string]any{"e": nil}), odd},
-		"of unknown kind":        {changed(map[string]any{"kty": "AKP"}), odd},
-		"a curve":                {jwk(t, &curve.PublicKey, oddKeyID, map[string]any{"alg": "ES256"}), odd},
-		"symmetric":              {json.RawMessage(`{"kty":"oct","kid":"odd","k":"c2VjcmV0"}`), odd},
+		"for encryption":        {changed(map[string]any{"use": "enc"}), odd},
+		"of unknown use":        {changed(map[string]any{"use": "tls"}), odd},
+		"use of the wrong type": {changed(map[string]any{"use": 1}), odd},
+		"operation encrypt":     {changed(map[string]any{"key_ops": []string{"encrypt"}}), odd},
+		"no operation":          {changed(map[string]any{"key_ops": []string{}}), odd},
+		"for RS512":             {changed(map[string]any{"alg": "RS512"}), odd},
+		"for RSA-OAEP":          {changed(map[string]any{"alg": "RSA-OAEP"}), odd},
+		"of 1024 bits":          {jwk(t, &weak.PublicKey, oddKeyID, nil), weak},
+		"of too many bits":      {changed(map[string]any{"n": strings.Repeat("_", 1368)}), odd},
+		"even modulus":          {changed(map[string]any{"n": number(new(big.Int).Sub(odd.N, big.NewInt(1)))}), odd},
+		"even exponent":         {changed(map[string]any{"e": number(big.NewInt(65536))}), odd},
+		"exponent one":          {changed(map[string]any{"e": "AQ"}), odd},
+		"exponent of 65 bits":   {changed(map[string]any{"e": number(new(big.Int).SetBit(big.NewInt(65537), 64, 1))}), odd},
+		"modulus not base64url": {changed(map[string]any{"n": "!"}), odd},
+		"no modulus":            {changed(map[string]any{"n": nil}), odd},
+		"no exponent":           {changed(map[string]any{"e": nil}), odd},
+		"of unknown kind":       {changed(map[string]any{"kty": "AKP"}), odd},
+		"a curve":               {jwk(t, &curve.PublicKey, oddKeyID, map[string]any{"alg": "ES256"}), odd},
+		"symmetric":             {json.RawMessage(`{"kty":"oct","kid":"odd","k":"c2VjcmV0"}`), odd},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -104,8 +104,7 @@ func TestK6K9OddKeyCostsItselfAlone(t *testing.T) {
 	}
 }
 
-// TestK6MemberOfNoKindCostsItselfAlone has members that no token can name.
-func TestK6MemberOfNoKindCostsItselfAlone(t *testing.T) {
+func TestKeySet_K6_keyWithoutAUsableKid(t *testing.T) {
 	public := &sharedKey().PublicKey
 	for name, member := range map[string]json.RawMessage{
 		"a number":       json.RawMessage(`7`),
@@ -126,33 +125,31 @@ func TestK6MemberOfNoKindCostsItselfAlone(t *testing.T) {
 	}
 }
 
-// TestK6OddCertificateCostsNothing: what stands beside the numbers of a good
-// key does not matter.
-func TestK6OddCertificateCostsNothing(t *testing.T) {
+func TestKeySet_K6_otherMembersAreIgnored(t *testing.T) {
 	odd := newKey()
 	for name, changes := range map[string]map[string]any{
-		"x5u over http":        {"x5u": "http://lure.example/cert"},
-		"x5c no certificate":   {"x5c": []string{"MIIB"}},
-		"x5c of no type":       {"x5c": 7},
-		"x5t of nothing":       {"x5t": "!"},
-		"operation from ahead": {"key_ops": []string{"verify", "frobnicate"}},
-		"no use, no alg":       {"use": nil, "alg": nil},
-		"a member from ahead":  {"pq": map[string]any{}},
+		"x5u over http":         {"x5u": "http://other.example/cert"},
+		"x5c not a certificate": {"x5c": []string{"MIIB"}},
+		"x5c of another type":   {"x5c": 7},
+		"x5t not base64url":     {"x5t": "!"},
+		"unknown operation":     {"key_ops": []string{"verify", "frobnicate"}},
+		"no use, no alg":        {"use": nil, "alg": nil},
+		"unknown member":        {"pq": map[string]any{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			withMembers(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier, registry *prometheus.Registry) {
 				expect(t, v, sign(t, issuer, oddKey(odd)), vectorAccepted)
 				checkHeld(t, v, 2)
 				checkMetric(t, registry, "acsbridge_jwks_skipped_keys", 0)
-				if issuer.Lured() != 0 {
-					t.Errorf("%d requests went where a key led them", issuer.Lured())
+				if issuer.SSRFHits() != 0 {
+					t.Errorf("%d requests to addresses of a key", issuer.SSRFHits())
 				}
 			}, jwk(t, &odd.PublicKey, oddKeyID, changes))
 		})
 	}
 }
 
-func TestK9KeysAreCounted(t *testing.T) {
+func TestKeySet_K9_tooManyKeys(t *testing.T) {
 	var members []json.RawMessage
 	for i := range 40 {
 		members = append(members, jwk(t, &sharedKey().PublicKey, strings.Repeat("k", i+1), nil))
@@ -166,7 +163,7 @@ func TestK9KeysAreCounted(t *testing.T) {
 	})
 }
 
-func TestK13FirstOfTwoKeysWithOneKidWins(t *testing.T) {
+func TestKeySet_K13_twoKeysWithOneKid(t *testing.T) {
 	first, second := newKey(), newKey()
 	withMembers(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier, registry *prometheus.Registry) {
 		expect(t, v, sign(t, issuer, oddKey(first)), vectorAccepted)

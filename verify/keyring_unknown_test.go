@@ -3,7 +3,6 @@ package verify_test
 import (
 	"bytes"
 	"log/slog"
-	"net/http"
 	"regexp"
 	"strings"
 	"testing"
@@ -14,17 +13,17 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// An unknown kid is refused only when a fetch that began after the token came
-// does not have it. In every other case the token may be good.
-func TestUnknownKeyIsRefusedOnlyWhenCertain(t *testing.T) {
+// TestKeyring_K3_unknownKidIsRefusedOnlyWhenCertain: after a fetch that began after the
+// token came and lacks its kid. In every other case the token may be good.
+func TestKeyring_K3_unknownKidIsRefusedOnlyWhenCertain(t *testing.T) {
 	tests := map[string]struct {
 		fault acstest.Fault
 		wait  time.Duration // from the fetch at the start
 		want  string
 		held  time.Duration
 	}{
-		"a fetch tells":          {acstest.FaultNone, 10 * time.Second, string(verify.UnknownKey), 0},
-		"a fetch tells soon":     {acstest.FaultNone, 9 * time.Second, string(verify.UnknownKey), time.Second},
+		"a fetch lacks it":       {acstest.FaultNone, 10 * time.Second, string(verify.UnknownKey), 0},
+		"a fetch soon lacks it":  {acstest.FaultNone, 9 * time.Second, string(verify.UnknownKey), time.Second},
 		"a fetch is too far off": {acstest.FaultNone, 7 * time.Second, verify.KeysUnavailable, 0},
 		"the fetch fails":        {acstest.FaultError, 10 * time.Second, verify.KeysUnavailable, 0},
 		"the fetch takes long":   {acstest.FaultSlow, 10 * time.Second, verify.KeysUnavailable, 2 * time.Second},
@@ -33,9 +32,7 @@ func TestUnknownKeyIsRefusedOnlyWhenCertain(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			issuer := newIssuer(t)
-			synctest.Test(t, func(t *testing.T) {
-				v := start(t, config(issuer))
+			inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 				synctest.Wait()
 				issuer.SetFault(test.fault)
 				time.Sleep(test.wait)
@@ -50,13 +47,13 @@ func TestUnknownKeyIsRefusedOnlyWhenCertain(t *testing.T) {
 	}
 }
 
-// Who asks again as soon as there is an answer learns that no such key is
-// published, also when a fetch takes its time.
-func TestUnknownKeyIsRefusedInTheEnd(t *testing.T) {
+// TestKeyring_K3_unknownKidIsRefusedEventually retries at once after each answer, while
+// a fetch takes some time.
+func TestKeyring_K3_unknownKidIsRefusedEventually(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := config(issuer)
-		c.Transport = delayed{c.Transport}
+		c.Transport = observed{c.Transport, func() { time.Sleep(100 * time.Millisecond) }}
 		v := start(t, c)
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -75,17 +72,7 @@ func TestUnknownKeyIsRefusedInTheEnd(t *testing.T) {
 	})
 }
 
-// delayed is a key server that is a tenth of a second away.
-type delayed struct{ http.RoundTripper }
-
-func (d delayed) RoundTrip(r *http.Request) (*http.Response, error) {
-	time.Sleep(100 * time.Millisecond)
-	return d.RoundTripper.RoundTrip(r)
-}
-
-// A fetch that was under way when the key was rotated may come back without
-// the new key, and proves nothing about it.
-func TestUnknownKeyIsNotRefusedForAFetchThatBeganBefore(t *testing.T) {
+func TestKeyring_K3_fetchThatBeganBeforeTheTokenProvesNothing(t *testing.T) {
 	before, after := newIssuer(t), newIssuer(t)
 	if _, err := after.Rotate(true); err != nil {
 		t.Fatal(err)
@@ -107,16 +94,12 @@ func TestUnknownKeyIsNotRefusedForAFetchThatBeganBefore(t *testing.T) {
 	})
 }
 
-// Wrong claims are found before a key is looked for, so such junk makes the
-// key server work for nobody.
-func TestWrongClaimsFetchNothing(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+func TestVerify_K4_wrongClaimsCauseNoFetch(t *testing.T) {
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		pastCooldown()
 		for want, spec := range map[verify.Reason]acstest.TokenSpec{
 			verify.WrongIssuer:     {Issuer: "https://issuer.example"},
-			verify.WrongAudience:   {Audience: "somebody"},
+			verify.WrongAudience:   {Audience: "another"},
 			verify.Expired:         {Lifetime: -time.Hour},
 			verify.LifetimeTooLong: {Lifetime: 24 * time.Hour},
 			verify.NotYetValid:     {Claims: map[string]any{"nbf": time.Now().Add(2 * time.Minute).Unix()}},
@@ -131,8 +114,8 @@ func TestWrongClaimsFetchNothing(t *testing.T) {
 	})
 }
 
-// TestJ13LogsHoldNoToken runs good and hostile tokens with the log wide open.
-func TestJ13LogsHoldNoToken(t *testing.T) {
+// TestVerify_J13_logsHoldNoToken verifies good and forged tokens with a log at debug.
+func TestVerify_J13_logsHoldNoToken(t *testing.T) {
 	issuer := newIssuer(t)
 	var log bytes.Buffer
 	kid := kidOf(t, issuer)
@@ -156,14 +139,14 @@ func TestJ13LogsHoldNoToken(t *testing.T) {
 		}
 		issuer.SetFault(acstest.FaultDown)
 		time.Sleep(time.Hour)
-		stop() // the log is ours again
+		stop() // nothing writes to the log any more
 	})
 	for _, secret := range []string{"eyJ", `\+49`, regexp.QuoteMeta(kid), "weak-key", audience} {
 		if found := regexp.MustCompile(secret).FindString(log.String()); found != "" {
 			t.Errorf("the log holds %q", found)
 		}
 	}
-	for _, line := range []string{"keys not fetched", "some of no use", "token came again"} {
+	for _, line := range []string{"keys not fetched", "some are not usable", "token came again"} {
 		if !strings.Contains(log.String(), line) {
 			t.Errorf("the log does not say %q: %s", line, log.String())
 		}

@@ -14,11 +14,7 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// The tests of this file are named after the rows of requirements.md. They run
-// in synctest bubbles: their hours take milliseconds, and an instant of theirs
-// is exact.
-
-func TestK1RetriesSoonAfterAnOutageAtTheStart(t *testing.T) {
+func TestKeyring_K1_keyServerDownAtStart(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		issuer.SetFault(acstest.FaultDown)
@@ -38,23 +34,23 @@ func TestK1RetriesSoonAfterAnOutageAtTheStart(t *testing.T) {
 	})
 }
 
-// Traffic makes the bridge recover faster than its back-off, and no good token
-// is refused on the way.
-func TestK1RecoversWithinTenSecondsUnderTraffic(t *testing.T) {
+// TestKeyring_K1_recoversWithinTenSecondsUnderTraffic: traffic shortens the back-off,
+// and no good token is refused in the meantime.
+func TestKeyring_K1_recoversWithinTenSecondsUnderTraffic(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		issuer.SetFault(acstest.FaultDown)
 		v := start(t, config(issuer))
-		var healed time.Time
+		var restored time.Time
 		for second := range 700 {
 			if second == 600 {
-				healed = time.Now()
+				restored = time.Now()
 				issuer.SetFault(acstest.FaultNone)
 			}
 			_, err := v.Verify(t.Context(), sign(t, issuer, acstest.TokenSpec{}))
 			switch got := verdict(err); {
-			case got == vectorAccepted && !healed.IsZero():
-				if took := time.Since(healed); took > 10*time.Second {
+			case got == vectorAccepted && !restored.IsZero():
+				if took := time.Since(restored); took > 10*time.Second {
 					t.Errorf("accepted %v after the outage, want at most 10s", took)
 				}
 				return
@@ -67,8 +63,7 @@ func TestK1RecoversWithinTenSecondsUnderTraffic(t *testing.T) {
 	})
 }
 
-// A request that asks for a fetch may bring it forward, never put it off.
-func TestK1TrafficDoesNotDelayARetry(t *testing.T) {
+func TestKeyring_K1_trafficDoesNotDelayARetry(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		issuer.SetFault(acstest.FaultDown)
@@ -82,10 +77,8 @@ func TestK1TrafficDoesNotDelayARetry(t *testing.T) {
 	})
 }
 
-func TestK2RequestIsNotHeldByASlowKeyServer(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+func TestKeyring_K2_slowKeyServer(t *testing.T) {
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		pastCooldown()
 		issuer.SetFault(acstest.FaultSlow)
 		began := time.Now()
@@ -97,12 +90,10 @@ func TestK2RequestIsNotHeldByASlowKeyServer(t *testing.T) {
 	})
 }
 
-// TestK3JunkDoesNotDelayARotation sends tokens with made-up kids all the time,
-// rotates the key in between, and sends good tokens of the new key from then.
-func TestK3JunkDoesNotDelayARotation(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+// TestKeyring_K3_junkDoesNotDelayARotation sends tokens with made-up kids all
+// the time, and good tokens of a new key after a rotation.
+func TestKeyring_K3_junkDoesNotDelayARotation(t *testing.T) {
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		pastCooldown()
 		var requests sync.WaitGroup
 		defer requests.Wait()
@@ -143,10 +134,8 @@ func TestK3JunkDoesNotDelayARotation(t *testing.T) {
 	})
 }
 
-func TestK3HangUpDoesNotCancelAFetch(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+func TestKeyring_K3_clientThatHangsUpCancelsNoFetch(t *testing.T) {
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		pastCooldown()
 		if _, err := issuer.Rotate(true); err != nil {
 			t.Fatal(err)
@@ -165,10 +154,8 @@ func TestK3HangUpDoesNotCancelAFetch(t *testing.T) {
 	})
 }
 
-func TestK4JunkCostsOneFetchAndFewWaiters(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+func TestKeyring_K4_junkCostsOneFetchAndFewWaiters(t *testing.T) {
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		pastCooldown()
 		issuer.SetFault(acstest.FaultSlow)
 		before, _ := issuer.Fetches()
@@ -202,7 +189,7 @@ func TestK4JunkCostsOneFetchAndFewWaiters(t *testing.T) {
 	})
 }
 
-func TestK11RunEndsAtOnceAndRunsOnce(t *testing.T) {
+func TestKeyring_K11_runsOnceAndEndsAtOnce(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		issuer.SetFault(acstest.FaultSlow)
@@ -225,9 +212,8 @@ func TestK11RunEndsAtOnceAndRunsOnce(t *testing.T) {
 	})
 }
 
-// TestK11RunLeavesNoConnection goes over a socket, with the transport that New
-// makes.
-func TestK11RunLeavesNoConnection(t *testing.T) {
+// TestKeyring_K11_leavesNoConnection uses a socket and the default transport.
+func TestKeyring_K11_leavesNoConnection(t *testing.T) {
 	issuer := newIssuer(t)
 	if err := issuer.Start(); err != nil {
 		t.Fatal(err)
@@ -242,10 +228,8 @@ func TestK11RunLeavesNoConnection(t *testing.T) {
 	goleak.VerifyNone(t, before)
 }
 
-func TestK12WithdrawnKeyIsGoneAfterTheNextRefresh(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+func TestKeyring_K12_withdrawnKey(t *testing.T) {
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		synctest.Wait()
 		old := acstest.TokenSpec{Key: sharedKey(), Header: map[string]any{"kid": kidOf(t, issuer)}}
 		if _, err := issuer.Rotate(false); err != nil {
@@ -262,7 +246,7 @@ func TestK12WithdrawnKeyIsGoneAfterTheNextRefresh(t *testing.T) {
 	})
 }
 
-func TestK12RefreshHasJitter(t *testing.T) {
+func TestKeyring_K12_jitter(t *testing.T) {
 	issuer := newIssuer(t)
 	synctest.Test(t, func(t *testing.T) {
 		fetched := map[time.Time]bool{}
@@ -287,7 +271,7 @@ func TestK12RefreshHasJitter(t *testing.T) {
 	})
 }
 
-// observed calls seen for each request.
+// observed calls seen before each request.
 type observed struct {
 	http.RoundTripper
 	seen func()
@@ -298,10 +282,8 @@ func (o observed) RoundTrip(r *http.Request) (*http.Response, error) {
 	return o.RoundTripper.RoundTrip(r)
 }
 
-func TestK12OldKeysAreNotTrustedForEver(t *testing.T) {
-	issuer := newIssuer(t)
-	synctest.Test(t, func(t *testing.T) {
-		v := start(t, config(issuer))
+func TestKeyring_K12_oldKeys(t *testing.T) {
+	inBubble(t, func(t *testing.T, issuer *acstest.Issuer, v *verify.Verifier) {
 		synctest.Wait()
 		issuer.SetFault(acstest.FaultDown)
 		time.Sleep(24 * time.Hour)

@@ -8,13 +8,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Bounds of a token. They hold before anything is decoded: header and claims
-// are read ahead of the signature, so whoever can connect can make us work.
+// Bounds of a token. They hold before anything is decoded: header and claims are
+// read before the signature is checked, so any client can cause this work.
 const (
 	maxToken         = 8 << 10 // an ACS token has about 1 KiB
 	maxHeaderSegment = 2 << 10 // alg, kid, typ and perhaps x5t: 200 bytes
@@ -30,8 +29,7 @@ const algorithm = "RS256"
 // critical extensions and unencoded payloads (RFC 7515 section 4.1.11, RFC
 // 7797), keys that the token brings along (RFC 7515, sections 4.1.2–4.1.6; RFC
 // 8725, section 3.10), compression and the parameters of encryption (RFC 7516,
-// RFC 7518 section 4). golang-jwt looks at none of them. They are compared
-// without regard to case: no honest sender spells them otherwise.
+// RFC 7518 section 4). golang-jwt ignores all of them. Case does not count.
 var forbiddenMembers = []string{
 	"crit", "b64",
 	"jku", "jwk", "x5u", "x5c",
@@ -52,96 +50,31 @@ var foreignTypes = []string{
 	"token-introspection+jwt", // RFC 9701, section 5
 }
 
-// isForeignType reports whether typ names another kind of token. The prefix
-// "application/" may be left out, and case does not count (RFC 7515, section 4.1.9).
-func isForeignType(typ string) bool {
-	typ = strings.TrimPrefix(strings.ToLower(typ), "application/")
-	return slices.Contains(foreignTypes, typ)
-}
-
-// knownMembers are the header members that mean nothing special here. cty is
-// among them: other callers of the same platform send "cty":"JWT".
+// knownMembers are header members that are expected. Other services of the same
+// platform send "cty":"JWT".
 var knownMembers = []string{"alg", "kid", "typ", "cty", "x5t", "x5t#S256"}
 
-// header is what the pre-check keeps of a token's header.
+// header is what is kept of a token's header.
 type header struct {
-	alg, kid, typ string
-	unknown       int // members that nobody has told us about
+	segment string // a copy, so that a kept header does not keep its token
+	kid     string
+	unknown int // members that this version does not know
 }
 
 // parts are the segments of a token, and what its signature covers (RFC 7515,
 // section 2): all before the last dot.
 type parts struct{ header, payload, signature, signed string }
 
-// inspect is what comes before keys and claims: size, alphabet, form, and every
-// member of the header.
-func (v *Verifier) inspect(token string) (header, parts, error) {
+// split cuts a token into three non-empty segments of the base64url alphabet
+// (RFC 7515, section 2), within the bounds. The alphabet is checked here because
+// Go's decoders skip CR and LF anywhere.
+func split(token string) (p parts, err error) {
 	if token == "" {
-		return header{}, parts{}, refuse(MissingToken, "the token is empty")
+		return parts{}, refuse(MissingToken, "the token is empty")
 	}
 	if len(token) > maxToken {
-		return header{}, parts{}, refuse(MalformedToken, "the token is longer than 8 KiB")
+		return parts{}, refuse(MalformedToken, "the token is longer than 8 KiB")
 	}
-	p, ok := split(token)
-	if !ok {
-		return header{}, parts{}, refuse(MalformedToken, "not three segments of base64url")
-	}
-	if len(p.header) > maxHeaderSegment {
-		return header{}, parts{}, refuse(MalformedToken, "the header is longer than 2 KiB")
-	}
-	if h, ok := v.lastHeader.recall(p.header); ok {
-		return h, p, nil
-	}
-	h, err := v.checkHeader(p.header)
-	return h, p, err
-}
-
-// headerMemo remembers the header of the last good token: all tokens of one
-// key have the same, and reading it again costs a tenth of the signature.
-type headerMemo struct{ last atomic.Pointer[knownHeader] }
-
-type knownHeader struct {
-	segment string
-	header  header
-}
-
-func (m *headerMemo) recall(segment string) (header, bool) {
-	known := m.last.Load()
-	if known == nil || known.segment != segment {
-		return header{}, false
-	}
-	return known.header, true
-}
-
-func (m *headerMemo) remember(segment string, h header) {
-	if known := m.last.Load(); known == nil || known.segment != segment {
-		m.last.Store(&knownHeader{strings.Clone(segment), h}) // not the token it is part of
-	}
-}
-
-// checkHeader reads the header and refuses one that this is not the place for.
-func (v *Verifier) checkHeader(segment string) (header, error) {
-	h, err := readHeader(segment)
-	if err != nil {
-		return header{}, err
-	}
-	switch {
-	case isForeignType(h.typ):
-		return header{}, refuse(UnsupportedHeader, "typ names another kind of token")
-	case h.alg == "":
-		return header{}, refuse(MalformedToken, "no alg")
-	case h.alg != algorithm:
-		return header{}, refuse(BadAlgorithm, "alg is not RS256")
-	case !validKeyID(h.kid):
-		return header{}, refuse(MalformedToken, "no kid, or none of 1 to 256 visible characters")
-	}
-	return h, nil
-}
-
-// split cuts a token into three non-empty segments of the base64url alphabet
-// (RFC 7515, section 2). Decoders cannot be left to find out: those of Go skip
-// CR and LF wherever they stand.
-func split(token string) (p parts, ok bool) {
 	dots, start := 0, 0
 	for i := range len(token) {
 		c := token[i]
@@ -149,7 +82,7 @@ func split(token string) (p parts, ok bool) {
 			continue
 		}
 		if c != '.' || i == start {
-			return parts{}, false
+			return parts{}, refuse(MalformedToken, notThreeSegments)
 		}
 		switch dots {
 		case 0:
@@ -160,8 +93,16 @@ func split(token string) (p parts, ok bool) {
 		dots, start = dots+1, i+1
 	}
 	p.signature = token[start:]
-	return p, dots == 2 && p.signature != ""
+	if dots != 2 || p.signature == "" {
+		return parts{}, refuse(MalformedToken, notThreeSegments)
+	}
+	if len(p.header) > maxHeaderSegment {
+		return parts{}, refuse(MalformedToken, "the header is longer than 2 KiB")
+	}
+	return p, nil
 }
+
+const notThreeSegments = "not three segments of base64url"
 
 // decodeSegment decodes base64url without padding, and without spare bits in
 // the last character: one token has one spelling.
@@ -192,50 +133,57 @@ func validKeyID(kid string) bool {
 	return true
 }
 
-// readHeader reads the header segment.
-func readHeader(segment string) (header, error) {
+// readHeader reads the header segment and refuses one with a member that asks for
+// more than an RS256 check with a key of the issuer.
+func readHeader(segment string) (*header, error) {
 	raw, err := decodeSegment(segment)
 	if err != nil {
-		return header{}, refuse(MalformedToken, "the header is not base64url")
+		return nil, refuse(MalformedToken, "the header is not base64url")
 	}
-	var h header
+	h := &header{segment: strings.Clone(segment)}
+	var alg, typ string
+	forbidden := false
 	err = readObject(raw, func(name string, value jsontext.Value) error {
 		switch name {
 		case "alg":
-			return readString(value, &h.alg)
+			return readString(value, &alg)
 		case "kid":
 			return readString(value, &h.kid)
 		case "typ":
-			return readString(value, &h.typ)
+			return readString(value, &typ)
 		}
 		if slices.ContainsFunc(forbiddenMembers, func(f string) bool { return strings.EqualFold(f, name) }) {
-			return refuse(UnsupportedHeader, "a header member that asks for more than a signature check")
-		}
-		if !slices.Contains(knownMembers, name) {
+			forbidden = true
+		} else if !slices.Contains(knownMembers, name) {
 			h.unknown++
 		}
 		return nil
 	})
-	if err != nil {
-		return header{}, asRefusal(err, "the header is not a JSON object with unique members")
+	// The prefix of a typ may be left out, and case does not count (RFC 7515,
+	// section 4.1.9).
+	typ = strings.TrimPrefix(strings.ToLower(typ), "application/")
+	switch {
+	case err != nil:
+		return nil, refuse(MalformedToken, "the header is not a JSON object with unique members")
+	case forbidden:
+		return nil, refuse(UnsupportedHeader, "a header member that asks for more than a signature check")
+	case slices.Contains(foreignTypes, typ):
+		return nil, refuse(UnsupportedHeader, "typ names another kind of token")
+	case alg == "":
+		return nil, refuse(MalformedToken, "no alg")
+	case alg != algorithm:
+		return nil, refuse(BadAlgorithm, "alg is not RS256")
+	case !validKeyID(h.kid):
+		return nil, refuse(MalformedToken, "no kid, or not one of 1 to 256 visible characters")
 	}
 	return h, nil
 }
 
-// asRefusal returns err when it is a refusal already, and a malformed token
-// with the given cause when it is not.
-func asRefusal(err error, cause string) error {
-	if refused := new(RefusedError); errors.As(err, &refused) {
-		return refused
-	}
-	return refuse(MalformedToken, cause)
-}
-
-// Errors of readObject and its callers. They become refusals, so they need no
-// more than to exist.
+// Errors of readObject and its callers, which turn them into refusals.
 var (
 	errNotObject = errors.New("not one JSON object")
 	errMembers   = errors.New("duplicate members, or too many")
+	errDate      = errors.New("a date that is not a number between 1970 and 9999")
 	errType      = errors.New("a member of the wrong type")
 )
 
@@ -292,8 +240,7 @@ func readObject(data []byte, member func(name string, value jsontext.Value) erro
 	return nil
 }
 
-// readString reads a JSON string, and fails on any other value. An empty one is
-// as good as none.
+// readString reads a JSON string, and fails on any other value.
 func readString(value jsontext.Value, s *string) error {
 	if value.Kind() == '"' && bytes.IndexByte(value, '\\') < 0 {
 		*s = string(value[1 : len(value)-1]) // nothing is escaped

@@ -11,7 +11,7 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// The parts of a made-up history.
+// The parts of an invented history.
 const (
 	trueCanary = "canary-of-the-oracle-test"
 	trueCalls  = 3
@@ -20,8 +20,8 @@ const (
 
 var trueClaims = claims{"demo", "http://127.0.0.1:1", "audience"}
 
-// truth returns evidence of a run in which all went well, with retries, events
-// sent twice, hostile callbacks, several events in a callback and two bridges.
+// truth returns the evidence of a run without faults, with retries, duplicates, hostile
+// callbacks and several events in a callback.
 func truth() evidence {
 	e := evidence{claims: trueClaims, canary: trueCanary}
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -31,7 +31,7 @@ func truth() evidence {
 		for i := range trueEach {
 			c := a.next()
 			try := func(status int) {
-				at = at.Add(time.Millisecond)
+				at = at.Add(2 * time.Millisecond)
 				c.attempts = append(c.attempts, attempt{sent: at, answered: at.Add(time.Millisecond), status: status,
 					bridge: "bridge", token: fmt.Sprintf("token-%d-%d-%d", n, i, len(c.attempts))})
 			}
@@ -54,8 +54,7 @@ func truth() evidence {
 	return e
 }
 
-// store adds the events of a callback as a bridge would have stored them with
-// the token of an attempt.
+// store adds the events of a callback to the stream, with the token of an attempt.
 func (e *evidence) store(c *callback, attempt int) {
 	for i, sent := range c.events {
 		header := map[string][]string{}
@@ -74,15 +73,15 @@ func (e *evidence) store(c *callback, attempt int) {
 	}
 }
 
-// pick returns a good callback of the first call with so many attempts and
-// more than one event, and where its first event is stored.
+// pick returns a good callback of the first call with so many attempts and several
+// events, and the place of its first event in the stream.
 func (e *evidence) pick(attempts int) (c *callback, place int) {
 	for _, c := range e.calls[0] {
 		if c.kind == good && len(c.attempts) == attempts && len(c.events) > 1 {
 			return c, slices.IndexFunc(e.stream, func(m *message) bool { return m.get(schemas.HeaderMsgID) == c.events[0].msgID })
 		}
 	}
-	panic("the made-up history has no such callback")
+	panic("no such callback")
 }
 
 // hostile returns a forged callback.
@@ -90,16 +89,15 @@ func (e *evidence) hostile() *callback {
 	return e.calls[0][slices.IndexFunc(e.calls[0], func(c *callback) bool { return c.kind == forged })]
 }
 
-// TestOracleBelievesTheTruth.
-func TestOracleBelievesTheTruth(t *testing.T) {
-	for _, v := range judge(truth()) {
+func TestOracle_truth(t *testing.T) {
+	for _, v := range violations(truth()) {
 		t.Errorf("%s", v)
 	}
 }
 
-// TestOracleFindsLies changes one thing in a true history, and expects the rule
-// that it breaks to be named, with the history of the event.
-func TestOracleFindsLies(t *testing.T) {
+// TestOracle_lies changes one thing in the truth: the oracle names the rule that it
+// breaks, with the history of the event.
+func TestOracle_lies(t *testing.T) {
 	for name, test := range map[string]struct {
 		rule string
 		lie  func(e *evidence)
@@ -136,13 +134,13 @@ func TestOracleFindsLies(t *testing.T) {
 		}},
 		"another path": {ruleStored, func(e *evidence) {
 			_, i := e.pick(1)
-			e.stream[i].header[schemas.HeaderPath] = []string{"elsewhere"}
+			e.stream[i].header[schemas.HeaderPath] = []string{"other"}
 		}},
 		"good and refused": {ruleRefused, func(e *evidence) {
 			c, _ := e.pick(2)
 			c.attempts[0].status = http.StatusUnauthorized
 		}},
-		"forged and taken": {ruleRefused, func(e *evidence) {
+		"forged and accepted": {ruleRefused, func(e *evidence) {
 			e.hostile().attempts[0].status = http.StatusOK
 		}},
 		"never answered": {ruleRetried, func(e *evidence) {
@@ -152,18 +150,18 @@ func TestOracleFindsLies(t *testing.T) {
 		"forged and stored": {ruleHostile, func(e *evidence) {
 			e.store(e.hostile(), 0)
 		}},
-		"forged and hidden in another's payload": {ruleHostile, func(e *evidence) {
+		"forged, in the payload of another": {ruleHostile, func(e *evidence) {
 			_, i := e.pick(1)
 			e.stream[i].data = []byte(`{"x":"` + trueCanary + `"}`)
 		}},
-		"forged and hidden in a header": {ruleHostile, func(e *evidence) {
+		"forged, in a header": {ruleHostile, func(e *evidence) {
 			_, i := e.pick(1)
 			e.stream[i].header["traceparent"] = []string{trueCanary}
 		}},
-		"forged and set aside": {ruleHostile, func(e *evidence) {
+		"forged and a dead letter": {ruleHostile, func(e *evidence) {
 			n := len(e.stream)
 			e.store(e.hostile(), 0)
-			e.aside, e.stream = e.stream[n:], e.stream[:n]
+			e.dead, e.stream = e.stream[n:], e.stream[:n]
 		}},
 		"two callbacks in the wrong order": {ruleOrder, func(e *evidence) {
 			_, i := e.pick(1)
@@ -175,84 +173,96 @@ func TestOracleFindsLies(t *testing.T) {
 			e.stream[i].sequence, e.stream[i+1].sequence = e.stream[i+1].sequence, e.stream[i].sequence
 		}},
 		"foreign": {ruleForeign, func(e *evidence) {
-			e.stream = append(e.stream, &message{sequence: 99999, data: []byte("{}"), header: map[string][]string{schemas.HeaderMsgID: {"who#knows"}}})
+			e.stream = append(e.stream, &message{sequence: 99999, data: []byte("{}"), header: map[string][]string{schemas.HeaderMsgID: {"not#sent"}}})
 		}},
 		"foreign without an id": {ruleForeign, func(e *evidence) {
 			e.stream = append(e.stream, &message{sequence: 99999, data: []byte("{}")})
 		}},
-		"set aside without need": {ruleDeadOnce, func(e *evidence) {
+		"a dead letter without need": {ruleDeadOnce, func(e *evidence) {
 			_, i := e.pick(1)
-			e.aside = append(e.aside, e.stream[i])
+			e.dead = append(e.dead, e.stream[i])
 			e.stream = slices.Delete(e.stream, i, i+1)
 		}},
-		"damaged and not set aside": {ruleDeadOnce, func(e *evidence) {
+		"damaged and no dead letter": {ruleDeadOnce, func(e *evidence) {
 			c, i := e.pick(1)
 			e.damaged = map[string]int{c.events[0].msgID: 1}
 			e.stream = slices.Delete(e.stream, i, i+1)
 		}},
-		"set aside as damaged without damage": {ruleDeadOnce, func(e *evidence) {
-			e.aside = append(e.aside, &message{header: map[string][]string{"reason": {"corrupt"}}})
+		"a corrupt dead letter without damage": {ruleDeadOnce, func(e *evidence) {
+			e.dead = append(e.dead, &message{header: map[string][]string{"reason": {"corrupt"}}})
 		}},
-		"another than the damaged one is lost": {ruleStored, func(e *evidence) {
+		"another event than the damaged one is lost": {ruleStored, func(e *evidence) {
 			c, _ := e.pick(2)
 			_, i := e.pick(1)
 			e.damaged = map[string]int{c.events[0].msgID: 1}
-			e.aside = append(e.aside, &message{header: map[string][]string{"reason": {"corrupt"}}})
+			e.dead = append(e.dead, &message{header: map[string][]string{"reason": {"corrupt"}}})
 			e.stream = slices.Delete(e.stream, i, i+1)
 		}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			e := truth()
-			test.lie(&e)
-			found := judge(e)
-			if !slices.ContainsFunc(found, func(v violation) bool { return v.rule == test.rule && v.story != "" }) {
-				t.Errorf("found %v, want %q", found, test.rule)
-			}
-		})
+		e := truth()
+		test.lie(&e)
+		if found := violations(e); !slices.ContainsFunc(found, func(v violation) bool { return v.rule == test.rule && v.story != "" }) {
+			t.Errorf("%s: found %v, want %q", name, found, test.rule)
+		}
 	}
 }
 
-// TestOracleKnowsTheBridges: the order is one bridge's. What another one still
-// had in its journal may come later.
-func TestOracleKnowsTheBridges(t *testing.T) {
+// TestOracle_order has two events of one call, by one sender or by two.
+func TestOracle_order(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for name, test := range map[string]struct {
-		change func(before, after *callback)
-		want   int
+		senders int
+		sent    time.Duration // of the second, after the first, which takes 10 ms
+		bridges []string      // of each attempt of the second
+		swapped bool          // in the stream
+		want    int
 	}{
-		"one bridge": {func(_, _ *callback) {}, 1},
-		"another answered the first": {func(before, _ *callback) {
-			before.attempts[0].bridge = "other"
-		}, 0},
-		"the second went to another first": {func(_, after *callback) {
-			after.attempts = append([]attempt{{bridge: "other"}}, after.attempts...)
-		}, 0},
+		"in order":                   {1, 20 * time.Millisecond, []string{"bridge"}, false, 0},
+		"out of order":               {1, 20 * time.Millisecond, []string{"bridge"}, true, 1},
+		"two senders, in order":      {2, 20 * time.Millisecond, []string{"bridge"}, false, 0},
+		"two senders, out of order":  {2, 20 * time.Millisecond, []string{"bridge"}, true, 1},
+		"at the same time":           {2, 5 * time.Millisecond, []string{"bridge"}, true, 0},
+		"two journals":               {2, 20 * time.Millisecond, []string{"other"}, true, 0},
+		"one sender, two journals":   {1, 20 * time.Millisecond, []string{"other"}, true, 0},
+		"the other journal at first": {1, 20 * time.Millisecond, []string{"other", "bridge"}, true, 0},
 	} {
-		t.Run(name, func(t *testing.T) {
-			e := evidence{claims: trueClaims, canary: trueCanary}
-			a := newAuthor(1, 0, mix{}, trueCanary)
-			before, after := a.next(), a.next()
-			for i, c := range []*callback{before, after} {
-				c.attempts = []attempt{{status: http.StatusOK, bridge: "bridge", token: fmt.Sprint(i)}}
-			}
-			e.calls = [][]*callback{{before, after}}
-			e.store(after, 0)
-			e.store(before, 0)
-			test.change(before, after)
-			if got := len(judge(e)); got != test.want {
-				t.Errorf("%d violations, want %d: %v", got, test.want, judge(e))
-			}
-		})
+		e := evidence{claims: trueClaims, canary: trueCanary}
+		a := newAuthor(1, 0, mix{together: 2}, trueCanary)
+		one, two := a.next(), a.next()
+		if test.senders == 2 {
+			two = newAuthor(1, 1, mix{together: 2}, trueCanary).next()
+		}
+		one.attempts = []attempt{{sent: at, answered: at.Add(10 * time.Millisecond), status: http.StatusOK, bridge: "bridge", token: "1"}}
+		for i, bridge := range test.bridges {
+			sent := at.Add(test.sent + time.Duration(i)*time.Second)
+			two.attempts = append(two.attempts, attempt{sent: sent, answered: sent.Add(10 * time.Millisecond), bridge: bridge, token: "2"})
+		}
+		two.attempts[len(test.bridges)-1].status = http.StatusOK
+		e.calls = [][]*callback{{one, two}}
+		if test.senders == 2 {
+			e.calls = [][]*callback{{one}, {two}}
+		}
+		order := []*callback{one, two}
+		if test.swapped {
+			order = []*callback{two, one}
+		}
+		for _, c := range order {
+			e.store(c, 0)
+		}
+		found := violations(e)
+		if len(found) != test.want || test.want > 0 && found[0].rule != ruleOrder {
+			t.Errorf("%s: %d violations, want %d: %v", name, len(found), test.want, found)
+		}
 	}
 }
 
-// TestStoryIsWhole: a violation shows every attempt with its answer, and every
-// copy with its place.
-func TestStoryIsWhole(t *testing.T) {
+// TestStory has every attempt with its answer, and every copy with its place.
+func TestStory(t *testing.T) {
 	e := truth()
 	c, i := e.pick(3)
 	c.attempts[0].status, c.attempts[0].err = 0, "connection reset by peer"
 	e.stream = append(e.stream, e.stream[i])
-	found := judge(e)
+	found := violations(e)
 	if len(found) == 0 {
 		t.Fatal("no violation")
 	}
