@@ -19,7 +19,7 @@ import (
 // event with the id of one that is still to come, and make the real one look
 // like a repetition: answered 200, and lost. So what was folded is compared
 // with what is stored, and goes to quarantine when it differs. See
-// docs/decisions/0010-what-is-folded-is-compared.md.
+// docs/decisions/0010-compare-deduplicated-events-with-the-stored-ones.md.
 var errConflict = errors.New("the stream has another event under the same id")
 
 // reasonConflict is why such an event is in quarantine.
