@@ -30,7 +30,7 @@ type captured struct {
 	Subject  string            `json:"subject"`
 	Headers  map[string]values `json:"headers"`
 	Event    json.RawMessage   `json:"event"`
-	Data     []byte            `json:"data"` // base64, of what is no JSON
+	Data     []byte            `json:"data"` // base64, of a payload that is not JSON
 }
 
 // values are those of one header: a text, or a list.
@@ -53,8 +53,7 @@ type Capture struct {
 	line []byte
 }
 
-// NewCapture returns a target that writes to w. What it has taken is written at
-// [Capture.Flush].
+// NewCapture returns a target that writes to w, at the latest with [Capture.Flush].
 func NewCapture(w io.Writer) *Capture { return &Capture{w: bufio.NewWriterSize(w, 256<<10)} }
 
 // Send writes a message at once.
@@ -66,7 +65,7 @@ func (c *Capture) Send(_ context.Context, m *StoredMessage, done func(error)) {
 	done(err)
 }
 
-// Flush writes what the capture has taken.
+// Flush writes the messages that the capture holds.
 func (c *Capture) Flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,14 +168,13 @@ func After(sequence uint64, messages iter.Seq2[*StoredMessage, error]) iter.Seq2
 	}
 }
 
-// maxCaptured bounds a line of a capture: the largest event in base64 and its
-// headers fit ten times.
+// maxCaptured bounds a line of a capture: ten times the largest event in base64 with
+// its headers.
 const maxCaptured = 16 << 20
 
-// ReadCapture returns the selected messages of a capture, in its order. Subjects of
-// the form before there were slots get theirs. The
-// messages must be in the order of one stream, as [Capture] writes them, so that
-// a reading can be continued at a sequence.
+// ReadCapture returns the selected messages of a capture, in its order. They must be
+// in the order of one stream, as [Capture] writes them, so that a reading can be
+// continued at a sequence. Subjects without a slot get theirs.
 func ReadCapture(r io.Reader, s Selection) iter.Seq2[*StoredMessage, error] {
 	return func(yield func(*StoredMessage, error) bool) {
 		lines := bufio.NewScanner(r)
@@ -240,8 +238,8 @@ func parseCaptured(line []byte) (*StoredMessage, error) {
 	return m, nil
 }
 
-// selects reports whether a message that was not read by a [Reader] is one of
-// the selection. It does not look at the limit.
+// selects reports whether a message that was not read by a [Reader] is selected. It
+// ignores the limit.
 func (s *Selection) selects(m *StoredMessage) bool {
 	if subject, ok := schemas.ParseSubject(m.Subject); ok {
 		resource, shortType := s.tokens()

@@ -17,13 +17,13 @@ type StoredEvent struct {
 
 	Type     string // the last part of it: CallConnected
 	Resource string // as in the subject
-	// Call is the callConnectionId. Without one it is what the subject has in its
-	// place, or the correlationId: that of an event of Event Grid. An event without
-	// any has [schemas.NoCall].
+	// Call is the callConnectionId. Without one it is the last token of the subject, or
+	// the correlationId: that of an event of Event Grid. Without any of them it is
+	// [schemas.NoCall].
 	Call   string
 	IDs    schemas.CallIDs // as [schemas.NormalizeID] writes them
-	Made   time.Time       // when ACS made it; zero when it does not say, or not credibly
-	People []string        // identifiers of those it is about, a caller before a callee: personal data
+	Made   time.Time       // when ACS made it; zero without a credible time
+	People []string        // identifiers of the participants it names, a caller before a callee: personal data
 }
 
 // Event reads the payload: a CloudEvent, or an event in Event Grid's own schema,
@@ -32,7 +32,7 @@ func (m *StoredMessage) Event() (*StoredEvent, error) {
 	e := &StoredEvent{}
 	if parsed, err := schemas.Parse(m.Header, m.Data); err == nil {
 		e.Event = parsed.Event
-	} else if err := json.Unmarshal(m.Data, &e.Event); err != nil { // headers of somebody else
+	} else if err := json.Unmarshal(m.Data, &e.Event); err != nil { // headers that are not the bridge's
 		return nil, err
 	}
 	attribute := func(have, header string) string {
@@ -47,7 +47,7 @@ func (m *StoredMessage) Event() (*StoredEvent, error) {
 	e.Event.Type = attribute(e.Event.Type, schemas.HeaderEventType)
 	e.Time = schemas.Timestamp(attribute(string(e.Time), schemas.HeaderEventTime))
 	if e.ID == "" || e.Event.Type == "" {
-		return nil, errors.New("the payload is no event")
+		return nil, errors.New("the payload is not an event")
 	}
 	e.Type = schemas.ShortType(e.Event.Type)
 	e.IDs = e.Event.IDs()
@@ -73,15 +73,15 @@ func (m *StoredMessage) Event() (*StoredEvent, error) {
 	return e, nil
 }
 
-// What is not between these was not written by a clock: languages write the year 1
-// or 9999 for a time that was never set.
+// A time that is not between these was not written by a clock: languages write the
+// year 1 or 9999 for a time that was never set.
 var firstCall = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 const maxAhead = 24 * time.Hour // after the arrival, of a clock that is off
 
 // keys are the ids by which an event belongs to its call, in the form of [key].
 func (e *StoredEvent) keys() []string {
-	_, recording, _ := strings.Cut(e.Subject, "/recordingId/") // of a file that Event Grid tells of
+	_, recording, _ := strings.Cut(e.Subject, "/recordingId/") // of an event about its file
 	switch d := e.Data.(type) {
 	case *schemas.RecordingFileStatusUpdated:
 		recording = cmp.Or(d.RecordingID, recording)
@@ -107,7 +107,7 @@ func (e *StoredEvent) keys() []string {
 // recordingId comes with its padding and without.
 func key(id string) string { return strings.TrimRight(schemas.NormalizeID(id), "=") }
 
-// people are those that the event names.
+// people returns the participants that the event names.
 func (e *StoredEvent) people() (list []*schemas.Identifier) {
 	switch d := e.Data.(type) {
 	case *schemas.ParticipantsUpdated:
@@ -174,9 +174,9 @@ func identifierOf(i *schemas.Identifier) string {
 	return ""
 }
 
-// Failed reports whether something did not work: by the name of the event, or
-// by a code of its result that is an error in HTTP and in SIP. An invitation that
-// was withdrawn has such a code (487), and has not failed.
+// Failed reports whether an operation failed: by the name of the event, or by the
+// code of its result, which is an error in HTTP and in SIP. An invitation that was
+// withdrawn has such a code (487), and has not failed.
 func (e *StoredEvent) Failed() bool {
 	switch {
 	case strings.HasSuffix(e.Type, "Failed"):

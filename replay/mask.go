@@ -98,7 +98,7 @@ func kindOf(id string) int {
 
 // AppendMasked appends an event's JSON to dst, on one line and with what can be
 // personal masked: every text that is not known to be impersonal. It fails when
-// the event is no JSON.
+// the event is not JSON.
 func AppendMasked(dst, event []byte) ([]byte, error) { return appendMasked(dst, event, MaskPII) }
 
 func appendMasked(dst, event []byte, masking Masking) ([]byte, error) {
@@ -126,7 +126,7 @@ func appendMasked(dst, event []byte, masking Masking) ([]byte, error) {
 	return dst, nil
 }
 
-var errNoJSON = errors.New("the payload is no JSON")
+var errNoJSON = errors.New("the payload is not JSON")
 
 // masker walks through valid JSON.
 type masker struct {

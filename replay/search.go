@@ -16,35 +16,35 @@ import (
 )
 
 const (
-	// storyMargin is how far before and after the events of a call others of the
-	// same call are looked for.
+	// storyMargin is how far before and after the known events of a call the search
+	// reads.
 	storyMargin = 2 * time.Minute
 	// maxStory is the most events that a story can have; they are in memory.
 	maxStory = 20_000
-	// rounds is how often the search goes on with the legs that it has found.
+	// rounds is how often the search is repeated with the legs that it has found.
 	rounds = 4
 	// maxDuration bounds what an event can say about how long ago its call began.
 	maxDuration = 24 * time.Hour
 )
 
-// backwards is how far an id is looked for that is not in a subject, step by step,
-// before the whole stream is read: most calls that are asked for were recent.
+// backwards is how far the search for an id that is not in a subject reads back, step
+// by step, before it reads the whole stream: most calls of interest are recent.
 var backwards = []time.Duration{time.Hour, 8 * time.Hour}
 
-// Searched says where the events of a call were looked for by an id that was in
-// none of the subjects: in so many messages, stored in that time.
+// Searched is what a search for an id has read that was not in any subject: so many
+// messages, stored in that time.
 type Searched struct {
 	Messages    int
 	First, Last time.Time
 }
 
-// Story reads the story of a call, by any of its ids: the callConnectionId of any
-// of its legs, or the serverCallId, the correlationId or a recordingId. Subjects
-// are asked first. What has the id elsewhere is found by reading, the last hour
-// first. The other legs, the recording and the events of Event Grid are found by
-// the ids that they share, in what was stored from two minutes before the known
-// events to two minutes after them. It returns a story without steps when the
-// stream holds nothing of the call. The time is now.
+// Story returns the story of a call, by any of its ids: the callConnectionId of any
+// of its legs, or the serverCallId, the correlationId or a recordingId. It filters by
+// subject first; events with the id elsewhere are found by reading, the last hour
+// first. The other legs, the recording and the events of Event Grid are found by the
+// ids that they share, among the messages stored from two minutes before the known
+// events to two minutes after them. A story without steps means that the stream has
+// no event of the call.
 func (r *Reader) Story(ctx context.Context, id string, now time.Time) (*Story, error) {
 	return findStory(ctx, r.Read, id, now, backwards)
 }
@@ -95,8 +95,8 @@ func findStory(ctx context.Context, read reading, id string, now time.Time, span
 	return newStory(steps, now), nil
 }
 
-// plainID is an id as a person gives it: perhaps out of a URL, or with blanks that
-// were copied with it.
+// plainID undoes what an id has that was copied out of a URL or a text: escapes and
+// blanks.
 func plainID(id string) string {
 	id = strings.TrimSpace(id)
 	if plain, err := url.PathUnescape(id); err == nil {
@@ -111,15 +111,15 @@ type reading func(context.Context, Selection) iter.Seq2[*StoredMessage, error]
 // search looks for the events of one call.
 type search struct {
 	read     reading
-	ids      map[string]bool // of what was found, in the form of key
+	ids      map[string]bool // of the events found, in the form of key
 	tokens   map[string]bool // last tokens of the subjects that were read
 	held     map[uint64]*Step
 	searched Searched
 }
 
-// find takes the first events of the call: those with the id in their subjects,
-// or else those with it elsewhere, in the shortest of the spans before now that
-// has any, or in everything.
+// find finds the first events of the call: those with the id in their subjects, or
+// else those with it elsewhere, in the shortest of the spans before now that has any,
+// or in the whole stream.
 func (s *search) find(ctx context.Context, id string, now time.Time, spans []time.Duration) error {
 	s.ids[key(id)] = true
 	if id == "" {
@@ -144,9 +144,9 @@ func (s *search) find(ctx context.Context, id string, now time.Time, spans []tim
 	return nil
 }
 
-// readLegs takes all events that have the subject of a found one, and those of
-// Event Grid, which have the correlationId there: the file of a recording is ready
-// long after the call.
+// readLegs adds all events that share the last token of the subject with a found one,
+// and those of Event Grid, which have the correlationId there: the file of a recording
+// is ready long after the call.
 func (s *search) readLegs(ctx context.Context) error {
 	var tokens []string
 	for _, step := range s.held {
@@ -164,7 +164,7 @@ func (s *search) readLegs(ctx context.Context) error {
 	return nil
 }
 
-// readToken takes all events whose subject ends with a token.
+// readToken adds all events whose subject ends with a token.
 func (s *search) readToken(ctx context.Context, token string) error {
 	if token == "" || token == schemas.NoCall || s.tokens[token] {
 		return nil
@@ -175,7 +175,7 @@ func (s *search) readToken(ctx context.Context, token string) error {
 			return err
 		}
 		if e, err := m.Event(); err == nil && s.held[m.Sequence] == nil {
-			if err := s.take(m, e); err != nil {
+			if err := s.add(m, e); err != nil {
 				return err
 			}
 		}
@@ -183,7 +183,7 @@ func (s *search) readToken(ctx context.Context, token string) error {
 	return nil
 }
 
-func (s *search) take(m *StoredMessage, e *StoredEvent) error {
+func (s *search) add(m *StoredMessage, e *StoredEvent) error {
 	if len(s.held) >= maxStory {
 		return fmt.Errorf("the call has more than %d events; read its legs one by one, with tail --call or replay --leg", maxStory)
 	}
@@ -194,10 +194,10 @@ func (s *search) take(m *StoredMessage, e *StoredEvent) error {
 	return nil
 }
 
-// scope is what there is to scan for.
+// scope is what a scan depends on.
 type scope struct {
 	ids      int       // how many are known
-	from, to time.Time // when what is known was stored
+	from, to time.Time // when the known events were stored
 }
 
 func (c scope) selection() Selection {
@@ -216,7 +216,7 @@ func (s *search) scope() scope {
 	return c
 }
 
-// lookBack is how long before an event its call began, as far as it says so.
+// lookBack is how long before an event its call began, as far as the event has that.
 func (s *Step) lookBack() time.Duration {
 	ago := time.Duration(0)
 	switch d := s.Data.(type) {
@@ -230,7 +230,7 @@ func (s *Step) lookBack() time.Duration {
 	return min(max(ago, 0), maxDuration)
 }
 
-// scan takes what shares an id with what is known, of the messages selected.
+// scan adds the selected events that share an id with the known ones.
 func (s *search) scan(ctx context.Context, selection Selection) error {
 	var likely func([]byte) bool
 	ids := 0
@@ -249,7 +249,7 @@ func (s *search) scan(ctx context.Context, selection Selection) error {
 		if err != nil || !slices.ContainsFunc(e.keys(), func(id string) bool { return s.ids[id] }) {
 			continue
 		}
-		if err := s.take(m, e); err != nil {
+		if err := s.add(m, e); err != nil {
 			return err
 		}
 	}
@@ -264,8 +264,8 @@ func (r *Searched) add(m *StoredMessage) {
 	r.Last = later(r.Last, m.Time)
 }
 
-// likely returns a quick look for one of the ids in an event, which spares
-// reading most of them. It looks for the beginning of an id, since a '/' or '+'
+// likely returns a fast check whether an event can have one of the ids, so that most
+// events need not be decoded. It compares the beginnings of ids, since a '/' or '+'
 // can be written in more than one way, and a GUID in capitals.
 func (s *search) likely() func(data []byte) bool {
 	var beginnings [][]byte

@@ -24,7 +24,7 @@ type Selection struct {
 	Until Position // the last message; zero is the last that is held
 	Limit int      // at most so many messages; zero is no limit
 
-	// Follow goes on at the end of the stream with what is stored later, until
+	// Follow continues at the end of the stream with the messages stored later, until
 	// the context, Until or Limit ends it.
 	Follow bool
 }
@@ -81,7 +81,7 @@ func ParsePosition(text string, now time.Time) (Position, error) {
 	if number, ok := strings.CutPrefix(text, "seq:"); ok {
 		sequence, err := strconv.ParseUint(number, 10, 64)
 		if err != nil || sequence == 0 {
-			return Position{}, fmt.Errorf("%q is no sequence; the first is seq:1", text)
+			return Position{}, fmt.Errorf("%q is not a sequence; the first is seq:1", text)
 		}
 		return Position{Sequence: sequence}, nil
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/acsbridge/acsbridge/replay"
 )
 
-// callCmd tells the story of one call.
+// callCmd shows the story of one call.
 type callCmd struct {
 	ID     string `arg:"" help:"Any id of the call: the callConnectionId of any of its legs, its serverCallId or correlationId, or a recordingId." placeholder:"ID"`
 	Output string `help:"pretty, or json (its events, one object a line)." default:"pretty" enum:"pretty,json" placeholder:"FORMAT"`
@@ -27,7 +27,7 @@ func (callCmd) Help() string {
 		`Times are those of ACS; the order is that of the stream.`
 }
 
-// Run prints the call's legs, its events, and what is odd about it.
+// Run prints the call's legs, its events, and its findings.
 func (c *callCmd) Run(ctx context.Context, std stdio) error {
 	reader, link, err := c.reader(ctx, std)
 	if err != nil {
@@ -47,22 +47,22 @@ func (c *callCmd) Run(ctx context.Context, std stdio) error {
 			out.Write(replay.AppendLine(nil, step.Message, c.masking()))
 		}
 	} else {
-		p := printer{ink: inkFor(std.out), personal: c.ShowPII, now: time.Now()}
+		p := printer{color: colorFor(std.out), personal: c.ShowPII, now: time.Now()}
 		out.WriteString(p.story(story))
 	}
 	return unlessEnded(out.Flush())
 }
 
-// unknownCall says that an id was not found, and where it was looked for.
+// unknownCall reports that an id was not found, and what was searched.
 func unknownCall(where, id string, in replay.Searched) error {
 	if strings.TrimSpace(id) == "" {
 		return errors.New("the id of the call is empty")
 	}
 	if in.Messages == 0 {
-		return fmt.Errorf("%s holds nothing of call %s; it is empty", where, printable(id))
+		return fmt.Errorf("%s has no event of call %s; it is empty", where, printable(id))
 	}
-	return fmt.Errorf("%s holds nothing of call %s: none of its %s from %s to %s has that callConnectionId, serverCallId, correlationId or recordingId; "+
-		"acsbridge calls --since all lists what there is", where, printable(id), plural(in.Messages, "message"),
+	return fmt.Errorf("%s has no event of call %s: none of its %s from %s to %s has that callConnectionId, serverCallId, correlationId or recordingId; "+
+		"acsbridge calls --since all lists all calls", where, printable(id), plural(in.Messages, "message"),
 		in.First.Local().Format(time.DateTime), in.Last.Local().Format(time.DateTime))
 }
 
@@ -70,36 +70,36 @@ func unknownCall(where, id string, in replay.Searched) error {
 func (p *printer) story(s *replay.Story) string {
 	var b strings.Builder
 	began := s.First()
-	fmt.Fprintf(&b, "%s of %s: %s in %s, from %s\n\n", p.ink.paint(bold, "call"), printable(s.Steps[0].Resource),
+	fmt.Fprintf(&b, "%s of %s: %s in %s, from %s\n\n", p.color.paint(bold, "call"), printable(s.Steps[0].Resource),
 		plural(len(s.Steps), "event"), span(s.Last().Sub(began)), p.clock(began))
 	for _, step := range s.Steps {
 		p.types.fit(leastType, printable(step.Type)) // for the width
 	}
 	for _, leg := range s.Legs {
-		fmt.Fprintf(&b, "  %-3s %s  %s\n", leg.Name, p.ink.paint(cyan, printable(leg.ID)), p.leg(leg))
+		fmt.Fprintf(&b, "  %-3s %s  %s\n", leg.Name, p.color.paint(cyan, printable(leg.ID)), p.leg(leg))
 	}
 	b.WriteString("\n")
 	for _, step := range s.Steps {
-		line := fmt.Sprintf("%11s  %-3s %s %s", offset(step.At.Sub(began)), step.Leg.Name, p.kind(step.StoredEvent), p.told(step))
+		line := fmt.Sprintf("%11s  %-3s %s %s", offset(step.At.Sub(began)), step.Leg.Name, p.kind(step.StoredEvent), p.details(step))
 		b.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 	if len(s.Findings) > 0 {
 		b.WriteString("\n")
 	}
 	for _, f := range s.Findings {
-		at, colour := "", yellow
+		at, code := "", yellow
 		if f.Step != nil {
 			at = " at " + offset(f.Step.At.Sub(began))
 		}
 		if f.Kind == replay.Failure {
-			colour = red
+			code = red
 		}
-		fmt.Fprintf(&b, "%s  %s%s\n", p.ink.paint(colour, fmt.Sprintf("%-7s", f.Kind)), printable(f.Text), at)
+		fmt.Fprintf(&b, "%s  %s%s\n", p.color.paint(code, fmt.Sprintf("%-7s", f.Kind)), printable(f.Text), at)
 	}
 	return b.String()
 }
 
-// leg says how a leg went.
+// leg is the outcome of a leg.
 func (p *printer) leg(l *replay.Leg) string {
 	switch {
 	case l.EventGrid:
@@ -128,21 +128,21 @@ func ending(step *replay.Step) string {
 	return fmt.Sprintf("%d/%d", r.Code, r.SubCode)
 }
 
-// told is what an event of a story tells: its brief, what its codes mean, how
-// long the operation took, whom it is about, and what is odd about it.
-func (p *printer) told(step *replay.Step) string {
+// details are the brief of an event, the meaning of its codes, how long its operation
+// took, its participants, and notes.
+func (p *printer) details(step *replay.Step) string {
 	words := []string{printable(step.Brief())}
 	if meaning := replay.ResultMeaning(step.Result()); meaning != "" {
 		words = append(words, meaning)
 	}
 	if step.Took > 0 {
-		words = append(words, p.ink.paint(faint, "took "+span(step.Took)))
+		words = append(words, p.color.paint(faint, "took "+span(step.Took)))
 	}
 	if people := p.people(step.StoredEvent); people != "" {
 		words = append(words, people)
 	}
 	if step.Note != "" {
-		words = append(words, p.ink.paint(yellow, "["+step.Note+"]"))
+		words = append(words, p.color.paint(yellow, "["+step.Note+"]"))
 	}
 	if cut := p.cut(step.Message); cut != "" {
 		words = append(words, cut)

@@ -25,7 +25,7 @@ type callsCmd struct {
 // defaultCallsSince is how far calls goes back without --since.
 const defaultCallsSince = "1h"
 
-// Validate refuses a position that is none; kong calls it.
+// Validate reads the position; kong calls it.
 func (c *callsCmd) Validate() (err error) {
 	if c.Since == "" && c.ID != "" {
 		c.Since = "all"
@@ -49,7 +49,7 @@ func (c *callsCmd) Run(ctx context.Context, std stdio) error {
 		return unlessEnded(err)
 	}
 	out := bufio.NewWriterSize(std.out, outputBuffer)
-	p := printer{ink: inkFor(std.out), now: time.Now()}
+	p := printer{color: colorFor(std.out), now: time.Now()}
 	for _, call := range calls {
 		p.call(call) // for the widths
 	}
@@ -64,7 +64,7 @@ func (c *callsCmd) Run(ctx context.Context, std stdio) error {
 		}
 	}
 	if len(calls) == 0 && c.Output == "pretty" {
-		fmt.Fprintf(std.err, "acsbridge: no calls since %s; --since all looks at everything that the stream holds\n", c.Since)
+		fmt.Fprintf(std.err, "acsbridge: no calls since %s; --since all reads the whole stream\n", c.Since)
 	}
 	return unlessEnded(out.Flush())
 }
@@ -84,7 +84,7 @@ func (c *callsCmd) read(ctx context.Context, reader *replay.Reader) ([]*replay.S
 	}
 	call := story.Summary(selection)
 	if call == nil {
-		return nil, fmt.Errorf("stream %s holds call %s, but nothing of it by --since and --resource", c.Stream, printable(c.ID))
+		return nil, fmt.Errorf("stream %s holds call %s, but no event of it by --since and --resource", c.Stream, printable(c.ID))
 	}
 	return []*replay.Summary{call}, nil
 }
@@ -114,14 +114,14 @@ func newCallLine(c *replay.Summary, now time.Time) callLine {
 	return line
 }
 
-// call is one line: when it began, how it stands, how long it took, how much it
-// has, the last event, the resource, and the id of its first connection.
+// call is one line: when it began, its state, how long it took, its events and legs,
+// the last event, the resource, and the id of its first connection.
 func (p *printer) call(c *replay.Summary) string {
 	state := c.State(p.now)
-	colour := map[replay.State]string{replay.Active: green, replay.Failed: red, replay.Silent: yellow}[state]
+	code := map[replay.State]string{replay.Active: green, replay.Failed: red, replay.Silent: yellow}[state]
 	failures := ""
 	if c.Failures > 0 {
-		failures = p.ink.paint(red, fmt.Sprintf("  %d failed", c.Failures))
+		failures = p.color.paint(red, fmt.Sprintf("  %d failed", c.Failures))
 	}
 	id, legs := c.Legs[0], 0
 	for _, leg := range c.Legs {
@@ -132,8 +132,8 @@ func (p *printer) call(c *replay.Summary) string {
 			id = leg
 		}
 	}
-	return fmt.Sprintf("%s  %s %9s %s %7s  %s %s %s%s\n", p.ink.paint(faint, p.clocks.fit(-leastClock, p.clock(c.First()))),
-		p.ink.paint(colour, fmt.Sprintf("%-7s", state)), span(c.Last().Sub(c.First())), p.events.fit(-leastEvents, plural(c.Events, "event")),
+	return fmt.Sprintf("%s  %s %9s %s %7s  %s %s %s%s\n", p.color.paint(faint, p.clocks.fit(-leastClock, p.clock(c.First()))),
+		p.color.paint(code, fmt.Sprintf("%-7s", state)), span(c.Last().Sub(c.First())), p.events.fit(-leastEvents, plural(c.Events, "event")),
 		plural(legs, "leg"), p.types.fit(leastType, printable(c.Latest)), p.resources.fit(leastResource, printable(id.Resource)),
-		p.ink.paint(cyan, printable(id.ID)), failures)
+		p.color.paint(cyan, printable(id.ID)), failures)
 }

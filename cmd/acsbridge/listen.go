@@ -12,7 +12,7 @@ import (
 	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
-// listenCmd forwards live events to an application on a developer's machine.
+// listenCmd forwards new events to an application on a developer's machine.
 type listenCmd struct {
 	selectionFlags
 	connectionFlag
@@ -38,7 +38,7 @@ const (
 
 // Help is the text between the summary and the flags of listen --help.
 func (listenCmd) Help() string {
-	return `Begins with the events that come from now on, and posts each once: what fails is shown and not repeated. ` +
+	return `Posts each new event once: a post that fails is shown and not repeated. ` +
 		`On a terminal, r posts the last event again and q ends. Reads without a consumer; no service that consumes the ` +
 		`stream notices. The nats-* settings are those of serve, also in its variables and its file.`
 }
@@ -55,7 +55,7 @@ type listening struct {
 
 // Run forwards until Ctrl-C or q.
 func (c *listenCmd) Run(ctx context.Context, std stdio) error {
-	l := &listening{std: std, printer: printer{ink: inkFor(std.out), now: time.Now()}}
+	l := &listening{std: std, printer: printer{color: colorFor(std.out), now: time.Now()}}
 	token, stop, err := c.signer(std.err)
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 	if info, err := reader.Info(ctx); err == nil { // the clocks need not agree
 		selection.Since = replay.Position{Sequence: info.State.LastSeq + 1}
 	}
-	fmt.Fprintf(l.std.err, "events go to %s as they come; %s\n", c.target.target, keys.hint())
+	fmt.Fprintf(l.std.err, "new events are posted to %s; %s\n", c.target.target, keys.hint())
 
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -111,11 +111,11 @@ func (l *listening) posted(m *replay.StoredMessage, a webhook.Answer, err error)
 	line = append(line[:len(line)-1], "  "...)
 	switch {
 	case err != nil:
-		line = append(line, l.printer.ink.paint(red, fmt.Sprintf("not posted: %v", err))...)
+		line = append(line, l.printer.color.paint(red, fmt.Sprintf("not posted: %v", err))...)
 	case !a.OK():
-		line = append(line, l.printer.ink.paint(red, a.String())...)
+		line = append(line, l.printer.color.paint(red, a.String())...)
 	default:
-		line = append(line, l.printer.ink.paint(green, fmt.Sprint(a.Status))...)
+		line = append(line, l.printer.color.paint(green, fmt.Sprint(a.Status))...)
 	}
 	line = fmt.Appendf(line, " in %v\n", a.Latency.Round(100*time.Microsecond))
 	_, _ = l.std.out.Write(line) // the reader of the output may be gone

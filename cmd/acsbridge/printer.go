@@ -13,16 +13,16 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// ink colours text on a terminal. The zero value leaves it as it is.
-type ink bool
+// color is whether text has colors. The zero value is without.
+type color bool
 
-// inkFor returns colour for a person who has not said NO_COLOR
+// colorFor returns color for a terminal, unless NO_COLOR is set
 // (https://no-color.org).
-func inkFor(out io.Writer) ink {
-	return ink(isTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
+func colorFor(out io.Writer) color {
+	return color(isTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
 }
 
-// The colours that a terminal of any background shows well.
+// Codes of colors that are readable on any background.
 const (
 	faint  = "2"
 	bold   = "1"
@@ -32,17 +32,17 @@ const (
 	cyan   = "36"
 )
 
-func (i ink) paint(colour, text string) string {
-	if !bool(i) || text == "" || colour == "" {
+func (c color) paint(code, text string) string {
+	if !bool(c) || text == "" || code == "" {
 		return text
 	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-// printer writes messages for people, one a line.
+// printer formats messages, one a line.
 type printer struct {
-	ink      ink
-	personal bool      // show what is masked otherwise
+	color    color
+	personal bool      // show personal data
 	now      time.Time // times of another day have their date
 
 	clocks, types, briefs, resources, events column
@@ -51,8 +51,8 @@ type printer struct {
 // column is the width of a column, in runes: that of the longest text so far.
 type column int
 
-// Widths that columns have at least, for what is usual, and at most: a type or a
-// name that is longer is cut.
+// Widths that columns have at least, for usual texts, and at most: a longer type or
+// name is cut.
 const (
 	leastClock    = len(clock)
 	leastType     = 24
@@ -76,17 +76,17 @@ func (c *column) fit(least int, text string) string {
 	return fmt.Sprintf("%-*s", int(*c), text)
 }
 
-// appendMessage appends one line: when it was stored, what it is, what it
-// tells, resource, call, and whom it is about.
+// appendMessage appends one line: time of storing, type, brief, resource, call, and
+// participants.
 func (p *printer) appendMessage(dst []byte, m *replay.StoredMessage) []byte {
-	at := p.ink.paint(faint, p.clocks.fit(-leastClock, p.clock(m.Time)))
+	at := p.color.paint(faint, p.clocks.fit(-leastClock, p.clock(m.Time)))
 	e, err := m.Event()
 	if err != nil {
 		what := plural(len(m.Data), "byte") + ", not an event"
-		return fmt.Appendf(dst, "%s  %s  %s\n", at, printable(m.Subject), p.ink.paint(red, what))
+		return fmt.Appendf(dst, "%s  %s  %s\n", at, printable(m.Subject), p.color.paint(red, what))
 	}
 	line := fmt.Appendf(dst, "%s  %s %s %s %s", at, p.kind(e), p.briefs.fit(leastBrief, printable(e.Brief())),
-		p.resources.fit(leastResource, printable(e.Resource)), p.ink.paint(cyan, printable(e.Call)))
+		p.resources.fit(leastResource, printable(e.Resource)), p.color.paint(cyan, printable(e.Call)))
 	for _, more := range []string{p.people(e), p.cut(m)} {
 		if more != "" {
 			line = fmt.Appendf(line, "  %s", more)
@@ -102,7 +102,7 @@ func (p *printer) cut(m *replay.StoredMessage) string {
 	if names == "" {
 		return ""
 	}
-	return p.ink.paint(yellow, "[cut: "+printable(names)+"]")
+	return p.color.paint(yellow, "[cut: "+printable(names)+"]")
 }
 
 // clock is a time of day in this zone, with the date when it is not today's.
@@ -114,22 +114,21 @@ func (p *printer) clock(t time.Time) string {
 	return t.Format(clock)
 }
 
-// kind is the type of an event in a colour that says how it went.
+// kind is the type of an event in the color of its outcome.
 func (p *printer) kind(e *replay.StoredEvent) string {
-	colour := green
+	code := green
 	switch {
 	case e.Failed():
-		colour = red
+		code = red
 	case e.Type == "CallConnected" || e.Type == "CallDisconnected":
-		colour = bold
+		code = bold
 	case strings.HasSuffix(e.Type, "Canceled") || strings.HasSuffix(e.Type, "Stopped"):
-		colour = yellow
+		code = yellow
 	}
-	return p.ink.paint(colour, p.types.fit(leastType, printable(e.Type)))
+	return p.color.paint(code, p.types.fit(leastType, printable(e.Type)))
 }
 
-// people are those an event is about, and with personal data all that it says
-// in words.
+// people are the participants that an event names, and with personal data its texts.
 func (p *printer) people(e *replay.StoredEvent) string {
 	var words []string
 	for _, id := range e.People {
@@ -150,8 +149,8 @@ func (p *printer) people(e *replay.StoredEvent) string {
 // maxPrinted bounds what is printed of a text from outside, in runes.
 const maxPrinted = 120
 
-// printable is a text from outside, fit for a terminal: what would move the
-// cursor, or worse, is a question mark.
+// printable makes a text from outside safe for a terminal: control characters become
+// question marks.
 func printable(text string) string {
 	if len(text) <= maxPrinted && strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) < 0 {
 		return text

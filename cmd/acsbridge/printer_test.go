@@ -31,7 +31,7 @@ func TestLinesForPeople(t *testing.T) {
 		{"plain", printer{now: at}, connected, "10:00:00.120  CallConnected            200/0                  contoso    c-1\n"},
 		{"of another day", printer{now: at.Add(24 * time.Hour)}, failed, "2026-03-01 10:00:00.120  PlayFailed               400/8535               contoso    c-1\n"},
 		{"with personal data", printer{now: at, personal: true}, connected, "10:00:00.120  CallConnected            200/0                  contoso    c-1  context=the context \"all well\"\n"},
-		{"a failure is red", printer{now: at, ink: true}, failed, "\x1b[2m10:00:00.120\x1b[0m  \x1b[31mPlayFailed              \x1b[0m 400/8535               contoso    \x1b[36mc-1\x1b[0m\n"},
+		{"a failure is red", printer{now: at, color: true}, failed, "\x1b[2m10:00:00.120\x1b[0m  \x1b[31mPlayFailed              \x1b[0m 400/8535               contoso    \x1b[36mc-1\x1b[0m\n"},
 		{"hostile", printer{now: at}, message("acs.contoso.X.2.c", `{"id":"e","type":"\u001b[2J\u009b\u202e","data":{"callConnectionId":"\r\nforged"}}`),
 			"10:00:00.120  ?[2J??                                          contoso    ??forged\n"},
 		{"endless", printer{now: at}, message("acs.contoso.X.2.c", `{"id":"e","type":"T","data":{"callConnectionId":"`+strings.Repeat("x", 500)+`"}}`),
@@ -101,7 +101,7 @@ func TestPrinter_truncated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, got := range []string{strings.TrimSpace(string(p.appendMessage(nil, m))), p.told(&replay.Step{StoredEvent: e, Message: m})} {
+	for _, got := range []string{strings.TrimSpace(string(p.appendMessage(nil, m))), p.details(&replay.Step{StoredEvent: e, Message: m})} {
 		if !strings.HasSuffix(got, "[cut: acs-path,acs-query]") {
 			t.Errorf("got %q", got)
 		}
@@ -110,7 +110,7 @@ func TestPrinter_truncated(t *testing.T) {
 
 // TestLookAhead yields everything in its order, and has seen the first ones before.
 func TestLookAhead(t *testing.T) {
-	for _, n := range []int{0, 1, looked, looked + 3} {
+	for _, n := range []int{0, 1, maxLookAhead, maxLookAhead + 3} {
 		for _, end := range []error{nil, errors.New("the stream went away")} {
 			messages := func(yield func(*replay.StoredMessage, error) bool) {
 				for i := range n {
@@ -128,7 +128,7 @@ func TestLookAhead(t *testing.T) {
 				if failed = err; err != nil {
 					break
 				}
-				if m.Sequence != uint64(got) || seen != min(n, looked) {
+				if m.Sequence != uint64(got) || seen != min(n, maxLookAhead) {
 					t.Fatalf("sequence %d after %d, %d seen", m.Sequence, got, seen)
 				}
 				got++

@@ -224,14 +224,14 @@ func (c *quarantineListCmd) Run(ctx context.Context, std stdio) (err error) {
 	if err != nil {
 		return unlessEnded(err)
 	}
-	p := printer{ink: inkFor(std.out), now: time.Now()}
+	p := printer{color: colorFor(std.out), now: time.Now()}
 	line := func(i item) string {
 		kind := schemas.ShortType(i.message.Header.Get(schemas.HeaderEventType))
 		if kind == "" {
 			kind = i.message.Header.Get(schemas.HeaderContentType)
 		}
 		return fmt.Sprintf("%6d  %s  %s %s %13s  %s", i.number, p.clocks.fit(-leastClock, p.clock(i.message.Time)),
-			p.ink.paint(yellow, p.types.fit(leastReason, printable(i.reason))), p.resources.fit(leastResource, printable(i.message.Header.Get(schemas.HeaderResource))),
+			p.color.paint(yellow, p.types.fit(leastReason, printable(i.reason))), p.resources.fit(leastResource, printable(i.message.Header.Get(schemas.HeaderResource))),
 			plural(len(i.message.Data), "byte"), printable(kind))
 	}
 	for _, i := range list {

@@ -62,7 +62,7 @@ type replayCmd struct {
 func (replayCmd) Help() string {
 	return `Events of one leg are sent one after another, in their order; those of different legs at the same time, ` +
 		`but with --call one after another, too. ` +
-		`A replay that ends early says how to go on. Reads without a consumer; the nats-* settings are those of serve, ` +
+		`A replay that ends early prints the command that continues it. Reads without a consumer; the nats-* settings are those of serve, ` +
 		`also in its variables and its file.`
 }
 

@@ -143,7 +143,7 @@ func (p *progress) show() {
 	fmt.Fprintf(p.replay.std.err, "replay: %s, next seq:%d\n", text, cmp.Or(s.Next, 1))
 }
 
-// save writes the checkpoint. The target has stored by then what it calls done.
+// save writes the checkpoint, after the target has written the messages before it.
 func (p *progress) save(complete bool) {
 	c := p.replay
 	if c.Checkpoint == "" || p.err != nil {

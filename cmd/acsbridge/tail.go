@@ -13,13 +13,13 @@ import (
 	"github.com/acsbridge/acsbridge/replay"
 )
 
-// tailCmd prints events of the stream, past ones and those that come.
+// tailCmd prints events of the stream, past and new ones.
 type tailCmd struct {
 	selectionFlags
 	connectionFlag
 
 	Since  string `help:"Where to begin: a duration before now such as 10m or 2d, a time such as 2026-03-01T14:30, a sequence such as seq:4711, or all. Without it: 10m, or all with --call." placeholder:"POSITION"`
-	Follow bool   `short:"f" help:"Go on with the events that come, until Ctrl-C."`
+	Follow bool   `short:"f" help:"Continue with new events, until Ctrl-C."`
 	Output string `help:"pretty, json (one object a line) or raw (the payload alone)." default:"pretty" enum:"pretty,json,raw" placeholder:"FORMAT"`
 	personalFlag
 	readerSettings
@@ -33,7 +33,7 @@ type selectionFlags struct {
 	Resource string `help:"Only events of this resource, by the name that serve has for it." placeholder:"NAME"`
 }
 
-// connectionFlag chooses by subject, so that it also works for what is yet to come.
+// connectionFlag selects by subject, so that it also works for events yet to come.
 type connectionFlag struct {
 	Call string `help:"Only events of this callConnectionId, or for Event Grid of this correlationId. (call, calls --id and replay --call take any id of a call.)" placeholder:"ID"`
 }
@@ -50,7 +50,7 @@ func (f personalFlag) masking() replay.Masking {
 	return replay.MaskPII
 }
 
-// defaultSince is how far tail goes back unless told otherwise.
+// defaultSince is how far tail goes back without --since.
 const defaultSince = "10m"
 
 // Help is the text between the summary and the flags of tail --help.
@@ -62,7 +62,7 @@ func (tailCmd) Help() string {
 // Validate refuses what cannot be done; kong calls it.
 func (c *tailCmd) Validate() (err error) {
 	if c.Output == "raw" && !c.ShowPII {
-		return errors.New("--output=raw: that is what ACS has sent, telephone numbers and all; add --show-pii, or take json, which masks them")
+		return errors.New("--output=raw: the payload as ACS sent it has telephone numbers; add --show-pii, or take json, which masks them")
 	}
 	if c.Since == "" && c.Call != "" {
 		c.Since = "all"
@@ -82,7 +82,7 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 	}
 	defer link.Close()
 	out := bufio.NewWriterSize(std.out, outputBuffer)
-	p := printer{ink: inkFor(std.out), personal: c.ShowPII, now: time.Now()}
+	p := printer{color: colorFor(std.out), personal: c.ShowPII, now: time.Now()}
 	line := c.line(&p)
 	selection := replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Since: c.since, Follow: c.Follow}
 	printed := 0
@@ -100,7 +100,7 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 			return unlessEnded(err)
 		}
 		printed++
-		if c.Follow { // somebody waits for each
+		if c.Follow { // each is shown at once
 			if err := out.Flush(); err != nil {
 				return unlessEnded(err)
 			}
@@ -112,11 +112,11 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 	return unlessEnded(out.Flush())
 }
 
-// nothing says that there was nothing to print, and where there may be more.
+// nothing is printed when there were no events.
 func (c *tailCmd) nothing() string {
-	text := "the stream holds no such events"
+	text := "the stream has no such events"
 	if c.since != (replay.Position{}) {
-		text = fmt.Sprintf("no such events since %s; --since all looks at everything that the stream holds", c.Since)
+		text = fmt.Sprintf("no such events since %s; --since all reads the whole stream", c.Since)
 	}
 	if c.Call != "" {
 		text += "\n--call is a callConnectionId here; acsbridge call takes any id of a call"
@@ -138,11 +138,11 @@ func (c *tailCmd) line(p *printer) func([]byte, *replay.StoredMessage) []byte {
 	return p.appendMessage
 }
 
-// looked is how many messages are read ahead, at most.
-const looked = 500
+// maxLookAhead is how many messages are read ahead, at most.
+const maxLookAhead = 500
 
-// lookAhead has the first messages looked at before the first of them is yielded,
-// so that columns have their widths by then.
+// lookAhead calls look with the first messages before the first of them is yielded, so
+// that columns have their widths by then.
 func lookAhead(messages iter.Seq2[*replay.StoredMessage, error], look func(*replay.StoredMessage)) iter.Seq2[*replay.StoredMessage, error] {
 	return func(yield func(*replay.StoredMessage, error) bool) {
 		var held []*replay.StoredMessage
@@ -157,7 +157,7 @@ func lookAhead(messages iter.Seq2[*replay.StoredMessage, error], look func(*repl
 		}
 		n := 0
 		for m, err := range messages {
-			if n++; err == nil && n <= looked {
+			if n++; err == nil && n <= maxLookAhead {
 				look(m)
 				held = append(held, m)
 				continue
@@ -170,8 +170,8 @@ func lookAhead(messages iter.Seq2[*replay.StoredMessage, error], look func(*repl
 	}
 }
 
-// unlessEnded is nil for the ways in which a person ends a command that prints:
-// Ctrl-C, and a pipe that nobody reads any more.
+// unlessEnded is nil for the ways in which a user ends a command that prints: Ctrl-C,
+// and a pipe whose reader is gone.
 func unlessEnded(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, syscall.EPIPE) {
 		return nil

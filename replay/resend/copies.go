@@ -18,18 +18,17 @@ import (
 
 // Copies publishes copies of messages under another prefix, or under their own.
 //
-// A copy has the payload and the headers of its original, but for those that
-// give orders to the server, and three of its own: which replay it belongs to,
-// what it is a copy of, and when it was sent. Its message id is made of the
-// replay's id and the original's place. So a copy that is sent twice within the
-// duplicate window is stored once, and a second replay is not folded with the
-// first.
+// A copy has the payload and the headers of its original, without those that are
+// instructions to the server, and three of its own: the id of the replay, the stream
+// and sequence of the original, and the time of sending. Its message id is made of the
+// first two. So a copy that is sent twice within the duplicate window is stored once,
+// and the copies of a second replay are not duplicates of the first.
 type Copies struct {
-	// JetStream returns the way to NATS; see [replay.Reader].
+	// JetStream returns the connection to JetStream; see [replay.Reader].
 	JetStream func(context.Context) (jetstream.JetStream, error)
 
 	ID     string // of the replay
-	Prefix string // in the place of the first token of the subject; several tokens if need be
+	Prefix string // replaces the first token of the subject; it can be several tokens
 
 	// Source is the stream of the originals. Copies may be stored there only when
 	// Live is set, and then nowhere else.
@@ -43,7 +42,7 @@ const (
 	ackWithin    = 5 * time.Second
 )
 
-var betweenCopies = backoff.Doubling{First: 100 * time.Millisecond, Last: 5 * time.Second}
+var copyBackoff = backoff.Doubling{First: 100 * time.Millisecond, Last: 5 * time.Second}
 
 // Codes of JetStream's errors that a message can never get past.
 const (
@@ -51,7 +50,7 @@ const (
 	codeHeaderTooLarge  = 10097
 )
 
-// serverHeaders is how headers begin that give orders to the server (ADR-4).
+// serverHeaders is the prefix of headers that are instructions to the server (ADR-4).
 const serverHeaders = "Nats-"
 
 // Copy returns the copy of a message that is sent at a time.
@@ -80,7 +79,7 @@ func (c *Copies) Send(ctx context.Context, m *replay.StoredMessage, done func(er
 	go func() { done(c.await(ctx, m, future, err)) }()
 }
 
-// Flush has nothing to do: what is acknowledged is stored.
+// Flush has nothing to do: a copy that is acknowledged is stored.
 func (c *Copies) Flush() error { return nil }
 
 func (c *Copies) publish(ctx context.Context, m *replay.StoredMessage) (jetstream.PubAckFuture, error) {
@@ -91,7 +90,8 @@ func (c *Copies) publish(ctx context.Context, m *replay.StoredMessage) (jetstrea
 	return js.PublishMsgAsync(c.Copy(m, time.Now()), jetstream.WithRetryAttempts(0))
 }
 
-// await returns what came of a publish, after as many more as it takes.
+// await waits for the acknowledgement of a copy and publishes it again as often as
+// that helps.
 func (c *Copies) await(ctx context.Context, m *replay.StoredMessage, future jetstream.PubAckFuture, err error) error {
 	for attempt := 1; ; attempt++ {
 		if err == nil {
@@ -106,16 +106,15 @@ func (c *Copies) await(ctx context.Context, m *replay.StoredMessage, future jets
 		if attempt >= attemptsAfter(err) {
 			return c.explain(m, err)
 		}
-		if backoff.Wait(ctx, betweenCopies.After(attempt)) != nil {
+		if backoff.Wait(ctx, copyBackoff.After(attempt)) != nil {
 			return err
 		}
 		future, err = c.publish(ctx, m)
 	}
 }
 
-// attemptsAfter returns how often a copy is published at most. Without any stream
-// that answers, and without an answer within seconds, a fault that stays is the
-// likelier reason: the election of a leader takes a second.
+// attemptsAfter returns how often a copy is published at most. When no stream answers
+// for seconds, a permanent fault is likely: the election of a leader takes a second.
 func attemptsAfter(err error) int {
 	switch {
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
@@ -126,8 +125,8 @@ func attemptsAfter(err error) int {
 	return copyAttempts
 }
 
-// acknowledged waits for the answer to a publish, also when the replay ends
-// meanwhile: otherwise nobody knows whether the copy is stored.
+// acknowledged waits for the answer to a publish, also when the replay ends meanwhile:
+// only the answer says whether the copy is stored.
 func (c *Copies) acknowledged(future jetstream.PubAckFuture) error {
 	timer := time.NewTimer(ackWithin)
 	defer timer.Stop()
@@ -144,12 +143,11 @@ func (c *Copies) acknowledged(future jetstream.PubAckFuture) error {
 	}
 }
 
-// foreignError reports an acknowledgement of a stream in which the copy should
-// not be.
+// foreignError reports an acknowledgement of a stream that must not have the copy.
 type foreignError struct{ stream string }
 
 func (e *foreignError) Error() string {
-	return fmt.Sprintf("stream %s took a copy that is not meant for it; the replay ends here", e.stream)
+	return fmt.Sprintf("stream %s stored a copy that was meant for another; the replay ends here", e.stream)
 }
 
 func foreign(err error) bool {
@@ -172,7 +170,7 @@ func (c *Copies) explain(m *replay.StoredMessage, err error) error {
 	err = fmt.Errorf("publish a copy of sequence %d: %w", m.Sequence, err)
 	switch {
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
-		return fmt.Errorf("%w; no stream takes it: nats stream add --subjects '%s.>' --defaults makes one", err, c.Prefix)
+		return fmt.Errorf("%w; no stream has this subject: nats stream add --subjects '%s.>' --defaults makes one", err, c.Prefix)
 	case errors.Is(err, jetstream.ErrAsyncPublishTimeout):
 		return fmt.Errorf("%w; is the right to publish on %s.> missing?", err, c.Prefix)
 	}

@@ -128,7 +128,7 @@ func TestCopiesInTheWrongStream(t *testing.T) {
 	target.Prefix = "elsewhere"
 	sender := resend.Sender{Target: target, MaxInFlight: 1}
 	err := sender.Send(t.Context(), s.reader().Read(t.Context(), replay.Selection{Until: replay.Position{Sequence: 100}}))
-	if err == nil || !strings.Contains(err.Error(), "stream ACS took a copy that is not meant for it") || sender.Progress().Next != 1 {
+	if err == nil || !strings.Contains(err.Error(), "stream ACS stored a copy that was meant for another") || sender.Progress().Next != 1 {
 		t.Errorf("error %v, progress %+v", err, sender.Progress())
 	}
 	if n := len(s.server.Messages(schemas.Stream)); n != 101 {
@@ -165,9 +165,9 @@ func TestNoStreamTakesTheCopies(t *testing.T) {
 	s := newStream(t)
 	s.store(3)
 	target := s.copies()
-	target.Prefix = "nobody"
+	target.Prefix = "nowhere"
 	err := (&resend.Sender{Target: target}).Send(t.Context(), s.reader().Read(t.Context(), replay.Selection{}))
-	if !errors.Is(err, jetstream.ErrNoStreamResponse) || !strings.Contains(err.Error(), "nats stream add --subjects 'nobody.>'") {
+	if !errors.Is(err, jetstream.ErrNoStreamResponse) || !strings.Contains(err.Error(), "nats stream add --subjects 'nowhere.>'") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -23,15 +23,15 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// Redactor replaces what tells who took part in a call by pseudonyms: one value
-// has one pseudonym, wherever it stands, so calls and their legs can still be
-// told apart and joined. A pseudonym has the form of what it stands for: a GUID
-// is a GUID, a telephone number one in +999, which nobody has.
+// Redactor replaces what can identify the participants of a call by pseudonyms. A value
+// has the same pseudonym everywhere, so calls and their legs can still be
+// distinguished and joined. A pseudonym has the form of its value: a GUID is a GUID, a
+// telephone number is one in +999, which is not assigned.
 //
-// What is kept is listed, and everything else is replaced; so a member that ACS
-// adds tomorrow is replaced until somebody has looked at it. Structure, types,
-// times, states and result codes are kept. What callers pressed or said, the
-// application's own context, result messages and all claims are not.
+// The members that are kept are listed and all others are replaced, so that a member
+// that ACS adds later is replaced. Structure, types, times, states and result codes are
+// kept. What callers pressed or said, the application's own context, result messages
+// and all claims are not.
 type Redactor struct{ key []byte }
 
 // NewRedactor returns a redactor. Pseudonyms are made with the key: with it, and only
@@ -204,7 +204,8 @@ func (r *Redactor) member(name, text string) string {
 	return r.text(text)
 }
 
-// memberName is how ACS names members; others may be somebody's name or number.
+// memberName matches names as ACS gives them to members; others can be the name or
+// number of a person.
 var memberName = regexp.MustCompile(`^[A-Za-z][A-Za-z_]{0,63}[0-9]{0,3}[A-Za-z]*$`)
 
 func (r *Redactor) name(name string) string {
@@ -214,7 +215,7 @@ func (r *Redactor) name(name string) string {
 	return r.text(name)
 }
 
-// longNumber is how many characters a number has that may be somebody's.
+// longNumber is the length from which a number can be a telephone number.
 const longNumber = 7
 
 func number(text string) string {

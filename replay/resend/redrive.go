@@ -17,18 +17,15 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// Redrive brings what was set aside to the stream of the events: verified
-// callbacks in quarantine, and dead letters.
+// Redrive publishes quarantined callbacks and dead letters as events.
 //
-// It can verify no token again: that expired minutes after it came. What it
-// trusts is what every reader of the stream trusts, that nobody but the bridge
-// writes to the quarantine stream and to the dead-letter file. Everything that
-// can be checked is checked: that the headers are those that the bridge gives to
-// a verified callback, that the body is made of events by the rules of today, and
-// that subject and message id are theirs. The resource is the one that the token
-// was for, never one that the body names.
+// It cannot verify a token again, since that expires within minutes. Like every reader
+// of the stream it trusts that only the bridge writes to the quarantine stream and to
+// the dead-letter file. It checks everything else: that the headers are those of a
+// verified callback, that the body consists of events by the present rules, and that
+// subject and message id are theirs. The resource is that of the token, never one that
+// the body names.
 type Redrive struct {
-	// JetStream returns the way to NATS; see [replay.Reader].
 	Reader *replay.Reader // of the event stream
 
 	// Decode reads a body as the bridge does: that of a callback, or that of a
@@ -40,16 +37,16 @@ type Redrive struct {
 	NewID bool
 }
 
-// ErrOtherEvent reports an event whose id another event in the stream has.
+// ErrOtherEvent reports that another event in the stream has the id of an event.
 var ErrOtherEvent = errors.New("the stream has another event under this id")
 
-// tokenHeaders are what the bridge keeps of every token.
+// tokenHeaders are set by the bridge for every token.
 var tokenHeaders = []string{
 	schemas.HeaderTokenIssuer, schemas.HeaderTokenAudience, schemas.HeaderTokenKeyID, schemas.HeaderTokenExpires,
 }
 
-// tokenGrace is how long after its token's end a callback can have arrived: the
-// most leeway that the bridge gives.
+// tokenGrace is how long after the expiry of its token a callback can have arrived:
+// the longest leeway of the bridge.
 const tokenGrace = 5 * time.Minute
 
 // Messages returns the events that a quarantined callback holds, as the bridge
@@ -58,7 +55,7 @@ func (r *Redrive) Messages(m *replay.StoredMessage) ([]*nats.Msg, error) {
 	tokens := strings.Split(m.Subject, ".")
 	if m.Stream != schemas.QuarantineStream || len(tokens) != 3 || tokens[0] != schemas.QuarantinePrefix ||
 		tokens[2] != m.Header.Get(schemas.HeaderQuarantineReason) {
-		return nil, errors.New("it is no callback in quarantine")
+		return nil, errors.New("it is not a callback in quarantine")
 	}
 	if err := verified(m.Header, tokens[1]); err != nil {
 		return nil, err
@@ -80,11 +77,11 @@ func (r *Redrive) message(m *replay.StoredMessage, resource string, events []sch
 	out := nats.NewMsg(schemas.Subject(r.Reader.Prefix, resource, e))
 	out.Data = e.Raw
 	for name, values := range m.Header {
-		if !ofItsOwn(name) {
+		if !ofMessage(name) {
 			out.Header[name] = values
 		}
 	}
-	cut := slices.DeleteFunc(m.Truncated(), ofItsOwn)
+	cut := slices.DeleteFunc(m.Truncated(), ofMessage)
 	for name, value := range map[string]string{
 		schemas.HeaderEventID: e.ID, schemas.HeaderEventSource: e.Source, schemas.HeaderEventType: e.Type, schemas.HeaderEventTime: eventTime(e),
 	} {
@@ -112,15 +109,14 @@ func (r *Redrive) message(m *replay.StoredMessage, resource string, events []sch
 	return out
 }
 
-// Letter returns the message of a dead letter, which is published as it would be
-// now: that of an event to the stream and under the prefix of today, whatever they
-// were. One whose parts do not fit each other was not written by the bridge.
+// Letter returns the message of a dead letter, for the present stream and prefix. A
+// letter whose parts contradict each other was not written by the bridge.
 func (r *Redrive) Letter(m *replay.StoredMessage) (*nats.Msg, error) {
 	out := &nats.Msg{Subject: m.Subject, Header: maps.Clone(m.Header), Data: m.Data}
 	tokens := strings.Split(m.Subject, ".")
 	switch {
 	case m.Subject == "":
-		return nil, errors.New("nothing is left of it; ask for the event at ACS")
+		return nil, errors.New("its content is lost; ask ACS for the event")
 	case len(tokens) < 3 || m.Header.Get(schemas.HeaderExpectedStream) != m.Stream:
 		return nil, errors.New("its subject and its headers are not those of a record")
 	}
@@ -191,11 +187,11 @@ func verified(h nats.Header, resource string) error {
 	}
 	exp, err := strconv.ParseInt(h.Get(schemas.HeaderTokenExpires), 10, 64)
 	if err != nil {
-		return fmt.Errorf("header %s is no date", schemas.HeaderTokenExpires)
+		return fmt.Errorf("header %s is not a date", schemas.HeaderTokenExpires)
 	}
 	received, err := time.Parse(time.RFC3339Nano, h.Get(schemas.HeaderReceivedAt))
 	if err != nil {
-		return fmt.Errorf("header %s is no time", schemas.HeaderReceivedAt)
+		return fmt.Errorf("header %s is not a time", schemas.HeaderReceivedAt)
 	}
 	if received.After(time.Unix(exp, 0).Add(tokenGrace)) {
 		return errors.New("it came after its token had expired")
@@ -203,14 +199,13 @@ func verified(h nats.Header, resource string) error {
 	return nil
 }
 
-// ofItsOwn reports whether a header is about the message that it stands in, and
-// not about the callback.
-func ofItsOwn(name string) bool {
+// ofMessage reports whether a header describes the message, not the callback.
+func ofMessage(name string) bool {
 	return strings.HasPrefix(name, serverHeaders) || strings.HasPrefix(name, "ce-") ||
 		slices.Contains([]string{schemas.HeaderContentType, schemas.HeaderDeliveryIndex, schemas.HeaderQuarantineReason, schemas.HeaderTruncated}, name)
 }
 
-// expiry is until when an event is of use, for those that have such an end.
+// expiry is the time until which an event is useful, or "" without an end.
 func expiry(e *schemas.Inbound, m *replay.StoredMessage) string {
 	received, err := time.Parse(time.RFC3339Nano, m.Header.Get(schemas.HeaderReceivedAt))
 	if at, ends := e.Expires(received); err == nil && ends {
@@ -219,16 +214,16 @@ func expiry(e *schemas.Inbound, m *replay.StoredMessage) string {
 	return ""
 }
 
-// eventTime is an event's time as the bridge writes it: empty when it names no
-// moment.
+// eventTime is the time of an event as the bridge writes it, or "" when it cannot be
+// read.
 func eventTime(e *schemas.Inbound) string {
 	at, _ := schemas.Timestamp(e.Time).RFC3339()
 	return at
 }
 
 // Publish stores an event unless the stream has it already, also long after the
-// duplicate window. It returns ErrOtherEvent when the stream has another one
-// under the same id, and leaves it at that.
+// duplicate window. It returns ErrOtherEvent when another event in the stream has its
+// id.
 func (r *Redrive) Publish(ctx context.Context, m *nats.Msg) error {
 	stream, id := m.Header.Get(schemas.HeaderExpectedStream), m.Header.Get(schemas.HeaderMsgID)
 	if stream == r.Reader.Stream {

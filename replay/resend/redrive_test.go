@@ -129,8 +129,8 @@ func TestWhatIsNotRedriven(t *testing.T) {
 		}, "header acs-token-iss is missing"},
 		{"without an id", set(schemas.HeaderDeliveryID, ""), "header acs-delivery-id is missing"},
 		{"of another resource", set(schemas.HeaderResource, "fabrikam"), "header acs-resource is not the resource"},
-		{"without an end of its token", set(schemas.HeaderTokenExpires, "soon"), "header acs-token-exp is no date"},
-		{"without a time", set(schemas.HeaderReceivedAt, "noon"), "header acs-received-at is no time"},
+		{"without an end of its token", set(schemas.HeaderTokenExpires, "soon"), "header acs-token-exp is not a date"},
+		{"without a time", set(schemas.HeaderReceivedAt, "noon"), "header acs-received-at is not a time"},
 		{"late", set(schemas.HeaderReceivedAt, "2026-03-01T12:10:01Z"), "it came after its token had expired"},
 		{"no JSON", data("hello"), "not_json"},
 		{"twice the same member", data(strings.Replace(oneEvent, `"id":"1"`, `"id":"1","id":"2"`, 1)), "duplicate_member"},
@@ -141,9 +141,9 @@ func TestWhatIsNotRedriven(t *testing.T) {
 		change func(*replay.StoredMessage)
 		want   string
 	}{
-		{"of another stream", func(m *replay.StoredMessage) { m.Stream = schemas.Stream }, "it is no callback in quarantine"},
-		{"of another subject", func(m *replay.StoredMessage) { m.Subject = "acs-replay.contoso.not_json" }, "it is no callback in quarantine"},
-		{"of another reason", set(schemas.HeaderQuarantineReason, "too_deep"), "it is no callback in quarantine"},
+		{"of another stream", func(m *replay.StoredMessage) { m.Stream = schemas.Stream }, "it is not a callback in quarantine"},
+		{"of another subject", func(m *replay.StoredMessage) { m.Subject = "acs-replay.contoso.not_json" }, "it is not a callback in quarantine"},
+		{"of another reason", set(schemas.HeaderQuarantineReason, "too_deep"), "it is not a callback in quarantine"},
 	}...) {
 		m := quarantined()
 		test.change(m)
@@ -156,7 +156,7 @@ func TestWhatIsNotRedriven(t *testing.T) {
 		change func(*replay.StoredMessage)
 		want   string
 	}{
-		{"corrupt", func(m *replay.StoredMessage) { m.Subject = "" }, "nothing is left of it"},
+		{"corrupt", func(m *replay.StoredMessage) { m.Subject = "" }, "its content is lost"},
 		{"of another stream", func(m *replay.StoredMessage) { m.Stream = "OTHER" }, "its subject and its headers are not those of a record"},
 		{"of another call", func(m *replay.StoredMessage) { m.Subject = "acs.contoso.PlayCompleted.6.c-2" }, "its subject is not that of its event"},
 		{"of another type", func(m *replay.StoredMessage) { m.Subject = "other.contoso.PlayFailed.a.c-1" }, "its subject is not that of its event"},

@@ -55,7 +55,7 @@ type Sender struct {
 	Target Target
 	Pace   Pace
 
-	// IgnoreRejections goes on however many messages are rejected in a row.
+	// IgnoreRejections continues however many messages are rejected in a row.
 	IgnoreRejections bool
 
 	// Sequential sends also the messages of different calls one after another.
