@@ -21,11 +21,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rogpeppe/go-internal/txtar"
 	"go.uber.org/goleak"
 
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -95,7 +97,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if settings["nats"] == "away" {
 		s.nats.Stop()
 	}
-	link, err := publish.Connect(publish.NATS{URL: s.nats.URL()}, nil)
+	link, err := natsconn.Connect(natsconn.Config{URL: s.nats.URL()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +147,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 }
 
 // serve runs the parts until the test ends.
-func (s *story) serve(handler *ingest.Handler, keys func(context.Context), link *publish.Link) {
+func (s *story) serve(handler *ingest.Handler, keys func(context.Context), link *natsconn.Link) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		s.t.Fatal(err)
@@ -339,7 +341,8 @@ func (s *story) drain() {
 }
 
 // published holds a stream against the section: one line a message, its
-// subject, then optionally headers as name=value and its payload.
+// subject, then optionally headers as name=value and its payload. The messages of
+// one call are in order; between calls there is none.
 func (s *story) published(stream, want string) {
 	s.drain()
 	lines := strings.Split(strings.TrimSpace(want), "\n")
@@ -350,6 +353,13 @@ func (s *story) published(stream, want string) {
 	if len(messages) != len(lines) {
 		s.t.Errorf("stream %s has %d messages, want %d", stream, len(messages), len(lines))
 	}
+	call := func(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
+	slices.SortStableFunc(messages, func(a, b *jetstream.RawStreamMsg) int { return strings.Compare(call(a.Subject), call(b.Subject)) })
+	slices.SortStableFunc(lines, func(a, b string) int {
+		a, _, _ = strings.Cut(a, " ")
+		b, _, _ = strings.Cut(b, " ")
+		return strings.Compare(call(a), call(b))
+	})
 	for i := range min(len(messages), len(lines)) {
 		m := messages[i]
 		subject, rest, _ := strings.Cut(lines[i], " ")

@@ -3,6 +3,7 @@ package publish_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -64,6 +65,9 @@ func TestAMessageOfEventGrid(t *testing.T) {
 	if len(got) != 3 {
 		t.Fatalf("%d messages", len(got))
 	}
+	slices.SortFunc(got, func(a, b *jetstream.RawStreamMsg) int { // between calls there is no order
+		return strings.Compare(a.Header.Get("ce-id"), b.Header.Get("ce-id"))
+	})
 	for i, want := range []string{"acs.contoso.IncomingCall.d.k-42", "acs.contoso.CallStarted.d.k-42", "acs.contoso.RecordingFileStatusUpdated.d._"} {
 		if got[i].Subject != want {
 			t.Errorf("subject %s, want %s", got[i].Subject, want)

@@ -14,7 +14,7 @@ type metrics struct {
 	published   *prometheus.CounterVec // resource, outcome
 	deadLetters *prometheus.CounterVec // reason
 	failures    prometheus.Counter
-	recalled    prometheus.Counter
+	lookback    prometheus.Counter
 	conflicts   prometheus.Counter
 	truncated   *prometheus.CounterVec // header
 	badTimes    prometheus.Counter
@@ -30,7 +30,7 @@ func newMetrics() *metrics {
 	m := &metrics{
 		published: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_published_total",
-			Help: "Records that left the bridge, by resource and outcome: stored, duplicate (folded by the stream), quarantined, dead_letter.",
+			Help: "Records that left the bridge, by resource and outcome: stored, duplicate (the stream had it), quarantined, dead_letter.",
 		}, []string{"resource", "outcome"}),
 		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_dead_letters_total",
@@ -38,11 +38,11 @@ func newMetrics() *metrics {
 		}, []string{"reason"}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_forwarder_failures_total",
-			Help: "Times that publishing failed and began again.",
+			Help: "How often forwarding failed and began again at the first record without an acknowledgement.",
 		}),
-		recalled: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_recalled_total",
-			Help: "Messages read back from the stream after an outage, to know what it holds.",
+		lookback: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_lookback_messages_total",
+			Help: "Messages read from the end of the stream after an outage, to find records that it has already.",
 		}),
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_conflicts_total",
@@ -95,11 +95,11 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	for _, reason := range []string{reasonCorrupt, reasonTooLarge, reasonBadSubject, reasonQuarantine} {
 		m.deadLetters.WithLabelValues(reason)
 	}
-	reg.MustRegister(m.published, m.deadLetters, m.failures, m.recalled, m.conflicts, m.truncated, m.badTimes, m.durable, m.acked)
+	reg.MustRegister(m.published, m.deadLetters, m.failures, m.lookback, m.conflicts, m.truncated, m.badTimes, m.durable, m.acked)
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
-	gauge("acsbridge_nats_connected", "1 while NATS is connected.", func() float64 { return flag(p.link.connected.Load()) })
+	gauge("acsbridge_nats_connected", "1 while NATS is connected.", func() float64 { connected, _ := p.link.State(); return flag(connected) })
 	if p.journal == nil {
 		return
 	}

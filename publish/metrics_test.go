@@ -95,7 +95,7 @@ func TestGaugesFollowAnOutage(t *testing.T) {
 func TestCounters_existFromTheStart(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	start(t, natstest.Start(t).URL(), publish.Options{Dir: t.TempDir(), Registerer: reg, Resources: []string{"contoso", "_"}})
-	want := map[string]float64{"acsbridge_conflicts_total": 0, "acsbridge_recalled_total": 0}
+	want := map[string]float64{"acsbridge_conflicts_total": 0, "acsbridge_lookback_messages_total": 0}
 	for _, reason := range []string{"corrupt", "too_large", "bad_subject", "quarantine"} {
 		want["acsbridge_dead_letters_total "+reason] = 0
 	}
@@ -104,6 +104,9 @@ func TestCounters_existFromTheStart(t *testing.T) {
 	}
 	got := scrape(t, reg)
 	expect(t, got, want)
+	if _, ok := got["acsbridge_forwarder_failures_total"]; !ok {
+		t.Error("no series of failures")
+	}
 }
 
 // TestDurations_areNotBelowZero has the clock set back after a callback came: the sum

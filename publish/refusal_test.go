@@ -197,3 +197,25 @@ func TestARecordThatCannotBeSetAsideWaits(t *testing.T) {
 		t.Errorf("dead letters: %s, %v", letters, err)
 	}
 }
+
+// Two resources that send the same malformed body send two callbacks.
+func TestQuarantineKeepsResourcesApart(t *testing.T) {
+	server := natstest.Start(t)
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
+	other, err := verifiedFrom(map[string]any{"aud": otherAudience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := b.Quarantine(context.Background(), claims(t), delivery(), "not_json", "", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Quarantine(context.Background(), other, delivery(), "not_json", "", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.drained()
+	if n := len(server.Messages(schemas.QuarantineStream)); n != 2 {
+		t.Errorf("got %d messages, want one of each resource", n)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -47,8 +48,8 @@ func restricted(t *testing.T) *natstest.Server {
 const domain = "$JS.acs.API."
 
 // asBridge is how the bridge logs in.
-func asBridge(server *natstest.Server) publish.NATS {
-	return publish.NATS{
+func asBridge(server *natstest.Server) natsconn.Config {
+	return natsconn.Config{
 		URL: server.URL(), User: "acsbridge", Password: "of-the-bridge_password", InboxPrefix: "_INBOX_acsbridge", Domain: "acs",
 	}
 }
@@ -234,7 +235,7 @@ func TestRightsOutlastALongOutage(t *testing.T) {
 // createStreams makes the streams as the operator.
 func createStreams(t *testing.T, server *natstest.Server, config publish.StreamConfig) {
 	t.Helper()
-	operator := startAs(t, publish.NATS{URL: server.URL(), User: "operator", Password: "of-the-operator_password"},
+	operator := startAs(t, natsconn.Config{URL: server.URL(), User: "operator", Password: "of-the-operator_password"},
 		publish.Options{Dir: t.TempDir(), Stream: config})
 	server.Await(schemas.Stream, 0)
 	server.Await(schemas.QuarantineStream, 0)

@@ -18,7 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/datadir"
-	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish/embedded"
 )
 
@@ -128,7 +128,7 @@ func TestTheServerListensWhereItIsTold(t *testing.T) {
 func TestTheBridgeConnectsInProcess(t *testing.T) {
 	s := start(t, embedded.Options{Dir: t.TempDir()})
 	defer closeServer(t, s)
-	link, err := publish.Connect(publish.NATS{URL: "nats://127.0.0.1:1", InProcess: s}, nil)
+	link, err := natsconn.Connect(natsconn.Config{URL: "nats://127.0.0.1:1", InProcess: s}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

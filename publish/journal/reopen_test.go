@@ -87,7 +87,7 @@ func TestDurableRecordsThatAreGoneAreStoredAgain(t *testing.T) {
 		}
 		defer j.Close()
 		mustAppend(t, j, "two", 2)
-		large := string(make([]byte, recentMax+1)) // not kept in memory
+		large := string(make([]byte, cachedMax+1)) // not kept in memory
 		mustAppend(t, j, large, 3)
 		mustAppend(t, j, "four", 4)
 		broken.Store(true)
@@ -96,7 +96,7 @@ func TestDurableRecordsThatAreGoneAreStoredAgain(t *testing.T) {
 		}
 		time.Sleep(2 * reopenAfter)
 		mustAppend(t, j, "five", 5)
-		j.recent = recent{} // from the disk alone
+		j.cache = cache{} // from the disk alone
 		for i, want := range []string{"one", "two", "", "four", "five"} {
 			if got, err := j.Read(uint64(i + 1)); err != nil || string(got.Data) != want {
 				t.Errorf("record %d: got %d bytes, %v; want %q", i+1, len(got.Data), err, want)

@@ -23,6 +23,7 @@ import (
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/datadir"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/embedded"
@@ -36,7 +37,7 @@ type Bridge struct {
 
 	callbacks, admin net.Listener
 	nats             *embedded.Server // nil with an external NATS
-	link             *publish.Link
+	link             *natsconn.Link
 	publisher        *publish.Publisher
 	verifier         *verify.Verifier
 	gridVerifier     *verify.Verifier // nil when Event Grid needs no token
@@ -90,7 +91,7 @@ func (b *Bridge) startNATS() (err error) {
 		}
 		config.InProcess = b.nats
 	}
-	b.link, err = publish.Connect(config, b.logger)
+	b.link, err = natsconn.Connect(config, b.logger)
 	return err
 }
 

@@ -19,7 +19,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/ingest"
-	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
@@ -137,7 +137,7 @@ func TestExpiries_ofTheCertificateForCallbacks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &Bridge{settings: &config.Settings{}, registry: prometheus.NewRegistry(), link: &publish.Link{}, certificate: certificate}
+		b := &Bridge{settings: &config.Settings{}, registry: prometheus.NewRegistry(), link: &natsconn.Link{}, certificate: certificate}
 		log := &logLines{}
 		w := &watch{logger: slog.New(log), looks: []func(context.Context) []condition{b.expiries()}}
 		step := func(after time.Duration, want string) {

@@ -1,4 +1,4 @@
-// Package natsmodel is a NATS server with one JetStream node, for tests in a
+// Package fakenats is a NATS server with one JetStream node, for tests in a
 // testing/synctest bubble. It lives on fake time, listens on nothing and keeps
 // its streams in memory, and what goes wrong with it is the test's choice.
 //
@@ -19,4 +19,4 @@
 // mutex during the handshake, a goroutine that waits for a mutex is not durably
 // blocked, and fake time would stand still for good. So a server that is away
 // refuses connections, and never keeps them waiting.
-package natsmodel
+package fakenats

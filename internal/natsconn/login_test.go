@@ -1,4 +1,4 @@
-package publish_test
+package natsconn
 
 import (
 	"crypto/tls"
@@ -17,7 +17,6 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/certtest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
-	"github.com/acsbridge/acsbridge/publish"
 )
 
 // What belongs to the files in testdata/login.
@@ -27,28 +26,28 @@ const (
 	loginNKey     = "UD5RN6MEOD56KDVRPNXXDSNS7DCJH3JGJWUIIEMCGK24ISAVZWG2OJSX"
 )
 
-// TestLogins connects to servers that let nobody in without the login, and
+// TestConfig_logins connects to servers that let nobody in without the login, and
 // sees that a wrong one keeps trying.
-func TestLogins(t *testing.T) {
+func TestConfig_logins(t *testing.T) {
 	tlsFiles := certificates(t)
 	for name, test := range map[string]struct {
 		server       func(*natsserver.Options)
-		login, wrong publish.NATS
+		login, wrong Config
 	}{
 		"password": {
 			server: func(o *natsserver.Options) { o.Username, o.Password = "bridge", "secret" },
-			login:  publish.NATS{User: "bridge", Password: "secret"},
-			wrong:  publish.NATS{User: "bridge", Password: "other"},
+			login:  Config{User: "bridge", Password: "secret"},
+			wrong:  Config{User: "bridge", Password: "other"},
 		},
 		"token": {
 			server: func(o *natsserver.Options) { o.Authorization = "secret" },
-			login:  publish.NATS{Token: "secret"},
-			wrong:  publish.NATS{Token: "other"},
+			login:  Config{Token: "secret"},
+			wrong:  Config{Token: "other"},
 		},
 		"nkey": {
 			server: func(o *natsserver.Options) { o.Nkeys = []*natsserver.NkeyUser{{Nkey: loginNKey}} },
-			login:  publish.NATS{NKey: "testdata/login/bridge.nk"},
-			wrong:  publish.NATS{Token: "other"},
+			login:  Config{NKey: "testdata/login/bridge.nk"},
+			wrong:  Config{Token: "other"},
 		},
 		"credentials": {
 			server: func(o *natsserver.Options) {
@@ -62,13 +61,13 @@ func TestLogins(t *testing.T) {
 				}
 				o.TrustedKeys, o.AccountResolver = []string{loginOperator}, resolver
 			},
-			login: publish.NATS{Creds: "testdata/login/bridge.creds"},
-			wrong: publish.NATS{Token: "other"},
+			login: Config{Creds: "testdata/login/bridge.creds"},
+			wrong: Config{Token: "other"},
 		},
 		"client certificate": {
 			server: tlsFiles.require,
-			login:  publish.NATS{CA: tlsFiles.ca, Cert: tlsFiles.cert, Key: tlsFiles.key},
-			wrong:  publish.NATS{CA: tlsFiles.ca},
+			login:  Config{CA: tlsFiles.ca, Cert: tlsFiles.cert, Key: tlsFiles.key},
+			wrong:  Config{CA: tlsFiles.ca},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,13 +76,13 @@ func TestLogins(t *testing.T) {
 				test.server(o)
 			})
 			test.login.URL, test.wrong.URL = server.URL(), server.URL()
-			for _, login := range []publish.NATS{test.login, marked(t, test.login)} {
-				if link := connect(t, login); !connects(t, link) {
+			for _, login := range []Config{test.login, marked(t, test.login)} {
+				if link := dial(t, login); !connects(t, link) {
 					_, problem := link.State()
 					t.Errorf("the login %+v does not let us in: %v", login, problem)
 				}
 			}
-			link := connect(t, test.wrong)
+			link := dial(t, test.wrong)
 			natstest.Until(t, func() bool { _, problem := link.State(); return problem != nil })
 			if connected, _ := link.State(); connected {
 				t.Error("a wrong login lets us in")
@@ -93,7 +92,7 @@ func TestLogins(t *testing.T) {
 }
 
 // A context of the nats command line brings its URL and its login.
-func TestAContextOfTheNATSCommandLine(t *testing.T) {
+func TestConfig_context(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.Username, o.Password = "bridge", "secret" })
 	dir := t.TempDir()
 	t.Setenv("XDG_CONFIG_HOME", dir)
@@ -105,16 +104,16 @@ func TestAContextOfTheNATSCommandLine(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(contexts, "contact-centre.json"), []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if !connects(t, connect(t, publish.NATS{Context: "contact-centre"})) {
+	if !connects(t, dial(t, Config{Context: "contact-centre"})) {
 		t.Error("the context does not lead to the server")
 	}
-	if _, err := publish.Connect(publish.NATS{Context: "another"}, nil); err == nil {
+	if _, err := Connect(Config{Context: "another"}, nil); err == nil {
 		t.Error("a context that is not there is no error")
 	}
 }
 
 // marked returns a login whose files begin with a byte order mark.
-func marked(t *testing.T, login publish.NATS) publish.NATS {
+func marked(t *testing.T, login Config) Config {
 	t.Helper()
 	dir := t.TempDir()
 	for i, name := range []*string{&login.NKey, &login.Creds, &login.CA, &login.Cert, &login.Key} {
@@ -133,9 +132,10 @@ func marked(t *testing.T, login publish.NATS) publish.NATS {
 	return login
 }
 
-func connect(t *testing.T, config publish.NATS) *publish.Link {
+// dial returns a link that may not be connected.
+func dial(t *testing.T, config Config) *Link {
 	t.Helper()
-	link, err := publish.Connect(config, nil)
+	link, err := Connect(config, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func connect(t *testing.T, config publish.NATS) *publish.Link {
 }
 
 // connects waits until the link is connected or NATS says why it is not.
-func connects(t *testing.T, link *publish.Link) bool {
+func connects(t *testing.T, link *Link) bool {
 	t.Helper()
 	var connected bool
 	natstest.Until(t, func() bool {

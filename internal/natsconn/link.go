@@ -1,4 +1,7 @@
-package publish
+// Package natsconn keeps a connection to NATS alive. The bridge and the commands
+// that read the stream use the same one. It never gives up, knows why NATS is
+// away and which rights are missing, and logs neither secrets nor ids of calls.
+package natsconn
 
 import (
 	"context"
@@ -9,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,27 +23,46 @@ import (
 )
 
 const (
+	// RequestTimeout bounds the wait for one answer of JetStream. The client has
+	// no bound of its own for a PubAck.
+	RequestTimeout = 3 * time.Second
+
 	pingInterval = 5 * time.Second // a half-open connection is found in 15 s
 	maxPings     = 2
-	// ackTimeout bounds the wait for one PubAck. The client has no bound of
-	// its own: a lost acknowledgement would be waited for without end.
-	ackTimeout = 3 * time.Second
+	maxAsync     = 1024 // publishes of package jetstream without an acknowledgement
+
+	// dialTimeout is how long Connect waits for the first attempt. A mistake in
+	// the configuration shows within it; a server that accepts connections and
+	// says nothing must not hold up a start.
+	dialTimeout = 500 * time.Millisecond
+	// limitsAge is how long the server's limits are believed. It sends them when
+	// a client connects, and not when they change.
+	limitsAge = time.Minute
+	// repeatLog is how long a line that would be the same is left out of the log.
+	repeatLog = time.Minute
+	// maxCauses bounds the texts that are remembered: a cluster has one cause a
+	// server.
+	maxCauses = 16
+	// accountInfo ends the subject of a request that few logins may make, and
+	// that callers can do without.
+	accountInfo = ".API.INFO"
 )
 
-// betweenAttempts are the pauses before another connection or session.
-var betweenAttempts = backoff.Doubling{First: 100 * time.Millisecond, Last: 5 * time.Second}
+// BetweenAttempts are the pauses before another connection, or another try on one.
+var BetweenAttempts = backoff.Doubling{First: 100 * time.Millisecond, Last: 5 * time.Second}
 
-// Link keeps one connection to NATS alive. The client gives up for good in a
-// few cases (an over-long control line, say); then the link builds a new
-// connection.
+// Link is one connection to NATS that is made again whenever it is lost. The
+// client gives up for good in a few cases (an over-long control line, say); then
+// the link builds a new connection.
 type Link struct {
-	config NATS
+	config Config
 	logger *slog.Logger
 	errors lograte.Limiter
 
 	mu         sync.Mutex
 	nc         *nats.Conn
 	js         jetstream.JetStream
+	lost       chan struct{}        // closed when the present connection is lost; nil without one
 	cause      error                // why NATS is away, nil while it is connected
 	warned     map[string]bool      // the causes that were logged since it was connected
 	violations map[string]time.Time // the rights that were missing, and when last
@@ -49,19 +70,12 @@ type Link struct {
 	since      time.Time            // of the present connection, or the last one
 	closed     bool
 	closing    chan struct{} // closed by Close
-
-	connected atomic.Bool
 }
-
-// dialPatience is how long Connect waits for the first attempt. A mistake in the
-// configuration shows within it; a server that accepts connections and says
-// nothing must not hold up a start.
-const dialPatience = 500 * time.Millisecond
 
 // Connect starts connecting to NATS and returns within half a second, also when
 // the server is away. The error is about the configuration: an unreadable
-// credentials file, an unknown context.
-func Connect(config NATS, logger *slog.Logger) (*Link, error) {
+// credentials file, an unknown context. A nil logger means silence.
+func Connect(config Config, logger *slog.Logger) (*Link, error) {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
@@ -75,7 +89,7 @@ func Connect(config NATS, logger *slog.Logger) (*Link, error) {
 			l.Close()
 			return nil, fmt.Errorf("connect to NATS: %w", err)
 		}
-	case <-time.After(dialPatience):
+	case <-time.After(dialTimeout):
 		go func() {
 			if err := <-dialed; err != nil {
 				l.away(err)
@@ -114,26 +128,25 @@ func (l *Link) dial() error {
 		return err
 	}
 	l.mu.Lock()
-	l.nc, l.js, l.since = nc, js, time.Now()
-	closed := l.closed
-	l.mu.Unlock()
-	if closed { // Close came in between
+	defer l.mu.Unlock()
+	l.nc, l.js = nc, js
+	if l.closed { // Close came in between
 		nc.Close()
 	}
-	l.update()
+	l.wake()
 	return nil
 }
 
 func newJetStream(nc *nats.Conn, s natscontext.Settings) (jetstream.JetStream, error) {
 	opts := []jetstream.JetStreamOpt{
-		jetstream.WithPublishAsyncTimeout(ackTimeout),
-		jetstream.WithPublishAsyncMaxPending(2 * window),
-		jetstream.WithDefaultTimeout(ackTimeout),
+		jetstream.WithPublishAsyncTimeout(RequestTimeout),
+		jetstream.WithPublishAsyncMaxPending(maxAsync),
+		jetstream.WithDefaultTimeout(RequestTimeout),
 	}
 	switch {
 	case s.JSDomain != "":
 		// As NewWithDomain does it, but jetstreamext would make "$JS.<domain>."
-		// of the domain, where nobody listens.
+		// of the domain, where nothing listens.
 		return jetstream.NewWithAPIPrefix(nc, "$JS."+s.JSDomain+".API", opts...)
 	case s.JSAPIPrefix != "":
 		return jetstream.NewWithAPIPrefix(nc, s.JSAPIPrefix, opts...)
@@ -145,32 +158,51 @@ func (l *Link) handlers() []nats.Option {
 	return []nats.Option{
 		nats.ConnectHandler(func(nc *nats.Conn) {
 			l.logger.Info("connected to NATS", "server", nc.ConnectedServerName())
-			l.begin()
-			l.update()
+			l.connected()
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			l.logger.Info("connected to NATS again", "server", nc.ConnectedServerName())
-			l.begin()
-			l.update()
+			l.connected()
 		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			l.mu.Lock()
+			if l.lost != nil {
+				close(l.lost)
+				l.lost = nil
+			}
+			l.wake()
+			l.mu.Unlock()
 			if err != nil { // nil when we close it ourselves
 				l.logger.Warn("disconnected from NATS", "error", err)
 				l.away(err)
 			}
-			l.update()
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.away(err) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.reported(discreet(err)) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.reported(redact(err)) }),
 		nats.ClosedHandler(func(*nats.Conn) { l.rebuild() }),
 	}
+}
+
+// connected notes that a connection has begun.
+func (l *Link) connected() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.since, l.cause, l.warned = time.Now(), nil, nil
+	l.lost = make(chan struct{})
+	l.wake()
+}
+
+// wake reports a change of state. The caller holds mu.
+func (l *Link) wake() {
+	close(l.changed)
+	l.changed = make(chan struct{})
 }
 
 // rebuild runs when the client has given up for good.
 func (l *Link) rebuild() {
 	for attempt := 1; ; attempt++ {
 		select {
-		case <-time.After(betweenAttempts.After(attempt)):
+		case <-time.After(BetweenAttempts.After(attempt)):
 		case <-l.closing:
 			return
 		}
@@ -183,35 +215,13 @@ func (l *Link) rebuild() {
 	}
 }
 
-// update notes whether NATS is connected, and wakes those who wait for a change.
-func (l *Link) update() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	connected := l.nc != nil && l.nc.IsConnected()
-	l.connected.Store(connected)
-	if connected {
-		l.cause, l.warned = nil, nil
-	}
-	close(l.changed)
-	l.changed = make(chan struct{})
-}
-
-// maxCauses bounds the texts that are remembered: a cluster has one cause a server.
-const maxCauses = 16
-
 // away notes why NATS is not connected. Each cause is one line in the log, until
 // it has been connected.
 func (l *Link) away(cause error) {
 	if errors.Is(cause, nats.ErrNoServers) { // all of them were tried, and each has its own cause
 		return
 	}
-	cause = withRemedy(discreet(cause))
-	l.mu.Lock()
-	if l.closed || l.nc != nil && l.nc.IsConnected() {
-		l.mu.Unlock()
-		return
-	}
-	l.cause = cause
+	cause = WithRemedy(redact(cause))
 	// Without digits: a port of this side or the time of day is not another cause.
 	text := strings.Map(func(r rune) rune {
 		if '0' <= r && r <= '9' {
@@ -219,6 +229,12 @@ func (l *Link) away(cause error) {
 		}
 		return r
 	}, cause.Error())
+	l.mu.Lock()
+	if l.closed || l.nc != nil && l.nc.IsConnected() {
+		l.mu.Unlock()
+		return
+	}
+	l.cause = cause
 	known := l.warned[text] || len(l.warned) >= maxCauses
 	if !known {
 		if l.warned == nil {
@@ -226,8 +242,7 @@ func (l *Link) away(cause error) {
 		}
 		l.warned[text] = true
 	}
-	close(l.changed)
-	l.changed = make(chan struct{})
+	l.wake()
 	l.mu.Unlock()
 	if !known {
 		l.logger.Warn("NATS cannot be reached; this is tried again", "error", cause)
@@ -237,7 +252,7 @@ func (l *Link) away(cause error) {
 // watchLogin finds why a connection fails that was made, which reaches none of the
 // client's handlers: TLS, a refused login, a server that hangs up.
 func (l *Link) watchLogin() {
-	tick := time.NewTicker(betweenAttempts.First * 5)
+	tick := time.NewTicker(BetweenAttempts.First * 5)
 	defer tick.Stop()
 	for {
 		select {
@@ -245,9 +260,7 @@ func (l *Link) watchLogin() {
 		case <-l.closing:
 			return
 		}
-		l.mu.Lock()
-		nc := l.nc
-		l.mu.Unlock()
+		nc := l.conn()
 		if nc == nil || nc.IsConnected() {
 			continue
 		}
@@ -258,10 +271,10 @@ func (l *Link) watchLogin() {
 }
 
 // reported takes an error that the server reports apart from an answer. A missing
-// right shows up only here: what was asked for gets no answer.
+// right shows up only here: the request itself gets no answer.
 func (l *Link) reported(err error) {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
-		if l.connected.Load() {
+		if connected, _ := l.State(); connected {
 			l.errors.Log(l.logger, slog.LevelError, "NATS reports an error", slog.Any("error", err))
 		}
 		l.away(err) // a refused login comes here
@@ -275,30 +288,21 @@ func (l *Link) reported(err error) {
 	}
 	l.violations[text] = time.Now()
 	l.mu.Unlock()
-	if time.Since(last) > repeatLine && !strings.Contains(text, accountInfo) {
+	if time.Since(last) > repeatLog && !strings.Contains(text, accountInfo) {
 		l.logger.Error("NATS reports a missing right", "error", err)
 	}
 }
 
-// repeatLine is how long a line that would be the same is left out of the log.
-const repeatLine = time.Minute
-
-// violation returns the missing right to one of the subjects, or to the answers, when
-// the server has reported it since a time. A subject that ends in a dot means those
-// that begin like it, but for trial publishes.
-func (l *Link) violation(since time.Time, subjects ...string) error {
+// Violation returns a missing right that the server has reported since a time: to
+// subscribe to answers, or to publish on a redacted subject that match takes.
+// Nil means none.
+func (l *Link) Violation(since time.Time, match func(subject string) bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, text := range slices.Sorted(maps.Keys(l.violations)) { // the same one each time
-		at := l.violations[text]
 		_, rest, _ := strings.Cut(text, `"`)
-		missing := strings.TrimSuffix(rest, `"`)
-		ours := slices.ContainsFunc(subjects, func(subject string) bool {
-			rest, begins := strings.CutPrefix(missing, subject)
-			return missing == shown(subject) || begins && strings.HasSuffix(subject, ".") && !strings.HasPrefix(rest, trialToken)
-		})
-		if !at.Before(since) && (ours || strings.Contains(text, "Subscription")) {
-			return &missingRight{text}
+		if !l.violations[text].Before(since) && (match(strings.TrimSuffix(rest, `"`)) || strings.Contains(text, "Subscription")) {
+			return &permissionError{text}
 		}
 	}
 	return nil
@@ -310,7 +314,7 @@ func (l *Link) JetStream(ctx context.Context) (jetstream.JetStream, error) {
 	for {
 		l.mu.Lock()
 		js, changed, cause := l.js, l.changed, l.cause
-		connected := l.nc != nil && l.nc.IsConnected()
+		connected := l.isConnected()
 		l.mu.Unlock()
 		if connected {
 			return js, nil
@@ -323,27 +327,37 @@ func (l *Link) JetStream(ctx context.Context) (jetstream.JetStream, error) {
 	}
 }
 
-// changes returns a channel that is closed at the next change of state.
-func (l *Link) changes() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.changed
+// isConnected reports whether NATS is connected and the link knows of it. The
+// caller holds mu.
+func (l *Link) isConnected() bool {
+	return l.js != nil && l.nc.IsConnected() && l.lost != nil
 }
 
-// begin notes that a connection has begun.
-func (l *Link) begin() {
+// During returns a context that ends with ctx or with the present connection,
+// whichever is first. Answers to requests that were sent before are lost then; the
+// cause is [nats.ErrDisconnected].
+func (l *Link) During(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.since = time.Now()
+	lost := l.lost
+	l.mu.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	if lost == nil {
+		cancel(nats.ErrDisconnected)
+		return ctx, cancel
+	}
+	go func() {
+		select {
+		case <-lost:
+			cancel(nats.ErrDisconnected)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
 }
 
-// limitsAge is how long the server's limits are believed. It tells them when a
-// client connects, and not when they change.
-const limitsAge = time.Minute
-
-// refresh connects again, so that the server tells its limits, and reports
+// Refresh connects again, so that the server sends its limits, and reports
 // whether that was needed.
-func (l *Link) refresh() bool {
+func (l *Link) Refresh() bool {
 	l.mu.Lock()
 	nc, old := l.nc, time.Since(l.since) > limitsAge
 	l.mu.Unlock()
@@ -358,7 +372,14 @@ func (l *Link) refresh() bool {
 func (l *Link) State() (connected bool, cause error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.nc != nil && l.nc.IsConnected(), l.cause
+	return l.isConnected(), l.cause
+}
+
+// conn is the present connection, nil before the first.
+func (l *Link) conn() *nats.Conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.nc
 }
 
 // Close ends the connection for good. Nothing is drained: a drain would take

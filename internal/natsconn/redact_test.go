@@ -1,4 +1,4 @@
-package publish
+package natsconn
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-func TestMissingRightsAreToldWithoutTheCall(t *testing.T) {
+func TestRedact_permissionViolation(t *testing.T) {
 	const said = `Permissions Violation for `
 	for _, test := range []struct{ said, want string }{
 		{said + `Publish to "acs.contoso.CallConnected.d.401f3500-0000"`, said + `Publish to "acs.contoso.…"`},
@@ -21,7 +21,7 @@ func TestMissingRightsAreToldWithoutTheCall(t *testing.T) {
 		{said + `Publish to "acs.contoso.CallConnected.6.401f`, said + `Publish to "acs.contoso.…"`},
 		{said + `Publish to "acs.contoso.a"b.401f"`, said + `Publish to "acs.contoso.…"`},
 	} {
-		err := discreet(fmt.Errorf("%w: %s", nats.ErrPermissionViolation, test.said))
+		err := redact(fmt.Errorf("%w: %s", nats.ErrPermissionViolation, test.said))
 		if want := nats.ErrPermissionViolation.Error() + ": " + test.want; err.Error() != want {
 			t.Errorf("got  %s\nwant %s", err, want)
 		}
@@ -30,7 +30,7 @@ func TestMissingRightsAreToldWithoutTheCall(t *testing.T) {
 		}
 	}
 	for _, err := range []error{nil, nats.ErrTimeout, errors.New(`other "acs.contoso.CallConnected.6.401f"`)} {
-		if got := discreet(err); got != err {
+		if got := redact(err); got != err {
 			t.Errorf("%v became %v", err, got)
 		}
 	}

@@ -1,4 +1,4 @@
-package natsmodel
+package fakenats
 
 import (
 	"errors"
@@ -26,7 +26,7 @@ type Fate struct {
 	// Lost requests are neither acted on nor answered.
 	Lost bool
 	// Refusal is answered, instead of acting or, with Stored, after it. Without
-	// an error code it means that nobody listens ("no responders").
+	// an error code it means "no responders".
 	Refusal *jetstream.APIError
 	Stored  bool
 	// Behind is how far the replica is behind that answers a direct get.
@@ -42,8 +42,7 @@ type Options struct {
 	// Fate decides about each request. Nil means that all goes well. It is
 	// called with the server locked.
 	Fate func(Request) Fate
-	// Trace is told what happens to requests, in a few words. Nil means
-	// nobody. It is called with the server locked.
+	// Trace gets what happens to requests, in a few words. Nil means silence. It is called with the server locked.
 	Trace func(r Request, what string)
 	// MaxBatch bounds the messages that answer one batched direct get, as a
 	// nats-server bounds their bytes. Zero means no bound.
@@ -87,7 +86,7 @@ type Client struct {
 // Client returns a way to connect to the server.
 func (s *Server) Client(name string) *Client { return &Client{server: s, name: name} }
 
-var errRefused = errors.New("natsmodel: connection refused")
+var errRefused = errors.New("fakenats: connection refused")
 
 // InProcessConn connects.
 func (c *Client) InProcessConn() (net.Conn, error) {

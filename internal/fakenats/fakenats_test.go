@@ -1,4 +1,4 @@
-package natsmodel_test
+package fakenats_test
 
 import (
 	"encoding/json"
@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/acsbridge/acsbridge/internal/natsmodel"
+	"github.com/acsbridge/acsbridge/internal/fakenats"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
@@ -104,7 +104,7 @@ func TestTheModelAnswersLikeAServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer real.Close()
-	server := natsmodel.New(natsmodel.Options{})
+	server := fakenats.New(fakenats.Options{})
 	model, err := nats.Connect("", nats.InProcessServer(server.Client("test")))
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package publish
+package natsconn
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,13 +17,13 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 	"github.com/synadia-io/orbit.go/natscontext"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
-	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // logged collects log lines.
@@ -43,10 +44,22 @@ func (l *logged) count(text string) int {
 	return strings.Count(l.lines.String(), text)
 }
 
+// has reports whether a line has all of the texts.
+func (l *logged) has(texts ...string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.lines.String()) {
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+			return true
+		}
+	}
+	return false
+}
+
 func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // connect returns a link that is connected.
-func connect(t *testing.T, config NATS, logger *slog.Logger) *Link {
+func connect(t *testing.T, config Config, logger *slog.Logger) *Link {
 	t.Helper()
 	l, err := Connect(config, logger)
 	if err != nil {
@@ -62,24 +75,24 @@ func connect(t *testing.T, config NATS, logger *slog.Logger) *Link {
 }
 
 // What a stream is asked must not cost the answers of a reading twice.
-func TestEachMessageOfABatchComesOnce(t *testing.T) {
-	l := connect(t, NATS{URL: natstest.Start(t).URL()}, nil)
+func TestLink_batchComesOnce(t *testing.T) {
+	l := connect(t, Config{URL: natstest.Start(t).URL()}, nil)
 	js, err := l.JetStream(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{schemas.SubjectPrefix + ".>"}, AllowDirect: true}
+	config := jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, AllowDirect: true}
 	if _, err := js.CreateStream(t.Context(), config); err != nil { // a request
 		t.Fatal(err)
 	}
 	const stored = 100
 	for range stored {
-		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: schemas.SubjectPrefix + ".contoso.CallConnected.c.a"}); err != nil {
+		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "acs.contoso.CallConnected.c.a"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	before := l.nc.Stats().InMsgs
-	batch, err := jetstreamext.GetBatch(t.Context(), js, schemas.Stream, stored)
+	batch, err := jetstreamext.GetBatch(t.Context(), js, "ACS", stored)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,9 +109,9 @@ func TestEachMessageOfABatchComesOnce(t *testing.T) {
 }
 
 // A client that buffers would send later what was answered with an error.
-func TestAPublishWithoutAConnectionFailsAtOnce(t *testing.T) {
+func TestLink_publishWithoutConnection(t *testing.T) {
 	s := natstest.Start(t)
-	l := connect(t, NATS{URL: s.URL()}, nil)
+	l := connect(t, Config{URL: s.URL()}, nil)
 	js := l.js
 	s.Stop()
 	natstest.Until(t, func() bool { connected, _ := l.State(); return !connected })
@@ -109,8 +122,8 @@ func TestAPublishWithoutAConnectionFailsAtOnce(t *testing.T) {
 
 // Nothing that the client does by default may make it give up, or wait longer
 // than a callback can.
-func TestTheClientIsToldNeverToGiveUp(t *testing.T) {
-	l := connect(t, NATS{URL: natstest.Start(t).URL()}, nil)
+func TestConfig_optionsNeverGiveUp(t *testing.T) {
+	l := connect(t, Config{URL: natstest.Start(t).URL()}, nil)
 	o := l.nc.Opts
 	if o.MaxReconnect >= 0 || !o.IgnoreAuthErrorAbort || !o.RetryOnFailedConnect {
 		t.Errorf("it gives up: %d reconnects, ignore auth errors %v, retry %v", o.MaxReconnect, o.IgnoreAuthErrorAbort, o.RetryOnFailedConnect)
@@ -122,16 +135,16 @@ func TestTheClientIsToldNeverToGiveUp(t *testing.T) {
 		t.Errorf("a server that does not read holds callers for %s", o.FlusherTimeout)
 	}
 	for attempt := range 100 {
-		if d := o.CustomReconnectDelayCB(attempt); d < betweenAttempts.First/2 || d > betweenAttempts.Last {
+		if d := o.CustomReconnectDelayCB(attempt); d < BetweenAttempts.First/2 || d > BetweenAttempts.Last {
 			t.Errorf("pause before attempt %d: %s", attempt, d)
 		}
 	}
 }
 
-// Without a right there is an error for each publish.
-func TestErrorsOfNATSDoNotFloodTheLog(t *testing.T) {
+// Without a right there is an error for each natsconn.
+func TestLink_errorsDoNotFloodTheLog(t *testing.T) {
 	var log logged
-	l := connect(t, NATS{URL: natstest.Start(t).URL()}, log.logger())
+	l := connect(t, Config{URL: natstest.Start(t).URL()}, log.logger())
 	begin := time.Now()
 	for range 1000 {
 		l.nc.Opts.AsyncErrorCB(l.nc, nil, nats.ErrPermissionViolation)
@@ -144,10 +157,10 @@ func TestErrorsOfNATSDoNotFloodTheLog(t *testing.T) {
 
 // The server closes the connection on a subject above its limit of 4 KiB, and
 // the client does not connect again.
-func TestAConnectionThatTheClientGaveUpIsBuiltAnew(t *testing.T) {
+func TestLink_closedConnection(t *testing.T) {
 	s := natstest.Start(t)
 	var log logged
-	l := connect(t, NATS{URL: s.URL()}, log.logger())
+	l := connect(t, Config{URL: s.URL()}, log.logger())
 	first := l.nc
 	if err := first.Publish(strings.Repeat("x", 5000), nil); err != nil {
 		t.Fatal(err)
@@ -173,43 +186,21 @@ func TestAConnectionThatTheClientGaveUpIsBuiltAnew(t *testing.T) {
 	}
 }
 
-func TestEachWayToLogIn(t *testing.T) {
-	dir := t.TempDir()
-	seed := filepath.Join(dir, "seed")
-	// Made for this test, with the public key below.
-	if err := os.WriteFile(seed, []byte("SUAOGHQJJDIISZWFPVHLK2P4ZOHUJYRF63C5WAZERM4MDYF6S2ABFW3LGY"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		name   string
-		server func(*server.Options)
-		config NATS
-	}{
-		{"user", func(o *server.Options) { o.Username, o.Password = "u", "p" }, NATS{User: "u", Password: "p"}},
-		{"token", func(o *server.Options) { o.Authorization = "t" }, NATS{Token: "t"}},
-		{"nkey", func(o *server.Options) {
-			o.Nkeys = []*server.NkeyUser{{Nkey: "UCRZXD6RIZOCOJ3UUZ6H57Z7T4RE3O43NLB7NPZM3H3Q6CSPJKKDNY6H"}}
-		}, NATS{NKey: seed}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			c.config.URL = natstest.Start(t, c.server).URL()
-			connect(t, c.config, nil)
-		})
-	}
-	if _, err := Connect(NATS{NKey: filepath.Join(dir, "absent")}, nil); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("an absent seed: got %v", err)
+func TestConnect_absentSeed(t *testing.T) {
+	if _, err := Connect(Config{NKey: filepath.Join(t.TempDir(), "absent")}, nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v", err)
 	}
 }
 
 // The rights of a shared server hang on the inbox prefix.
-func TestDomainAndInboxPrefixAreUsed(t *testing.T) {
+func TestConfig_domainAndInboxPrefix(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) {
 		o.JetStreamDomain = "hub"
 		o.Users = []*server.User{{Username: "bridge", Password: "p", Permissions: &server.Permissions{
 			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX_bridge.>"}},
 		}}}
 	})
-	config := NATS{URL: s.URL(), User: "bridge", Password: "p", Domain: "hub", InboxPrefix: "_INBOX_bridge"}
+	config := Config{URL: s.URL(), User: "bridge", Password: "p", Domain: "hub", InboxPrefix: "_INBOX_bridge"}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if _, err := connect(t, config, nil).js.AccountInfo(ctx); err != nil {
@@ -223,37 +214,44 @@ func TestDomainAndInboxPrefixAreUsed(t *testing.T) {
 
 // The batched direct get finds the prefix of the API in other ways than the
 // client itself.
-func TestTheTailIsReadInADomain(t *testing.T) {
+func TestLink_batchInADomain(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.JetStreamDomain = "hub" })
-	nc := s.JetStream().Conn()
+	own := s.JetStream()
+	if _, err := own.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, AllowDirect: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := own.Publish(t.Context(), "s", nil); err != nil {
+		t.Fatal(err)
+	}
 	for _, settings := range []natscontext.Settings{{}, {JSDomain: "hub"}, {JSAPIPrefix: "$JS.hub.API"}} {
-		js, err := newJetStream(nc, settings)
+		js, err := newJetStream(own.Conn(), settings)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ensure(t.Context(), js, StreamConfig{}.withDefaults().events(), "acs", false); err != nil {
+		batch, err := jetstreamext.GetBatch(t.Context(), js, "S", 1)
+		if err != nil {
 			t.Fatal(err)
 		}
-		c := newRecall(js, "a")
-		old := &record{receivedAt: time.Now().Add(-time.Hour), stream: schemas.Stream}
-		if _, err := c.knows(t.Context(), 1, old, time.Hour); err != nil {
-			t.Errorf("domain %q, prefix %q: %v", settings.JSDomain, settings.JSAPIPrefix, err)
+		for _, err := range batch {
+			if err != nil {
+				t.Errorf("domain %q, prefix %q: %v", settings.JSDomain, settings.JSAPIPrefix, err)
+			}
 		}
 	}
 }
 
 // Wrong credentials may be put right on the server.
-func TestALoginThatIsRefusedIsTriedAgain(t *testing.T) {
+func TestLink_refusedLoginIsTriedAgain(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "u", "p" })
 	var log logged
-	l := connect(t, NATS{URL: s.URL(), User: "u", Password: "p"}, log.logger())
+	l := connect(t, Config{URL: s.URL(), User: "u", Password: "p"}, log.logger())
 	s.Restrict(func(o *server.Options) { o.Password = "other" })
 	s.Restart()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for refused := 0; refused < 3 && ctx.Err() == nil; {
 		select {
-		case <-l.changes():
+		case <-changes(l):
 		case <-ctx.Done():
 		}
 		if _, problem := l.State(); errors.Is(problem, nats.ErrAuthorization) {
@@ -272,8 +270,15 @@ func TestALoginThatIsRefusedIsTriedAgain(t *testing.T) {
 	}
 }
 
+// changes returns the channel that is closed at the next change of state.
+func changes(l *Link) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
 // Servers that accept connections and say nothing must not hold up a start.
-func TestSilentServersHoldUpNoStart(t *testing.T) {
+func TestConnect_silentServers(t *testing.T) {
 	var urls []string
 	for range 5 { // the client gives each of them two seconds
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -285,7 +290,7 @@ func TestSilentServersHoldUpNoStart(t *testing.T) {
 	}
 	server := natstest.Start(t)
 	begin := time.Now()
-	l, err := Connect(NATS{URL: strings.Join(urls, ",")}, nil)
+	l, err := Connect(Config{URL: strings.Join(urls, ",")}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,56 +303,144 @@ func TestSilentServersHoldUpNoStart(t *testing.T) {
 	l.Close()
 
 	// And it goes on where it was: the last one of the list does answer.
-	connect(t, NATS{URL: urls[0] + "," + server.URL()}, nil)
+	connect(t, Config{URL: urls[0] + "," + server.URL()}, nil)
 }
 
 // The server tells its limits when a client connects: a record is above them
 // only by what a new connection says.
-func TestARaisedLimitIsNoticed(t *testing.T) {
+func TestLink_Refresh(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.MaxPayload = 4 << 10 })
 	var log logged
-	l := connect(t, NATS{URL: s.URL()}, log.logger())
-	if l.refresh() {
+	l := connect(t, Config{URL: s.URL()}, log.logger())
+	if l.Refresh() {
 		t.Error("limits that are new were asked for again")
 	}
 	l.mu.Lock()
 	l.since = time.Now().Add(-limitsAge - time.Second)
 	l.mu.Unlock()
-	if !l.refresh() {
+	if !l.Refresh() {
 		t.Error("limits that are old were not asked for again")
 	}
 	natstest.Until(t, func() bool { return log.count("connected to NATS again") == 1 })
 	natstest.Until(t, func() bool { connected, _ := l.State(); return connected })
-	if l.refresh() {
+	if l.Refresh() {
 		t.Error("a new connection was made anew")
 	}
 }
 
 // A right that was missing an hour ago says nothing about an answer that stays away
 // now, and one right nothing about another.
-func TestLink_violation(t *testing.T) {
+func TestLink_Violation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &Link{logger: slog.New(slog.DiscardHandler)}
+		below := func(prefix string) func(string) bool {
+			return func(subject string) bool { return strings.HasPrefix(subject, prefix) }
+		}
 		before := time.Now()
 		time.Sleep(time.Second)
-		l.reported(discreet(fmt.Errorf("%w: Permissions Violation for Publish to \"acs.contoso.CallConnected.2.x\"", nats.ErrPermissionViolation)))
+		l.reported(redact(fmt.Errorf("%w: Permissions Violation for Publish to \"acs.contoso.CallConnected.2.x\"", nats.ErrPermissionViolation)))
 		time.Sleep(time.Second)
-		if err := l.violation(before, "acs."); !errors.Is(err, nats.ErrPermissionViolation) || strings.Contains(err.Error(), ".x") {
+		if err := l.Violation(before, below("acs.")); !errors.Is(err, nats.ErrPermissionViolation) || strings.Contains(err.Error(), ".x") {
 			t.Errorf("got %v", err)
 		}
-		if err := l.violation(time.Now(), "acs."); err != nil {
+		if err := l.Violation(time.Now(), below("acs.")); err != nil {
 			t.Errorf("an old one: %v", err)
 		}
-		if err := l.violation(before, "acs-quarantine."); err != nil {
+		if err := l.Violation(before, below("acs-quarantine.")); err != nil {
 			t.Errorf("another subject: %v", err)
 		}
 		for _, resource := range []string{"d", "b", "e"} {
-			l.reported(discreet(fmt.Errorf("%w: Permissions Violation for Publish to \"acs.%s.CallConnected.x\"", nats.ErrPermissionViolation, resource)))
+			l.reported(redact(fmt.Errorf("%w: Permissions Violation for Publish to \"acs.%s.CallConnected.x\"", nats.ErrPermissionViolation, resource)))
 		}
 		for range 20 { // a note that changes each time would be logged each time
-			if err := l.violation(before, "acs."); err == nil || !strings.Contains(err.Error(), "acs.b.") {
+			if err := l.Violation(before, below("acs.")); err == nil || !strings.Contains(err.Error(), "acs.b.") {
 				t.Fatalf("of several: %v", err)
 			}
 		}
 	})
+}
+
+// Why a connection fails is said again when it changes, also when it fails after it was
+// made, which the client tells no handler.
+func TestLink_causeChanges(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free.Close()
+	var log logged
+	link, err := Connect(Config{URL: "nats://" + free.Addr().String()}, log.logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.Close()
+	natstest.Until(t, func() bool { return log.has("NATS cannot be reached", "connection refused") })
+	files := certificates(t)
+	natstest.Start(t, func(o *natsserver.Options) {
+		o.JetStream = false
+		o.Port = free.Addr().(*net.TCPAddr).Port
+		files.require(o)
+	})
+	natstest.Until(t, func() bool { return log.has("level=WARN", "NATS cannot be reached", "name it with --nats-ca") })
+	if _, cause := link.State(); cause == nil || !strings.Contains(cause.Error(), "--nats-ca") {
+		t.Errorf("State says %v", cause)
+	}
+}
+
+// Why the first connection fails is said, once, and again when it changes.
+func TestLink_firstConnection(t *testing.T) {
+	files := certificates(t)
+	expired := certificatesUntil(t, time.Now().Add(-time.Minute))
+	plain := natstest.Start(t, func(o *natsserver.Options) { o.JetStream = false })
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { silent.Close() })
+	for name, c := range map[string]struct {
+		server func(*natsserver.Options)
+		login  Config
+		says   string
+	}{
+		"refused":           {login: Config{URL: "nats://127.0.0.1:1"}, says: "connection refused; is NATS running there? --nats-url"},
+		"unknown name":      {login: Config{URL: "nats://nats.invalid:4222"}, says: "the name of the server in --nats-url cannot be looked up"},
+		"login":             {server: func(o *natsserver.Options) { o.Authorization = "secret" }, says: "Authorization Violation; check the login"},
+		"unknown authority": {server: files.require, says: "signed by an authority that is not known here: name it with --nats-ca"},
+		"no client certificate": {server: files.require, login: Config{CA: files.ca},
+			says: "it may want a certificate (--nats-cert, --nats-key)"},
+		"TLS of a plain server": {login: Config{URL: strings.Replace(plain.URL(), "nats://", "tls://", 1)}, says: "the server does not speak TLS there"},
+		"expired certificate":   {server: expired.require, login: Config{CA: expired.ca}, says: "renew its certificate, or check the clock of this host"},
+		"nothing answers":       {login: Config{URL: "nats://" + silent.Addr().String()}, says: "the server does not answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if c.server != nil {
+				server := natstest.Start(t, func(o *natsserver.Options) {
+					o.JetStream = false
+					c.server(o)
+				})
+				c.login.URL = server.URL()
+			}
+			var log logged
+			link, err := Connect(c.login, log.logger())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer link.Close()
+			until := time.Now().Add(10 * time.Second)
+			natstest.Until(t, func() bool {
+				return log.has("level=WARN", "NATS cannot be reached", c.says) || time.Now().After(until)
+			})
+			_, cause := link.State()
+			if cause == nil || !strings.Contains(cause.Error(), c.says) {
+				t.Errorf("State says %v", cause)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			_, _ = link.JetStream(ctx) // further attempts say nothing new
+			if n := log.count("NATS cannot be reached"); n > 2 {
+				t.Errorf("%d lines:\n%s", n, log.lines.String())
+			}
+		})
+	}
 }

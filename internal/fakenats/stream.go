@@ -1,4 +1,4 @@
-package natsmodel
+package fakenats
 
 import (
 	"bufio"
@@ -85,7 +85,7 @@ func (s *Server) answer(r Request, inbox string, list []message, fate Fate) {
 	})
 }
 
-// noResponders is the answer to a request that nobody listens to.
+// noResponders is the answer to a request that has no listener.
 func noResponders(subject string) []message {
 	return status("503\r\nNats-Subject: " + subject)
 }
@@ -101,7 +101,7 @@ func refusal(e *jetstream.APIError) []message {
 func encoded(v any) []message {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(fmt.Sprintf("natsmodel: answer: %v", err)) // of types of our own
+		panic(fmt.Sprintf("fakenats: answer: %v", err)) // of types of our own
 	}
 	return []message{{data: string(b)}}
 }
@@ -133,7 +133,7 @@ func (s *Server) store(st *stream, r Request, m message, header nats.Header) []m
 	}
 	now := time.Now()
 	if before, ok := st.ids[r.MsgID]; ok && now.Sub(before.Time) < window {
-		s.opts.Trace(r, fmt.Sprintf("folded into sequence %d of %s", before.Sequence, st.config.Name))
+		s.opts.Trace(r, fmt.Sprintf("duplicate of sequence %d of %s", before.Sequence, st.config.Name))
 		return encoded(jetstream.PubAck{Stream: st.config.Name, Sequence: before.Sequence, Duplicate: true})
 	}
 	stored := Message{

@@ -1,6 +1,7 @@
-package publish
+package natsconn
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -13,8 +14,66 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// Reasons for which a message can never be stored: see [Final].
+const (
+	TooLarge   = "too_large"   // for the server or the stream
+	BadSubject = "bad_subject" // NATS cannot carry it
+)
+
+// Final returns why a message whose publish failed can never be stored, however
+// often it is tried: [TooLarge] or [BadSubject]. It is empty for errors that
+// concern every message, like a missing right or a missing stream: an operator
+// can mend those.
+func Final(err error) (reason string) {
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload), Code(err) == codeMessageTooLarge, Code(err) == codeHeaderTooLarge:
+		return TooLarge
+	case errors.Is(err, nats.ErrBadSubject), errors.Is(err, jetstream.ErrInvalidSubject):
+		return BadSubject
+	}
+	return ""
+}
+
+// Codes of JetStream's errors (nats-server, errors.json).
+const (
+	codeMessageTooLarge = 10054
+	codeHeaderTooLarge  = 10097
+	// CodeWrongStream refuses a message that names another stream in
+	// Nats-Expected-Stream.
+	CodeWrongStream = 10060
+	// CodeTTLDisabled refuses a TTL in a stream that does not allow one (ADR-43).
+	CodeTTLDisabled = 10166
+)
+
+// Code returns the error code of a refusal by JetStream, zero for other errors.
+func Code(err error) jetstream.ErrorCode {
+	var js jetstream.JetStreamError
+	if errors.As(err, &js) && js.APIError() != nil {
+		return js.APIError().ErrorCode
+	}
+	return 0
+}
+
+// Broken reports whether an error comes from the connection: it says nothing
+// about the stream.
+func Broken(err error) bool {
+	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionClosed) ||
+		errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionReconnecting) ||
+		errors.Is(err, jetstream.ErrJetStreamPublisherClosed)
+}
+
+// ErrNoAnswer reports a request that was not answered in time.
+var ErrNoAnswer = errors.New("no answer")
+
+// Unanswered reports whether an error says that no answer came in time. Most
+// often a right is missing: see [Link.Violation].
+func Unanswered(err error) bool {
+	return errors.Is(err, ErrNoAnswer) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrAsyncPublishTimeout)
+}
+
 // remedies say what cures a refusal of JetStream, by its error code (nats-server,
-// errors.json).
+// errors.json). Those that concern one message alone are in [Final].
 var remedies = map[jetstream.ErrorCode]string{
 	10002: "the account has used up what it may: raise its limits, or bound the stream with --stream-max-bytes",
 	10005: "the cluster has no room for the stream on enough servers: lower --stream-replicas, or add servers",
@@ -42,22 +101,21 @@ var remedies = map[jetstream.ErrorCode]string{
 	10167: "the server has too much to store at once: this is tried again",
 }
 
-// withRemedy adds to an error of NATS what cures it.
-func withRemedy(err error) error {
+// WithRemedy adds to an error of NATS what cures it.
+func WithRemedy(err error) error {
 	var remedy string
-	var js jetstream.JetStreamError
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &js) && js.APIError() != nil:
-		remedy = remedies[js.APIError().ErrorCode]
+	case Code(err) != 0:
+		remedy = remedies[Code(err)]
 	case errors.Is(err, nats.ErrPermissionViolation):
 		remedy = "give this login the right to it (docs/operations.md, Rights in NATS)"
 	case errors.Is(err, jetstream.ErrNoStreamResponse):
 		remedy = "no stream takes these subjects: it was deleted, or its subjects are others"
 	case errors.Is(err, nats.ErrNoResponders):
 		remedy = "JetStream is off, its domain is another (--nats-domain), or this login's account does not reach it"
-	case unanswered(err):
+	case Unanswered(err):
 		remedy = "the server or the stream's leader does not answer, its domain is another (--nats-domain), or a right is missing"
 	default:
 		remedy = connectRemedy(err)

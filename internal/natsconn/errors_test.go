@@ -1,4 +1,4 @@
-package publish
+package natsconn
 
 import (
 	"fmt"
@@ -8,18 +8,18 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-func TestOnlyWhatARecordCanNeverGetPastIsPermanent(t *testing.T) {
+func TestFinal_errors(t *testing.T) {
 	for _, c := range []struct {
-		err       error
-		permanent string
-		broken    bool
+		err    error
+		final  string
+		broken bool
 	}{
 		{nil, "", false},
-		{nats.ErrMaxPayload, reasonTooLarge, false},
-		{nats.ErrBadSubject, reasonBadSubject, false},
-		{jetstream.ErrInvalidSubject, reasonBadSubject, false},
-		{&jetstream.APIError{ErrorCode: 10054}, reasonTooLarge, false},
-		{&jetstream.APIError{ErrorCode: 10097}, reasonTooLarge, false},
+		{nats.ErrMaxPayload, TooLarge, false},
+		{nats.ErrBadSubject, BadSubject, false},
+		{jetstream.ErrInvalidSubject, BadSubject, false},
+		{&jetstream.APIError{ErrorCode: 10054}, TooLarge, false},
+		{&jetstream.APIError{ErrorCode: 10097}, TooLarge, false},
 		{&jetstream.APIError{ErrorCode: 10077}, "", false}, // the stream is full
 		{&jetstream.APIError{ErrorCode: 10060}, "", false}, // a stream of another name
 		{jetstream.ErrNoStreamResponse, "", false},
@@ -34,10 +34,10 @@ func TestOnlyWhatARecordCanNeverGetPastIsPermanent(t *testing.T) {
 		if err != nil {
 			err = fmt.Errorf("publish: %w", err)
 		}
-		if got := permanent(err); got != c.permanent {
-			t.Errorf("%v: permanent %q, want %q", c.err, got, c.permanent)
+		if got := Final(err); got != c.final {
+			t.Errorf("%v: final %q, want %q", c.err, got, c.final)
 		}
-		if got := broken(err); got != c.broken {
+		if got := Broken(err); got != c.broken {
 			t.Errorf("%v: broken %v, want %v", c.err, got, c.broken)
 		}
 	}

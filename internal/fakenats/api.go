@@ -1,4 +1,4 @@
-package natsmodel
+package fakenats
 
 import (
 	"encoding/json"
