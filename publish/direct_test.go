@@ -19,7 +19,7 @@ import (
 
 // A server that takes everything and answers nothing must not make callbacks
 // wait for one another.
-func TestWithoutAJournalNobodyWaitsLongForASilentServer(t *testing.T) {
+func TestDirect_silentServer(t *testing.T) {
 	server := natstest.Start(t)
 	elsewhere(t, server)
 	nc, err := nats.Connect(server.URL())
@@ -55,7 +55,7 @@ func TestWithoutAJournalNobodyWaitsLongForASilentServer(t *testing.T) {
 }
 
 // A server takes connections before its JetStream is up.
-func TestWithoutAJournalTheStreamsAreLookedAtAgain(t *testing.T) {
+func TestDirect_streamIsLookedAtAgain(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.JetStream = false })
 	said := make(hears, 1)
 	b := start(t, server.URL(), publish.Options{Logger: slog.New(slog.NewTextHandler(said, nil))})
@@ -79,7 +79,7 @@ func (h hears) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-func TestWithoutAJournalOneLostAnswerRefusesTheCallback(t *testing.T) {
+func TestDirect_oneRefusalRefusesTheCallback(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 8 << 10 })
 	b := start(t, server.URL(), publish.Options{})
 	server.Await(schemas.QuarantineStream, 0)
@@ -94,7 +94,7 @@ func TestWithoutAJournalOneLostAnswerRefusesTheCallback(t *testing.T) {
 	}
 }
 
-func TestWithoutAJournalAnEventIsStoredOrRefused(t *testing.T) {
+func TestDirect_storedOrUnavailable(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{})
 	server.Await(schemas.Stream, 0)

@@ -52,7 +52,7 @@ func expect(t *testing.T, got, want map[string]float64) {
 	}
 }
 
-func TestGaugesFollowAnOutage(t *testing.T) {
+func TestMetrics_gaugesDuringAnOutage(t *testing.T) {
 	server := natstest.Start(t)
 	server.Stop()
 	reg := prometheus.NewRegistry()
@@ -140,7 +140,7 @@ func TestDurations_areNotBelowZero(t *testing.T) {
 	}
 }
 
-func TestWithoutAJournalThereAreNoJournalGauges(t *testing.T) {
+func TestMetrics_withoutAJournal(t *testing.T) {
 	server := natstest.Start(t)
 	reg := prometheus.NewRegistry()
 	b := start(t, server.URL(), publish.Options{Registerer: reg})
@@ -159,7 +159,7 @@ func TestWithoutAJournalThereAreNoJournalGauges(t *testing.T) {
 	})
 }
 
-func TestDeadLettersAreCounted(t *testing.T) {
+func TestMetrics_deadLetters(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
 	reg := prometheus.NewRegistry()
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})

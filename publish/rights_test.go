@@ -139,9 +139,9 @@ var forbidden = []string{
 	"_INBOX.victim.1",
 }
 
-// TestNobodyElseHasALogin holds the file to its list of users: whoever logs in
+// TestRights_noOtherLogins holds the file to its list of users: whoever logs in
 // beside the streams may do everything with them.
-func TestNobodyElseHasALogin(t *testing.T) {
+func TestRights_noOtherLogins(t *testing.T) {
 	restricted(t)
 	configured, err := natsserver.ProcessConfigFile(rightsFile)
 	if err != nil {
@@ -157,9 +157,9 @@ func TestNobodyElseHasALogin(t *testing.T) {
 	}
 }
 
-// TestRightsOfTheBridge runs a bridge with the rights it has, and tries what it
+// TestRights_bridge runs a bridge with the rights it has, and tries what it
 // has no right to.
-func TestRightsOfTheBridge(t *testing.T) {
+func TestRights_bridge(t *testing.T) {
 	server := restricted(t)
 	createStreams(t, server, publish.StreamConfig{})
 	b := startAs(t, asBridge(server), publish.Options{Dir: t.TempDir(), AckWait: time.Minute})
@@ -208,9 +208,9 @@ func TestRightsOfTheBridge(t *testing.T) {
 	checkStream(t, server, map[string]int{"a": 20})
 }
 
-// TestRightsOutlastALongOutage has records in doubt be read back by a bridge
+// TestRights_afterALongOutage has records in doubt be read back by a bridge
 // that has no more rights than it needs.
-func TestRightsOutlastALongOutage(t *testing.T) {
+func TestRights_afterALongOutage(t *testing.T) {
 	server := restricted(t)
 	createStreams(t, server, shortWindow)
 	proxy := natstest.NewProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
@@ -242,9 +242,9 @@ func createStreams(t *testing.T, server *natstest.Server, config publish.StreamC
 	operator.stop()
 }
 
-// TestRightsOfAReader reads as a service does, and tries what it must not be
+// TestRights_reader reads as a service does, and tries what it must not be
 // able to.
-func TestRightsOfAReader(t *testing.T) {
+func TestRights_reader(t *testing.T) {
 	server := restricted(t)
 	createStreams(t, server, publish.StreamConfig{})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -304,11 +304,11 @@ func TestRightsOfAReader(t *testing.T) {
 	checkStream(t, server, map[string]int{"a": 20})
 }
 
-// TestAnswersDoNotReachTheStreams asks for what is allowed and has the answers
+// TestRights_answersDoNotReachTheStreams asks for what is allowed and has the answers
 // sent where they would be events, forged acknowledgements or orders to
 // JetStream. NATS does not ask for a right to that; the accounts are what keeps
 // them away.
-func TestAnswersDoNotReachTheStreams(t *testing.T) {
+func TestRights_answersDoNotReachTheStreams(t *testing.T) {
 	server := restricted(t)
 	createStreams(t, server, publish.StreamConfig{})
 	// A message without a body, sent to the right subject, deletes a stream.

@@ -11,7 +11,7 @@ import (
 
 // A load balancer sends nothing to a bridge whose journal is failing, so
 // nobody else would ever make it try again.
-func TestAFailedLogIsOpenedAgainWithoutAnAppend(t *testing.T) {
+func TestJournal_reopenWithoutAnAppend(t *testing.T) {
 	var broken atomic.Bool
 	opts := Options{SegmentSize: 16 << 10, open: func(dir string, size int, l *slog.Logger) (store, error) {
 		if broken.Load() {
@@ -54,7 +54,7 @@ func TestAFailedLogIsOpenedAgainWithoutAnAppend(t *testing.T) {
 
 // A disk that fails a write may have lost those before it as well. Their
 // indexes must not be given to others, since the reader may be past them.
-func TestDurableRecordsThatAreGoneAreStoredAgain(t *testing.T) {
+func TestJournal_repair(t *testing.T) {
 	var broken atomic.Bool
 	dir := t.TempDir()
 	opts := Options{SegmentSize: 16 << 10, open: func(dir string, size int, l *slog.Logger) (store, error) {
