@@ -53,8 +53,8 @@ var phoneForm = regexp.MustCompile(`\+1\d{10}`)
 // resource and the caller of this call.
 func (c *SimCall) gridEvent(short string, at time.Time) (WireEvent, error) {
 	example := gridExamples()[short]
-	var parsed schemas.Event
-	if err := json.Unmarshal(example, &parsed); err != nil {
+	parsed, err := schemas.ParseEvent(example)
+	if err != nil {
 		return WireEvent{}, fmt.Errorf("%s: read the contract's example: %w", short, err)
 	}
 	ids := parsed.IDs()
@@ -76,7 +76,7 @@ func (c *SimCall) gridEvent(short string, at time.Time) (WireEvent, error) {
 		return WireEvent{}, errors.New(short + ": the contract's example lacks an id")
 	}
 	var e WireEvent
-	err := json.Unmarshal([]byte(strings.NewReplacer(replace...).Replace(string(example))), &e)
+	err = json.Unmarshal([]byte(strings.NewReplacer(replace...).Replace(string(example))), &e)
 	return e, err
 }
 

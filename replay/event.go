@@ -2,7 +2,6 @@ package replay
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"net/url"
 	"strings"
@@ -32,7 +31,9 @@ func (m *StoredMessage) Event() (*StoredEvent, error) {
 	e := &StoredEvent{}
 	if parsed, err := schemas.Parse(m.Header, m.Data); err == nil {
 		e.Event = parsed.Event
-	} else if err := json.Unmarshal(m.Data, &e.Event); err != nil { // headers that are not the bridge's
+	} else if parsed, err := schemas.ParseEvent(m.Data); err == nil { // headers that are not the bridge's
+		e.Event = *parsed
+	} else {
 		return nil, err
 	}
 	attribute := func(have, header string) string {

@@ -1,7 +1,6 @@
 package schemas_test
 
 import (
-	"encoding/json"
 	"os"
 	"testing"
 
@@ -25,51 +24,5 @@ func BenchmarkParse(b *testing.B) {
 				}
 			}
 		})
-	}
-}
-
-// BenchmarkPlain reads the same event with encoding/json, into structs that name
-// some of its members and forget the others: what Parse is to be compared with.
-func BenchmarkPlain(b *testing.B) {
-	document, err := os.ReadFile("examples/PlayCompleted.json")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.SetBytes(int64(len(document)))
-	b.ReportAllocs()
-	for b.Loop() {
-		var e struct {
-			ID, Source, Type, Time, SpecVersion, DataContentType, Subject string
-
-			Data struct {
-				CallConnectionID, ServerCallID, CorrelationID, OperationContext, Version, PublicEventType string
-
-				ResultInformation *struct {
-					Code, SubCode int
-					Message       string
-				}
-			}
-		}
-		if err := json.Unmarshal(document, &e); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// BenchmarkEncode writes an event again.
-func BenchmarkEncode(b *testing.B) {
-	document, err := os.ReadFile("examples/PlayCompleted.json")
-	if err != nil {
-		b.Fatal(err)
-	}
-	var e schemas.Event
-	if err := json.Unmarshal(document, &e); err != nil {
-		b.Fatal(err)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := json.Marshal(e); err != nil {
-			b.Fatal(err)
-		}
 	}
 }

@@ -43,12 +43,11 @@ type ParticipantsUpdated struct {
 // Participant is somebody in the roster of a call.
 type Participant struct {
 	// Who it is.
-	Identifier *Identifier `json:"identifier" also:"."`
+	Identifier *Identifier `json:"identifier"`
 	// Is muted.
 	IsMuted bool `json:"isMuted"`
 	// Is on hold (API version 2024-11-15-preview).
 	IsOnHold bool `json:"isOnHold"`
-	Rest     Rest `json:"-"`
 }
 
 // AddParticipantSucceeded comes when somebody was invited and has accepted.
@@ -92,13 +91,13 @@ type MoveOperation struct {
 	// Whom the operation was about.
 	Participant *Identifier `json:"participant"`
 	// The callConnectionId of the call that the participant was in.
-	FromCall string `json:"fromCall"`
+	FromCall string `json:"fromCall" pii:"link"`
 	Operation
 }
 
 // InvitationOperation is an [Operation] on an invitation that has no answer yet.
 type InvitationOperation struct {
 	// The invitation, as the request that made it returned it.
-	InvitationID string `json:"invitationId"`
+	InvitationID string `json:"invitationId" pii:"link"`
 	Operation
 }

@@ -35,7 +35,7 @@ type DialogUpdated struct{ BotDialog }
 // DialogLanguageChange comes when the caller goes on in another language.
 type DialogLanguageChange struct {
 	// The language that was picked.
-	SelectedLanguage string `json:"selectedLanguage"`
+	SelectedLanguage string `json:"selectedLanguage" pii:"said"`
 	BotDialog
 }
 
@@ -44,7 +44,7 @@ type Dialog struct {
 	// Kind of bot.
 	DialogInputType DialogInputType `json:"dialogInputType"`
 	// The dialog, as the request that began it returned it.
-	DialogID string `json:"dialogId"`
+	DialogID string `json:"dialogId" pii:"link"`
 	Operation
 }
 

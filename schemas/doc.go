@@ -25,21 +25,15 @@
 // The data of an event is as open as the wire: ACS promises no member of it, adds
 // types, members and values with every API version, and its SDKs, its
 // documentation and its service disagree on some. So every field is optional, an
-// enumeration is a string with its known values as constants, and what a Go type
-// has no place for is kept in [Rest]. A field is a pointer where zero and absent
-// differ.
+// enumeration is a string with its known values as constants, a member that a type
+// does not name is ignored, and one of another type than its field leaves that zero.
+// The whole event is the payload, in its sender's bytes. A field is a pointer where
+// zero and absent differ. [encoding/json] reads the typed event, which takes names
+// in any case; the ids in the subject are read with exact names.
 //
-// The Go types are the contract's one source. From them and their comments
-// come, by go generate, the methods that decode and encode them and the JSON
-// Schemas, which [Schema] returns. In a field's tag, pii says what is personal
-// about its value:
-//
-//	identifier  tells who somebody is, as a telephone number does
-//	name        a person's name
-//	said        what somebody said or pressed
-//	text        text for people, which can name somebody
-//	context     what the application or a caller's system has attached
-//	secret      whoever has it can act for the receiver
+// The Go types are the contract's one source. From them and their comments come, by
+// go generate, the JSON Schemas, which [Schema] returns, and the AsyncAPI. In a
+// field's tag, pii says what can be personal about its value; [PII] returns it.
 //
 // Nothing from outside reaches a subject or a header unescaped: see [Token]
 // and [HeaderValue].

@@ -25,7 +25,6 @@ type CustomContext struct {
 	SIPHeaders map[string]string `json:"sipHeaders" pii:"context"`
 	// Headers of a caller over VoIP.
 	VoIPHeaders map[string]string `json:"voipHeaders" pii:"context"`
-	Rest        Rest              `json:"-"`
 }
 
 // CallStarted comes when a call has begun.
@@ -54,7 +53,7 @@ type CallParticipantRemoved struct{ GridParticipant }
 // The ids of its call are not in data but in the attribute subject.
 type RecordingFileStatusUpdated struct {
 	// The recording, as in the callback events.
-	RecordingID string `json:"recordingId"`
+	RecordingID string `json:"recordingId" pii:"link"`
 	// Where the files are kept: ACS, or storage of the customer's own.
 	StorageType string `json:"storageType"`
 	// Where the files are.
@@ -78,10 +77,9 @@ type RecordingFileStatusUpdated struct {
 // callConnectionId: join it by serverCallId or correlationId.
 type GridCall struct {
 	// Handle of the call at the server, as in the callback events.
-	ServerCallID string `json:"serverCallId"`
+	ServerCallID string `json:"serverCallId" pii:"link"`
 	// GUID of the call, as in the callback events.
-	CorrelationID string `json:"correlationId"`
-	Rest          Rest   `json:"-"`
+	CorrelationID string `json:"correlationId" pii:"link"`
 }
 
 // IDs returns the ids of the event's call, without a callConnectionId.
@@ -122,35 +120,31 @@ type GridParticipant struct {
 // GridPerson is somebody in a call, as Event Grid tells.
 type GridPerson struct {
 	// Who it is.
-	CommunicationIdentifier *Identifier `json:"communicationIdentifier" also:"."`
+	CommunicationIdentifier *Identifier `json:"communicationIdentifier"`
 	// The role in the call.
 	Role string `json:"role"`
-	Rest Rest   `json:"-"`
 }
 
 // GridGroup is the group of a call.
 type GridGroup struct {
 	// The group's id.
-	ID   string `json:"id"`
-	Rest Rest   `json:"-"`
+	ID string `json:"id" pii:"link"`
 }
 
 // GridRoom is the room of a call.
 type GridRoom struct {
 	// The room's id.
-	ID   string `json:"id"`
-	Rest Rest   `json:"-"`
+	ID string `json:"id" pii:"link"`
 }
 
 // EndedBy is who or what ended a call.
 type EndedBy struct {
 	// Who it was.
-	CommunicationIdentifier *Identifier `json:"communicationIdentifier" also:"."`
+	CommunicationIdentifier *Identifier `json:"communicationIdentifier"`
 	// Kind of who or what it was.
 	Type string `json:"type"`
 	// The name.
 	Name string `json:"name" pii:"name"`
-	Rest Rest   `json:"-"`
 }
 
 // EndReason is why a call ended.
@@ -161,29 +155,26 @@ type EndReason struct {
 	SubCode float64 `json:"subCode"`
 	// Text for people.
 	Phrase string `json:"phrase" pii:"text"`
-	Rest   Rest   `json:"-"`
 }
 
 // RecordingStorage says where the files of a recording are.
 type RecordingStorage struct {
 	// The files in their order.
 	RecordingChunks []RecordingChunk `json:"recordingChunks"`
-	Rest            Rest             `json:"-"`
 }
 
 // RecordingChunk is one file of a recording.
 type RecordingChunk struct {
 	// The file's id.
-	DocumentID string `json:"documentId"`
+	DocumentID string `json:"documentId" pii:"link"`
 	// The file's place among the others, from 0.
 	Index *int `json:"index"`
 	// Why the file ended.
 	EndReason string `json:"endReason"`
 	// URL of what is known about the file.
-	MetadataLocation string `json:"metadataLocation"`
+	MetadataLocation string `json:"metadataLocation" pii:"link"`
 	// URL of the file.
-	ContentLocation string `json:"contentLocation"`
+	ContentLocation string `json:"contentLocation" pii:"link"`
 	// URL by which the file is deleted.
-	DeleteLocation string `json:"deleteLocation"`
-	Rest           Rest   `json:"-"`
+	DeleteLocation string `json:"deleteLocation" pii:"link"`
 }

@@ -17,7 +17,6 @@ type Identifier struct {
 	MicrosoftTeamsApp *TeamsApp `json:"microsoftTeamsApp"`
 	// A user of Microsoft Teams Phone (API version 2025-06-15).
 	TeamsExtensionUser *TeamsExtensionUser `json:"teamsExtensionUser"`
-	Rest               Rest                `json:"-"`
 }
 
 // IdentifierKind is the kind of an [Identifier], an open set.
@@ -36,8 +35,7 @@ const (
 // CommunicationUser is a user of a Communication Services resource.
 type CommunicationUser struct {
 	// The user's id, 8:acs: and two GUIDs.
-	ID   string `json:"id" pii:"identifier"`
-	Rest Rest   `json:"-"`
+	ID string `json:"id" pii:"identifier"`
 }
 
 // PhoneNumber is a telephone number.
@@ -48,7 +46,6 @@ type PhoneNumber struct {
 	IsAnonymous bool `json:"isAnonymous"`
 	// Tells apart several calls of one number (API version 2025-06-15).
 	AssertedID string `json:"assertedId" pii:"identifier"`
-	Rest       Rest   `json:"-"`
 }
 
 // TeamsUser is a user of Microsoft Teams.
@@ -59,7 +56,6 @@ type TeamsUser struct {
 	IsAnonymous bool `json:"isAnonymous"`
 	// The cloud that the user is in.
 	Cloud Cloud `json:"cloud"`
-	Rest  Rest  `json:"-"`
 }
 
 // TeamsApp is an application in Microsoft Teams.
@@ -68,7 +64,6 @@ type TeamsApp struct {
 	AppID string `json:"appId" pii:"identifier"`
 	// The cloud that the application is in.
 	Cloud Cloud `json:"cloud"`
-	Rest  Rest  `json:"-"`
 }
 
 // TeamsExtensionUser is a user of Microsoft Teams Phone.
@@ -78,10 +73,9 @@ type TeamsExtensionUser struct {
 	// The user's tenant.
 	TenantID string `json:"tenantId" pii:"identifier"`
 	// The Communication Services resource that serves the user.
-	ResourceID string `json:"resourceId"`
+	ResourceID string `json:"resourceId" pii:"link"`
 	// The cloud that the user is in.
 	Cloud Cloud `json:"cloud"`
-	Rest  Rest  `json:"-"`
 }
 
 // Cloud is one of Azure's clouds, an open set.

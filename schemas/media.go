@@ -28,7 +28,7 @@ type RecognizeCompleted struct {
 	// What was said (API version 2024-04-15).
 	SpeechResult *SpeechResult `json:"speechResult"`
 	// The event's source once more: no SDK shows it.
-	EventSource string `json:"eventSource"`
+	EventSource string `json:"eventSource" pii:"link"`
 	Operation
 }
 
@@ -46,7 +46,6 @@ const (
 type DTMFResult struct {
 	// The tones in their order.
 	Tones []Tone `json:"tones" pii:"said"`
-	Rest  Rest   `json:"-"`
 }
 
 // ChoiceResult is the choice that a caller made.
@@ -57,7 +56,6 @@ type ChoiceResult struct {
 	RecognizedPhrase string `json:"recognizedPhrase" pii:"said"`
 	// How sure the service is, from 0 to 1.
 	Confidence float64 `json:"confidence"`
-	Rest       Rest    `json:"-"`
 }
 
 // SpeechResult is what a caller said.
@@ -66,7 +64,6 @@ type SpeechResult struct {
 	Speech string `json:"speech" pii:"said"`
 	// How sure the service is, from 0 to 1.
 	Confidence float64 `json:"confidence"`
-	Rest       Rest    `json:"-"`
 }
 
 // Tone is one key of a telephone, an open set.
@@ -123,7 +120,7 @@ type ContinuousDtmfRecognitionStopped struct{ Operation }
 // ToneOperation is an [Operation] of continuous recognition.
 type ToneOperation struct {
 	// The event's source once more: no SDK shows it.
-	EventSource string `json:"eventSource"`
+	EventSource string `json:"eventSource" pii:"link"`
 	Operation
 }
 

@@ -62,18 +62,17 @@ type GridDelivery struct {
 }
 
 // Parse reads a message of the stream: its headers, as NATS has them, and its
-// payload. The event's data has the Go type of its event type, or is *[Unknown];
-// types are an open set, and neither an unknown one nor data that deviates from
-// its type is an error (see [Rest]). A payload that is no JSON object is one,
-// and so is a header that the bridge cannot have written. Headers that are not
-// there leave their fields empty.
+// payload, see [ParseEvent]. Types are an open set, and neither an unknown one nor
+// data that deviates from its type is an error. A payload that is not a JSON object
+// is one, and so is a header that the bridge cannot have written. Headers that are
+// not there leave their fields empty.
 func Parse(header map[string][]string, payload []byte) (*Message, error) {
 	r := headerReader{header: header}
 	m := &Message{Claims: r.claims(), Delivery: r.delivery()}
 	if r.err != nil {
 		return nil, fmt.Errorf("schemas: %w", r.err)
 	}
-	if err := m.Event.decode(payload, r.text(HeaderEventType)); err != nil {
+	if err := m.Event.parse(payload, r.text(HeaderEventType)); err != nil {
 		return nil, fmt.Errorf("%w in the message's payload", err)
 	}
 	return m, nil

@@ -4,11 +4,11 @@ package schemas
 // on the wire.
 type CallIDs struct {
 	// One leg of the call, as seen by the application: the id to keep state by.
-	CallConnectionID string `json:"callConnectionId"`
+	CallConnectionID string `json:"callConnectionId" pii:"link"`
 	// Handle of the call at the server, shared by its legs and its recording: base64, with '/', '+' and '='.
-	ServerCallID string `json:"serverCallId"`
+	ServerCallID string `json:"serverCallId" pii:"link"`
 	// GUID that the legs and the recording of a call share. It may change during a call.
-	CorrelationID string `json:"correlationId"`
+	CorrelationID string `json:"correlationId" pii:"link"`
 }
 
 // IDs returns the ids of the event's call; those that the event lacks are empty.
@@ -24,7 +24,6 @@ type Outcome struct {
 	Version string `json:"version"`
 	// The event's type once more: no SDK shows it, and it need not be equal.
 	PublicEventType string `json:"publicEventType"`
-	Rest            Rest   `json:"-"`
 }
 
 func (o *Outcome) outcome() *ResultInformation { return o.ResultInformation }
@@ -50,7 +49,6 @@ type ResultInformation struct {
 	SIPDetails *Diagnostic `json:"sipDetails"`
 	// What the telephone network said, by ITU-T Q.850 (API version 2026-03-12).
 	Q850Details *Diagnostic `json:"q850Details"`
-	Rest        Rest        `json:"-"`
 }
 
 // Diagnostic is a code of the telephone side with its text.
@@ -59,5 +57,4 @@ type Diagnostic struct {
 	Code int `json:"code"`
 	// Text for people.
 	Message string `json:"message" pii:"text"`
-	Rest    Rest   `json:"-"`
 }

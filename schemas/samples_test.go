@@ -26,7 +26,7 @@ var unnamed = map[string]string{
 }
 
 // TestSamples reads each recorded event: it is of a known type, validates, has
-// no member without a name but those above, and is encoded as it was. What is in
+// no member without a name but those above. What is in
 // Event Grid's own schema is no CloudEvent; there the data is held to the same.
 // Only names are printed: the bodies hold phone numbers.
 func TestSamples(t *testing.T) {
@@ -59,9 +59,6 @@ func checkSample(t *testing.T, file string, document []byte) (name string) {
 	if err != nil {
 		t.Fatalf("%s: %v", file, err)
 	}
-	if canonical(t, document) != encoded(t, &m.Event) {
-		t.Errorf("%s was encoded as something else", file)
-	}
 	event, known := schemas.LookupType(m.Event.Type)
 	if !known {
 		return ""
@@ -69,7 +66,7 @@ func checkSample(t *testing.T, file string, document []byte) (name string) {
 	if reflect.TypeOf(m.Event.Data) != reflect.TypeOf(event.NewData()) {
 		t.Errorf("%s was read as %T", file, m.Event.Data)
 	}
-	for _, member := range unnamedMembers(reflect.ValueOf(m.Event)) {
+	for _, member := range unnamedMembers(t, document) {
 		if unnamed[member] == "" {
 			t.Errorf("%s: %T does not name %s", file, m.Event.Data, member)
 		}
@@ -80,9 +77,11 @@ func checkSample(t *testing.T, file string, document []byte) (name string) {
 	schema, part := schemas.SchemaID(event.Name), document
 	if grid.EventType != "" {
 		schema += "#/properties/data"
-		if part, err = json.Marshal(m.Event.Data); err != nil {
-			t.Fatal(err)
+		var event struct{ Data json.RawMessage }
+		if err := json.Unmarshal(document, &event); err != nil {
+			t.Fatalf("%s: no event", file)
 		}
+		part = event.Data
 	}
 	compiled, err := compiler(t).Compile(schema)
 	if err != nil {

@@ -13,7 +13,7 @@ type RecordingStateChanged struct {
 // StartRecordingFailed comes when a recording could not be started.
 type StartRecordingFailed struct {
 	// The recording that was asked for.
-	RecordingID string `json:"recordingId"`
+	RecordingID string `json:"recordingId" pii:"link"`
 	Operation
 }
 
@@ -34,7 +34,7 @@ type TeamsComplianceRecordingStateChanged struct {
 // Recording says what became of a recording.
 type Recording struct {
 	// The recording: base64 of JSON that names the recorder.
-	RecordingID string `json:"recordingId"`
+	RecordingID string `json:"recordingId" pii:"link"`
 	// What the recording does now.
 	State RecordingState `json:"state"`
 	// When it began.
@@ -75,7 +75,7 @@ type MediaStreaming struct {
 	// What became of the stream.
 	MediaStreamingUpdate *MediaStreamingUpdate `json:"mediaStreamingUpdate"`
 	// The event's source once more: no SDK shows it.
-	EventSource string `json:"eventSource"`
+	EventSource string `json:"eventSource" pii:"link"`
 	Operation
 }
 
@@ -87,7 +87,6 @@ type MediaStreamingUpdate struct {
 	Status MediaStreamingStatus `json:"mediaStreamingStatus"`
 	// Why it happened.
 	Details StreamDetails `json:"mediaStreamingStatusDetails"`
-	Rest    Rest          `json:"-"`
 }
 
 // MediaStreamingStatus is what happened to a media stream, an open set.
@@ -131,7 +130,6 @@ type TranscriptionUpdate struct {
 	Status TranscriptionStatus `json:"transcriptionStatus"`
 	// Why it happened.
 	Details StreamDetails `json:"transcriptionStatusDetails"`
-	Rest    Rest          `json:"-"`
 }
 
 // TranscriptionStatus is what happened to a transcript, an open set.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -94,8 +93,8 @@ func (r *demoReader) receive(m jetstream.Msg) {
 
 // eventLine says an event in short: time, type, what it tells, subject, claims.
 func eventLine(m jetstream.Msg) string {
-	var e schemas.Event
-	if err := json.Unmarshal(m.Data(), &e); err != nil {
+	e, err := schemas.ParseEvent(m.Data())
+	if err != nil {
 		return m.Subject() + ": " + err.Error()
 	}
 	at := ""

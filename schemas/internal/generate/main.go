@@ -6,7 +6,7 @@
 // It runs by go generate ./schemas, in that directory and in two steps, since the
 // pages are made of the schemas that the package embeds:
 //
-//	schemas  the methods that decode and encode the types, and their JSON Schemas
+//	schemas  the JSON Schemas of the types
 //	pages    asyncapi.yaml, and docs/events.md for people
 package main
 

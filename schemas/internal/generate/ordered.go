@@ -3,7 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // object is a JSON object whose members keep their order.
@@ -63,48 +64,30 @@ func (o object) document() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// parse returns a JSON document as objects, lists, texts and literals.
-func parse(document []byte) (any, error) {
-	d := json.NewDecoder(bytes.NewReader(document))
-	d.UseNumber()
-	return parseValue(d)
-}
-
-func parseValue(d *json.Decoder) (any, error) {
-	token, err := d.Token()
+// yaml returns the object as YAML in block style. JSON is a part of YAML, in which
+// it keeps its order.
+func (o object) yaml() ([]byte, error) {
+	document, err := o.document()
 	if err != nil {
 		return nil, err
 	}
-	switch token {
-	case json.Delim('['):
-		list := []any{}
-		for d.More() {
-			value, err := parseValue(d)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, value)
-		}
-		_, err = d.Token()
-		return list, err
-	case json.Delim('{'):
-		o := object{}
-		for d.More() {
-			name, err := d.Token()
-			if err != nil {
-				return nil, err
-			}
-			value, err := parseValue(d)
-			if err != nil {
-				return nil, err
-			}
-			o = append(o, member{name.(string), value})
-		}
-		_, err = d.Token()
-		return o, err
+	var root yaml.Node
+	if err := yaml.Unmarshal(document, &root); err != nil {
+		return nil, err
 	}
-	if _, stray := token.(json.Delim); stray {
-		return nil, errors.New("a bracket closes nothing")
+	var block func(*yaml.Node)
+	block = func(n *yaml.Node) {
+		n.Style = 0
+		for _, inner := range n.Content {
+			block(inner)
+		}
 	}
-	return token, nil
+	block(&root)
+	var b bytes.Buffer
+	e := yaml.NewEncoder(&b)
+	e.SetIndent(2)
+	if err := e.Encode(&root); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), e.Close()
 }

@@ -43,8 +43,8 @@ names are left, which are not listed below (` + "`AddParticipantsSucceeded`, `Ad
 ` + "`HoldAudioStarted`, `HoldAudioPaused`, `HoldAudioResumed`, `HoldAudioCompleted`," + `
 ` + "`HoldGroupAudioStarted`, `HoldGroupAudioFailed`, `HoldGroupCreated`, `HoldGroupFailed`" + `).
 
-**Personal data** is marked: *identifier* and *name* of a person, what a person *said* or
-pressed, *text* for people that can name a person, *context* that the application or a caller's
+**Personal data** is marked: a *link* to the call or to something of the application's, *identifier* and *name* of a person, what a person *said*, pressed or
+picked, *text* for people that can name a person, *context* that the application or a caller's
 system has attached, and a *secret* with which its holder can act for the receiver.
 
 `

@@ -14,14 +14,10 @@ import (
 
 const dialect = "https://json-schema.org/draft/2020-12/schema"
 
-// addSchemas adds the codec, the schema of each type in the catalogue, that of
-// the envelope, and the one that holds what they share.
+// addSchemas adds the schema of each type in the catalogue, that of the envelope, and
+// the one that holds what they share.
 func addSchemas(files map[string][]byte, s *source, directory string) error {
 	examples := filepath.Join(directory, "examples")
-	var err error
-	if files["codec.go"], err = codec(); err != nil {
-		return err
-	}
 	add := func(name string, build func() (object, error)) error {
 		schema, err := build()
 		if err != nil {
@@ -86,11 +82,13 @@ func (s *source) envelope() (object, error) {
 
 // shared holds the objects that are inside the data of events.
 func (s *source) shared() (object, error) {
-	found := objects()
+	found := make(map[string]reflect.Type)
+	for _, t := range schemas.Types() {
+		addObjects(found, reflect.TypeOf(t.NewData()).Elem())
+	}
 	for _, t := range schemas.Types() {
 		delete(found, t.Name)
 	}
-	delete(found, reflect.TypeFor[schemas.Unknown]().Name())
 	var definitions object
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		description, err := s.comment(name)
@@ -161,4 +159,25 @@ func (s *source) value(t reflect.Type) object {
 		return o
 	}
 	panic("no JSON type for " + t.String()) // a new kind of field: say here what it is
+}
+
+// addObjects adds a type and those of all objects in it, by name.
+func addObjects(found map[string]reflect.Type, t reflect.Type) {
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice:
+		addObjects(found, t.Elem())
+	case reflect.Struct:
+		if found[t.Name()] == nil {
+			found[t.Name()] = t
+			for _, f := range members(t) {
+				addObjects(found, f.Type)
+			}
+		}
+	}
+}
+
+// members returns the fields of a struct that stand for members of its object,
+// promoted ones included.
+func members(t reflect.Type) []reflect.StructField {
+	return slices.DeleteFunc(reflect.VisibleFields(t), func(f reflect.StructField) bool { return f.Anonymous })
 }
