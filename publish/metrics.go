@@ -30,11 +30,11 @@ func newMetrics() *metrics {
 	m := &metrics{
 		published: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_published_total",
-			Help: "Records that left the bridge, by resource and outcome: stored, duplicate (the stream had it), quarantined, dead_letter.",
+			Help: "Records that left the bridge, by resource and outcome; the stream had a duplicate already.",
 		}, []string{"resource", "outcome"}),
 		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_dead_letters_total",
-			Help: "Records in the dead-letter file, by reason: corrupt, too_large, bad_subject, quarantine.",
+			Help: "Records that went to a dead-letter file, by reason.",
 		}, []string{"reason"}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_forwarder_failures_total",
@@ -50,7 +50,7 @@ func newMetrics() *metrics {
 		}),
 		truncated: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_truncated_headers_total",
-			Help: "Headers of messages that were cut, or left out, at their bound, by header: see acs-truncated.",
+			Help: "Headers of messages that were cut, or left out, at their bound. The message names them in acs-truncated. A cut acs-path or acs-query is not the callback URL any more: make that shorter.",
 		}, []string{"header"}),
 		badTimes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_unreadable_times_total",
@@ -103,13 +103,13 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	if p.journal == nil {
 		return
 	}
-	gauge("acsbridge_journal_bytes", "Bytes of records in the journal.", func() float64 { return float64(p.journal.Stats().Bytes) })
+	gauge("acsbridge_journal_bytes", "Bytes of records in the journal, acknowledged ones included until it is truncated.", func() float64 { return float64(p.journal.Stats().Bytes) })
 	gauge("acsbridge_journal_records", "Records in the journal, acknowledged ones included until it is truncated.", func() float64 { return float64(p.journal.Stats().Records) })
 	gauge("acsbridge_journal_failing", "1 after a failed append.", func() float64 { return flag(p.journal.Stats().Failing) })
 	gauge("acsbridge_journal_oldest_age_seconds", "Age of the oldest record that the stream has not acknowledged.", func() float64 { return p.forwarder.oldest().Seconds() })
 	gauge("acsbridge_forwarder_lag_records", "Records that the stream has not acknowledged.", func() float64 { return float64(p.forwarder.lag()) })
 	gauge("acsbridge_quarantine_waiting_records", "Callbacks and conflicts that the quarantine stream has not acknowledged.", func() float64 { return float64(p.quarantine.lag()) })
-	gauge("acsbridge_forwarder_sending", "1 while the stream takes records, 0 while NATS is away or after a failure.", func() float64 { return flag(p.Status().Sending) })
+	gauge("acsbridge_forwarder_sending", "1 while the stream takes records, 0 from a failure to the next record that it takes.", func() float64 { return flag(p.Status().Sending) })
 }
 
 // incomplete counts what the headers of records lack of their callback. Events
