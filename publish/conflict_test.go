@@ -165,7 +165,7 @@ func TestConflict_removedMessage(t *testing.T) {
 	}
 }
 
-// Without the right to look, repetitions are folded as the stream folds them.
+// Without the right to look, the stream deduplicates by id alone.
 func TestConflict_withoutTheRightToCompare(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
