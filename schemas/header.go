@@ -15,7 +15,7 @@ import (
 // the sign of binary mode and would read the whole event as its data.
 const (
 	HeaderContentType    = "content-type"         // media type of the payload
-	HeaderMsgID          = "Nats-Msg-Id"          // identity of the event: JetStream folds repetitions by it
+	HeaderMsgID          = "Nats-Msg-Id"          // identity of the event: JetStream deduplicates by it
 	HeaderExpectedStream = "Nats-Expected-Stream" // name of the stream
 
 	HeaderEventID     = "ce-id"     // attribute of the event
