@@ -131,9 +131,9 @@ func checkMasked(t *testing.T, name string, event []byte) (found int) {
 	return 0
 }
 
-// FuzzMask holds masked JSON to the form that it had: the same members, the
+// FuzzAppendMasked holds masked JSON to the form that it had: the same members, the
 // same numbers, and no text but what is known to be plain.
-func FuzzMask(f *testing.F) {
+func FuzzAppendMasked(f *testing.F) {
 	for _, s := range []string{`{"data":{"rawId":"4:+1555","x":[1,"y",null,true]}}`, `[]`, `"\u0000"`, `{"a":{"b":{"c":["d"]}}}`, `{"":""}`, "{\"a\":\"\xff\"}"} {
 		f.Add([]byte(s))
 	}

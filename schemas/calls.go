@@ -30,7 +30,7 @@ type CallTransferAccepted struct {
 // CallTransferFailed comes when the call could not be transferred.
 type CallTransferFailed struct{ Operation }
 
-// ParticipantsUpdated comes when somebody has joined, left, or was muted or put
+// ParticipantsUpdated comes when a participant has joined, left, or was muted or put
 // on hold. Order its rosters by sequenceNumber, not by arrival.
 type ParticipantsUpdated struct {
 	// Everybody in the call at that moment.
@@ -40,7 +40,7 @@ type ParticipantsUpdated struct {
 	Outcome
 }
 
-// Participant is somebody in the roster of a call.
+// Participant is one entry in the roster of a call.
 type Participant struct {
 	// Who it is.
 	Identifier *Identifier `json:"identifier"`
@@ -50,22 +50,22 @@ type Participant struct {
 	IsOnHold bool `json:"isOnHold"`
 }
 
-// AddParticipantSucceeded comes when somebody was invited and has accepted.
+// AddParticipantSucceeded comes when an invited participant has accepted.
 type AddParticipantSucceeded struct{ ParticipantOperation }
 
-// AddParticipantFailed comes when somebody was invited and did not come.
+// AddParticipantFailed comes when an invited participant did not come.
 type AddParticipantFailed struct{ ParticipantOperation }
 
-// RemoveParticipantSucceeded comes when somebody was removed from the call.
+// RemoveParticipantSucceeded comes when a participant was removed from the call.
 type RemoveParticipantSucceeded struct{ ParticipantOperation }
 
-// RemoveParticipantFailed comes when somebody could not be removed from the call.
+// RemoveParticipantFailed comes when a participant could not be removed from the call.
 type RemoveParticipantFailed struct{ ParticipantOperation }
 
-// MoveParticipantSucceeded comes when somebody was moved here from another call.
+// MoveParticipantSucceeded comes when a participant was moved here from another call.
 type MoveParticipantSucceeded struct{ MoveOperation }
 
-// MoveParticipantFailed comes when somebody could not be moved here from another call.
+// MoveParticipantFailed comes when a participant could not be moved here from another call.
 type MoveParticipantFailed struct{ MoveOperation }
 
 // CancelAddParticipantSucceeded comes when an invitation was withdrawn. Its

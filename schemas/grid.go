@@ -1,6 +1,6 @@
 package schemas
 
-// IncomingCall comes when a call rings, for 30 seconds. Whoever holds its
+// IncomingCall comes when a call rings, for 30 seconds. A holder of its
 // incomingCallContext and a key of the resource can answer, redirect or reject
 // the call.
 type IncomingCall struct {
@@ -117,7 +117,7 @@ type GridParticipant struct {
 	GridMeeting
 }
 
-// GridPerson is somebody in a call, as Event Grid tells.
+// GridPerson is a person in a call, as Event Grid describes it.
 type GridPerson struct {
 	// Who it is.
 	CommunicationIdentifier *Identifier `json:"communicationIdentifier"`

@@ -15,7 +15,7 @@ import (
 // the sign of binary mode and would read the whole event as its data.
 const (
 	HeaderContentType    = "content-type"         // media type of the payload
-	HeaderMsgID          = "Nats-Msg-Id"          // identity of the event: JetStream folds repetitions by it
+	HeaderMsgID          = "Nats-Msg-Id"          // identity of the event: JetStream deduplicates by it
 	HeaderExpectedStream = "Nats-Expected-Stream" // name of the stream
 
 	HeaderEventID     = "ce-id"     // attribute of the event
@@ -134,7 +134,7 @@ func escape(char string, keepPercent bool) string {
 // HeaderJSON returns a JSON document fit for a header: on one line, with
 // everything outside printable ASCII written as \u escapes, so that it still
 // parses. raw must be valid JSON. Not ok when the result is longer than limit
-// bytes; half a document would help nobody.
+// bytes; half a document is not JSON.
 func HeaderJSON(raw []byte, limit int) (value string, ok bool) {
 	if value := string(raw); plain(value, true) {
 		return value, len(value) <= limit

@@ -1,6 +1,6 @@
 package schemas
 
-// Identifier names somebody in a call. Besides Kind and RawID one member is
+// Identifier names a participant of a call. Besides Kind and RawID one member is
 // there, by the kind.
 type Identifier struct {
 	// Which of the members is there; not always sent.
@@ -9,7 +9,7 @@ type Identifier struct {
 	RawID string `json:"rawId" pii:"identifier"`
 	// A user of the Communication Services resource.
 	CommunicationUser *CommunicationUser `json:"communicationUser"`
-	// Somebody at a telephone.
+	// A person at a telephone.
 	PhoneNumber *PhoneNumber `json:"phoneNumber"`
 	// A user of Microsoft Teams.
 	MicrosoftTeamsUser *TeamsUser `json:"microsoftTeamsUser"`

@@ -49,7 +49,7 @@ func ShortType(ceType string) string {
 	return ceType[strings.LastIndexByte(ceType, '.')+1:]
 }
 
-// MsgID returns the message id that JetStream folds repeated deliveries by.
+// MsgID returns the message id that JetStream deduplicates repeated deliveries by.
 // CloudEvents 1.0 makes source and id together the identity of an event:
 // "source#id". One of more than 256 bytes, one that is not visible ASCII, and
 // one whose source has a '#' of its own, is replaced by a hex SHA-256 that

@@ -34,7 +34,7 @@ type Claims struct {
 
 // Delivery is how the event came to the bridge.
 type Delivery struct {
-	MsgID      string // the id that JetStream folds repetitions by
+	MsgID      string // the id that JetStream deduplicates by
 	Resource   string // whose token it was, by the bridge's configuration
 	ReceivedAt time.Time
 	ID         string // of the callback, a UUID of version 7

@@ -25,8 +25,8 @@ const (
 // NoCall is the last token of the subject of an event without a call id.
 const NoCall = "_"
 
-// NoResource is the resource in the subject of a delivery of Event Grid that is
-// in quarantine and of which nobody knows whose it is.
+// NoResource is the resource in the subject of a quarantined delivery of Event Grid,
+// when its resource is not known.
 const NoResource = "_"
 
 const (

@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
-	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/verify"
 )
@@ -133,7 +133,7 @@ func TestWatch_certificateExpires(t *testing.T) {
 		}
 		start := time.Now()
 		renew(start.Add(day), start.Add(31*day))
-		certificate, err := ingest.OpenCertificate(certFile, keyFile, nil, nil)
+		certificate, err := edge.OpenCertificate(certFile, keyFile, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

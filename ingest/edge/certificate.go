@@ -1,4 +1,4 @@
-package ingest
+package edge
 
 import (
 	"crypto/sha256"
@@ -10,27 +10,27 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/acsbridge/acsbridge/internal/bom"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 )
 
-// certificateInterval is how often the files of a certificate are looked at, by
-// a handshake or a scrape of the metrics. It takes some 100 µs.
+// certificateInterval is how often the files of a certificate are read again, by a
+// handshake or a scrape of the metrics. It takes about 100 µs.
 const certificateInterval = 5 * time.Second
 
-// Certificate is what the bridge shows to its clients. It follows its files:
-// whoever renews a certificate need not tell the bridge. A new pair that cannot
-// be used leaves the old one in place; while one of two files is new already,
-// that is what happens.
+// Certificate is the TLS certificate of a server. It follows its files, so that a
+// renewed certificate needs no restart. A new pair that cannot be used leaves the old
+// one in place, as happens while only one of the two files is new.
 type Certificate struct {
 	certFile, keyFile string
 	logger            *slog.Logger
 	current           atomic.Pointer[pair]
 	reloads           *prometheus.CounterVec // outcome
 
-	looking sync.Mutex // guards what follows
-	next    time.Time  // when to look again
+	reading sync.Mutex // guards what follows
+	next    time.Time  // when to read again
 	problem string     // why the files cannot be used; each is logged once
 }
 
@@ -68,48 +68,45 @@ func (c *Certificate) TLS() *tls.Config {
 
 // latest returns the newest pair that could be used.
 func (c *Certificate) latest() *pair {
-	if c.looking.TryLock() { // otherwise another handshake looks
-		defer c.looking.Unlock()
-		if now := time.Now(); !now.Before(c.next) {
-			c.next = now.Add(certificateInterval)
-			c.look()
-		}
+	if !c.reading.TryLock() { // another handshake reads
+		return c.current.Load()
 	}
-	return c.current.Load()
+	defer c.reading.Unlock()
+	now, held := time.Now(), c.current.Load()
+	if now.Before(c.next) {
+		return held
+	}
+	c.next = now.Add(certificateInterval)
+	read, err := readPair(c.certFile, c.keyFile, held)
+	if err != nil {
+		c.reloads.WithLabelValues("failed").Inc()
+		if err.Error() != c.problem {
+			c.problem = err.Error()
+			c.logger.Error("TLS certificate not read again, the old one stays", "error", err, "expires", held.certificate.Leaf.NotAfter)
+		}
+		return held
+	}
+	c.problem = ""
+	if read != held {
+		c.current.Store(read)
+		c.reloads.WithLabelValues("ok").Inc()
+		c.logger.Info("TLS certificate read again", "expires", read.certificate.Leaf.NotAfter)
+	}
+	return read
 }
 
 // Chain returns the chain of the certificate in use, in DER, and why its files
 // cannot be used: empty when they can.
 func (c *Certificate) Chain() (chain [][]byte, problem string) {
 	held := c.latest()
-	c.looking.Lock()
-	defer c.looking.Unlock()
+	c.reading.Lock()
+	defer c.reading.Unlock()
 	return held.certificate.Certificate, c.problem
 }
 
-// look takes over the files when they have changed.
-func (c *Certificate) look() {
-	held := c.current.Load()
-	read, err := readPair(c.certFile, c.keyFile, held)
-	switch {
-	case err != nil:
-		c.reloads.WithLabelValues("failed").Inc()
-		if err.Error() != c.problem {
-			c.problem = err.Error()
-			c.logger.Error("TLS certificate not read again, the old one stays", "error", err, "expires", expiry(held))
-		}
-	case read != held:
-		c.problem = ""
-		c.current.Store(read)
-		c.reloads.WithLabelValues("ok").Inc()
-		c.logger.Info("TLS certificate read again", "expires", expiry(read))
-	default:
-		c.problem = ""
-	}
-}
-
-// readPair reads both files. They are compared with what is held, not their
-// dates: a file that was moved here may be older than the one it replaces.
+// readPair reads both files, and returns held when they are the same. Contents are
+// compared and not dates: a file that was moved here may be older than the one it
+// replaces.
 func readPair(certFile, keyFile string, held *pair) (*pair, error) {
 	if err := secretfile.Check(keyFile); err != nil {
 		return nil, err
@@ -134,21 +131,17 @@ func readPair(certFile, keyFile string, held *pair) (*pair, error) {
 	return &pair{certificate, digest}, nil
 }
 
-func expiry(p *pair) time.Time { return p.certificate.Leaf.NotAfter }
-
 func (c *Certificate) register(registerer prometheus.Registerer) {
-	c.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{
+	factory := promauto.With(registerer)
+	c.reloads = factory.NewCounterVec(prometheus.CounterOpts{
 		Name: "acsbridge_tls_reload_total",
-		Help: "Changed TLS certificates that were taken over (ok), and looks at files that could not be used (failed).",
+		Help: "Changed TLS certificates that were loaded (ok), and files that could not be used (failed).",
 	}, []string{"outcome"})
 	for _, outcome := range []string{"ok", "failed"} {
 		c.reloads.WithLabelValues(outcome)
 	}
-	if registerer == nil {
-		return
-	}
-	registerer.MustRegister(c.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	factory.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "acsbridge_tls_certificate_expiry_timestamp_seconds",
 		Help: "When the TLS certificate for callbacks expires, as Unix time.",
-	}, func() float64 { return float64(expiry(c.latest()).Unix()) }))
+	}, func() float64 { return float64(c.latest().certificate.Leaf.NotAfter.Unix()) })
 }

@@ -1,6 +1,7 @@
-package ingest_test
+package edge_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -9,16 +10,16 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/internal/certtest"
 )
 
@@ -55,7 +56,7 @@ func makePair(t *testing.T, name string, expires time.Time) (cert, key []byte) {
 }
 
 // shown returns the name in the certificate that a client would see.
-func shown(t *testing.T, c *ingest.Certificate) string {
+func shown(t *testing.T, c *edge.Certificate) string {
 	t.Helper()
 	certificate, err := c.TLS().GetCertificate(nil)
 	if err != nil {
@@ -64,14 +65,15 @@ func shown(t *testing.T, c *ingest.Certificate) string {
 	return certificate.Leaf.DNSNames[0]
 }
 
-const untilLooked = 5 * time.Second
+const untilRead = 5 * time.Second
 
-func TestACertificateFollowsItsFiles(t *testing.T) {
+func TestCertificate_followsItsFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		files, reg, log := newCertificateFiles(t), prometheus.NewRegistry(), &lines{}
+		files, reg := newCertificateFiles(t), prometheus.NewRegistry()
+		var log bytes.Buffer
 		expires := time.Now().Add(time.Hour).Truncate(time.Second)
 		files.renew("first", expires)
-		c, err := ingest.OpenCertificate(files.cert, files.key, slog.New(log), reg)
+		c, err := edge.OpenCertificate(files.cert, files.key, slog.New(slog.NewTextHandler(&log, nil)), reg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,17 +84,17 @@ func TestACertificateFollowsItsFiles(t *testing.T) {
 			}
 		}
 		files.renew("second", expires.Add(time.Hour))
-		time.Sleep(untilLooked - time.Nanosecond)
-		step("before it is time to look", "first")
+		time.Sleep(untilRead - time.Nanosecond)
+		step("before it is time to read", "first")
 		time.Sleep(time.Nanosecond)
 		step("after that", "second")
 
 		cert, key := makePair(t, "third", expires.Add(2*time.Hour))
 		files.write(files.cert, cert)
-		time.Sleep(untilLooked)
+		time.Sleep(untilRead)
 		step("one file of two is new", "second")
 		files.write(files.key, key)
-		time.Sleep(untilLooked)
+		time.Sleep(untilRead)
 		step("both are", "third")
 
 		files.renew("fourth", expires.Add(3*time.Hour))
@@ -100,14 +102,14 @@ func TestACertificateFollowsItsFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 3 {
-			time.Sleep(untilLooked)
-			step("everybody can read the key", "third")
+			time.Sleep(untilRead)
+			step("the key is readable by all", "third")
 		}
 		want := fmt.Sprintf(`
 # HELP acsbridge_tls_certificate_expiry_timestamp_seconds When the TLS certificate for callbacks expires, as Unix time.
 # TYPE acsbridge_tls_certificate_expiry_timestamp_seconds gauge
 acsbridge_tls_certificate_expiry_timestamp_seconds %d
-# HELP acsbridge_tls_reload_total Changed TLS certificates that were taken over (ok), and looks at files that could not be used (failed).
+# HELP acsbridge_tls_reload_total Changed TLS certificates that were loaded (ok), and files that could not be used (failed).
 # TYPE acsbridge_tls_reload_total counter
 acsbridge_tls_reload_total{outcome="failed"} 4
 acsbridge_tls_reload_total{outcome="ok"} 2
@@ -115,28 +117,27 @@ acsbridge_tls_reload_total{outcome="ok"} 2
 		if err := testutil.GatherAndCompare(reg, strings.NewReader(want)); err != nil {
 			t.Error(err)
 		}
-		const read, failed = "INFO TLS certificate read again", "ERROR TLS certificate not read again, the old one stays"
-		if diff := cmp.Diff([]string{read, failed, read, failed}, log.list); diff != "" {
-			t.Error(diff)
-		}
-		if strings.Contains(log.all, "PRIVATE KEY") {
-			t.Error("the key is in the log")
+		const read, failed = `level=INFO msg="TLS certificate read again"`, `level=ERROR msg="TLS certificate not read again, the old one stays"`
+		lines := slices.Collect(strings.Lines(log.String()))
+		for i, want := range []string{read, failed, read, failed} {
+			if len(lines) != 4 || !strings.Contains(lines[i], want) || strings.Contains(lines[i], "PRIVATE KEY") {
+				t.Fatalf("the log has %q", lines)
+			}
 		}
 	})
 }
 
-// TestAScrapeLooksAtTheFiles sees to it that the expiry is true although nobody
-// shakes hands.
-func TestAScrapeLooksAtTheFiles(t *testing.T) {
+// TestCertificate_isReadByAScrape holds that the expiry is true without handshakes.
+func TestCertificate_isReadByAScrape(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		files, reg := newCertificateFiles(t), prometheus.NewRegistry()
 		files.renew("first", time.Now().Add(time.Hour))
-		if _, err := ingest.OpenCertificate(files.cert, files.key, nil, reg); err != nil {
+		if _, err := edge.OpenCertificate(files.cert, files.key, nil, reg); err != nil {
 			t.Fatal(err)
 		}
 		expires := time.Now().Add(9 * time.Hour)
 		files.renew("second", expires)
-		time.Sleep(untilLooked)
+		time.Sleep(untilRead)
 		families, err := reg.Gather()
 		if err != nil {
 			t.Fatal(err)
@@ -147,10 +148,10 @@ func TestAScrapeLooksAtTheFiles(t *testing.T) {
 	})
 }
 
-func TestNoCertificateFromFilesThatCannotBeUsed(t *testing.T) {
+func TestOpenCertificate_refuses(t *testing.T) {
 	files := newCertificateFiles(t)
 	open := func() error {
-		_, err := ingest.OpenCertificate(files.cert, files.key, nil, nil)
+		_, err := edge.OpenCertificate(files.cert, files.key, nil, nil)
 		return err
 	}
 	files.renew("first", time.Now().Add(time.Hour))
@@ -180,15 +181,15 @@ func TestNoCertificateFromFilesThatCannotBeUsed(t *testing.T) {
 	files.renew("first", time.Now().Add(time.Hour))
 	files.write(files.cert, other)
 	if err := open(); err == nil {
-		t.Error("a key was taken for a certificate that it is not of")
+		t.Error("the key of another certificate was accepted")
 	}
 }
 
-// TestTLSVersions shakes hands with a real server.
-func TestTLSVersions(t *testing.T) {
+// TestCertificate_tlsVersions shakes hands with a real server.
+func TestCertificate_tlsVersions(t *testing.T) {
 	files := newCertificateFiles(t)
 	files.renew("bridge.test", time.Now().Add(time.Hour))
-	c, err := ingest.OpenCertificate(files.cert, files.key, nil, nil)
+	c, err := edge.OpenCertificate(files.cert, files.key, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +197,7 @@ func TestTLSVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := handler(t, ingest.Config{}).Server(c.TLS())
+	server := edge.NewServer(http.NotFoundHandler(), c.TLS(), slog.New(slog.DiscardHandler), func() {})
 	served := make(chan error, 1)
 	go func() { served <- server.ServeTLS(listener, "", "") }()
 	defer func() {
