@@ -36,10 +36,6 @@ func (s *Settings) checkEventGrid() {
 		s.rejectUnusedEventGrid()
 		return
 	}
-	s.routePath("eventgrid-path", g.GridPath)
-	if g.GridPath == s.CallbackPath || strings.HasPrefix(g.GridPath, s.CallbackPath+"/") {
-		s.reject("eventgrid-path", "%q is callback-path or below it; each route has its own senders", g.GridPath)
-	}
 	s.grid.keys = s.sharedKeys("eventgrid-key", g.GridKey)
 	for _, key := range s.grid.keys {
 		for _, other := range s.callbackKeys {
@@ -121,15 +117,4 @@ func (s *Settings) checkEventGridTokens() {
 	}
 	s.grid.entra = &verify.Entra{Tenant: g.GridTenant, Issuers: g.GridIssuer, Audiences: g.GridAudience, Applications: g.GridApp}
 	s.report(s.EventGrid().Check())
-}
-
-// routePath checks the path of a route.
-func (s *Settings) routePath(setting, p string) {
-	like := map[string]string{"callback-path": ingest.DefaultPath, "eventgrid-path": ingest.DefaultGridPath}[setting]
-	switch {
-	case p == "/" || p == ingest.LivezPath:
-		s.reject(setting, "%q covers %s, where load balancers ask whether the bridge is there; choose another, like %s", p, ingest.LivezPath, like)
-	case !plainRoute(p):
-		s.reject(setting, "%q is not a path of plain segments; write it like %s", p, like)
-	}
 }
