@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // part is a message of an answer to a batched direct get: its own sequence, the
@@ -76,7 +77,7 @@ func TestAnAnswerWithHolesIsNoTail(t *testing.T) {
 			r := newRecall(js, "a", "b", "c")
 			var known string
 			for _, id := range []string{"a", "b", "c"} {
-				old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []header{{"Nats-Msg-Id", id}}}
+				old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []schemas.Header{{Name: "Nats-Msg-Id", Value: id}}}
 				sequence, err := r.knows(t.Context(), 1, old, time.Hour)
 				if c.err != "" {
 					if err == nil || !strings.Contains(err.Error(), c.err) {

@@ -58,7 +58,7 @@ func (r *recalled) store(id string) {
 // hour.
 func (r *recalled) known(id string, ago time.Duration) bool {
 	r.t.Helper()
-	rec := &record{receivedAt: time.Now().Add(-ago), stream: "ACS", headers: []header{{schemas.HeaderMsgID, id}}}
+	rec := &record{receivedAt: time.Now().Add(-ago), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: id}}}
 	sequence, err := r.knows(context.Background(), 1, rec, time.Hour)
 	if err != nil {
 		r.t.Fatal(err)
@@ -169,7 +169,7 @@ func TestAReadingThatBrokeOffGoesOn(t *testing.T) {
 	}
 	r.store("a")
 	ctx, cancel := context.WithCancel(t.Context())
-	old := &record{receivedAt: time.Now().Add(-2 * time.Hour), stream: "ACS", headers: []header{{schemas.HeaderMsgID, "a"}}}
+	old := &record{receivedAt: time.Now().Add(-2 * time.Hour), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: "a"}}}
 	tail, err := r.tail(ctx, "ACS", 1, old.receivedAt.Add(-time.Hour), time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +266,7 @@ func TestWhatOthersStoredIsKeptOnlyWhenItIsRecent(t *testing.T) {
 	<-time.After(2 * window)
 	r.store("y")
 	knows := func(id string) bool {
-		old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []header{{schemas.HeaderMsgID, id}}}
+		old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: id}}}
 		sequence, err := r.knows(t.Context(), 1, old, window)
 		if err != nil {
 			t.Fatal(err)
@@ -310,7 +310,7 @@ func TestAnEmptyTailIsWhole(t *testing.T) {
 	r.store("c")
 	<-time.After(100 * time.Millisecond)
 	const window = 40 * time.Millisecond // and c was stored before it
-	rec := &record{receivedAt: time.Now().Add(-window), stream: "ACS", headers: []header{{schemas.HeaderMsgID, "c"}}}
+	rec := &record{receivedAt: time.Now().Add(-window), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: "c"}}}
 	clear(r.tails)
 	if sequence, err := r.knows(t.Context(), 1, rec, window); sequence != 0 || err != nil {
 		t.Errorf("got %d, %v", sequence, err)
