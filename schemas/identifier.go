@@ -1,7 +1,7 @@
 package schemas
 
-// Identifier names somebody in a call. Besides Kind and RawID one member is
-// there, by the kind.
+// Identifier names a participant of a call. Besides Kind and RawID it has one member,
+// by the kind.
 type Identifier struct {
 	// Which of the members is there; not always sent.
 	Kind IdentifierKind `json:"kind"`
@@ -9,7 +9,7 @@ type Identifier struct {
 	RawID string `json:"rawId" pii:"identifier"`
 	// A user of the Communication Services resource.
 	CommunicationUser *CommunicationUser `json:"communicationUser"`
-	// Somebody at a telephone.
+	// A telephone.
 	PhoneNumber *PhoneNumber `json:"phoneNumber"`
 	// A user of Microsoft Teams.
 	MicrosoftTeamsUser *TeamsUser `json:"microsoftTeamsUser"`
@@ -44,7 +44,7 @@ type PhoneNumber struct {
 	Value string `json:"value" pii:"identifier"`
 	// The number is withheld (API version 2025-06-15).
 	IsAnonymous bool `json:"isAnonymous"`
-	// Tells apart several calls of one number (API version 2025-06-15).
+	// Distinguishes several calls of one number (API version 2025-06-15).
 	AssertedID string `json:"assertedId" pii:"identifier"`
 }
 
