@@ -63,7 +63,7 @@ func (w *world) drains(node *node) {
 	idle, back := published(), time.Now()
 	node.start()
 	until(w, aroundWithin, "forwarding begins", func() bool { return published() > idle })
-	begin, before, read := time.Now(), published(), w.bridge.metrics()["acsbridge_recalled_total"]
+	begin, before, read := time.Now(), published(), w.bridge.metrics()["acsbridge_lookback_messages_total"]
 	w.bridge.drainsUnderLoad(w, 5*time.Minute)
 	took := time.Since(begin)
 	rate := (published() - before) / took.Seconds()

@@ -3,15 +3,15 @@ package ingest
 import (
 	"errors"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// Activity is what came lately, for a person who looks at it.
+// Activity is what came lately, for operators.
 type Activity struct {
 	// When the last callback or delivery of Event Grid came, was stored, and was
 	// refused. Zero means not since the start.
@@ -22,10 +22,10 @@ type Activity struct {
 
 // Activity returns what came lately.
 func (h *Handler) Activity() Activity {
-	return Activity{h.lastCallback.time(), h.lastStored.time(), h.lastRefused.time(), h.refused.recently()}
+	return Activity{h.lastCallback.time(), h.lastStored.time(), h.lastRefused.time(), h.refusals.recent()}
 }
 
-// lastTime is when something was last seen, in nanoseconds since 1970.
+// lastTime is when something last happened, in nanoseconds since 1970.
 type lastTime struct{ atomic.Int64 }
 
 func (l *lastTime) set(t time.Time)  { l.Store(t.UnixNano()) }
@@ -38,8 +38,8 @@ func (l *lastTime) time() time.Time {
 	return time.Time{}
 }
 
-// issuers returns whose tokens may come on a route. A token may have come to the
-// wrong one.
+// issuers returns the issuers whose tokens may come on each route. A token may have
+// been sent to the wrong route.
 func (c *Config) issuers() map[string][]issuer {
 	var callbacks, grid []issuer
 	if v, ok := c.Verifier.(explainer); ok {
@@ -54,83 +54,84 @@ func (c *Config) issuers() map[string][]issuer {
 	return map[string][]issuer{routeCallbacks: both, routeOther: both, routeEventGrid: append(grid, callbacks...)}
 }
 
-// record notes what became of a request, if it may have been a callback. The other
-// answers 503 are not refusals: they are logged as errors.
-func (c *callback) record(err error, code int, reason string) {
-	if !c.concerns(code) {
+// recordActivity records how a request was answered, if it may have been a callback.
+// An answer 503 is a refusal only when the sender is to blame; the others are logged
+// as errors.
+func (q *request) recordActivity(err error, code int, reason string) {
+	if !q.mayBeCallback(code) {
 		return
 	}
-	h := c.handler
-	h.lastCallback.set(c.received)
+	h := q.handler
+	h.lastCallback.set(q.received)
 	switch {
-	case code == http.StatusOK && c.events > 0:
-		h.lastStored.set(c.received)
+	case code == http.StatusOK && q.events > 0:
+		h.lastStored.set(q.received)
 	case code != http.StatusOK && code < 500, reason == reasonRefusedClient, errors.Is(err, errIncomplete):
-		h.lastRefused.set(c.received)
-		h.refused.add(refusalKind{c.route, reason}, code, c.cause(err), c.suspect(err, code))
+		h.lastRefused.set(q.received)
+		h.refusals.add(refusalKind{q.route, reason}, code, q.cause(err), q.refusedToken(err, code))
 	}
 }
 
-// concerns reports whether a request may have been a callback. On another path, or
-// with another method than POST, only a request with a token or a good key may have
-// been one: scanners ask for anything.
-func (c *callback) concerns(code int) bool {
+// mayBeCallback reports whether a request may have been a callback. On another path,
+// or with another method than POST, it needs a token or a good key for that: scanners
+// request anything.
+func (q *request) mayBeCallback(code int) bool {
 	switch code {
 	case http.StatusNotFound:
-		return c.r.Method == http.MethodPost && c.hasProof()
+		return q.r.Method == http.MethodPost && q.hasCredentials()
 	case http.StatusForbidden:
-		_, off := c.handler.route(c.r)
-		return c.r.Method == http.MethodPost && (off == nil || c.hasProof())
+		_, onPath := pathBelow(q.handler.config.Path, q.r.URL.EscapedPath())
+		return q.r.Method == http.MethodPost && (onPath || q.hasCredentials())
 	case http.StatusMethodNotAllowed:
-		return c.hasProof()
+		return q.hasCredentials()
 	}
-	return c.route == routeCallbacks || c.route == routeEventGrid
+	return q.route == routeCallbacks || q.route == routeEventGrid
 }
 
-// hasProof reports whether a request has a bearer token, whatever it is worth, or
-// a good key.
-func (c *callback) hasProof() bool {
-	_, values := splitKeys(c.r.URL.RawQuery)
-	_, good := c.handler.keys.Find(values)
-	if !good && c.handler.grid != nil {
-		_, good = c.handler.grid.keys.Find(values)
+// hasCredentials reports whether a request has a bearer token, good or not, or a good
+// key.
+func (q *request) hasCredentials() bool {
+	_, values := splitKeys(q.r.URL.RawQuery)
+	_, good := q.handler.keys.Find(values)
+	if !good && q.handler.grid != nil {
+		_, good = q.handler.grid.keys.Find(values)
 	}
-	return good || c.hasToken()
+	return good || q.hasToken()
 }
 
-func (c *callback) hasToken() bool {
-	_, err := verify.BearerToken(c.r.Header["Authorization"])
+func (q *request) hasToken() bool {
+	_, err := verify.BearerToken(q.r.Header["Authorization"])
 	var refused *verify.RefusedError
 	return !errors.As(err, &refused) || refused.Reason != verify.MissingToken
 }
 
-// suspect returns the token of a request, to be looked at later, if it has one. A
-// body is refused behind a good token only.
-func (c *callback) suspect(err error, code int) *suspect {
-	values := c.r.Header["Authorization"]
+// refusedToken returns the token of a refused request for the refusal log, nil when
+// it has none or the token was good: a body is refused after a good token only.
+func (q *request) refusedToken(err error, code int) *refusedToken {
+	values := q.r.Header["Authorization"]
 	body := code == http.StatusBadRequest || code == http.StatusRequestEntityTooLarge || code == http.StatusUnsupportedMediaType || errors.Is(err, errIncomplete)
-	if body || len(values) != 1 || !c.hasToken() {
+	if body || len(values) != 1 || !q.hasToken() {
 		return nil
 	}
-	client, _ := bucketOf(c.handler.sources.client(c.r))
-	return &suspect{client: client, at: c.received, authorization: values[0], issuers: c.handler.issuers[c.route]}
+	client, _ := edge.LimitKey(q.handler.addresses.Client(q.r))
+	return &refusedToken{client: client, at: q.received, authorization: values[0], issuers: q.handler.issuers[q.route]}
 }
 
-// cause is the text of a refusal. It holds nothing that the sender chose.
-func (c *callback) cause(err error) string {
+// cause is the text of a refusal, without anything that the sender chose.
+func (q *request) cause(err error) string {
 	var refused *verify.RefusedError
 	var bad *malformedError
-	_, keys := splitKeys(c.r.URL.RawQuery)
+	_, keys := splitKeys(q.r.URL.RawQuery)
 	switch {
 	case errors.As(err, &refused) && refused.Err != nil:
 		return refused.Err.Error()
 	case errors.As(err, &bad):
-		return "a body behind a good token or key is not one that is taken"
-	case errors.Is(err, errNotFound) && strings.HasPrefix(c.r.URL.EscapedPath(), c.handler.config.Path+"/"):
-		return "the path below --callback-path has %2F, %5C, %2E, %00 or a step, which proxies read in different ways; in the query they are taken"
+		return "the token or key was good, but the body is not accepted"
+	case errors.Is(err, errNotFound) && strings.HasPrefix(q.r.URL.EscapedPath(), q.handler.config.Path+"/"):
+		return "the path below --callback-path has %2F, %5C, %2E, %00 or a dot segment, which proxies read in different ways; in the query they are allowed"
 	case errors.Is(err, errNotFound):
 		return "the path is neither --callback-path nor below it"
-	case errors.Is(err, errSource) && !c.handler.sources.client(c.r).IsValid():
+	case errors.Is(err, errSource) && !q.handler.addresses.Client(q.r).IsValid():
 		return "a trusted proxy sends no X-Forwarded-For that ends with the client's address"
 	case (errors.Is(err, errCallbackKey) || errors.Is(err, errGridKey)) && len(keys) == 0:
 		return "the URL has no " + KeyParameter
@@ -138,11 +139,4 @@ func (c *callback) cause(err error) string {
 		return "the URL has more than one " + KeyParameter
 	}
 	return err.Error()
-}
-
-func addressText(address netip.Addr) string {
-	if !address.IsValid() {
-		return "unknown"
-	}
-	return address.String()
 }

@@ -27,8 +27,8 @@ const (
 	MaxTokens = 50_000
 )
 
-// Reason says why a body is no callback, or no delivery of Event Grid. The set
-// is closed: it is a metric label and the last token of a quarantine subject.
+// Reason says why a body is quarantined. The set is closed: it is a metric label and
+// the last token of a quarantine subject.
 type Reason string
 
 // Reasons for quarantine.
@@ -42,7 +42,7 @@ const (
 	NoEvents        Reason = "no_events"        // an empty array
 	NotCloudEvents  Reason = "not_cloudevents"  // id, source or type missing, or another specversion
 	NotEventGrid    Reason = "not_event_grid"   // the same of a delivery of Event Grid, or half a handshake
-	UnknownSource   Reason = "unknown_source"   // a topic of Event Grid that the configuration does not name
+	UnknownSource   Reason = "unknown_source"   // a topic of Event Grid that is not configured
 )
 
 // Reasons lists the closed set.
@@ -50,7 +50,7 @@ func Reasons() []Reason {
 	return []Reason{NotJSON, NotUTF8, DuplicateMember, TooDeep, TooManyTokens, TooManyEvents, NoEvents, NotCloudEvents, NotEventGrid, UnknownSource}
 }
 
-// malformedError reports a body that is no callback. The text never quotes it.
+// malformedError reports a body that is quarantined. The text never quotes it.
 type malformedError struct {
 	reason Reason
 	detail string // for the debug log: a position or an attribute's name
@@ -65,10 +65,9 @@ func malformed(reason Reason, format string, args ...any) error {
 // decoders keeps the decoders' own memory for the next body.
 var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 
-// Decode reads a body as that of a callback is read, or as that of a delivery of
-// Event Grid is that is no handshake: within the same bounds, and with the same
-// idea of what an event is. The text of its errors begins with a [Reason] and does
-// not quote the body.
+// Decode decodes a body like that of a callback, or of a delivery of Event Grid other
+// than a handshake. The text of its errors begins with a [Reason] and does not quote
+// the body.
 func Decode(grid bool, contentType string, body []byte) ([]schemas.Inbound, error) {
 	if !grid {
 		return decode(body)
@@ -114,12 +113,12 @@ func decodeAll(body []byte, one eventDecoder) ([]schemas.Inbound, error) {
 	return events, nil
 }
 
-// scan bounds depth and tokens before anything is decoded, and wants UTF-8.
-// It runs over strings without looking at their escapes; whether the brackets
-// match is the decoder's affair.
+// scan bounds depth and tokens before anything is decoded, and requires UTF-8. It
+// skips strings without reading their escapes, and leaves it to the decoder whether
+// the brackets match.
 func scan(body []byte) error {
 	if !utf8.Valid(body) {
-		return malformed(NotUTF8, "body has bytes that are no UTF-8")
+		return malformed(NotUTF8, "body has bytes that are not UTF-8")
 	}
 	// Nearly every body is too small to pass either bound, however it is built.
 	brackets := bytes.Count(body, []byte("{")) + bytes.Count(body, []byte("["))
@@ -176,7 +175,7 @@ func decodeArray(d *jsontext.Decoder, body []byte, one eventDecoder) ([]schemas.
 	return events, nil
 }
 
-// decodeEnd makes sure that nothing but space follows.
+// decodeEnd requires that nothing but space follows.
 func decodeEnd(d *jsontext.Decoder) error {
 	_, err := d.ReadToken()
 	switch {
@@ -190,7 +189,7 @@ func decodeEnd(d *jsontext.Decoder) error {
 
 // decodeEvent reads one event: its attributes, and of its data the call id.
 func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Inbound) error {
-	if err := wantObject(d); err != nil {
+	if err := requireObject(d); err != nil {
 		return err
 	}
 	var version string
@@ -218,19 +217,18 @@ func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Inbound) error {
 	return checkEvent(e, version)
 }
 
-// wantObject makes sure that an event is an object.
-func wantObject(d *jsontext.Decoder) error {
+// requireObject requires that an event is an object.
+func requireObject(d *jsontext.Decoder) error {
 	if d.PeekKind() == '{' {
 		return nil
 	}
 	if _, err := d.ReadToken(); err != nil {
 		return err
 	}
-	return malformed(NotCloudEvents, "an event is no object")
+	return malformed(NotCloudEvents, "an event is not an object")
 }
 
-// checkEvent holds an event against the attributes that CloudEvents 1.0
-// requires (section 3.1).
+// checkEvent requires the attributes that CloudEvents 1.0 requires (section 3.1).
 func checkEvent(e *schemas.Inbound, version string) error {
 	switch {
 	case e.ID == "":
@@ -271,7 +269,7 @@ func readObject(d *jsontext.Decoder, member func(name string) error) (start, end
 		if err != nil {
 			return 0, 0, err
 		}
-		if err := member(known(quoted)); err != nil {
+		if err := member(internName(quoted)); err != nil {
 			return 0, 0, err
 		}
 	}
@@ -281,9 +279,9 @@ func readObject(d *jsontext.Decoder, member func(name string) error) (start, end
 	return start, d.InputOffset(), nil
 }
 
-// known returns the name if it is one that is looked for, else "". Names in
-// data are of every kind, and most need never become strings.
-func known(quoted jsontext.Value) string {
+// internName returns the name if it is one that is looked for, else "". Most names in
+// data need not become strings.
+func internName(quoted jsontext.Value) string {
 	switch string(quoted) {
 	case `"id"`:
 		return "id"
@@ -340,8 +338,8 @@ func readString(d *jsontext.Decoder, name string, into *string) error {
 	return malformed(NotCloudEvents, "%s is not a string", name)
 }
 
-// readTime reads the time of an event, for which it is never refused: another
-// value than a string is kept as it is written, and names no moment.
+// readTime reads the time of an event. An event is never refused for its time: another
+// value than a string is kept as it is written, and is not a time later.
 func readTime(d *jsontext.Decoder, into *string) error {
 	if d.PeekKind() == '"' || d.PeekKind() == 'n' {
 		return readString(d, "", into)
@@ -354,8 +352,8 @@ func readTime(d *jsontext.Decoder, into *string) error {
 // classify turns a decoder's error into a reason. Its text may quote member
 // names of the body, so only the position goes on.
 func classify(err error) error {
-	var known *malformedError
-	if errors.As(err, &known) {
+	var classified *malformedError
+	if errors.As(err, &classified) {
 		return err
 	}
 	reason := NotJSON

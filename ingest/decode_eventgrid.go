@@ -27,10 +27,10 @@ type gridEvents struct {
 	code        string // of the last such
 }
 
-// decodeGrid reads the body of a delivery, within the bounds of a callback's. In
-// a handshake there must be that one event, and nowhere else may there be one: so
-// that nobody who may send an event gets a subscription validated by it. Errors
-// are malformedErrors.
+// decodeGrid reads the body of a delivery, within the bounds of a callback's. A
+// handshake must have one validation event, and other deliveries none: else a
+// publisher of events could get a subscription validated. Errors are
+// malformedErrors.
 func decodeGrid(contentType string, handshake bool, body []byte) (events []schemas.Inbound, code string, err error) {
 	g := gridEvents{cloudEvents: strings.HasPrefix(contentType, "application/cloudevents")}
 	events, err = decodeAll(body, g.decode)
@@ -48,10 +48,10 @@ func decodeGrid(contentType string, handshake bool, body []byte) (events []schem
 	return events, g.code, nil
 }
 
-// decode reads one event. The schemas have a few names for the same things; an
-// event with specversion is a CloudEvent, and has those of CloudEvents.
+// decode reads one event. The schemas have different names for the same things; an
+// event with specversion is a CloudEvent and has the names of CloudEvents.
 func (g *gridEvents) decode(d *jsontext.Decoder, body []byte, e *schemas.Inbound) error {
-	if err := wantObject(d); err != nil {
+	if err := requireObject(d); err != nil {
 		return err
 	}
 	var version, topic, eventType, eventTime, subject, code string

@@ -28,7 +28,7 @@ var gridDeliveries = []string{gridNotification, gridHandshake, gridDeletion, gri
 // endpoint of a subscription that was deleted.
 const gridDeletedType = "Microsoft.EventGrid.SubscriptionDeletedEvent"
 
-// gridDelivery says what a delivery is. A deletion is known by its header or by
+// gridDelivery returns what a delivery is. A deletion is recognised by its header or
 // its event, since a proxy may drop the header.
 func gridDelivery(header string, events []schemas.Inbound) string {
 	deleted := func(e schemas.Inbound) bool { return strings.EqualFold(e.Type, gridDeletedType) }
@@ -44,7 +44,7 @@ func gridDelivery(header string, events []schemas.Inbound) string {
 }
 
 // maxDeleted bounds the deleted subscriptions that are remembered. A topic of
-// Event Grid has at most 500, and a bridge takes the events of a few.
+// Event Grid has at most 500, and a bridge has a few.
 const maxDeleted = 64
 
 // DeletedSubscription is a subscription of Event Grid that was deleted, and from
@@ -62,13 +62,13 @@ type subscriptions struct {
 	deleted map[string]DeletedSubscription // by resource and name in lower case
 }
 
-// delete notes a deletion and reports whether it is news: Event Grid repeats a
+// delete records a deletion and reports whether it is new: Event Grid repeats a
 // delivery that was not answered 200.
 func (s *subscriptions) delete(d DeletedSubscription) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := subscriptionKey(d.Resource, d.Name)
-	if _, known := s.deleted[key]; known || len(s.deleted) == maxDeleted {
+	if _, recorded := s.deleted[key]; recorded || len(s.deleted) == maxDeleted {
 		return false
 	}
 	if s.deleted == nil {
@@ -85,7 +85,7 @@ func (s *subscriptions) seen(resource, name string) {
 	delete(s.deleted, subscriptionKey(resource, name))
 }
 
-// subscriptionKey is of both: names are unique within a topic alone. Event Grid
+// subscriptionKey has both, as names are unique only within a topic. Event Grid
 // writes them in capitals in its headers.
 func subscriptionKey(resource, name string) string {
 	return resource + "/" + strings.ToLower(name)
@@ -106,22 +106,22 @@ func (h *Handler) DeletedSubscriptions() []DeletedSubscription {
 	return list
 }
 
-// noteGridDelivery counts a delivery and says when it is the last one of its
+// countDelivery counts a delivery, and logs when it is the last one of its
 // subscription. It is stored like any other.
-func (c *callback) noteGridDelivery(header, subscription string, events []schemas.Inbound) {
-	h := c.handler
+func (q *request) countDelivery(header, subscription string, events []schemas.Inbound) {
+	h := q.handler
 	kind := gridDelivery(header, events)
 	h.metrics.gridDeliveries.WithLabelValues(kind).Inc()
 	subscription = subscriptionName(subscription)
 	switch kind {
 	case gridNotification:
-		h.subscriptions.seen(c.resource, subscription)
+		h.subscriptions.seen(q.resource, subscription)
 	case gridDeletion:
 		name := cmp.Or(deletedName(events), subscription)
-		if h.subscriptions.delete(DeletedSubscription{Name: name, Resource: c.resource, At: c.received}) {
+		if h.subscriptions.delete(DeletedSubscription{Name: name, Resource: q.resource, At: q.received}) {
 			h.deletions.Log(h.config.Logger, slog.LevelWarn,
 				"event grid subscription was deleted: its events, such as incoming calls, do not come any more; create it again unless that was meant (docs/operations.md, Event Grid)",
-				slog.String("subscription", name), slog.String("resource", c.resource))
+				slog.String("subscription", name), slog.String("resource", q.resource))
 		}
 	case gridOther:
 		h.unknownKinds.Log(h.config.Logger, slog.LevelInfo,

@@ -1,7 +1,6 @@
 package ingest_test
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -10,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -26,7 +26,7 @@ const (
 	unnamed = `{"id":"d-1","source":"` + gridTopic + `","specversion":"1.0","type":"Microsoft.EventGrid.SubscriptionDeletedEvent"}`
 )
 
-func TestEventGrid_aDeletedSubscriptionIsSaidUntilItDeliversAgain(t *testing.T) {
+func TestSubscriptions_deletedUntilTheyDeliverAgain(t *testing.T) {
 	const deletion, notification = "SubscriptionDeletion", "Notification"
 	send := func(h http.Handler, body, kind, subscription string) int {
 		return serve(h, fromGrid(body, "Aeg-Event-Type: "+kind, "Aeg-Subscription-Name: "+subscription)).Code
@@ -51,13 +51,11 @@ func TestEventGrid_aDeletedSubscriptionIsSaidUntilItDeliversAgain(t *testing.T) 
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				log := &lines{}
-				h := handler(t, ingest.Config{Logger: slog.New(log), EventGrid: grid(), Publisher: storing(func(context.Context, *publish.Delivery) error {
-					if test.code == 503 {
-						return publish.ErrUnavailable
-					}
-					return nil
-				})})
+				log, p := everything(), &fakePublisher{}
+				if test.code == 503 {
+					p = failing(publish.ErrUnavailable)
+				}
+				h := newHandler(t, ingest.Config{Logger: slog.New(log), EventGrid: grid(), Publisher: p})
 				for range 2 { // Event Grid repeats what was not answered 200
 					if code := send(h, test.body, test.kind, test.subscription); code != test.code {
 						t.Errorf("answered %d, want %d", code, test.code)
@@ -68,8 +66,8 @@ func TestEventGrid_aDeletedSubscriptionIsSaidUntilItDeliversAgain(t *testing.T) 
 				if len(got) != 1 || got[0].Name != test.want || got[0].Resource != test.resource || got[0].At.IsZero() {
 					t.Fatalf("deleted %+v, want %s of %s", got, test.want, test.resource)
 				}
-				if n := strings.Count(strings.Join(log.list, "\n"), "WARN event grid subscription was deleted"); n != 1 || !strings.Contains(log.all, test.want) {
-					t.Errorf("said %d times:\n%v\n%s", n, log.list, log.all)
+				if n := strings.Count(strings.Join(log.messages(), "\n"), "WARN event grid subscription was deleted"); n != 1 || !strings.Contains(log.text(), test.want) {
+					t.Errorf("logged %d times:\n%s", n, log.text())
 				}
 				// Others of its resource, and one of its name elsewhere, change nothing.
 				send(h, incomingCall, notification, "OTHER")
@@ -89,23 +87,23 @@ func TestEventGrid_aDeletedSubscriptionIsSaidUntilItDeliversAgain(t *testing.T) 
 	}
 }
 
-// TestEventGrid_subscriptionsDeletedTogether holds that each is named in the log:
-// with a resource, or a script, its subscriptions go in the same moment.
-func TestEventGrid_subscriptionsDeletedTogether(t *testing.T) {
-	log := &lines{}
-	h := handler(t, ingest.Config{Logger: slog.New(log), EventGrid: grid()})
+// TestSubscriptions_deletedTogether holds that each is named in the log: the
+// subscriptions of a resource are deleted in the same moment.
+func TestSubscriptions_deletedTogether(t *testing.T) {
+	log := everything()
+	h := newHandler(t, ingest.Config{Logger: slog.New(log), EventGrid: grid()})
 	for _, name := range []string{"INCOMING", "OTHERS", "OTHERS"} {
 		serve(h, fromGrid(unnamed, "Aeg-Event-Type: SubscriptionDeletion", "Aeg-Subscription-Name: "+name))
 	}
 	for name, want := range map[string]int{"INCOMING": 1, "OTHERS": 1} {
-		if got := strings.Count(log.all, name); got != want {
-			t.Errorf("%s is named %d times, want %d:\n%s", name, got, want, log.all)
+		if got := strings.Count(log.text(), name); got != want {
+			t.Errorf("%s is named %d times, want %d:\n%s", name, got, want, log.text())
 		}
 	}
 }
 
-func TestEventGrid_deletedSubscriptionsAreBounded(t *testing.T) {
-	h := handler(t, ingest.Config{EventGrid: grid()})
+func TestSubscriptions_deletedAreBounded(t *testing.T) {
+	h := newHandler(t, ingest.Config{EventGrid: grid()})
 	for n := range 100 {
 		serve(h, fromGrid(unnamed, "Aeg-Event-Type: SubscriptionDeletion", fmt.Sprint("Aeg-Subscription-Name: SUB", n)))
 	}
@@ -115,24 +113,12 @@ func TestEventGrid_deletedSubscriptionsAreBounded(t *testing.T) {
 }
 
 func TestEventGrid_deliveriesAreCountedByType(t *testing.T) {
-	reg, log := prometheus.NewRegistry(), &lines{}
-	h := handler(t, ingest.Config{Registerer: reg, Logger: slog.New(log), EventGrid: grid()})
+	reg, log := prometheus.NewRegistry(), everything()
+	h := newHandler(t, ingest.Config{Registerer: reg, Logger: slog.New(log), EventGrid: grid()})
 	handshake := `[{"id":"h-1","topic":"` + gridTopic + `","data":{"validationCode":"512d38b6-c7b8-40c8-89fe-f46f9e9622b6"},"eventType":"Microsoft.EventGrid.SubscriptionValidationEvent"}]`
-	compare := func(notification, validation, deletion, other int) {
-		t.Helper()
-		want := fmt.Sprintf(`
-# HELP acsbridge_eventgrid_deliveries_total Deliveries of Event Grid with a good proof, by what they are: notification, validation (a handshake), deletion (of a subscription), other.
-# TYPE acsbridge_eventgrid_deliveries_total counter
-acsbridge_eventgrid_deliveries_total{type="deletion"} %d
-acsbridge_eventgrid_deliveries_total{type="notification"} %d
-acsbridge_eventgrid_deliveries_total{type="other"} %d
-acsbridge_eventgrid_deliveries_total{type="validation"} %d
-`, deletion, notification, other, validation)
-		if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "acsbridge_eventgrid_deliveries_total"); err != nil {
-			t.Error(err)
-		}
+	if got := testutil.CollectAndCount(reg, "acsbridge_eventgrid_deliveries_total"); got != 4 {
+		t.Errorf("%d series, want all types from the start", got)
 	}
-	compare(0, 0, 0, 0)
 	for _, r := range []*http.Request{
 		fromGrid(incomingCall), fromGrid(incomingCall, "Aeg-Event-Type: Notification"),
 		fromGrid(handshake, "Aeg-Event-Type: SubscriptionValidation"),
@@ -143,8 +129,11 @@ acsbridge_eventgrid_deliveries_total{type="validation"} %d
 			t.Errorf("%q: answered %d", r.Header.Get("Aeg-Event-Type"), w.Code)
 		}
 	}
-	compare(2, 1, 1, 1)
-	if !strings.Contains(log.all, "SubscriptionUpdate15550100") {
-		t.Errorf("an unknown kind is not named:\n%s", log.all)
+	want := map[string]float64{"notification": 2, "validation": 1, "deletion": 1, "other": 1}
+	if diff := cmp.Diff(want, counts(t, reg, "acsbridge_eventgrid_deliveries_total")); diff != "" {
+		t.Error(diff)
+	}
+	if !strings.Contains(log.text(), "SubscriptionUpdate15550100") {
+		t.Errorf("an unknown kind is not named:\n%s", log.text())
 	}
 }

@@ -13,12 +13,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
-	"github.com/acsbridge/acsbridge/verify"
 )
 
 const incomingCall = `{"id":"i-1","source":"` + gridTopic + `","data":{"incomingCallContext":"CONTEXT","correlationId":"k-42"},` +
@@ -37,44 +35,44 @@ func fromGrid(body string, headers ...string) *http.Request {
 	return r
 }
 
-func TestNewRefusesBadRoutesForEventGrid(t *testing.T) {
+func TestNew_refusesRoutesForEventGrid(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*ingest.EventGrid)
 		want   string
 	}{
-		"path without a slash":   {func(g *ingest.EventGrid) { g.Path = "eventgrid" }, "event grid path"},
-		"path with a step up":    {func(g *ingest.EventGrid) { g.Path = "/x/../eventgrid" }, "event grid path"},
-		"root":                   {func(g *ingest.EventGrid) { g.Path = "/" }, `event grid path "/": covers /livez`},
-		"probe path":             {func(g *ingest.EventGrid) { g.Path = "/livez" }, `event grid path "/livez": covers /livez`},
-		"below the probe path":   {func(g *ingest.EventGrid) { g.Path = "/livez/x" }, ""},
-		"callback path":          {func(g *ingest.EventGrid) { g.Path = "/callbacks" }, "is the callback path or below it"},
-		"below the callbacks":    {func(g *ingest.EventGrid) { g.Path = "/callbacks/eventgrid" }, "is the callback path or below it"},
-		"no proof":               {func(g *ingest.EventGrid) { g.Keys = nil }, "a verifier or a key is required"},
-		"weak key":               {func(g *ingest.EventGrid) { g.Keys[0].Secret = "short" }, "at least 32 are needed"},
-		"no sources":             {func(g *ingest.EventGrid) { g.Sources = nil }, "at least one source"},
-		"topic without a name":   {func(g *ingest.EventGrid) { g.Sources[gridTopic] = "" }, "is no name"},
-		"name that is no token":  {func(g *ingest.EventGrid) { g.Sources[gridTopic] = "a.b" }, "is no name"},
-		"name of nobody":         {func(g *ingest.EventGrid) { g.Sources[gridTopic] = "_" }, "is no name"},
-		"name without a topic":   {func(g *ingest.EventGrid) { g.Sources[""] = "contoso" }, "is no name"},
-		"good, beside callbacks": {func(g *ingest.EventGrid) { g.Path = "/callbacks-eventgrid" }, ""},
+		"path without a slash":     {func(g *ingest.EventGrid) { g.Path = "eventgrid" }, "event grid path"},
+		"path with a dot segment":  {func(g *ingest.EventGrid) { g.Path = "/x/../eventgrid" }, "event grid path"},
+		"root":                     {func(g *ingest.EventGrid) { g.Path = "/" }, `event grid path "/": covers /livez`},
+		"probe path":               {func(g *ingest.EventGrid) { g.Path = "/livez" }, `event grid path "/livez": covers /livez`},
+		"below the probe path":     {func(g *ingest.EventGrid) { g.Path = "/livez/x" }, ""},
+		"callback path":            {func(g *ingest.EventGrid) { g.Path = "/callbacks" }, "is the callback path or below it"},
+		"below the callbacks":      {func(g *ingest.EventGrid) { g.Path = "/callbacks/eventgrid" }, "is the callback path or below it"},
+		"no credentials":           {func(g *ingest.EventGrid) { g.Keys = nil }, "a verifier or a key is required"},
+		"weak key":                 {func(g *ingest.EventGrid) { g.Keys[0].Secret = "short" }, "at least 32 are needed"},
+		"no sources":               {func(g *ingest.EventGrid) { g.Sources = nil }, "at least one source"},
+		"topic without a name":     {func(g *ingest.EventGrid) { g.Sources[gridTopic] = "" }, "is not a valid name"},
+		"name that is not a token": {func(g *ingest.EventGrid) { g.Sources[gridTopic] = "a.b" }, "is not a valid name"},
+		"name without a resource":  {func(g *ingest.EventGrid) { g.Sources[gridTopic] = "_" }, "is not a valid name"},
+		"name without a topic":     {func(g *ingest.EventGrid) { g.Sources[""] = "contoso" }, "is not a valid name"},
+		"good, beside callbacks":   {func(g *ingest.EventGrid) { g.Path = "/callbacks-eventgrid" }, ""},
 	} {
 		route := grid()
 		test.change(route)
-		_, err := ingest.New(ingest.Config{Verifier: trusting{}, Publisher: storing(stored), EventGrid: route})
+		_, err := ingest.New(ingest.Config{Verifier: fakeVerifier{}, Publisher: &fakePublisher{}, EventGrid: route})
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
 	}
 }
 
-// TestAnIncomingCallLeavesNoTraceInLogs looks at every line and metric for what
-// the event holds.
-func TestAnIncomingCallLeavesNoTraceInLogs(t *testing.T) {
-	reg, log := prometheus.NewRegistry(), &lines{}
+// TestEventGrid_incomingCallIsNotLogged searches every line and metric for what the
+// event has.
+func TestEventGrid_incomingCallIsNotLogged(t *testing.T) {
+	reg, log := prometheus.NewRegistry(), everything()
 	answer := error(nil)
-	h := handler(t, ingest.Config{Registerer: reg, Logger: slog.New(log), EventGrid: grid(), Publisher: storing(func(context.Context, *publish.Delivery) error {
+	h := newHandler(t, ingest.Config{Registerer: reg, Logger: slog.New(log), EventGrid: grid(), Publisher: &fakePublisher{do: func(context.Context, *publish.Delivery) error {
 		return answer
-	})})
+	}}})
 	twice := fromGrid(incomingCall)
 	twice.URL.RawQuery = strings.Repeat(twice.URL.RawQuery+"&", 2)
 	for _, r := range []*http.Request{
@@ -85,81 +83,48 @@ func TestAnIncomingCallLeavesNoTraceInLogs(t *testing.T) {
 	}
 	answer = publish.ErrUnavailable
 	serve(h, fromGrid(incomingCall))
-	if len(log.list) != 6 {
-		t.Errorf("lines %v", log.list)
+	if lines := log.messages(); len(lines) != 6 {
+		t.Errorf("lines %v", lines)
 	}
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := log.all
+	all := log.text()
 	for _, f := range families {
 		all += f.String()
 	}
 	for _, secret := range []string{"CONTEXT", "k-42", goodKey, "subscriptions", "i-1"} {
 		if strings.Contains(all, secret) {
-			t.Errorf("a log line or a metric holds %s", secret)
+			t.Errorf("a log line or a metric has %s", secret)
 		}
 	}
 }
 
-func TestDeliveriesAreCounted(t *testing.T) {
+func TestEventGrid_requestsAreCounted(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	h := handler(t, ingest.Config{Registerer: reg, EventGrid: grid()})
+	h := newHandler(t, ingest.Config{Registerer: reg, EventGrid: grid()})
 	none, old := fromGrid(incomingCall), fromGrid(incomingCall)
 	none.URL.RawQuery, old.URL.RawQuery = "", "acsbridge-key=fedcba9876543210fedcba9876543210"
 	for _, r := range []*http.Request{fromGrid(incomingCall), fromGrid(incomingCall), old, none, fromGrid("[]"), callback(defaultBody)} {
 		serve(h, r)
 	}
-	want := `
-# HELP acsbridge_eventgrid_key_total Deliveries of Event Grid that came with a good key, by its name.
-# TYPE acsbridge_eventgrid_key_total counter
-acsbridge_eventgrid_key_total{key="new"} 3
-acsbridge_eventgrid_key_total{key="old"} 1
-`
-	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "acsbridge_eventgrid_key_total"); err != nil {
-		t.Error(err)
+	if diff := cmp.Diff(map[string]float64{"new": 3, "old": 1}, counts(t, reg, "acsbridge_eventgrid_key_total")); diff != "" {
+		t.Error(diff)
 	}
 	counted := map[string]float64{"200 callbacks": 1, "200 eventgrid": 3, "400 eventgrid": 1, "401 eventgrid": 1}
 	if diff := cmp.Diff(counted, counts(t, reg, "acsbridge_requests_total")); diff != "" {
 		t.Error(diff)
 	}
-	checkTurnedAway(t, reg, "eventgrid_key", 1)
+	checkRejected(t, reg, "eventgrid_key", 1)
 }
 
-// TestPlacesAreSharedByBothRoutes fills the places with the one and asks for the
-// other.
-func TestPlacesAreSharedByBothRoutes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		h := handler(t, ingest.Config{MaxInFlight: 2, EventGrid: grid(), Publisher: storing(func(context.Context, *publish.Delivery) error {
-			<-release
-			return nil
-		})})
-		go serve(h, fromGrid(incomingCall))
-		go serve(h, callback(defaultBody))
-		synctest.Wait()
-		for _, r := range []*http.Request{fromGrid(incomingCall), callback(defaultBody)} {
-			if w := serve(h, r); w.Code != 503 {
-				t.Errorf("%s: got %d", r.URL.Path, w.Code)
-			}
-		}
-		close(release)
-		synctest.Wait()
-		for _, r := range []*http.Request{fromGrid(incomingCall), callback(defaultBody)} {
-			if w := serve(h, r); w.Code != 200 {
-				t.Errorf("%s: got %d after all were answered", r.URL.Path, w.Code)
-			}
-		}
-	})
-}
-
-// TestRefusalsOfEventGridAreCharged has one client come without tokens on this
-// route: it is not listened to on either.
-func TestRefusalsOfEventGridAreCharged(t *testing.T) {
+// TestEventGrid_authFailuresCount has one client fail to authenticate on this route. It
+// is limited on both.
+func TestEventGrid_authFailuresCount(t *testing.T) {
 	route := grid()
-	route.Keys, route.Verifier = nil, trusting{}
-	h := handler(t, ingest.Config{EventGrid: route})
+	route.Keys, route.Verifier = nil, forging
+	h := newHandler(t, ingest.Config{EventGrid: route})
 	answers := map[int]int{}
 	for range 60 {
 		r := fromGrid(incomingCall)
@@ -175,37 +140,21 @@ func TestRefusalsOfEventGridAreCharged(t *testing.T) {
 	}
 }
 
-// TestClaimsWithAResourceAreNotEventGrids: a verifier of the wrong profile cannot
-// be wired to the route.
-func TestClaimsWithAResourceAreNotEventGrids(t *testing.T) {
+// TestEventGrid_refusesClaimsOfCallbacks holds that a verifier of the wrong profile
+// stores nothing on the route.
+func TestEventGrid_refusesClaimsOfCallbacks(t *testing.T) {
 	route := grid()
-	route.Keys, route.Verifier = nil, trusting{}
-	if w := serve(handler(t, ingest.Config{EventGrid: route}), fromGrid(incomingCall)); w.Code != 503 {
+	route.Keys, route.Verifier = nil, fakeVerifier{}
+	if w := serve(newHandler(t, ingest.Config{EventGrid: route}), fromGrid(incomingCall)); w.Code != 503 {
 		t.Errorf("got %d", w.Code)
 	}
 }
 
-// recording keeps what is published.
-type recording struct {
-	deliveries []*publish.Delivery
-	resources  []string
-	events     []schemas.Inbound
-}
-
-func (p *recording) Publish(_ context.Context, c *verify.Claims, d *publish.Delivery, events []schemas.Inbound) error {
-	p.deliveries, p.resources, p.events = append(p.deliveries, d), append(p.resources, c.Resource()), append(p.events, events...)
-	return nil
-}
-
-func (p *recording) Quarantine(context.Context, *verify.Claims, *publish.Delivery, string, string, []byte) error {
-	return nil
-}
-
-// TestOnlyDeliveriesOfEventGridSaySo sends the headers of Event Grid with a
-// callback, where they mean nothing.
-func TestOnlyDeliveriesOfEventGridSaySo(t *testing.T) {
-	p := &recording{}
-	h := handler(t, ingest.Config{Publisher: p, EventGrid: grid()})
+// TestEventGrid_headersOfACallbackAreIgnored sends the headers of Event Grid with a
+// callback.
+func TestEventGrid_headersOfACallbackAreIgnored(t *testing.T) {
+	p := &fakePublisher{}
+	h := newHandler(t, ingest.Config{Publisher: p, EventGrid: grid()})
 	aeg := []string{"Aeg-Subscription-Name: CALLS", "Aeg-Event-Type: SubscriptionValidation", "Aeg-Delivery-Count: 3"}
 	if w := serve(h, callback(defaultBody, aeg...)); w.Code != 200 || w.Body.Len() > 0 {
 		t.Fatalf("a callback: %d %s", w.Code, w.Body)
@@ -221,11 +170,11 @@ func TestOnlyDeliveriesOfEventGridSaySo(t *testing.T) {
 	}
 }
 
-// TestSourcesAreNotChanged: New keeps a map of its own.
-func TestSourcesAreNotChanged(t *testing.T) {
+// TestEventGrid_copiesItsSources holds that New keeps a map of its own.
+func TestEventGrid_copiesItsSources(t *testing.T) {
 	route := grid()
 	before := maps.Clone(route.Sources)
-	h := handler(t, ingest.Config{EventGrid: route})
+	h := newHandler(t, ingest.Config{EventGrid: route})
 	if !maps.Equal(before, route.Sources) {
 		t.Errorf("got %v", route.Sources)
 	}
@@ -235,28 +184,27 @@ func TestSourcesAreNotChanged(t *testing.T) {
 	}
 }
 
-// TestHandshakesAreTold in one line a second: whoever has the proof can shake hands
-// all day.
-func TestHandshakesAreTold(t *testing.T) {
+// handshake returns a handshake that is answered 200.
+func handshake() *http.Request {
+	r := fromGrid("", "Webhook-Request-Origin: eventgrid.azure.net")
+	r.Method, r.Body, r.ContentLength = http.MethodOptions, nil, 0
+	return r
+}
+
+// TestEventGrid_handshakesAreLogged in one line a second: an authenticated sender can
+// make any number.
+func TestEventGrid_handshakesAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &lines{}
-		h := handler(t, ingest.Config{Logger: slog.New(log), EventGrid: grid()})
-		shake := func(n int) {
-			for range n {
-				r := fromGrid("")
-				r.Method = http.MethodOptions
-				r.Header.Set("WebHook-Request-Origin", "eventgrid.azure.net")
-				if w := serve(h, r); w.Code != 200 {
-					t.Errorf("got %d", w.Code)
-				}
-			}
+		log := &logRecorder{}
+		h := newHandler(t, ingest.Config{Logger: slog.New(log), EventGrid: grid()})
+		for range 3 {
+			serve(h, handshake())
 		}
-		shake(3)
 		time.Sleep(time.Second)
-		shake(1)
-		told := slices.DeleteFunc(slices.Clone(log.list), func(line string) bool { return line == "DEBUG callback" })
-		if diff := cmp.Diff(slices.Repeat([]string{"INFO event grid asked for leave to send and got it"}, 2), told); diff != "" || !strings.Contains(log.all, "suppressed=2") {
-			t.Error(diff, log.all)
+		serve(h, handshake())
+		const message = "event grid validated a subscription"
+		if diff := cmp.Diff(slices.Repeat([]string{"INFO " + message}, 2), log.messages()); diff != "" || log.last(message, "suppressed") != "2" {
+			t.Error(diff, log.text())
 		}
 	})
 }

@@ -3,9 +3,11 @@ package ingest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
-	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync/atomic"
@@ -14,6 +16,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/internal/lograte"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -23,21 +26,31 @@ import (
 // Defaults of [Config].
 const (
 	DefaultPath = "/callbacks"
-	// LivezPath is where a load balancer asks whether the bridge is there.
+	// LivezPath is the path of health probes by load balancers.
 	LivezPath          = "/livez"
-	DefaultMaxInFlight = 512 // × placeBytes = 16 MiB of bodies at most
-	// DefaultMaxConnections is ample for what ACS does and takes some 60 MiB
-	// with TLS when all are used.
+	DefaultMaxInFlight = 512 // × 32 KiB = 16 MiB of bodies at most
+	// DefaultMaxConnections is ample for ACS, and takes some 60 MiB with TLS when all
+	// are used.
 	DefaultMaxConnections = 2048
-	// unverifiedFactor times MaxInFlight requests wait for a verdict: at some 40
-	// µs of a core each, 4096 are done in a sixth of a second of it. More of them
-	// would cost memory, and make all wait longer than ACS may.
+	// unverifiedFactor times MaxInFlight requests may wait for the verification of
+	// their token. At about 40 µs of a core each, 4096 take a sixth of a second; more
+	// would cost memory and make ACS wait too long.
 	unverifiedFactor = 8
+	// storeWithin bounds the time from a complete body to the answer.
+	storeWithin = 5 * time.Second
+	// recordBytes of headers are stored with each event besides its body: up to 8
+	// KiB, and half of that where the application has a long URL.
+	recordBytes = 4 << 10
 )
 
-// Verifier judges tokens. [verify.Verifier] is one.
+// CallbackKey is a secret that an application puts into its callback URL. The token
+// proves that ACS sends for a resource; the key proves that the callback is for this
+// bridge, and not for another application of the resource, whose tokens are as good.
+type CallbackKey = verify.SharedKey
+
+// Verifier verifies the tokens of callbacks. [verify.Verifier] is one.
 type Verifier interface {
-	VerifyBearer(ctx context.Context, authorization []string) (*verify.Claims, error)
+	BearerVerifier
 	CheckReuse(claims *verify.Claims, body []byte) error
 }
 
@@ -54,18 +67,19 @@ type Config struct {
 	Path      string
 	Verifier  Verifier  // required
 	Publisher Publisher // required
-	// MaxInFlight bounds the verified callbacks under way, and what they hold to
-	// 32 KiB times as much; others get 503. Zero means 512. Eight times as many
-	// may wait for a verdict about their token.
+	// MaxInFlight bounds the verified callbacks in flight, and their bytes to 32 KiB
+	// times as much; others get 503. Zero means 512. Eight times as many may wait for
+	// the verification of their token.
 	MaxInFlight int
-	// MaxConnections bounds the connections of [Handler.Bound]. Zero means 2048.
+	// MaxConnections bounds the connections of [Handler.LimitListener]. Zero means
+	// 2048.
 	MaxConnections int
 
-	// CallbackKeys are the secrets of which the callback URL must have one in
-	// its query, as [KeyParameter]. None means that none is asked for.
+	// CallbackKeys are secrets. The query of the callback URL must have one of them
+	// as [KeyParameter]. None means that no key is required.
 	CallbackKeys []CallbackKey
-	// SourceRanges are the networks that callbacks may come from. None means
-	// all. Event Grid comes from others, and is not held to them.
+	// SourceRanges are the networks that callbacks may come from. None means all.
+	// Event Grid has others, and is not checked.
 	SourceRanges []netip.Prefix
 	// TrustedProxies are the networks of proxies whose X-Forwarded-For is
 	// believed. None means that the peer is the client.
@@ -82,28 +96,24 @@ type Config struct {
 type Handler struct {
 	config   Config
 	metrics  *metrics
-	patience patience
-	sources  sources
 	keys     verify.SharedKeys // of callbacks
 	grid     *gridRoute        // nil without Event Grid
-	refusals refusals
-	places   *places
 	stopping atomic.Bool
 	draining atomic.Bool
 
-	unverified atomic.Int64 // requests that wait for a verdict
+	addresses    edge.Addresses
+	connections  *edge.Connections
+	authFailures *edge.AuthFailures
+	unverified   atomic.Int64 // requests that wait for the verification of their token
+	inFlight     *edge.InFlight
+	quarantine   publish.QuarantineLimit
 
-	failures, panics, accepts lograte.Limiter // of ours, which come in floods
-	handshakes                lograte.Limiter // of Event Grid
-	deletions, unknownKinds   lograte.Limiter // the same
+	failures, panics        lograte.Limiter
+	handshakes              lograte.Limiter // of Event Grid
+	deletions, unknownKinds lograte.Limiter // the same
+	subscriptions           subscriptions
 
-	subscriptions subscriptions
-
-	quarantine  publish.QuarantineLimit
-	connections connections
-	lingering   lingering
-
-	refused                               refusalLog
+	refusals                              refusalLog
 	issuers                               map[string][]issuer // of tokens, by route
 	lastCallback, lastStored, lastRefused lastTime
 }
@@ -137,20 +147,34 @@ func New(config Config) (*Handler, error) {
 		return nil, err
 	}
 	h := &Handler{
-		config: config, metrics: newMetrics(), keys: keys, grid: grid, places: newPlaces(config.MaxInFlight),
-		sources:   sources{ranges: config.SourceRanges, proxies: config.TrustedProxies},
-		lingering: make(lingering, maxLingering),
+		config: config, keys: keys, grid: grid, issuers: config.issuers(),
+		addresses: edge.Addresses{SourceRanges: config.SourceRanges, TrustedProxies: config.TrustedProxies},
+		inFlight:  edge.NewInFlight(config.MaxInFlight, MaxBody+MaxEvents*recordBytes),
 		deletions: lograte.Limiter{Burst: maxDeleted - 1}, // each names another subscription
+		refusals:  refusalLog{logger: config.Logger},
 	}
-	h.refused.logger, h.issuers = config.Logger, config.issuers()
-	h.metrics.register(config.Registerer, h)
+	h.authFailures = edge.NewAuthFailures(&h.addresses)
+	h.connections = edge.NewConnections(config.MaxConnections, &h.addresses, config.Logger, func() {
+		h.metrics.connectionsRejected.Inc()
+		h.refusals.add(refusalKind{routeOther, reasonConnectionLimit}, 0, "connections were closed, since one client held a quarter of --max-connections", nil)
+	})
+	h.metrics = newMetrics(config.Registerer, h)
 	return h, nil
 }
 
+// Server returns the server for callbacks, see [edge.NewServer].
+func (h *Handler) Server(tlsConfig *tls.Config) *http.Server {
+	return edge.NewServer(h, tlsConfig, h.config.Logger, h.metrics.http2Errors.Inc)
+}
+
+// LimitListener limits and counts the connections of l, see
+// [edge.Connections.LimitListener].
+func (h *Handler) LimitListener(l net.Listener) net.Listener { return h.connections.LimitListener(l) }
+
 // Stopping makes [LivezPath] answer 503 and each answer over HTTP/1 close its
-// connection, while callbacks are still taken: clients that keep connections
-// through a balancer of TCP move to another bridge before the server closes what
-// is idle, which may be when their next request is on its way. HTTP/2 has GOAWAY
+// connection, while callbacks are still accepted. Clients that keep connections
+// through a TCP load balancer move to another bridge before the server closes idle
+// connections, which may be while their next request is on its way. HTTP/2 has GOAWAY
 // for that.
 func (h *Handler) Stopping() { h.stopping.Store(true) }
 
@@ -161,200 +185,196 @@ func (h *Handler) Drain() {
 	h.draining.Store(true)
 }
 
-// ServeHTTP answers one callback.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := callback{handler: h, w: w, r: r, received: time.Now(), route: routeOther}
-	defer c.recoverPanic()
-	c.answer(c.handle())
-	c.discard()
+// request is one request on its way through the steps.
+type request struct {
+	handler   *Handler
+	w         http.ResponseWriter
+	r         *http.Request
+	received  time.Time
+	route     string
+	resource  string       // known once the token is verified
+	permit    *edge.Permit // nil before the body is read
+	events    int
+	reply     *bytes.Buffer // body of an answer 200: that to a handshake
+	answered  bool
+	bodyRead  bool // to its end, or there is none
+	closeConn bool // also a connection of HTTP/2
 }
 
-// callback is one request on its way through the steps.
-type callback struct {
-	handler  *Handler
-	w        http.ResponseWriter
-	r        *http.Request
-	received time.Time
-	route    string
-	query    string // without the callback key
-	resource string // known once the token is verified
-	place    *place // the same
-	events   int
-	reply    *bytes.Buffer // body of an answer 200: that to a handshake
-	answered bool
-	whole    bool // the body was read
-	hangUp   bool // the connection is closed, also one of HTTP/2
+// ServeHTTP answers one callback.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := request{handler: h, w: w, r: r, received: time.Now(), route: routeOther, bodyRead: r.ContentLength == 0}
+	defer q.recoverPanic()
+	q.answer(q.handle())
 }
 
 // handle takes the steps of the package comment. Its error decides the answer.
-func (c *callback) handle() error {
-	h, r := c.handler, c.r
-	if r.URL.Path == LivezPath && r.URL.RawPath == "" {
-		return c.handleLivez()
+func (q *request) handle() error {
+	h, r := q.handler, q.r
+	switch {
+	case r.URL.Path == LivezPath && r.URL.RawPath == "":
+		return q.handleLivez()
+	case h.grid != nil && r.URL.Path == h.grid.path && r.URL.RawPath == "": // that path needs no escapes
+		return q.handleEventGrid()
+	case !h.addresses.Allow(r):
+		return q.rejectClient(errSource)
 	}
-	if h.grid.takes(r) {
-		return c.handleGrid()
+	below, ok := pathBelow(h.config.Path, r.URL.EscapedPath())
+	if !ok {
+		return errNotFound
 	}
-	if !h.sources.allow(r) {
-		return c.away(errSource)
-	}
-	below, err := h.route(r)
-	if err != nil {
-		return err
-	}
-	c.route = routeCallbacks
+	q.route = routeCallbacks
 	if r.Method != http.MethodPost {
 		return errMethod
 	}
 	if h.draining.Load() {
 		return errDraining
 	}
-	claims, err := c.authenticate()
+	if h.authFailures.Exceeded(r, q.received) {
+		return q.rejectClient(errRefusedClient)
+	}
+
+	query, keys := splitKeys(r.URL.RawQuery)
+	if h.keys.Asked() {
+		name, ok := h.keys.Find(keys)
+		if !ok {
+			return errCallbackKey
+		}
+		h.metrics.callbackKeys.WithLabelValues(name).Inc()
+	}
+	claims, err := q.verifyToken(h.config.Verifier)
 	if err != nil {
 		return err
 	}
-	c.resource = claims.Resource()
+	q.resource = claims.Resource()
 
-	contentType, body, err := c.read()
-	if c.place != nil {
-		defer h.places.leave(c.place)
-	}
+	contentType, body, err := q.readBody()
+	defer q.permit.Release()
 	if err != nil {
 		return err
 	}
 	if err := h.config.Verifier.CheckReuse(claims, body); err != nil {
 		return err
 	}
-	return c.publish(claims, below, contentType, body)
+	events, err := decode(body)
+	return q.store(claims, &publish.Delivery{Path: below, Query: query}, contentType, body, events, err)
 }
 
-// handleLivez answers a load balancer, from wherever it asks: its own address is
-// in no source range.
-func (c *callback) handleLivez() error {
-	c.route = routeLivez
+// handleLivez answers a load balancer from any address: its own need not be in a
+// source range.
+func (q *request) handleLivez() error {
+	q.route = routeLivez
 	switch {
-	case c.r.Method != http.MethodGet && c.r.Method != http.MethodHead:
+	case q.r.Method != http.MethodGet && q.r.Method != http.MethodHead:
 		return errMethod
-	case c.handler.stopping.Load():
+	case q.handler.stopping.Load():
 		return errDraining
 	}
 	return nil
 }
 
-// read returns the media type and the body, when both can be taken. From then on
-// the request has a place, also beside an error; its holder gives it back.
-func (c *callback) read() (contentType string, body []byte, err error) {
-	if contentType, err = mediaType(c.r.Header); err != nil {
-		return "", nil, err
-	}
-	announced, err := c.announced()
-	if err != nil {
-		return "", nil, err
-	}
-	places := c.handler.places
-	if c.place = places.take(announced, time.Now(), c.cutOff); c.place == nil {
-		return "", nil, errBusy
-	}
-	body, err = c.readBody()
-	c.whole = err == nil
-	if !places.arrived(c.place, len(body)) {
-		err = errBusy
-	}
-	return contentType, body, err
+// rejectClient has the connection closed as well. Behind a trusted proxy it may be
+// one of HTTP/2 that carries the callbacks of other clients, so there it stays open.
+func (q *request) rejectClient(err error) error {
+	q.closeConn = len(q.handler.addresses.TrustedProxies) == 0
+	return err
 }
 
-// authenticate returns the claims of the request's token. A client of whose
-// tokens too many were refused is not listened to, and nobody without the key of
-// the callback URL is.
-func (c *callback) authenticate() (*verify.Claims, error) {
-	h := c.handler
-	if c.exhausted() {
-		return nil, c.away(errRefusedClient)
-	}
-	var values []string
-	c.query, values = splitKeys(c.r.URL.RawQuery)
-	if h.keys.Asked() {
-		key, ok := h.keys.Find(values)
-		if !ok {
-			return nil, errCallbackKey
-		}
-		h.metrics.callbackKeys.WithLabelValues(key).Inc()
-	}
-	return c.verifyToken(h.config.Verifier)
-}
-
-// verifyToken has the request's token judged. So many requests wait for that at a
-// time, and no more.
-func (c *callback) verifyToken(v BearerVerifier) (*verify.Claims, error) {
-	h := c.handler
+// verifyToken verifies the request's token. The number of requests that wait for that
+// is bounded.
+func (q *request) verifyToken(v BearerVerifier) (*verify.Claims, error) {
+	h := q.handler
+	defer h.unverified.Add(-1)
 	if h.unverified.Add(1) > int64(unverifiedFactor*h.config.MaxInFlight) {
-		h.unverified.Add(-1)
 		return nil, errBusy
 	}
-	defer h.unverified.Add(-1)
-	claims, err := v.VerifyBearer(c.r.Context(), c.r.Header["Authorization"])
-	if err != nil && chargeable(err) {
-		h.refusals.charge(h.sources.client(c.r), c.received)
+	claims, err := v.VerifyBearer(q.r.Context(), q.r.Header["Authorization"])
+	if err != nil && isAuthFailure(err) {
+		h.authFailures.Add(q.r, q.received)
 	}
 	return claims, err
 }
 
-// exhausted reports whether too many tokens of the client were refused.
-func (c *callback) exhausted() bool {
-	h := c.handler
-	return h.refusals.held.Load() > 0 && h.refusals.exhausted(h.sources.client(c.r), c.received)
-}
-
-// away has the connection closed as well. Behind a trusted proxy it may be one
-// of HTTP/2 that carries the callbacks of others, so there it stays open.
-func (c *callback) away(err error) error {
-	c.hangUp = len(c.handler.sources.proxies) == 0
-	return err
-}
-
-// publish decodes the body and makes its events durable, or keeps the whole
-// callback in quarantine.
-func (c *callback) publish(claims *verify.Claims, below, contentType string, body []byte) error {
-	delivery, err := c.delivery()
-	if err != nil {
-		return err
+// isAuthFailure reports whether a refusal counts against the client. Those do not
+// that ACS earns from the addresses that good callbacks come from: with callbacks of
+// a resource that is missing in the configuration or belongs to another customer, or
+// with a clock that is wrong. See decision 11.
+func isAuthFailure(err error) bool {
+	var refused *verify.RefusedError
+	if !errors.As(err, &refused) {
+		return false
 	}
-	delivery.Path, delivery.Query = below, c.query
-	events, err := decode(body)
-	return c.store(claims, delivery, contentType, body, events, err)
-}
-
-// delivery says what is known of the request.
-func (c *callback) delivery() (*publish.Delivery, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return nil, fmt.Errorf("make delivery id: %w", err)
+	switch refused.Reason {
+	case verify.MissingToken, verify.MalformedToken, verify.UnsupportedHeader, verify.BadAlgorithm,
+		verify.UnknownKey, verify.BadSignature, verify.WrongIssuer:
+		return true
 	}
-	return &publish.Delivery{ID: id, ReceivedAt: c.received, Traceparent: traceparent(c.r.Header)}, nil
+	return false
 }
 
-// store makes the events of a body durable, or the body itself when it could
-// not be decoded because of err.
-func (c *callback) store(claims *verify.Claims, delivery *publish.Delivery, contentType string, body []byte, events []schemas.Inbound, err error) error {
-	ctx := c.handler.patience.from(c.received)
+// readBody returns the media type and the body, within their bounds. The caller
+// releases the permit, also after an error.
+func (q *request) readBody() (contentType string, body []byte, err error) {
+	r := q.r
+	if contentType, err = mediaType(r.Header); err != nil {
+		return "", nil, err
+	}
+	size := r.ContentLength
+	switch {
+	case size > MaxBody:
+		return "", nil, errTooLarge
+	case size < 0: // chunked
+		size = MaxBody
+	}
+	q.permit = q.handler.inFlight.Acquire(int(size), time.Now(), func() { edge.StopReading(q.w) })
+	if q.permit == nil {
+		return "", nil, errBusy
+	}
+	if r.ContentLength >= 0 {
+		body = make([]byte, size)
+		_, err = io.ReadFull(r.Body, body) // net/http reads no more than was announced
+	} else {
+		body, err = io.ReadAll(http.MaxBytesReader(q.w, r.Body, MaxBody))
+	}
+	q.bodyRead = err == nil
+	var tooLarge *http.MaxBytesError
+	switch {
+	case !q.permit.SetSize(len(body)):
+		err = errBusy
+	case errors.As(err, &tooLarge):
+		err = errTooLarge
+	case err != nil:
+		err = errIncomplete
+	}
+	return contentType, body, err
+}
+
+// store makes the events of a body durable, or the whole body, in quarantine, when
+// decoding it failed with err.
+func (q *request) store(claims *verify.Claims, delivery *publish.Delivery, contentType string, body []byte, events []schemas.Inbound, err error) error {
+	h := q.handler
+	delivery.ID, delivery.ReceivedAt, delivery.Traceparent = uuid.Must(uuid.NewV7()), q.received, traceparent(q.r.Header)
+	// Not the request's context: a sender that hangs up must not cancel a write that
+	// is half made.
+	ctx, cancel := context.WithTimeout(context.Background(), storeWithin)
+	defer cancel()
 	var bad *malformedError
 	if errors.As(err, &bad) {
-		c.handler.metrics.malformed.WithLabelValues(string(bad.reason)).Inc()
-		if !c.handler.quarantine.Allow(c.resource, len(body), c.received) {
+		h.metrics.malformed.WithLabelValues(string(bad.reason)).Inc()
+		if !h.quarantine.Allow(q.resource, len(body), q.received) {
 			return errQuarantineRate
 		}
-		// 400 is final: it is given only once the callback is kept.
-		if err := c.handler.config.Publisher.Quarantine(ctx, claims, delivery, string(bad.reason), contentType, body); err != nil {
+		// 400 is final, so it is answered only once the callback is kept.
+		if err := h.config.Publisher.Quarantine(ctx, claims, delivery, string(bad.reason), contentType, body); err != nil {
 			return err
 		}
-		return bad
 	}
 	if err != nil {
 		return err
 	}
-	c.events = len(events)
-	if !c.handler.places.grow(c.place, (len(events)-1)*recordBytes) { // one is in the average
+	q.events = len(events)
+	if !q.permit.Grow((len(events) - 1) * recordBytes) { // one is in the average
 		return errBusy
 	}
-	return c.handler.config.Publisher.Publish(ctx, claims, delivery, events)
+	return h.config.Publisher.Publish(ctx, claims, delivery, events)
 }

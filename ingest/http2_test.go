@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -31,42 +32,25 @@ func h2Client(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// post sends a callback to a server.
-func post(t *testing.T, client *http.Client, address string, headers ...string) *http.Response {
-	t.Helper()
-	request, err := http.NewRequest(http.MethodPost, "http://"+address+"/callbacks", strings.NewReader(defaultBody))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, h := range append(headers, "Authorization: Bearer x") {
-		name, value, _ := strings.Cut(h, ": ")
-		request.Header.Set(name, value)
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-	return response
-}
-
-func TestHTTP2_WithoutTLS(t *testing.T) {
-	l := listen(t, ingest.Config{})
-	if r := post(t, h2Client(t), l.address); r.StatusCode != 200 || r.ProtoMajor != 2 {
+func TestHTTP2_withoutTLS(t *testing.T) {
+	address := startServer(t, newHandler(t, ingest.Config{}), nil)
+	defer http.DefaultClient.CloseIdleConnections()
+	if r := post(t, h2Client(t), address); r.StatusCode != 200 || r.ProtoMajor != 2 {
 		t.Errorf("by prior knowledge: %s %s", r.Proto, r.Status)
 	}
-	if r := post(t, http.DefaultClient, l.address); r.StatusCode != 200 || r.ProtoMajor != 1 {
+	if r := post(t, http.DefaultClient, address); r.StatusCode != 200 || r.ProtoMajor != 1 {
 		t.Errorf("HTTP/1.1: %s %s", r.Proto, r.Status)
 	}
 	// A proxy that passes this on does not know that the protocol has changed.
-	if r := post(t, http.DefaultClient, l.address, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"); r.StatusCode != 200 || r.ProtoMajor != 1 {
+	if r := post(t, http.DefaultClient, address, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"); r.StatusCode != 200 || r.ProtoMajor != 1 {
 		t.Errorf("upgrade: %s %s", r.Proto, r.Status)
 	}
 }
 
-// TestHTTP2_BoundsAreThoseOfTLS compares what servers announce.
-func TestHTTP2_BoundsAreThoseOfTLS(t *testing.T) {
-	plain, overTLS := listenBoth(t, ingest.Config{}, false, "h2")
+// TestHTTP2_hasTheBoundsOfTLS compares what servers announce.
+func TestHTTP2_hasTheBoundsOfTLS(t *testing.T) {
+	h := newHandler(t, ingest.Config{})
+	plain, overTLS := dialer(startServer(t, h, nil)), dialerTLS(startServer(t, h, serverTLS(t)), "h2")
 	announced := func(dial func() (net.Conn, error)) (list []string) {
 		conn, err := dial()
 		if err != nil {
@@ -99,37 +83,23 @@ func TestHTTP2_BoundsAreThoseOfTLS(t *testing.T) {
 	}
 }
 
-func TestHTTP2_InFlightLimit(t *testing.T) {
+func TestHTTP2_inFlightLimit(t *testing.T) {
 	arrived, finish := make(chan struct{}), make(chan struct{})
-	h := handler(t, ingest.Config{MaxInFlight: 1, Publisher: storing(func(context.Context, *publish.Delivery) error {
+	address := startServer(t, newHandler(t, ingest.Config{MaxInFlight: 1, Publisher: &fakePublisher{do: func(context.Context, *publish.Delivery) error {
 		arrived <- struct{}{}
 		<-finish
 		return nil
-	})})
-	server, address := serveBound(t, h)
-	defer server.Close()
+	}}}), nil)
 	client, first := h2Client(t), make(chan int, 1)
 	go func() { first <- post(t, client, address).StatusCode }()
 	<-arrived
 	if r := post(t, client, address); r.StatusCode != 503 {
-		t.Errorf("one more than may be in flight: %s", r.Status)
+		t.Errorf("one callback too many: %s", r.Status)
 	}
 	close(finish)
 	if status := <-first; status != 200 {
 		t.Errorf("the first: %d", status)
 	}
-}
-
-// serveBound serves a handler without TLS.
-func serveBound(t *testing.T, h *ingest.Handler) (server *http.Server, address string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server = h.Server(nil)
-	go func() { _ = server.Serve(h.Bound(l)) }()
-	return server, l.Addr().String()
 }
 
 // h2Peer is a client whose frames a test writes and reads one by one.
@@ -215,12 +185,11 @@ func (p *h2Peer) until() (seen []string) {
 // inMemory serves a handler in a bubble of synctest and returns a connection.
 func inMemory(t *testing.T, h *ingest.Handler) (server *http.Server, conn net.Conn) {
 	t.Helper()
-	queue := make(chan net.Conn, 1)
-	arriving := &closingListener{visitors{queue}, sync.OnceFunc(func() { close(queue) })}
+	l := &queuedListener{queue: make(chan net.Conn, 1)}
 	front, back := net.Pipe()
-	queue <- fromLoopback{back}
+	l.queue <- connFrom{back, "127.0.0.1:1"}
 	server = h.Server(nil)
-	go func() { _ = server.Serve(h.Bound(arriving)) }()
+	go func() { _ = server.Serve(h.LimitListener(l)) }()
 	t.Cleanup(func() {
 		server.Close()
 		front.Close()
@@ -228,23 +197,37 @@ func inMemory(t *testing.T, h *ingest.Handler) (server *http.Server, conn net.Co
 	return server, front
 }
 
-// closingListener is one whose Accept ends when it is closed.
-type closingListener struct {
-	visitors
-	end func()
+// queuedListener accepts the connections of a queue.
+type queuedListener struct {
+	queue chan net.Conn
+	once  sync.Once
 }
 
-func (l *closingListener) Close() error {
-	l.end()
+func (l *queuedListener) Accept() (net.Conn, error) {
+	if conn, more := <-l.queue; more {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l *queuedListener) Close() error {
+	l.once.Do(func() { close(l.queue) })
 	return nil
 }
 
-// fromLoopback is a connection that has an address.
-type fromLoopback struct{ net.Conn }
+func (l *queuedListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-func (fromLoopback) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+// connFrom is a connection from an address.
+type connFrom struct {
+	net.Conn
+	address string
+}
 
-func TestHTTP2_WaitsAreBounded(t *testing.T) {
+func (c connFrom) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.address))
+}
+
+func TestHTTP2_waitsAreBounded(t *testing.T) {
 	for name, test := range map[string]struct {
 		do     func(t *testing.T, conn net.Conn)
 		within time.Duration
@@ -263,7 +246,7 @@ func TestHTTP2_WaitsAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				_, conn := inMemory(t, handler(t, ingest.Config{}))
+				_, conn := inMemory(t, newHandler(t, ingest.Config{}))
 				start, ended := time.Now(), make(chan struct{})
 				go func() {
 					_, _ = io.Copy(io.Discard, conn)
@@ -279,9 +262,9 @@ func TestHTTP2_WaitsAreBounded(t *testing.T) {
 	}
 }
 
-func TestHTTP2_IdleAndSlowPeers(t *testing.T) {
+func TestHTTP2_idleAndSlowPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, conn := inMemory(t, handler(t, ingest.Config{}))
+		_, conn := inMemory(t, newHandler(t, ingest.Config{}))
 		p := newH2Peer(t, &buffered{Conn: conn})
 		p.check(p.WriteSettingsAck())
 		start := time.Now()
@@ -299,11 +282,11 @@ func TestHTTP2_IdleAndSlowPeers(t *testing.T) {
 	})
 }
 
-// TestHTTP2_EarlyAnswer refuses streams before their body has come: the answer is
+// TestHTTP2_earlyAnswer refuses streams before their body has come: the answer is
 // there at once, and the stream is not reset while the body comes within bounds.
-func TestHTTP2_EarlyAnswer(t *testing.T) {
+func TestHTTP2_earlyAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, conn := inMemory(t, handler(t, ingest.Config{}))
+		_, conn := inMemory(t, newHandler(t, ingest.Config{}))
 		p := newH2Peer(t, &buffered{Conn: conn})
 		p.check(p.WriteSettingsAck())
 		p.request(1, "")
@@ -339,10 +322,10 @@ func (b *buffered) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestHTTP2_Shutdown stops a server while a callback is on its way.
-func TestHTTP2_Shutdown(t *testing.T) {
+// TestHTTP2_shutdown stops a server while a callback is on its way.
+func TestHTTP2_shutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, conn := inMemory(t, handler(t, ingest.Config{}))
+		server, conn := inMemory(t, newHandler(t, ingest.Config{}))
 		p := newH2Peer(t, &buffered{Conn: conn})
 		p.check(p.WriteSettingsAck())
 		p.request(1, "Bearer x")

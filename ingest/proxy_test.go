@@ -2,7 +2,6 @@ package ingest_test
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/proxytest"
-	"github.com/acsbridge/acsbridge/verify"
 )
 
 const (
@@ -40,10 +38,10 @@ backend b
 	server s BRIDGE PROTO
 `
 
-// TestProxy_RefusalsReachTheSender sends requests that are refused before their
+// TestProxy_refusalsReachTheSender sends requests that are refused before their
 // body is read through real proxies. One that is reset before it has read the
 // answer makes 502 of it.
-func TestProxy_RefusalsReachTheSender(t *testing.T) {
+func TestProxy_refusalsReachTheSender(t *testing.T) {
 	for name, proxy := range map[string]func(t *testing.T, front, bridge string){
 		"nginx": func(t *testing.T, front, bridge string) {
 			proxytest.Nginx(t, strings.NewReplacer("FRONT", front, "BRIDGE", bridge).Replace(nginxPlain), front)
@@ -56,8 +54,8 @@ func TestProxy_RefusalsReachTheSender(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, front := listen(t, ingest.Config{Verifier: byToken{}}), proxytest.FreeAddress(t)
-			proxy(t, front, l.address)
+			address, front := startServer(t, newHandler(t, ingest.Config{}), nil), proxytest.FreeAddress(t)
+			proxy(t, front, address)
 			for _, refusal := range proxyRefusals {
 				got := sendMany(t, "http://"+front, refusal)
 				if got[refusal.want] != proxyRequests {
@@ -68,16 +66,6 @@ func TestProxy_RefusalsReachTheSender(t *testing.T) {
 	}
 }
 
-// byToken gives the verdict that a token asks for.
-type byToken struct{ trusting }
-
-func (v byToken) VerifyBearer(ctx context.Context, authorization []string) (*verify.Claims, error) {
-	if len(authorization) == 1 && authorization[0] == "Bearer keys away" {
-		return nil, verify.ErrNoKeys
-	}
-	return v.trusting.VerifyBearer(ctx, authorization)
-}
-
 type proxyRefusal struct {
 	name, method, path string
 	headers            map[string]string
@@ -86,7 +74,7 @@ type proxyRefusal struct {
 
 var proxyRefusals = []proxyRefusal{
 	{"no token", "POST", "/callbacks", nil, 401},
-	{"keys away", "POST", "/callbacks", map[string]string{"Authorization": "Bearer keys away"}, 503},
+	{"keys away", "POST", "/callbacks", map[string]string{"Authorization": "Bearer forged"}, 503},
 	{"media type", "POST", "/callbacks", map[string]string{"Authorization": "Bearer x", "Content-Type": "text/plain"}, 415},
 	{"path", "POST", "/other", nil, 404},
 	{"method", "PUT", "/callbacks", nil, 405},

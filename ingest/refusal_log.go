@@ -16,20 +16,20 @@ import (
 )
 
 const (
-	// lookEvery is how often the log of refusals does its work: so often at most
-	// is one signature of each kind checked for a message.
-	lookEvery = time.Second
-	// looks is how many tokens are looked at before a line says that none of them
-	// has a good signature. The first line of a kind is there after so many
+	// checkEvery is how often the refusal log works. Each time it checks the signature
+	// of at most one token of each kind.
+	checkEvery = time.Second
+	// checksBeforeLog is how many tokens are checked before a line says that none of
+	// them has a good signature, so the first line of a kind is written after so many
 	// seconds at the latest.
-	looks = 3
-	// warnEvery is how often a kind of refusal is logged.
-	warnEvery = time.Minute
-	// maxSuspects tokens of a kind are kept until they are looked at, none longer
-	// than maxSuspect bytes: an eighth of a MiB for each of some thirty kinds. A
-	// token of ACS has about 1 KiB.
-	maxSuspects = 32
-	maxSuspect  = 4 << 10
+	checksBeforeLog = 3
+	// logEvery is how often a kind of refusal is logged.
+	logEvery = time.Minute
+	// maxTokens of a kind are kept until they are checked, each of at most
+	// maxTokenSize bytes: an eighth of a MiB for each of some thirty kinds. A token of
+	// ACS has about 1 KiB.
+	maxTokens    = 32
+	maxTokenSize = 4 << 10
 	// Recent refusals are counted in so many slots of this width.
 	recentSlots = 30
 	recentWidth = 10 * time.Second
@@ -38,24 +38,24 @@ const (
 // RecentRefusals is the time that [Refusals] counts.
 const RecentRefusals = recentSlots * recentWidth
 
-// Refusals are what was refused lately on a route, for one reason.
+// Refusals are the recent refusals on a route for one reason.
 type Refusals struct {
 	Route, Reason string
 	Count         int
 	Text          string // of the last line in the log, empty before the first
 }
 
-// refusalKind is what refusals have in common that are logged together. Routes and
+// refusalKind is what refusals that are logged together have in common. Routes and
 // reasons are closed sets, so the number of kinds is bounded.
 type refusalKind struct{ route, reason string }
 
-// refusalLog says that callbacks are refused, and why. A refusal is a lost event
-// when the configuration is wrong, and otherwise the junk of strangers, who must not
-// fill the log. So each kind has a line a minute, and one more when a token that the
-// issuer has signed is found after a line about junk.
+// refusalLog logs that callbacks are refused, and why. A refusal is a lost event when
+// the configuration is wrong, and most often the answer to junk, which must not fill
+// the log. So each kind has a line a minute, and one more when a token with a good
+// signature is found after a line about junk.
 //
-// Signatures are checked by a timer, once a second while there is something to do, so
-// that a refusal costs its request no more than to be counted and its token to be read.
+// A timer checks signatures, once a second while there is something to do, so that a
+// refused request only costs a counter and the parsing of its token.
 type refusalLog struct {
 	logger *slog.Logger
 
@@ -64,32 +64,34 @@ type refusalLog struct {
 	timer *time.Timer // nil while there is nothing to log
 }
 
-// refusalState is what is known of a kind. The mutex of refusalLog guards it.
+// refusalState is the state of a kind. The mutex of refusalLog guards it.
 type refusalState struct {
 	kind   refusalKind
-	recent recentCount
+	counts recentCount
 	code   int    // of the answer; zero when there was none
 	cause  string // of the latest refusal
-	unsaid int    // refusals since the last line
 
-	tokens   bool // some came with a token since then
-	suspects []*suspect
-	looked   map[uint64]bool // groups of tokens that were looked at since the last line
-	checks   int             // tokens that were looked at since then
+	// Since the last line:
+	unlogged  int             // refusals
+	hadTokens bool            // some refusals had a token
+	checked   map[uint64]bool // groups of tokens that were checked
+	checks    int             // tokens that were checked
 
-	said   time.Time // when the last line was written
-	signed bool      // it is about a token with a good signature
-	text   string
+	tokens []*refusedToken // to check
+
+	logged     time.Time // when the last line was written
+	signed     bool      // it is about a token with a good signature
+	loggedText string
 }
 
-// suspect is a refused token that may be looked at.
-type suspect struct {
-	client        netip.Addr // what stands for it: see bucketOf
+// refusedToken is a token that may be checked.
+type refusedToken struct {
+	client        netip.Addr // by edge.LimitKey
 	at            time.Time
 	authorization string
 	cause         string
 	issuers       []issuer
-	by            string // name of the issuer whose key the token names
+	issuer        string // name of the issuer whose key the token names
 	explanation   *verify.Explanation
 	group         uint64 // of the explanation; 0 without one
 }
@@ -105,11 +107,11 @@ type explainer interface {
 	Explain(authorization []string, at time.Time) *verify.Explanation
 }
 
-// add counts a refusal. The suspect is nil when there is no token.
-func (l *refusalLog) add(kind refusalKind, code int, cause string, s *suspect) {
-	if s != nil && len(s.authorization) <= maxSuspect {
-		s.authorization = strings.Clone(s.authorization) // not the whole header it is part of
-		s.explain()
+// add counts a refusal. The token is nil when there is none.
+func (l *refusalLog) add(kind refusalKind, code int, cause string, token *refusedToken) {
+	if token != nil && len(token.authorization) <= maxTokenSize {
+		token.authorization = strings.Clone(token.authorization) // not the whole header it is part of
+		token.explain()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -121,50 +123,49 @@ func (l *refusalLog) add(kind refusalKind, code int, cause string, s *suspect) {
 		state = &refusalState{kind: kind}
 		l.kinds[kind] = state
 	}
-	state.recent.add(time.Now())
+	state.counts.add(time.Now())
 	state.code, state.cause = code, cause
-	state.unsaid++
-	if s != nil {
-		s.cause = cause
-		state.keep(s)
+	state.unlogged++
+	if token != nil {
+		token.cause = cause
+		state.keep(token)
 	}
 	if l.timer == nil {
-		l.timer = time.AfterFunc(lookEvery, l.work)
+		l.timer = time.AfterFunc(checkEvery, l.work)
 	}
 }
 
-// keep holds a token until it is looked at. When there are too many, one goes of
-// the client and the group that have the most, so that junk of one client, or of many
-// that is all alike, does not push out the tokens of others; within that, chance
-// decides.
-func (r *refusalState) keep(s *suspect) {
-	r.tokens = true
-	if len(s.authorization) > maxSuspect {
+// keep holds a token until it is checked. When there are too many, a random token is
+// dropped of the client and group that have the most, so that junk of one client, or
+// equal junk of many clients, does not push out the tokens of others.
+func (s *refusalState) keep(token *refusedToken) {
+	s.hadTokens = true
+	if len(token.authorization) > maxTokenSize {
 		return
 	}
-	if len(r.suspects) == maxSuspects {
-		clients, groups, most := map[netip.Addr]int{s.client: 1}, map[uint64]int{s.group: 1}, 0
-		for _, other := range r.suspects {
+	if len(s.tokens) == maxTokens {
+		clients, groups, most := map[netip.Addr]int{token.client: 1}, map[uint64]int{token.group: 1}, 0
+		for _, other := range s.tokens {
 			clients[other.client]++
 			groups[other.group]++
 		}
-		weight := func(s *suspect) int { return clients[s.client] * groups[s.group] }
-		for _, other := range r.suspects {
+		weight := func(t *refusedToken) int { return clients[t.client] * groups[t.group] }
+		for _, other := range s.tokens {
 			most = max(most, weight(other))
 		}
-		if w := weight(s); w > most || w == most && rand.N(r.unsaid) >= maxSuspects {
+		if w := weight(token); w > most || w == most && rand.N(s.unlogged) >= maxTokens {
 			return
 		}
-		at := rand.N(maxSuspects)
-		for weight(r.suspects[at]) != most {
-			at = (at + 1) % maxSuspects
+		at := rand.N(maxTokens)
+		for weight(s.tokens[at]) != most {
+			at = (at + 1) % maxTokens
 		}
-		r.suspects = slices.Delete(r.suspects, at, at+1)
+		s.tokens = slices.Delete(s.tokens, at, at+1)
 	}
-	r.suspects = append(r.suspects, s)
+	s.tokens = append(s.tokens, token)
 }
 
-// work looks at tokens and writes the lines that are due.
+// work checks tokens and writes the lines that are due.
 func (l *refusalLog) work() {
 	now := time.Now()
 	var lines [][]slog.Attr
@@ -174,8 +175,8 @@ func (l *refusalLog) work() {
 		if line := state.work(now); line != nil {
 			lines = append(lines, line)
 		}
-		if l.timer == nil && (state.unsaid > 0 || len(state.suspects) > 0) {
-			l.timer = time.AfterFunc(lookEvery, l.work)
+		if l.timer == nil && (state.unlogged > 0 || len(state.tokens) > 0) {
+			l.timer = time.AfterFunc(checkEvery, l.work)
 		}
 	}
 	l.mu.Unlock()
@@ -185,101 +186,101 @@ func (l *refusalLog) work() {
 }
 
 // work returns the line that is due, nil when none is.
-func (r *refusalState) work(now time.Time) []slog.Attr {
-	quiet := !r.said.IsZero() && now.Sub(r.said) < warnEvery
-	if r.unsaid == 0 && len(r.suspects) == 0 || quiet && r.signed {
+func (s *refusalState) work(now time.Time) []slog.Attr {
+	recentlyLogged := !s.logged.IsZero() && now.Sub(s.logged) < logEvery
+	if s.unlogged == 0 && len(s.tokens) == 0 || recentlyLogged && s.signed {
 		return nil
 	}
-	if s, claims := r.look(); s != nil {
-		line := r.line(now, true, signedText(r.kind, s, claims))
-		r.suspects, r.looked = nil, map[uint64]bool{s.group: true} // next time another, if there is one
+	if token, claims := s.checkOne(); token != nil {
+		line := s.line(now, true, signedText(s.kind, token, claims))
+		s.tokens, s.checked = nil, map[uint64]bool{token.group: true} // next time another, if there is one
 		return line
 	}
-	if r.unsaid == 0 || quiet || len(r.suspects) > 0 && r.checks < looks {
+	if s.unlogged == 0 || recentlyLogged || len(s.tokens) > 0 && s.checks < checksBeforeLog {
 		return nil
 	}
-	return r.line(now, false, unsignedText(r.kind, r.cause, r.tokens))
+	return s.line(now, false, unsignedText(s.kind, s.cause, s.hadTokens))
 }
 
-// look checks the signature of one token, and returns the token when it is good.
-// It takes one of the largest group that was not looked at: a wrong configuration
-// has the same refused again and again.
-func (r *refusalState) look() (*suspect, verify.SignedClaims) {
-	r.suspects = slices.DeleteFunc(r.suspects, func(s *suspect) bool { return !s.explain() })
-	if len(r.suspects) == 0 {
+// checkOne checks the signature of one token, and returns the token when it is good.
+// It takes one of the largest group that was not checked: with a wrong configuration,
+// equal tokens are refused again and again.
+func (s *refusalState) checkOne() (*refusedToken, verify.SignedClaims) {
+	s.tokens = slices.DeleteFunc(s.tokens, func(t *refusedToken) bool { return !t.explain() })
+	if len(s.tokens) == 0 {
 		return nil, verify.SignedClaims{}
 	}
 	groups := make(map[uint64]int)
-	for _, s := range r.suspects {
-		if !r.looked[s.group] {
-			groups[s.group]++
+	for _, t := range s.tokens {
+		if !s.checked[t.group] {
+			groups[t.group]++
 		}
 	}
-	start, best := rand.N(len(r.suspects)), 0
-	for n := range r.suspects {
-		at := (start + n) % len(r.suspects)
-		if n == 0 || groups[r.suspects[at].group] > groups[r.suspects[best].group] {
+	start, best := rand.N(len(s.tokens)), 0
+	for n := range s.tokens {
+		at := (start + n) % len(s.tokens)
+		if n == 0 || groups[s.tokens[at].group] > groups[s.tokens[best].group] {
 			best = at
 		}
 	}
-	s := r.suspects[best]
-	r.suspects = slices.Delete(r.suspects, best, best+1)
-	if r.looked == nil {
-		r.looked = make(map[uint64]bool)
+	token := s.tokens[best]
+	s.tokens = slices.Delete(s.tokens, best, best+1)
+	if s.checked == nil {
+		s.checked = make(map[uint64]bool)
 	}
-	r.looked[s.group] = true
-	r.checks++
-	claims, good := s.explanation.Signed()
+	s.checked[token.group] = true
+	s.checks++
+	claims, good := token.explanation.Signed()
 	if !good {
 		return nil, verify.SignedClaims{}
 	}
-	return s, claims
+	return token, claims
 }
 
-// explain reads the token, until that succeeds. It reports false when no key that is
-// held can have signed it.
-func (s *suspect) explain() bool {
-	for _, i := range s.issuers {
-		if s.explanation != nil {
+// explain parses the token, until that succeeds. It reports false when none of the
+// keys at hand can have signed it.
+func (t *refusedToken) explain() bool {
+	for _, i := range t.issuers {
+		if t.explanation != nil {
 			break
 		}
-		if s.by, s.explanation = i.name, i.verifier.Explain([]string{s.authorization}, s.at); s.explanation != nil {
-			s.group = s.explanation.Group()
+		if t.issuer, t.explanation = i.name, i.verifier.Explain([]string{t.authorization}, t.at); t.explanation != nil {
+			t.group = t.explanation.Group()
 		}
 	}
-	return s.explanation != nil
+	return t.explanation != nil
 }
 
 // line returns what is logged, and begins a new minute.
-func (r *refusalState) line(now time.Time, signed bool, text string) []slog.Attr {
-	line := []slog.Attr{slog.String("reason", r.kind.reason), slog.String("route", r.kind.route)}
-	if r.code != 0 {
-		line = append(line, slog.Int("status", r.code))
+func (s *refusalState) line(now time.Time, signed bool, text string) []slog.Attr {
+	line := []slog.Attr{slog.String("reason", s.kind.reason), slog.String("route", s.kind.route)}
+	if s.code != 0 {
+		line = append(line, slog.Int("status", s.code))
 	}
-	// None is left to count when all were in an earlier line, and only now one of
-	// them was found to be signed.
-	line = append(line, slog.Int("refused", max(1, r.unsaid)), slog.String("cause", text))
-	r.said, r.signed, r.text = now, signed, text
-	r.unsaid, r.checks, r.looked, r.tokens = 0, 0, nil, len(r.suspects) > 0
+	// The count is 0 when all were in an earlier line, and one of them is found to be
+	// signed only now.
+	line = append(line, slog.Int("refused", max(1, s.unlogged)), slog.String("cause", text))
+	s.logged, s.signed, s.loggedText = now, signed, text
+	s.unlogged, s.checks, s.checked, s.hadTokens = 0, 0, nil, len(s.tokens) > 0
 	return line
 }
 
-// recently returns what was refused lately.
-func (l *refusalLog) recently() (list []Refusals) {
+// recent returns the refusals of the last [RecentRefusals].
+func (l *refusalLog) recent() (list []Refusals) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, kind := range slices.SortedFunc(maps.Keys(l.kinds), func(a, b refusalKind) int {
 		return cmp.Or(cmp.Compare(a.route, b.route), cmp.Compare(a.reason, b.reason))
 	}) {
 		state := l.kinds[kind]
-		if count := state.recent.sum(time.Now()); count > 0 {
-			list = append(list, Refusals{kind.route, kind.reason, count, state.text})
+		if count := state.counts.sum(time.Now()); count > 0 {
+			list = append(list, Refusals{kind.route, kind.reason, count, state.loggedText})
 		}
 	}
 	return list
 }
 
-// recentCount counts in slots of time, of which the oldest is dropped.
+// recentCount counts in slots of time. The oldest slot is dropped.
 type recentCount struct {
 	slots [recentSlots]int
 	slot  int64 // the newest, in widths since 1970

@@ -11,16 +11,16 @@ import (
 // maxConfigured is how many configured values a line names.
 const maxConfigured = 8
 
-// signedText says why a token was refused that its issuer has signed, and what
-// cures it. Of the token it names GUIDs and durations, and of an issuer nothing.
-func signedText(kind refusalKind, s *suspect, claims verify.SignedClaims) string {
-	e, fact := s.explanation, ""
+// signedText says why a token with a good signature was refused, and what cures it. It
+// names only GUIDs and durations of the token.
+func signedText(kind refusalKind, t *refusedToken, claims verify.SignedClaims) string {
+	e, fact := t.explanation, ""
 	switch reason := verify.Reason(kind.reason); {
 	case reason == verify.WrongAudience:
-		return fmt.Sprintf("a token signed by %s names %s", s.by, audienceText(kind, e, claims))
+		return fmt.Sprintf("a token signed by %s names %s", t.issuer, audienceText(kind, e, claims))
 	case reason == verify.WrongApplication && len(claims.Applications) > 0:
 		return fmt.Sprintf("a token signed by %s was issued to the application %s, configured with --eventgrid-app are %s; %s",
-			s.by, strings.Join(claims.Applications, ", "), listed(e.ConfiguredApplications), advice(kind))
+			t.issuer, strings.Join(claims.Applications, ", "), listed(e.ConfiguredApplications), advice(kind))
 	case reason == verify.Expired && claims.Expired > 0:
 		fact = fmt.Sprintf("it expired %s ago", claims.Expired)
 	case reason == verify.NotYetValid && claims.Early > 0:
@@ -28,9 +28,9 @@ func signedText(kind refusalKind, s *suspect, claims verify.SignedClaims) string
 	case reason == verify.LifetimeTooLong && claims.Life > 0:
 		fact = fmt.Sprintf("it lives %s", claims.Life)
 	default:
-		return fmt.Sprintf("a request with a token signed by %s was refused: %s: %s", s.by, s.cause, advice(kind))
+		return fmt.Sprintf("a request with a token signed by %s was refused: %s: %s", t.issuer, t.cause, advice(kind))
 	}
-	return fmt.Sprintf("a token signed by %s was refused: %s: %s", s.by, fact, advice(kind))
+	return fmt.Sprintf("a token signed by %s was refused: %s: %s", t.issuer, fact, advice(kind))
 }
 
 // audienceText is about the audience of a signed token that picks no resource.
@@ -53,7 +53,7 @@ func audienceText(kind refusalKind, e *verify.Explanation, claims verify.SignedC
 	return fmt.Sprintf("%s, configured are %s; %s", named, listed(e.ConfiguredAudiences), advice(kind))
 }
 
-// listed names configured values, but not any number of them.
+// listed names configured values, at most maxConfigured.
 func listed(values []string) string {
 	if more := len(values) - maxConfigured; more > 0 {
 		return fmt.Sprintf("%s and %d more", strings.Join(values[:maxConfigured], ", "), more)
@@ -61,11 +61,11 @@ func listed(values []string) string {
 	return strings.Join(values, ", ")
 }
 
-// unsignedText is about refusals among which there is no token with a good
-// signature, as far as they were looked at.
-func unsignedText(kind refusalKind, cause string, tokens bool) string {
-	if tokens {
-		cause += ", and no token that was looked at has a good signature"
+// unsignedText is about refusals where no token that was checked has a good
+// signature.
+func unsignedText(kind refusalKind, cause string, hadTokens bool) string {
+	if hadTokens {
+		cause += ", and no token that was checked has a good signature"
 	}
 	text := advice(kind)
 	if kind.reason == string(verify.WrongAudience) { // what it is worth adding is not known
@@ -103,20 +103,20 @@ var callbackAdvice = map[string]string{
 	string(verify.BadSignature):      "the sender is not ACS, or something on the way changes the token",
 	string(verify.Expired):           clockAdvice,
 	string(verify.NotYetValid):       clockAdvice,
-	string(verify.LifetimeTooLong):   "check this host's clock; tokens of ACS's media WebSockets live longer than those of callbacks, and are not for here",
+	string(verify.LifetimeTooLong):   "check this host's clock; tokens of ACS's media WebSockets live longer than those of callbacks, and are not accepted here",
 	string(verify.WrongIssuer):       "check --issuer and --oidc-config-url, which are others in other clouds",
-	string(verify.WrongAudience):     "add it only if it is the immutable id of a resource of yours: any ACS customer's token is well signed (--resource NAME=GUID)",
-	string(verify.TokenReused):       "look for a sender that saw the token; --token-reuse report takes both bodies and counts them",
+	string(verify.WrongAudience):     "add it only if it is the immutable id of a resource of yours: any ACS customer's token has a good signature (--resource NAME=GUID)",
+	string(verify.TokenReused):       "look for a sender that saw the token; --token-reuse report accepts both bodies and counts them",
 
-	reasonCallbackKey:   "the callback URL that the application gives to ACS must have the acsbridge-key of a --callback-key",
-	reasonSource:        "check --source-range; behind a proxy, name it with --trusted-proxy; --log-level debug shows the address as the bridge sees it",
-	reasonRefusedClient: "behind a proxy on a public address, name it with --trusted-proxy, or all its clients are one",
-	reasonSurplus:       "behind a proxy on a public address, name it with --trusted-proxy; else raise --max-connections",
-	reasonNotFound:      "compare the callback URL that the application gives to ACS, and what a proxy in front makes of it, with --callback-path and --eventgrid-path",
-	reasonMethod:        "a redirect in front, to https or to another path, turns POST into GET: ACS must be given the URL behind it",
-	reasonTooLarge:      "a body has 256 KiB at most",
-	reasonIncomplete:    "a proxy in front, or the network, cuts bodies off or is slower than ten seconds",
-	reasonMediaType:     "a proxy in front must leave Content-Type and Content-Encoding as they are; taken is JSON in UTF-8 that is not compressed",
+	reasonCallbackKey:     "the callback URL that the application gives to ACS must have the acsbridge-key of a --callback-key",
+	reasonSource:          "check --source-range; behind a proxy, name it with --trusted-proxy; --log-level debug shows the address as the bridge sees it",
+	reasonRefusedClient:   "behind a proxy on a public address, name it with --trusted-proxy, or all its clients are one",
+	reasonConnectionLimit: "behind a proxy on a public address, name it with --trusted-proxy; else raise --max-connections",
+	reasonNotFound:        "compare the callback URL that the application gives to ACS, and what a proxy in front makes of it, with --callback-path and --eventgrid-path",
+	reasonMethod:          "a redirect in front, to https or to another path, turns POST into GET: ACS must be given the URL behind it",
+	reasonTooLarge:        "a body has 256 KiB at most",
+	reasonIncomplete:      "a proxy in front, or the network, cuts bodies off or is slower than ten seconds",
+	reasonMediaType:       "a proxy in front must leave Content-Type and Content-Encoding as they are; the body must be JSON in UTF-8, not compressed",
 }
 
 var gridAdvice = map[string]string{

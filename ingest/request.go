@@ -1,9 +1,7 @@
 package ingest
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -11,30 +9,29 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// route returns what the path has below the callback path, still escaped.
-func (h *Handler) route(r *http.Request) (below string, err error) {
-	path := r.URL.EscapedPath()
-	below, ok := strings.CutPrefix(path, h.config.Path)
-	if !ok || (below != "" && below[0] != '/') || !plainPath(path) {
-		return "", errNotFound
+// pathBelow returns what an escaped path has below the callback path.
+func pathBelow(callbackPath, path string) (below string, ok bool) {
+	below, ok = strings.CutPrefix(path, callbackPath)
+	if !ok || (below != "" && below[0] != '/') || !isPlainPath(path) {
+		return "", false
 	}
-	return strings.TrimPrefix(below, "/"), nil
+	return strings.TrimPrefix(below, "/"), true
 }
 
-// checkPath reports what a configured path must not be.
+// checkPath checks a configured path.
 func checkPath(what, path string) error {
 	if path == LivezPath || path == "/" {
-		return fmt.Errorf("%s %q: covers %s, where load balancers ask; choose another, like %s", what, path, LivezPath, DefaultPath)
+		return fmt.Errorf("%s %q: covers %s, the path of health probes; choose another, like %s", what, path, LivezPath, DefaultPath)
 	}
-	if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || !plainPath(path) {
+	if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || !isPlainPath(path) {
 		return fmt.Errorf("%s %q: must start with a slash, not end with one, and need no escapes", what, path)
 	}
 	return nil
 }
 
-// plainPath reports whether a path means the same to every proxy: no encoded
-// slash, backslash or NUL, and no step up.
-func plainPath(path string) bool {
+// isPlainPath reports whether every proxy reads a path in the same way: it has no
+// encoded slash, backslash or NUL, and no dot segment.
+func isPlainPath(path string) bool {
 	lower := strings.ToLower(path)
 	for _, bad := range []string{"%2f", "%5c", "%00", "%2e", "\\"} {
 		if strings.Contains(lower, bad) {
@@ -49,11 +46,33 @@ func plainPath(path string) bool {
 	return true
 }
 
+// KeyParameter is the parameter of a URL's query that carries a callback key or a key
+// of Event Grid's route. It is removed before anything is stored.
+const KeyParameter = "acsbridge-key"
+
+// splitKeys removes the values of [KeyParameter] from a query and leaves the rest as
+// it is, byte for byte. It does so also when no keys are configured: a URL may still
+// have one.
+func splitKeys(query string) (rest string, values []string) {
+	if !strings.Contains(query, KeyParameter) {
+		return query, nil
+	}
+	var others []string
+	for parameter := range strings.SplitSeq(query, "&") {
+		if name, value, _ := strings.Cut(parameter, "="); name == KeyParameter {
+			values = append(values, value)
+		} else {
+			others = append(others, parameter)
+		}
+	}
+	return strings.Join(others, "&"), values
+}
+
 // usualType needs no parsing.
 const usualType = "application/json; charset=utf-8"
 
 // mediaType returns the media type of the body, empty when the request names
-// none. Only JSON in its CloudEvents forms is taken, in UTF-8, uncompressed.
+// none. The body must be JSON, in UTF-8 and uncompressed.
 func mediaType(h http.Header) (string, error) {
 	for _, encoding := range h["Content-Encoding"] {
 		if encoding != "" && !strings.EqualFold(encoding, "identity") {
@@ -79,44 +98,6 @@ func mediaType(h http.Header) (string, error) {
 		return name, nil
 	}
 	return "", errMediaType
-}
-
-// announced returns how many bytes the body may have. A length that is too large
-// is refused before anything is read.
-func (c *callback) announced() (int, error) {
-	switch n := c.r.ContentLength; {
-	case n > MaxBody:
-		return 0, errTooLarge
-	case n >= 0:
-		return int(n), nil
-	}
-	return MaxBody, nil
-}
-
-// cutOff ends the reading of the body.
-func (c *callback) cutOff() {
-	// It fails where there is no connection, in a test.
-	_ = http.NewResponseController(c.w).SetReadDeadline(longAgo)
-}
-
-// readBody reads the body within its bound.
-func (c *callback) readBody() ([]byte, error) {
-	var body []byte
-	var err error
-	if n := c.r.ContentLength; n >= 0 {
-		body = make([]byte, n) // net/http reads no more than was announced
-		_, err = io.ReadFull(c.r.Body, body)
-	} else {
-		body, err = io.ReadAll(http.MaxBytesReader(c.w, c.r.Body, MaxBody))
-	}
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return nil, errTooLarge
-	case err != nil:
-		return nil, errIncomplete
-	}
-	return body, nil
 }
 
 // traceparent returns the request's trace context when it is well formed (W3C

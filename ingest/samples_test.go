@@ -12,11 +12,11 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestSamples posts each recorded body to a bridge. Every CloudEvent must be in
+// TestSamples_callbacks posts each recorded body to a bridge. Every CloudEvent must be in
 // the stream, and every body without one in the quarantine, byte for byte and
 // in the order of the callbacks. Only file names are printed: the bodies hold
 // phone numbers.
-func TestSamples(t *testing.T) {
+func TestSamples_callbacks(t *testing.T) {
 	s := newStory(t, new(txtar.Archive))
 	var events, others []payload
 	bodies := fixtures.Read(t, "*.json")
@@ -88,19 +88,19 @@ func separate(t *testing.T, b fixtures.Body) (changed []byte, events []payload) 
 type span struct{ start, end int64 }
 
 // idOfCloudEvent returns where the value of the member "id" stands in an event.
-// An object without "specversion" is no CloudEvent (CloudEvents 1.0, section
+// An object without "specversion" is not a CloudEvent (CloudEvents 1.0, section
 // "Required Attributes"): such are the bodies in Event Grid's own schema.
 func idOfCloudEvent(t *testing.T, file string, event []byte) (id span, ok bool) {
 	t.Helper()
 	decoder := json.NewDecoder(bytes.NewReader(event))
 	if start, err := decoder.Token(); err != nil || start != json.Delim('{') {
-		t.Fatalf("%s has an event that is no object", file)
+		t.Fatalf("%s has an event that is not an object", file)
 	}
 	for decoder.More() {
 		var value json.RawMessage
 		name, err := decoder.Token()
 		if err != nil || decoder.Decode(&value) != nil {
-			t.Fatalf("%s has an event that is no JSON", file)
+			t.Fatalf("%s has an event that is not JSON", file)
 		}
 		end := decoder.InputOffset()
 		switch name {
@@ -111,4 +111,43 @@ func idOfCloudEvent(t *testing.T, file string, event []byte) (id span, ok bool) 
 		}
 	}
 	return id, ok && id.end > 0
+}
+
+// gridSampleTopic is the topic of the documentation's samples, in either case.
+const gridSampleTopic = "/subscriptions/{subscription-id}/resourceGroups/{group-name}/providers/Microsoft.Communication/communicationServices/{communication-services-resource-name}"
+
+// TestSamples_eventGrid posts each body of Event Grid to its route: the handshake
+// is answered with its code, and the events are in the stream, byte for byte.
+func TestSamples_eventGrid(t *testing.T) {
+	archive := txtar.Parse([]byte("-- settings --\neventgrid token\n"))
+	s := newStory(t, archive)
+	var events []payload
+	handshakes := 0
+	for _, body := range fixtures.Read(t, "*-eg-*.json") {
+		kind, answer := "Notification", "200"
+		for _, e := range body.Events {
+			var event struct {
+				EventType string
+				Data      struct{ ValidationCode string }
+			}
+			if err := json.Unmarshal(e, &event); err != nil {
+				t.Fatalf("%s has an event that is not JSON", body.Name)
+			}
+			if event.Data.ValidationCode != "" {
+				kind, answer = "SubscriptionValidation", fmt.Sprintf("200\n\n{\"validationResponse\":%q}", event.Data.ValidationCode)
+				handshakes++
+			} else {
+				events = append(events, payload{body.Name, e})
+			}
+		}
+		s.body, s.request = bytes.TrimSpace(body.Text), fmt.Appendf(nil, "POST /eventgrid\nAuthorization: Bearer {{token eventgrid}}\naeg-event-type: %s", kind)
+		s.exchange(answer)
+		if t.Failed() {
+			t.Fatalf("%s got another answer", body.Name)
+		}
+	}
+	if handshakes == 0 || len(events) == 0 {
+		t.Errorf("%d handshakes and %d events", handshakes, len(events))
+	}
+	s.holds(schemas.Stream, events)
 }

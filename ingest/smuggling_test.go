@@ -1,104 +1,56 @@
 package ingest_test
 
 import (
-	"bufio"
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acsbridge/acsbridge/ingest"
-	"github.com/acsbridge/acsbridge/publish"
 )
 
-// listening is a bridge's server on loopback that notes every request that its
-// handler sees and every callback that is stored, by path.
-type listening struct {
-	address string
-
-	mu           sync.Mutex
-	seen, stored []string
+// recorded is a bridge's server on loopback that records every request that its handler
+// gets, and every callback that is stored, by path.
+type recorded struct {
+	dial      func() (net.Conn, error)
+	publisher fakePublisher
+	mu        sync.Mutex
+	requests  []string
 }
 
-func listen(t *testing.T, config ingest.Config) *listening {
+func record(t *testing.T) *recorded {
 	t.Helper()
-	l := &listening{}
-	config.Publisher = storing(func(_ context.Context, d *publish.Delivery) error {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.stored = append(l.stored, d.Path)
-		return nil
-	})
-	h := handler(t, config)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.address = listener.Addr().String()
-	server := h.Server(nil)
-	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		l.mu.Lock()
-		l.seen = append(l.seen, r.URL.Path)
-		l.mu.Unlock()
-		h.ServeHTTP(w, r)
-	})
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(h.Bound(listener)) }()
-	t.Cleanup(func() {
-		server.Close()
-		if err := <-served; err != http.ErrServerClosed {
-			t.Error(err)
-		}
-	})
-	return l
+	r := &recorded{}
+	h := newHandler(t, ingest.Config{Publisher: &r.publisher})
+	r.dial = dialer(startServer(t, h, nil, func(s *http.Server) {
+		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+			r.mu.Lock()
+			r.requests = append(r.requests, request.URL.Path)
+			r.mu.Unlock()
+			h.ServeHTTP(w, request)
+		})
+	}))
+	return r
 }
 
-// exchange sends bytes as they are and returns the status of each answer until
-// the server closes the connection. open is set when it did not.
-func (l *listening) exchange(t *testing.T, bytes string) (answers []int, open bool) {
-	t.Helper()
-	conn, err := net.Dial("tcp", l.address)
-	if err != nil {
-		t.Fatal(err)
+// stored returns the paths of the callbacks that were stored.
+func (r *recorded) stored() (paths []string) {
+	r.publisher.mu.Lock()
+	defer r.publisher.mu.Unlock()
+	for _, d := range r.publisher.deliveries {
+		paths = append(paths, d.Path)
 	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, bytes); err != nil {
-		t.Fatal(err)
-	}
-	reader := bufio.NewReader(conn)
-	for {
-		// Each answer comes at once. What does not come for so long is a
-		// connection that waits for the next request.
-		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
-		response, err := http.ReadResponse(reader, nil)
-		var timeout net.Error
-		if errors.As(err, &timeout) && timeout.Timeout() {
-			return answers, true
-		}
-		if err != nil {
-			return answers, false
-		}
-		_, _ = io.Copy(io.Discard, response.Body)
-		response.Body.Close()
-		answers = append(answers, response.StatusCode)
-	}
+	return paths
 }
 
-// TestNoRequestIsSmuggled sends requests whose end a proxy in front may see
-// elsewhere than the bridge does. What follows must not be taken for a request,
-// wherever the end is: the hidden one would arrive on the connection, and with
-// the good name, of the proxy.
-func TestNoRequestIsSmuggled(t *testing.T) {
+// TestSmuggling_isImpossible sends requests whose end a proxy in front may see
+// elsewhere than the bridge does. What follows must not be read as a request: it would
+// arrive on the proxy's connection, and be trusted like the proxy.
+func TestSmuggling_isImpossible(t *testing.T) {
 	hidden := fmt.Sprintf("POST /callbacks/hidden HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer x\r\nContent-Length: %d\r\n\r\n%s", len(defaultBody), defaultBody)
 	chunked := fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(defaultBody), defaultBody)
 	whole := len(chunked + hidden)
@@ -142,36 +94,35 @@ func TestNoRequestIsSmuggled(t *testing.T) {
 		"expects to be asked":    {"POST /callbacks/first HTTP/1.1\r\nHost: b\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n" + hidden, 401},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := listen(t, ingest.Config{})
-			answers, open := l.exchange(t, test.bytes)
+			r := record(t)
+			answers, open, _ := send(r.dial, test.bytes) // a reset may follow the answer
 			if len(answers) != 1 || answers[0] != test.want || open {
 				t.Errorf("answers %v and the connection open: %v, want %d and closed", answers, open, test.want)
 			}
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			for _, path := range append(l.seen, l.stored...) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			for _, path := range append(r.requests, r.stored()...) {
 				if strings.Contains(path, "hidden") {
-					t.Errorf("the hidden request arrived: seen %v, stored %v", l.seen, l.stored)
+					t.Errorf("the hidden request arrived: %v, stored %v", r.requests, r.stored())
 				}
 			}
 		})
 	}
 }
 
-// TestWhatFollowsAGoodRequestIsJudgedAlone pipelines requests with one clear
-// end each: the connection of a good one stays open, and each token counts for
-// its own request only.
-func TestWhatFollowsAGoodRequestIsJudgedAlone(t *testing.T) {
+// TestPipelining_verifiesEachRequest pipelines requests with one clear end each: the
+// connection stays open after a good one, and a token counts for its own request only.
+func TestPipelining_verifiesEachRequest(t *testing.T) {
 	request := func(path, authorization string) string {
 		return fmt.Sprintf("POST /callbacks/%s HTTP/1.1\r\nHost: b\r\n%sContent-Length: %d\r\n\r\n%s", path, authorization, len(defaultBody), defaultBody)
 	}
 	const good = "Authorization: Bearer x\r\n"
-	l := listen(t, ingest.Config{})
-	answers, open := l.exchange(t, request("a", good)+request("b", good)+request("c", "")+request("d", good))
+	r := record(t)
+	answers, open, _ := send(r.dial, request("a", good)+request("b", good)+request("c", "")+request("d", good))
 	if diff := cmp.Diff([]int{200, 200, 401}, answers); diff != "" || open {
 		t.Error(diff, open)
 	}
-	if diff := cmp.Diff([]string{"a", "b"}, l.stored); diff != "" {
+	if diff := cmp.Diff([]string{"a", "b"}, r.stored()); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -21,11 +21,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rogpeppe/go-internal/txtar"
-	"go.uber.org/goleak"
 
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -35,27 +36,36 @@ import (
 
 const audience = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server/ats.Register.func1"),
-		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*fileStore).flushStreamStateLoop"))
-}
-
-// TestStories runs testdata/stories/*.txtar. A story tells requests and their
-// answers, and what is in the streams afterwards. See the README there.
+// TestStories runs testdata/stories/*.txtar. A story has requests and their answers,
+// and what is in the streams afterwards. See the README there. There must be one for
+// each reason, but those of tokens, which are in TestRefusalLog_everyKind.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/stories/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no stories", err)
 	}
+	reasons := make(map[string]bool)
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range archive.Files {
+			if f.Name == "reason" {
+				reasons[strings.TrimSpace(string(f.Data))] = true
 			}
-			newStory(t, archive).run(archive)
-		})
+		}
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { newStory(t, archive).run(archive) })
+	}
+	want := []string{"ok", "not_found", "method", "too_large", "media_type", "keys_unavailable", "not_durable", "busy", "draining", "incomplete",
+		"source_range", "callback_key", "eventgrid_key", "refused_client", "quarantine_rate"}
+	for _, r := range ingest.Reasons() {
+		want = append(want, string(r))
+	}
+	for _, r := range want {
+		if !reasons[r] {
+			t.Errorf("no story has the reason %s", r)
+		}
 	}
 }
 
@@ -68,9 +78,9 @@ type story struct {
 	bridge  *publish.Publisher
 	handler *ingest.Handler
 	address string
-	reasons *reasonLog
-	tokens  map[string]string // one a directive, so that a story can repeat one
-	hangUp  bool              // the sender says nothing more after its request
+	log     *logRecorder
+	tokens  map[string]string // by directive, so that a story can repeat one
+	hangUp  bool              // the sender closes its side after the request
 
 	request, body []byte
 }
@@ -78,8 +88,8 @@ type story struct {
 // newStory builds the bridge that a story's settings ask for.
 func newStory(t *testing.T, archive *txtar.Archive) *story {
 	settings := settings(t, archive)
-	s := &story{t: t, nats: natstest.Start(t), reasons: &reasonLog{}, tokens: make(map[string]string), hangUp: settings["hang-up"] == "yes"}
-	logger := slog.New(s.reasons)
+	s := &story{t: t, nats: natstest.Start(t), log: everything(), tokens: make(map[string]string), hangUp: settings["hang-up"] == "yes"}
+	logger := slog.New(s.log)
 	var err error
 	if s.issuer, err = acstest.NewIssuer(acstest.IssuerOptions{Key: key(t)}); err != nil {
 		t.Fatal(err)
@@ -95,7 +105,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if settings["nats"] == "away" {
 		s.nats.Stop()
 	}
-	link, err := publish.Connect(publish.NATS{URL: s.nats.URL()}, nil)
+	link, err := natsconn.Connect(natsconn.Config{URL: s.nats.URL()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +131,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if secret := settings["callback-key"]; secret != "" {
 		config.CallbackKeys = []ingest.CallbackKey{{Name: "story", Secret: secret}}
 	}
-	gridKeys := s.eventGrid(&config, settings["eventgrid"])
+	gridVerifier := s.eventGrid(&config, settings["eventgrid"])
 	handler, err := ingest.New(config)
 	if err != nil {
 		t.Fatal(err)
@@ -130,43 +140,30 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if settings["draining"] == "yes" {
 		handler.Drain()
 	}
-	s.serve(handler, func(ctx context.Context) {
-		if settings["keys"] != "away" {
-			var wg sync.WaitGroup
-			wg.Go(func() { _ = verifier.Run(ctx) })
-			wg.Go(func() { _ = gridKeys.Run(ctx) })
-			wg.Wait()
-		}
-	}, link)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { s.bridge.Run(ctx) })
 	if settings["keys"] != "away" {
-		natstest.Until(t, func() bool { return verifier.Keys().Held > 0 && gridKeys.Keys().Held > 0 })
+		wg.Go(func() { _ = verifier.Run(ctx) })
+		wg.Go(func() { _ = gridVerifier.Run(ctx) })
+	}
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		if err := s.bridge.Close(); err != nil {
+			t.Error(err)
+		}
+		link.Close()
+	})
+	s.address = startServer(t, handler, nil)
+	if settings["keys"] != "away" {
+		natstest.Until(t, func() bool { return verifier.Keys().Held > 0 && gridVerifier.Keys().Held > 0 })
 	}
 	return s
 }
 
-// serve runs the parts until the test ends.
-func (s *story) serve(handler *ingest.Handler, keys func(context.Context), link *publish.Link) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.address = listener.Addr().String()
-	server := handler.Server(nil)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = server.Serve(listener) })
-	wg.Go(func() { s.bridge.Run(ctx) })
-	wg.Go(func() { keys(ctx) })
-	s.t.Cleanup(func() {
-		server.Close()
-		cancel()
-		wg.Wait()
-		if err := s.bridge.Close(); err != nil {
-			s.t.Error(err)
-		}
-		link.Close()
-	})
-}
+// reason returns the reason in the last line about a callback.
+func (s *story) reason() string { return s.log.last("callback", "reason") }
 
 // settings reads the story's "settings" section: lines of "name value".
 func settings(t *testing.T, archive *txtar.Archive) map[string]string {
@@ -179,7 +176,7 @@ func settings(t *testing.T, archive *txtar.Archive) map[string]string {
 		for line := range strings.Lines(string(f.Data)) {
 			name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
 			if !slices.Contains(known, name) {
-				t.Fatalf("setting %q is none of %v", name, known)
+				t.Fatalf("setting %q is not one of %v", name, known)
 			}
 			m[name] = value
 		}
@@ -202,7 +199,7 @@ func (s *story) run(archive *txtar.Archive) {
 		case "again":
 			s.again(strings.TrimSpace(string(f.Data)))
 		case "reason":
-			if got, want := s.reasons.last(), strings.TrimSpace(string(f.Data)); got != want {
+			if got, want := s.reason(), strings.TrimSpace(string(f.Data)); got != want {
 				s.t.Errorf("reason: got %q, want %q", got, want)
 			}
 		case "published":
@@ -219,13 +216,13 @@ func (s *story) run(archive *txtar.Archive) {
 	}
 }
 
-// defaultBody is what a request posts that brings no body section.
+// defaultBody is the body of a request without a body section.
 const defaultBody = `[{"id":"e-1","source":"calling/callConnections/c-42","type":"Microsoft.Communication.CallConnected","data":{"callConnectionId":"c-42"},"time":"2026-03-01T12:00:00.1234567+00:00","specversion":"1.0","datacontenttype":"application/json","subject":"calling/callConnections/c-42"}]`
 
 var placeholder = regexp.MustCompile(`\{\{(token[^}]*|x (\d+))\}\}`)
 
-// exchange sends the request and holds the answer against the section: the
-// status, then headers that must be there.
+// exchange sends the request and compares the answer with the section: the status,
+// then headers that must be there.
 func (s *story) exchange(want string) {
 	conn, err := net.Dial("tcp", s.address)
 	if err != nil {
@@ -251,7 +248,7 @@ func (s *story) exchange(want string) {
 	want, reply, _ := strings.Cut(want, "\n\n")
 	status, headers, _ := strings.Cut(want, "\n")
 	if text := fmt.Sprint(got.StatusCode); text != strings.TrimSpace(status) {
-		s.t.Errorf("status: got %s, want %s (reason %s)", text, status, s.reasons.last())
+		s.t.Errorf("status: got %s, want %s (reason %s)", text, status, s.reason())
 	}
 	for line := range strings.Lines(headers) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
@@ -273,19 +270,21 @@ func (s *story) again(times string) {
 		s.t.Fatal(err)
 	}
 	for range n {
-		conn, err := net.Dial("tcp", s.address)
-		if err != nil {
-			s.t.Fatal(err)
+		if _, open, _ := send(dialer(s.address), string(s.wire())); open {
+			s.t.Fatal("a refusal left the connection open")
 		}
-		_, _ = conn.Write(s.wire())
-		_, _ = io.Copy(io.Discard, conn) // a refusal closes the connection
-		conn.Close()
 	}
 }
 
-// checkEveryAnswer holds what is true of all answers. Only that to a handshake
-// has a body.
+// checkEveryAnswer checks what is true of all answers and all log lines. Only the
+// answer to a handshake has a body.
 func (s *story) checkEveryAnswer(r *http.Response, reply string) {
+	log := s.log.text()
+	for _, secret := range []string{"eyJ", "c-42", "callerId", "15550100", "0123456789abcdef", "k-42", "CONTEXT", "512d38b6"} {
+		if strings.Contains(log, secret) {
+			s.t.Errorf("the log has %s: %s", secret, log)
+		}
+	}
 	if body, err := io.ReadAll(r.Body); err != nil || string(body) != reply {
 		s.t.Errorf("the answer's body is %q, want %q; %v", body, reply, err)
 	}
@@ -302,8 +301,8 @@ func (s *story) checkEveryAnswer(r *http.Response, reply string) {
 	}
 }
 
-// wire returns the request's bytes: its lines as they are, with the parts that
-// every request needs unless it brings its own.
+// wire returns the request's bytes: its lines as they are, and the headers that every
+// request needs.
 func (s *story) wire() []byte {
 	fill := func(b []byte) []byte {
 		return placeholder.ReplaceAllFunc(b, func(match []byte) []byte {
@@ -338,8 +337,9 @@ func (s *story) drain() {
 	}
 }
 
-// published holds a stream against the section: one line a message, its
-// subject, then optionally headers as name=value and its payload.
+// published compares a stream with the section: one line a message, its subject, then
+// optionally headers as name=value and its payload. The messages of one call are in
+// order; between calls there is none.
 func (s *story) published(stream, want string) {
 	s.drain()
 	lines := strings.Split(strings.TrimSpace(want), "\n")
@@ -350,6 +350,13 @@ func (s *story) published(stream, want string) {
 	if len(messages) != len(lines) {
 		s.t.Errorf("stream %s has %d messages, want %d", stream, len(messages), len(lines))
 	}
+	call := func(subject string) string { return subject[strings.LastIndexByte(subject, '.')+1:] }
+	slices.SortStableFunc(messages, func(a, b *jetstream.RawStreamMsg) int { return strings.Compare(call(a.Subject), call(b.Subject)) })
+	slices.SortStableFunc(lines, func(a, b string) int {
+		a, _, _ = strings.Cut(a, " ")
+		b, _, _ = strings.Cut(b, " ")
+		return strings.Compare(call(a), call(b))
+	})
 	for i := range min(len(messages), len(lines)) {
 		m := messages[i]
 		subject, rest, _ := strings.Cut(lines[i], " ")

@@ -9,7 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-func TestAcksRead(t *testing.T) {
+func TestAcks_read(t *testing.T) {
 	here := place{stream: "ACS"}
 	edge := place{"ACS", "edge"}
 	for _, c := range []struct {

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -100,13 +101,13 @@ type bridge struct {
 // start opens a publisher on dir and runs it until the test ends.
 func start(t testing.TB, url string, opts publish.Options) *bridge {
 	t.Helper()
-	return startAs(t, publish.NATS{URL: url}, opts)
+	return startAs(t, natsconn.Config{URL: url}, opts)
 }
 
 // startAs is start with a login.
-func startAs(t testing.TB, config publish.NATS, opts publish.Options) *bridge {
+func startAs(t testing.TB, config natsconn.Config, opts publish.Options) *bridge {
 	t.Helper()
-	link, err := publish.Connect(config, opts.Logger)
+	link, err := natsconn.Connect(config, opts.Logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +187,7 @@ func (b *bridge) drained() {
 
 // checkStream holds the stream against events from..to of each call: each
 // exactly once, and in order.
-func checkStream(t *testing.T, server *natstest.Server, calls map[string]int) {
+func checkStream(t testing.TB, server *natstest.Server, calls map[string]int) {
 	t.Helper()
 	next := make(map[string]int)
 	total := 0

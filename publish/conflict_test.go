@@ -52,7 +52,7 @@ func checkQuarantined(t *testing.T, server *natstest.Server, body []byte) {
 }
 
 // Whoever is first must not make the real event disappear.
-func TestAnEventWithTheIDOfAnotherIsKept(t *testing.T) {
+func TestConflict_isQuarantined(t *testing.T) {
 	for _, mode := range []string{"journal", "direct"} {
 		t.Run(mode, func(t *testing.T) {
 			server := natstest.Start(t)
@@ -77,7 +77,7 @@ func TestAnEventWithTheIDOfAnotherIsKept(t *testing.T) {
 	}
 }
 
-func TestAConflictIsFoundAfterALongOutage(t *testing.T) {
+func TestConflict_afterALongOutage(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: shortWindow})
 	b.publish("a", 1, 5)
@@ -142,7 +142,7 @@ func TestConflict_limit(t *testing.T) {
 }
 
 // What was removed from the stream cannot be compared, and counts as it did.
-func TestWhatWasRemovedIsNoConflict(t *testing.T) {
+func TestConflict_removedMessage(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	b.publish("a", 1, 3)
@@ -166,7 +166,7 @@ func TestWhatWasRemovedIsNoConflict(t *testing.T) {
 }
 
 // Without the right to look, repetitions are folded as the stream folds them.
-func TestRepetitionsAreFoldedWithoutTheRightToCompare(t *testing.T) {
+func TestConflict_withoutTheRightToCompare(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	server.Await(schemas.Stream, 0)
@@ -179,7 +179,7 @@ func TestRepetitionsAreFoldedWithoutTheRightToCompare(t *testing.T) {
 }
 
 // Whoever has a token can post under an id as often as they like.
-func TestConflictsDoNotFloodTheLog(t *testing.T) {
+func TestConflict_doesNotFloodTheLog(t *testing.T) {
 	server := natstest.Start(t)
 	var log lines
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Logger: log.logger()})
@@ -197,7 +197,7 @@ func TestConflictsDoNotFloodTheLog(t *testing.T) {
 }
 
 // Nor may a quarantine that takes nothing fill the log.
-func TestDeadLettersDoNotFloodTheLog(t *testing.T) {
+func TestDeadLetters_doNotFloodTheLog(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
 	var lines levels
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Logger: slog.New(&lines)})

@@ -13,7 +13,7 @@ import (
 )
 
 // cursor keeps in a file of its own how far the forwarder has come. After a
-// crash it may be old, which costs repeated publishes that the stream folds.
+// crash it may be old, which costs repeated publishes that the stream deduplicates.
 type cursor struct {
 	file failpoint.File
 	// acked is the index of the last record that the stream has, together with
@@ -39,7 +39,7 @@ func addressOf(c StreamConfig) uint64 {
 	return binary.BigEndian.Uint64(sum[:]) | 1
 }
 
-// openCursor opens or creates the file. An unreadable index is no error: then
+// openCursor opens or creates the file. An unreadable index is not an error: then
 // everything in the journal is sent again.
 func openCursor(path string) (*cursor, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

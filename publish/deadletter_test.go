@@ -20,7 +20,7 @@ func lettersIn(path string) *deadLetters {
 }
 
 // A crash in the middle of a line must not spoil the next one.
-func TestADeadLetterAfterATornOneIsReadable(t *testing.T) {
+func TestDeadLetters_afterATornLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
 	if err := os.WriteFile(path, []byte(`{"time":"2026-03-01T12:00:00Z","rea`), 0o600); err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestDeadLetters_patternInTheDirectory(t *testing.T) {
 	}
 }
 
-func TestADeadLetterHoldsAllOfTheRecord(t *testing.T) {
+func TestDeadLetters_holdTheWholeRecord(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
 	before := time.Now()
 	d := lettersIn(path)
@@ -147,7 +147,7 @@ func TestADeadLetterHoldsAllOfTheRecord(t *testing.T) {
 
 // A disk that is full for a while costs no letter that was written before or
 // comes after.
-func TestADeadLetterAfterAFailedOneIsWritten(t *testing.T) {
+func TestDeadLetters_afterAFailedWrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
 	d := lettersIn(path)
 	defer d.close()
@@ -168,9 +168,9 @@ func TestADeadLetterAfterAFailedOneIsWritten(t *testing.T) {
 	}
 }
 
-// TestADeadLetterIsReadByWhoTakesTheFileAway takes the file away again and again
+// TestDeadLetters_fileIsTakenAway takes the file away again and again
 // while letters are written, and reads what is in it at that moment.
-func TestADeadLetterIsReadByWhoTakesTheFileAway(t *testing.T) {
+func TestDeadLetters_fileIsTakenAway(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dead-letters.ndjson")
 	d := lettersIn(path)
 	defer d.close()

@@ -22,7 +22,7 @@ const directWait = 2 * time.Second
 var betweenLooks = backoff.Doubling{First: time.Second, Last: time.Minute}
 
 // prepareDirect looks at the streams after each connect until ctx ends, as the
-// forwarder's sessions do, and again when that failed.
+// forwarder does, and again when that failed.
 func (p *Publisher) prepareDirect(ctx context.Context) {
 	var both sync.WaitGroup
 	for _, t := range []*target{p.events, p.malformed} {
@@ -33,21 +33,12 @@ func (p *Publisher) prepareDirect(ctx context.Context) {
 
 // keepReady looks at the stream, and surveys it while the connection lasts.
 func (t *target) keepReady(ctx context.Context) {
-	for failures := 0; ; {
+	for failures := 0; ctx.Err() == nil; {
 		js, err := t.link.JetStream(ctx)
 		if err != nil {
 			return
 		}
-		connection, cancel := context.WithCancel(ctx)
-		var watching sync.WaitGroup
-		changed := t.link.changes()
-		watching.Go(func() {
-			select {
-			case <-changed:
-				cancel()
-			case <-connection.Done():
-			}
-		})
+		connection, stop := t.link.During(ctx)
 		state, err := t.prepare(connection, js)
 		if err == nil {
 			failures = 0
@@ -59,21 +50,12 @@ func (t *target) keepReady(ctx context.Context) {
 			case <-connection.Done():
 			}
 		}
-		cancel()
-		watching.Wait()
-		if !t.link.connected.Load() {
+		if connection.Err() != nil {
 			t.stops()
 		}
-		if ctx.Err() != nil {
-			return
-		}
+		stop(nil)
 	}
 }
-
-// order keeps the events of one callback together, and callbacks that are
-// answered one after another in that order: whoever can send publishes. A
-// mutex would make callbacks wait past their time for a client that stalls.
-type order chan struct{}
 
 // storeDirect publishes the records behind one another and waits for the stream to
 // acknowledge each.
@@ -99,7 +81,7 @@ func (p *Publisher) storeDirect(ctx context.Context, to *target, records []*reco
 		err = p.settleDirect(ctx, js, to, acksOf(at), answers, inbox, records)
 	}
 	if err != nil {
-		to.expiry.refused(err)
+		to.refused(err)
 		if permanent(err) == "" { // else it is this record's fault
 			to.fails(err, began)
 		}
@@ -112,14 +94,14 @@ func (p *Publisher) storeDirect(ctx context.Context, to *target, records []*reco
 // sendDirect publishes a callback's records behind one another.
 func (p *Publisher) sendDirect(ctx context.Context, nc *nats.Conn, to *target, inbox string, records []*record) error {
 	select {
-	case p.order <- struct{}{}:
-		defer func() { <-p.order }()
+	case p.publishLock <- struct{}{}:
+		defer func() { <-p.publishLock }()
 	case <-ctx.Done():
 		return fmt.Errorf("wait for other callbacks: %w", ctx.Err())
 	}
 	for i, r := range records {
 		m := r.message()
-		to.expiry.set(m, r, time.Now())
+		to.setTTL(m, r, time.Now())
 		m.Reply = inbox + strconv.Itoa(i)
 		if err := nc.PublishMsg(m); err != nil {
 			return err

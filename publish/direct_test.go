@@ -19,7 +19,7 @@ import (
 
 // A server that takes everything and answers nothing must not make callbacks
 // wait for one another.
-func TestWithoutAJournalNobodyWaitsLongForASilentServer(t *testing.T) {
+func TestDirect_silentServer(t *testing.T) {
 	server := natstest.Start(t)
 	elsewhere(t, server)
 	nc, err := nats.Connect(server.URL())
@@ -54,49 +54,8 @@ func TestWithoutAJournalNobodyWaitsLongForASilentServer(t *testing.T) {
 	wg.Wait()
 }
 
-// Whoever may subscribe to the event subjects can answer in the stream's name.
-func TestWithoutAJournalAForgedAcknowledgementIsNone(t *testing.T) {
-	server := natstest.Start(t)
-	elsewhere(t, server)
-	nc, err := nats.Connect(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	for _, forged := range []string{`{"stream":"EVIL","seq":1}`, `{"stream":"ACS","seq":0}`} {
-		answer, err := nc.Subscribe("acs.>", func(m *nats.Msg) { _ = m.Respond([]byte(forged)) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := nc.Flush(); err != nil {
-			t.Fatal(err)
-		}
-		b := start(t, server.URL(), publish.Options{})
-		natstest.Until(t, func() bool { return b.Status().Sending })
-		if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", 1)}); !errors.Is(err, publish.ErrUnavailable) {
-			t.Errorf("%s: got %v, want ErrUnavailable", forged, err)
-		}
-		if err := answer.Unsubscribe(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func TestWithoutAJournalALostStreamIsCreatedAgain(t *testing.T) {
-	server := natstest.Start(t)
-	b := start(t, server.URL(), publish.Options{})
-	server.Await(schemas.QuarantineStream, 0)
-	b.publish("a", 1, 1)
-	server.Stop()
-	server.Wipe()
-	server.Restart()
-	server.Await(schemas.QuarantineStream, 0)
-	b.publish("b", 1, 1)
-	checkStream(t, server, map[string]int{"b": 1})
-}
-
 // A server takes connections before its JetStream is up.
-func TestWithoutAJournalTheStreamsAreLookedAtAgain(t *testing.T) {
+func TestDirect_streamIsLookedAtAgain(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.JetStream = false })
 	said := make(hears, 1)
 	b := start(t, server.URL(), publish.Options{Logger: slog.New(slog.NewTextHandler(said, nil))})
@@ -120,7 +79,7 @@ func (h hears) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-func TestWithoutAJournalOneLostAnswerRefusesTheCallback(t *testing.T) {
+func TestDirect_oneRefusalRefusesTheCallback(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 8 << 10 })
 	b := start(t, server.URL(), publish.Options{})
 	server.Await(schemas.QuarantineStream, 0)
@@ -133,4 +92,28 @@ func TestWithoutAJournalOneLostAnswerRefusesTheCallback(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrUnavailable", name, err)
 		}
 	}
+}
+
+func TestDirect_storedOrUnavailable(t *testing.T) {
+	server := natstest.Start(t)
+	b := start(t, server.URL(), publish.Options{})
+	server.Await(schemas.Stream, 0)
+	b.publish("a", 1, 5)
+	checkStream(t, server, map[string]int{"a": 5})
+	server.Stop()
+	err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", 6)})
+	if !errors.Is(err, publish.ErrUnavailable) {
+		t.Fatalf("got %v, want ErrUnavailable", err)
+	}
+	server.Restart()
+	natstest.Until(t, func() bool { return b.Status().Connected })
+	b.publish("b", 1, 1) // what was refused must not appear later
+	checkStream(t, server, map[string]int{"a": 5, "b": 1})
+
+	server.Stop()
+	server.Wipe() // the streams are made again
+	server.Restart()
+	server.Await(schemas.QuarantineStream, 0)
+	b.publish("c", 1, 1)
+	checkStream(t, server, map[string]int{"c": 1})
 }

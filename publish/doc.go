@@ -1,24 +1,23 @@
 // Package publish makes verified events durable and brings them to NATS
-// JetStream, each exactly once and in order.
+// JetStream: each once, and those of a call in order.
 //
 //	Event + Claims → record ─▶ journal (fsync) ─▶ forwarder ─▶ stream
 //	                              └── Publish returns
 //
 // [Publisher.Publish] turns a callback's events into records, one message
 // each, and appends them to the journal. The forwarder is the journal's one
-// reader. It publishes record after record, up to a window of 512 without an
-// acknowledgement, and keeps a cursor behind the last one that the stream has
-// together with all before it. Of one call only one record is under way at a
-// time, so a call's events keep their order even when the stream refuses one
-// and takes the next. Publish waits for the cursor a short while, so
-// that an answer usually means: in the stream. The journal is always in the
-// path, so recovery is the normal path too.
+// reader. It has up to 512 records pending, and a cursor behind the last record
+// that the stream has together with all before it. A record waits for the
+// acknowledgement of the one of its call before it, so that a call's events keep
+// their order even when the stream refuses one and takes the next; calls overtake
+// one another. Publish waits a short while for its records, so that an answer
+// usually means: in the stream. The journal is always in the path, so recovery is
+// the normal path too.
 //
 // On any failure the forwarder backs off and begins again at the cursor, which
-// is kept in a file. What is published twice, the stream folds by its
-// Nats-Msg-Id, as long as its duplicate window lasts. Before a record is sent
-// that has waited longer than a quarter of that, the ids of the stream's tail are
-// read back, and what is among them is not sent.
+// is kept in a file. The stream deduplicates by Nats-Msg-Id as long as its
+// duplicate window lasts. Before a record is sent that has waited longer than a
+// quarter of that, the ids at the end of the stream are looked up.
 //
 // What happens when something dies:
 //
@@ -38,14 +37,14 @@
 //	                      the journal keeps acknowledged records for twice the
 //	                      server's sync interval and publishes them again
 //
-// What is for quarantine takes the same way with a journal and a forwarder of its
-// own. Records are addressed when they are sent, by the settings of that moment; a
-// [target] knows where its stream is and what is not well with it.
+// The quarantine has a journal and a forwarder of its own. Records are addressed
+// when they are sent, by the settings of that moment; a [target] knows where its
+// stream is and what is wrong with it.
 //
 // Without a journal, Publish returns when the stream has every event, or with
 // ErrUnavailable after two seconds.
 //
 // Nothing is published without claims, and only package verify can make
-// claims. The journal is trusted: whoever can write it can put events on the
-// stream.
+// claims. The journal is trusted: a process that can write it can put events on
+// the stream.
 package publish

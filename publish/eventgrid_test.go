@@ -3,6 +3,7 @@ package publish_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,7 +46,7 @@ func gridEvent(shortType string, n int, at time.Time) schemas.Inbound {
 	}
 }
 
-func TestAMessageOfEventGrid(t *testing.T) {
+func TestPublish_eventGrid(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	d := delivery()
@@ -64,6 +65,9 @@ func TestAMessageOfEventGrid(t *testing.T) {
 	if len(got) != 3 {
 		t.Fatalf("%d messages", len(got))
 	}
+	slices.SortFunc(got, func(a, b *jetstream.RawStreamMsg) int { // between calls there is no order
+		return strings.Compare(a.Header.Get("ce-id"), b.Header.Get("ce-id"))
+	})
 	for i, want := range []string{"acs.contoso.IncomingCall.d.k-42", "acs.contoso.CallStarted.d.k-42", "acs.contoso.RecordingFileStatusUpdated.d._"} {
 		if got[i].Subject != want {
 			t.Errorf("subject %s, want %s", got[i].Subject, want)
@@ -100,9 +104,9 @@ func limitedLife(t *testing.T, server *natstest.Server, allow bool) {
 	}
 }
 
-// TestAnIncomingCallEndsWhereTheStreamAllowsIt publishes until the bridge has
+// TestTTL_incomingCall publishes until the bridge has
 // seen what the stream allows.
-func TestAnIncomingCallEndsWhereTheStreamAllowsIt(t *testing.T) {
+func TestTTL_incomingCall(t *testing.T) {
 	for _, mode := range []string{"journal", "direct"} {
 		t.Run(mode, func(t *testing.T) {
 			server := natstest.Start(t)
@@ -147,9 +151,9 @@ func TestAnIncomingCallEndsWhereTheStreamAllowsIt(t *testing.T) {
 	}
 }
 
-// TestALateIncomingCallIsStoredAllTheSame: a consumer that looks at
+// TestTTL_lateIncomingCall: a consumer that looks at
 // acs-expires-at may want to know of it.
-func TestALateIncomingCallIsStoredAllTheSame(t *testing.T) {
+func TestTTL_lateIncomingCall(t *testing.T) {
 	server := natstest.Start(t)
 	limitedLife(t, server, true)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
@@ -174,9 +178,9 @@ func TestALateIncomingCallIsStoredAllTheSame(t *testing.T) {
 	}
 }
 
-// TestAStreamThatAllowsNoTTLGetsNone: it would refuse the message. Neither one
+// TestTTL_streamDoesNotAllowIt: it would refuse the message. Neither one
 // that never did, nor one that was made anew, stops the bridge.
-func TestAStreamThatAllowsNoTTLGetsNone(t *testing.T) {
+func TestTTL_streamDoesNotAllowIt(t *testing.T) {
 	for _, mode := range []string{"journal", "direct"} {
 		t.Run(mode, func(t *testing.T) {
 			server := natstest.Start(t)
@@ -212,8 +216,8 @@ func TestAStreamThatAllowsNoTTLGetsNone(t *testing.T) {
 	}
 }
 
-// TestAConflictOfAnIncomingCallStays: quarantine is for looking at.
-func TestAConflictOfAnIncomingCallStays(t *testing.T) {
+// TestTTL_conflictHasNone: quarantine is for looking at.
+func TestTTL_conflictHasNone(t *testing.T) {
 	server := natstest.Start(t)
 	limitedLife(t, server, true)
 	quarantine := asConfigured()

@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -13,49 +14,71 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// Whoever sees a publish knows where its answer goes, and can answer there what
-// nobody asked.
-func TestAnswersToNothingAreIgnored(t *testing.T) {
-	server := natstest.Start(t)
+// forge answers each publish of an event in the stream's name, as a client could that
+// may subscribe to the subjects.
+func forge(t *testing.T, server *natstest.Server, answer func(nc *nats.Conn, m *nats.Msg)) {
+	t.Helper()
 	nc := server.JetStream().Conn()
-	if _, err := nc.Subscribe("acs.>", func(m *nats.Msg) {
-		inbox := m.Reply[:strings.LastIndexByte(m.Reply, '.')+1]
-		for _, record := range []string{"0", "513", "x", "-1", "18446744073709551615"} {
-			_ = nc.Publish(inbox+record, []byte(`{"stream":"ACS","seq":1}`))
-		}
-		_ = m.Respond([]byte(`{"stream":"ACS","seq":1}`)) // besides the stream's own answer
-	}); err != nil {
+	sub, err := nc.Subscribe("acs.>", func(m *nats.Msg) { answer(nc, m) })
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// toRecord answers to another record than the one that a message is of.
+func toRecord(nc *nats.Conn, m *nats.Msg, record, text string) {
+	_ = nc.Publish(m.Reply[:strings.LastIndexByte(m.Reply, '.')+1]+record, []byte(text))
+}
+
+// Answers to records that are not pending, and second answers, change nothing.
+func TestSender_answersToNothing(t *testing.T) {
+	server := natstest.Start(t)
+	forge(t, server, func(nc *nats.Conn, m *nats.Msg) {
+		for _, record := range []string{"0", "513", "x", "-1", "18446744073709551615"} {
+			toRecord(nc, m, record, `{"stream":"ACS","seq":1}`)
+		}
+		_ = m.Respond([]byte(`{"stream":"ACS","seq":1}`)) // besides the stream's own answer
+	})
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	b.publish("a", 1, 3)
 	b.drained()
 	checkStream(t, server, map[string]int{"a": 3})
 }
 
-// The record whose place in the window another one had, or will have.
-func TestAnAnswerToAnotherRecordMovesNothing(t *testing.T) {
-	server := natstest.Start(t)
-	elsewhere(t, server)
-	nc := server.JetStream().Conn()
-	if _, err := nc.Subscribe("acs.>", func(m *nats.Msg) {
-		inbox := m.Reply[:strings.LastIndexByte(m.Reply, '.')+1]
-		_ = nc.Publish(inbox+"513", []byte(`{"stream":"ACS","seq":1}`))
-		_ = m.Respond([]byte(`{"stream":"EVIL","seq":1}`))
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if err := nc.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
-	b.publish("a", 1, 1)
-	natstest.Until(t, func() bool { return b.says("stream EVIL takes acs.> as well") })
-	if b.Status().Waiting != 1 {
-		t.Error("the record counts as stored")
+// An acknowledgement that is not the stream's own moves nothing, with a journal or
+// without: of another stream, without a sequence, or to a record whose place in the
+// window another one had, or will have.
+func TestPublish_forgedAcknowledgement(t *testing.T) {
+	for name, answer := range map[string]func(nc *nats.Conn, m *nats.Msg){
+		"another stream": func(_ *nats.Conn, m *nats.Msg) { _ = m.Respond([]byte(`{"stream":"EVIL","seq":1}`)) },
+		"no sequence":    func(_ *nats.Conn, m *nats.Msg) { _ = m.Respond([]byte(`{"stream":"ACS","seq":0}`)) },
+		"another record": func(nc *nats.Conn, m *nats.Msg) {
+			toRecord(nc, m, "513", `{"stream":"ACS","seq":1}`)
+			_ = m.Respond([]byte(`{"stream":"EVIL","seq":1}`))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := natstest.Start(t)
+			elsewhere(t, server)
+			forge(t, server, answer)
+			b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
+			b.publish("a", 1, 1)
+			natstest.Until(t, func() bool { return b.says("takes acs.> as well") })
+			if b.Status().Waiting != 1 {
+				t.Error("the record counts as stored")
+			}
+			b.stop()
+
+			b = start(t, server.URL(), publish.Options{})
+			natstest.Until(t, func() bool { return b.Status().Sending })
+			if err := b.Publish(t.Context(), claims(t), delivery(), []schemas.Inbound{event("a", 1)}); !errors.Is(err, publish.ErrUnavailable) {
+				t.Errorf("without a journal: got %v, want ErrUnavailable", err)
+			}
+		})
 	}
 }
 

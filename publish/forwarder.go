@@ -3,26 +3,23 @@ package publish
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/acsbridge/acsbridge/internal/failpoint"
 	"github.com/acsbridge/acsbridge/internal/lograte"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
-// window is how many publishes may be without an acknowledgement.
-const window = 512
-
-// forwarder is the one reader of a journal: it publishes the records in their
-// order and moves the cursor behind those that the stream has.
+// forwarder is the one reader of a journal. It brings the records to their stream,
+// through one [sender] after another, and moves the cursor behind those that the
+// stream has.
 type forwarder struct {
 	journal *journal.Journal
-	link    *Link
+	link    *natsconn.Link
 	target  *target
 	cursor  *cursor
 	dead    *deadLetters
@@ -32,23 +29,24 @@ type forwarder struct {
 	// the stream itself may lose it in a power cut.
 	keep    time.Duration
 	created func() // called once the stream exists; nil afterwards
-	recall  recall
 	logger  *slog.Logger
 	metrics *metrics
 
 	conflicts, letters lograte.Limiter // a sender with a token can cause them at will
 	conflictLimit      QuarantineLimit
 
+	// Of run's goroutine alone. maybeSent is the highest index that may have been
+	// sent before the present sender: a duplicate up to there may be our own.
+	lookback  lookback
+	maybeSent uint64
+
 	mu       sync.Mutex
 	position uint64             // index of the last record that the stream has
 	waiters  map[uint64]*waiter // by the index they wait for
 	spare    sync.Pool          // of *waiter: there is one for every callback
-	// doubtful is the highest index that may have been sent before the present
-	// session: a repetition up to there may be our own.
-	doubtful uint64
 }
 
-// newForwarder takes up the work where the cursor in the journal left it.
+// newForwarder goes on where the cursor in the journal ends.
 func newForwarder(f *forwarder) *forwarder {
 	f.waiters = make(map[uint64]*waiter)
 	f.spare.New = newWaiter
@@ -62,15 +60,15 @@ func newForwarder(f *forwarder) *forwarder {
 		f.position = max(first, 1) - 1
 		f.position = min(max(f.position, f.cursor.since), f.cursor.acked)
 	}
-	f.doubtful = last
-	f.recall = recall{backlog: f.backlog, logger: f.logger, metrics: f.metrics}
+	f.maybeSent = last
+	f.lookback = lookback{pending: f.pendingIDs, logger: f.logger, metrics: f.metrics}
 	return f
 }
 
 // run forwards until ctx ends.
 func (f *forwarder) run(ctx context.Context) {
 	var wg sync.WaitGroup
-	wg.Go(func() { f.keepHouse(ctx) })
+	wg.Go(func() { f.maintain(ctx) })
 	defer wg.Wait()
 	for attempt := 1; ; attempt++ {
 		js, err := f.link.JetStream(ctx)
@@ -78,37 +76,35 @@ func (f *forwarder) run(ctx context.Context) {
 			break
 		}
 		before := f.acked()
-		err = f.session(ctx, js)
+		err = f.send(ctx, js)
 		if ctx.Err() != nil {
 			break
 		}
-		f.release()
+		f.stopWaiting()
 		f.metrics.failures.Inc()
 		f.logger.Debug("forwarding stopped", "stream", f.target.want.Name, "error", err, "records", f.lag())
 		if f.acked() > before {
 			attempt = 1
 		}
 		select {
-		case <-time.After(betweenAttempts.After(attempt)):
+		case <-time.After(natsconn.BetweenAttempts.After(attempt)):
 		case <-ctx.Done():
 		}
 	}
-	f.release()
+	f.stopWaiting()
 }
 
-// release lets those go who wait for the stream: their events are durable in the
-// journal.
-func (f *forwarder) release() {
+// stopWaiting ends all waits for the stream: the events are durable in the journal.
+func (f *forwarder) stopWaiting() {
 	f.target.stops()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for index, w := range f.waiters {
-		w.done <- struct{}{}
-		delete(f.waiters, index)
+	for index := range f.waiters {
+		f.wake(index)
 	}
 }
 
-// prepare looks at the stream before a session.
+// prepare looks at the stream before anything is sent.
 func (f *forwarder) prepare(ctx context.Context, js jetstream.JetStream) (streamState, error) {
 	state, err := f.target.prepare(ctx, js)
 	if err == nil && f.created != nil {
@@ -118,7 +114,7 @@ func (f *forwarder) prepare(ctx context.Context, js jetstream.JetStream) (stream
 	return state, err
 }
 
-// waiter is somebody who waits for the cursor.
+// waiter waits until a record has ended.
 type waiter struct {
 	done  chan struct{} // capacity 1
 	timer *time.Timer
@@ -135,9 +131,9 @@ func newWaiter() any {
 // all while NATS is away or the forwarder is behind.
 func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration) {
 	f.mu.Lock()
-	behind := f.position+window < index
-	_, taken := f.waiters[index] // by a callback without records: nobody may displace it
-	if f.position >= index || behind || taken || !f.link.connected.Load() || !f.target.isReady() {
+	behind := f.position+windowSize < index
+	_, taken := f.waiters[index] // by a callback without records
+	if f.position >= index || behind || taken || !f.target.isReady() {
 		f.mu.Unlock()
 		return
 	}
@@ -163,15 +159,21 @@ func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration
 	}
 }
 
-// advance moves the cursor to index, whose record the stream has (or never
-// will have).
-func (f *forwarder) advance(index uint64) {
-	f.target.works()
-	failpoint.At("before-advance")
+// advance notes that the stream has the record at index, or never will, and all
+// records up to acked.
+func (f *forwarder) advance(index, acked uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.position = index
-	if w, ok := f.waiters[index]; ok {
+	for f.position < acked {
+		f.position++
+		f.wake(f.position)
+	}
+	f.wake(index)
+}
+
+// wake ends the wait for a record. The caller holds mu.
+func (f *forwarder) wake(index uint64) {
+	if w := f.waiters[index]; w != nil {
 		w.done <- struct{}{}
 		delete(f.waiters, index)
 	}
@@ -228,15 +230,15 @@ func (f *forwarder) readAsKept(index uint64) (*record, error) {
 	return decodeRecord(kept.Data)
 }
 
-// backlog returns the message ids of a stream's records in the journal, from an
+// pendingIDs returns the message ids of a stream's records in the journal, from an
 // index on.
-func (f *forwarder) backlog(ctx context.Context, stream string, from uint64) (map[messageID]uint64, error) {
+func (f *forwarder) pendingIDs(ctx context.Context, stream string, from uint64) (map[messageID]uint64, error) {
 	_, last := f.journal.Bounds()
 	ids := make(map[messageID]uint64)
 	for index := from; index <= last && ctx.Err() == nil; index++ {
 		r, err := f.read(index)
 		switch {
-		case errors.Is(err, journal.ErrCorrupt): // is set aside when its turn comes
+		case errors.Is(err, journal.ErrCorrupt): // is set aside when it is sent
 		case err != nil:
 			return nil, err
 		case r.stream == stream:
@@ -244,18 +246,6 @@ func (f *forwarder) backlog(ctx context.Context, stream string, from uint64) (ma
 		}
 	}
 	return ids, ctx.Err()
-}
-
-// refuse sets a record aside that the stream can never take.
-func (f *forwarder) refuse(index uint64, r *record, reason string) error {
-	if err := f.dead.add(index, r, reason); err != nil {
-		return fmt.Errorf("set aside record %d: %w", index, err)
-	}
-	f.metrics.deadLetters.WithLabelValues(reason).Inc()
-	f.metrics.published.WithLabelValues(r.resource(), outcomeDeadLetter).Inc()
-	f.letters.Log(f.logger, slog.LevelError, "record can never be stored and went to the dead-letter file",
-		slog.Uint64("index", index), slog.String("reason", reason), slog.String("file", f.dead.path()))
-	return nil
 }
 
 func (f *forwarder) close() error { return errors.Join(f.journal.Close(), f.cursor.close()) }

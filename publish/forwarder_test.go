@@ -35,7 +35,7 @@ func fill(t *testing.T, j *journal.Journal, n int) {
 	}
 }
 
-func TestForwardingGoesOnWhereTheCursorFitsTheJournal(t *testing.T) {
+func TestForwarder_startsAtTheCursor(t *testing.T) {
 	ten := openLog(t, t.TempDir(), journal.Options{})
 	fill(t, ten, 10)
 	rest := openLog(t, t.TempDir(), journal.Options{})
@@ -45,12 +45,12 @@ func TestForwardingGoesOnWhereTheCursorFitsTheJournal(t *testing.T) {
 	}
 	at := func(acked uint64) cursor { return cursor{acked: acked, valid: true} }
 	for _, c := range []struct {
-		name     string
-		journal  *journal.Journal
-		cursor   cursor
-		keep     time.Duration
-		want     uint64
-		doubtful uint64
+		name      string
+		journal   *journal.Journal
+		cursor    cursor
+		keep      time.Duration
+		want      uint64
+		maybeSent uint64
 	}{
 		{"no journal yet", openLog(t, t.TempDir(), journal.Options{}), cursor{}, 0, 0, 0},
 		{"no cursor: all is sent again", ten, cursor{}, 0, 0, 10},
@@ -65,14 +65,14 @@ func TestForwardingGoesOnWhereTheCursorFitsTheJournal(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newForwarder(&forwarder{journal: c.journal, cursor: &c.cursor, keep: c.keep})
-			if f.position != c.want || f.doubtful != c.doubtful {
-				t.Errorf("got %d, doubtful %d; want %d, doubtful %d", f.position, f.doubtful, c.want, c.doubtful)
+			if f.position != c.want || f.maybeSent != c.maybeSent {
+				t.Errorf("got %d, maybe sent up to %d; want %d, %d", f.position, f.maybeSent, c.want, c.maybeSent)
 			}
 		})
 	}
 }
 
-func TestACursorIsReadAgain(t *testing.T) {
+func TestCursor_readAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cursor")
 	c, err := openCursor(path)
 	if err != nil {
@@ -106,7 +106,7 @@ func TestACursorIsReadAgain(t *testing.T) {
 	}
 }
 
-func TestTheJournalIsTruncatedWhenItIsWorthIt(t *testing.T) {
+func TestForwarder_truncate(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct {
 		name    string

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -178,32 +177,4 @@ func (p *Publisher) LastEvent(ctx context.Context) (resource, audience string, e
 		return "", "", err
 	}
 	return m.Header.Get(schemas.HeaderResource), m.Header.Get(schemas.HeaderTokenAudience), nil
-}
-
-// ClientCertificate returns the chain that the link shows to NATS, in DER, as
-// its files are now; nothing when there is none.
-func (l *Link) ClientCertificate() ([][]byte, error) {
-	nc := l.conn()
-	if nc == nil || nc.Opts.TLSCertCB == nil {
-		return nil, nil
-	}
-	certificate, err := nc.Opts.TLSCertCB()
-	return certificate.Certificate, err
-}
-
-// UserJWT returns the JWT with which the link logs in, as its file is now; empty
-// when it uses none.
-func (l *Link) UserJWT() (string, error) {
-	nc := l.conn()
-	if nc == nil || nc.Opts.UserJWT == nil {
-		return "", nil
-	}
-	return nc.Opts.UserJWT()
-}
-
-// conn is the present connection, nil before the first.
-func (l *Link) conn() *nats.Conn {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.nc
 }

@@ -115,9 +115,9 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.I
 	return records
 }
 
-// quarantineRecord turns a verified callback that is no CloudEvents into a
+// quarantineRecord turns a verified callback whose body is not CloudEvents into a
 // record: its body as received, with the reason. A repetition of the same body
-// to the same resource folds into one message.
+// to the same resource has the same message id.
 func (o *Options) quarantineRecord(c *verify.Claims, d *Delivery, reason, contentType string, body []byte) *record {
 	var h schemas.Headers
 	addClaims(&h, c)

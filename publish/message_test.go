@@ -23,7 +23,7 @@ func names(h nats.Header) map[string]bool {
 	return set
 }
 
-func TestWhatIsAbsentHasNoHeader(t *testing.T) {
+func TestMessage_absentValues(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	bare, err := verifiedFrom(map[string]any{"iat": nil, "nbf": nil, "sub": nil, "jti": nil})
@@ -47,7 +47,7 @@ func TestWhatIsAbsentHasNoHeader(t *testing.T) {
 	}
 }
 
-func TestHeadersThatAreCutAreNamed(t *testing.T) {
+func TestMessage_cutHeaders(t *testing.T) {
 	server := natstest.Start(t)
 	reg := prometheus.NewRegistry()
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
@@ -115,7 +115,7 @@ func TestPublish_unreadableTimes(t *testing.T) {
 	expect(t, scrape(t, reg), map[string]float64{"acsbridge_unreadable_times_total": 2})
 }
 
-func TestQuarantineCarriesTokenAndDelivery(t *testing.T) {
+func TestQuarantine_headers(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	d := delivery()

@@ -14,7 +14,7 @@ type metrics struct {
 	published   *prometheus.CounterVec // resource, outcome
 	deadLetters *prometheus.CounterVec // reason
 	failures    prometheus.Counter
-	recalled    prometheus.Counter
+	lookback    prometheus.Counter
 	conflicts   prometheus.Counter
 	truncated   *prometheus.CounterVec // header
 	badTimes    prometheus.Counter
@@ -30,19 +30,19 @@ func newMetrics() *metrics {
 	m := &metrics{
 		published: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_published_total",
-			Help: "Records that left the bridge, by resource and outcome: stored, duplicate (folded by the stream), quarantined, dead_letter.",
+			Help: "Records that left the bridge, by resource and outcome; the stream had a duplicate already.",
 		}, []string{"resource", "outcome"}),
 		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_dead_letters_total",
-			Help: "Records in the dead-letter file, by reason: corrupt, too_large, bad_subject, quarantine.",
+			Help: "Records that went to a dead-letter file, by reason.",
 		}, []string{"reason"}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_forwarder_failures_total",
-			Help: "Times that publishing failed and began again.",
+			Help: "How often forwarding failed and began again at the first record without an acknowledgement.",
 		}),
-		recalled: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_recalled_total",
-			Help: "Messages read back from the stream after an outage, to know what it holds.",
+		lookback: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "acsbridge_lookback_messages_total",
+			Help: "Messages read from the end of the stream after an outage, to find records that it has already.",
 		}),
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_conflicts_total",
@@ -50,7 +50,7 @@ func newMetrics() *metrics {
 		}),
 		truncated: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_truncated_headers_total",
-			Help: "Headers of messages that were cut, or left out, at their bound, by header: see acs-truncated.",
+			Help: "Headers of messages that were cut, or left out, at their bound. The message names them in acs-truncated. A cut acs-path or acs-query is not the callback URL any more: make that shorter.",
 		}, []string{"header"}),
 		badTimes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_unreadable_times_total",
@@ -95,21 +95,21 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	for _, reason := range []string{reasonCorrupt, reasonTooLarge, reasonBadSubject, reasonQuarantine} {
 		m.deadLetters.WithLabelValues(reason)
 	}
-	reg.MustRegister(m.published, m.deadLetters, m.failures, m.recalled, m.conflicts, m.truncated, m.badTimes, m.durable, m.acked)
+	reg.MustRegister(m.published, m.deadLetters, m.failures, m.lookback, m.conflicts, m.truncated, m.badTimes, m.durable, m.acked)
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
-	gauge("acsbridge_nats_connected", "1 while NATS is connected.", func() float64 { return flag(p.link.connected.Load()) })
+	gauge("acsbridge_nats_connected", "1 while NATS is connected.", func() float64 { connected, _ := p.link.State(); return flag(connected) })
 	if p.journal == nil {
 		return
 	}
-	gauge("acsbridge_journal_bytes", "Bytes of records in the journal.", func() float64 { return float64(p.journal.Stats().Bytes) })
+	gauge("acsbridge_journal_bytes", "Bytes of records in the journal, acknowledged ones included until it is truncated.", func() float64 { return float64(p.journal.Stats().Bytes) })
 	gauge("acsbridge_journal_records", "Records in the journal, acknowledged ones included until it is truncated.", func() float64 { return float64(p.journal.Stats().Records) })
 	gauge("acsbridge_journal_failing", "1 after a failed append.", func() float64 { return flag(p.journal.Stats().Failing) })
 	gauge("acsbridge_journal_oldest_age_seconds", "Age of the oldest record that the stream has not acknowledged.", func() float64 { return p.forwarder.oldest().Seconds() })
 	gauge("acsbridge_forwarder_lag_records", "Records that the stream has not acknowledged.", func() float64 { return float64(p.forwarder.lag()) })
 	gauge("acsbridge_quarantine_waiting_records", "Callbacks and conflicts that the quarantine stream has not acknowledged.", func() float64 { return float64(p.quarantine.lag()) })
-	gauge("acsbridge_forwarder_sending", "1 while the stream takes records, 0 while NATS is away or after a failure.", func() float64 { return flag(p.Status().Sending) })
+	gauge("acsbridge_forwarder_sending", "1 while the stream takes records, 0 from a failure to the next record that it takes.", func() float64 { return flag(p.Status().Sending) })
 }
 
 // incomplete counts what the headers of records lack of their callback. Events

@@ -52,7 +52,7 @@ func expect(t *testing.T, got, want map[string]float64) {
 	}
 }
 
-func TestGaugesFollowAnOutage(t *testing.T) {
+func TestMetrics_gaugesDuringAnOutage(t *testing.T) {
 	server := natstest.Start(t)
 	server.Stop()
 	reg := prometheus.NewRegistry()
@@ -95,7 +95,7 @@ func TestGaugesFollowAnOutage(t *testing.T) {
 func TestCounters_existFromTheStart(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	start(t, natstest.Start(t).URL(), publish.Options{Dir: t.TempDir(), Registerer: reg, Resources: []string{"contoso", "_"}})
-	want := map[string]float64{"acsbridge_conflicts_total": 0, "acsbridge_recalled_total": 0}
+	want := map[string]float64{"acsbridge_conflicts_total": 0, "acsbridge_lookback_messages_total": 0}
 	for _, reason := range []string{"corrupt", "too_large", "bad_subject", "quarantine"} {
 		want["acsbridge_dead_letters_total "+reason] = 0
 	}
@@ -104,6 +104,9 @@ func TestCounters_existFromTheStart(t *testing.T) {
 	}
 	got := scrape(t, reg)
 	expect(t, got, want)
+	if _, ok := got["acsbridge_forwarder_failures_total"]; !ok {
+		t.Error("no series of failures")
+	}
 }
 
 // TestDurations_areNotBelowZero has the clock set back after a callback came: the sum
@@ -137,7 +140,7 @@ func TestDurations_areNotBelowZero(t *testing.T) {
 	}
 }
 
-func TestWithoutAJournalThereAreNoJournalGauges(t *testing.T) {
+func TestMetrics_withoutAJournal(t *testing.T) {
 	server := natstest.Start(t)
 	reg := prometheus.NewRegistry()
 	b := start(t, server.URL(), publish.Options{Registerer: reg})
@@ -156,7 +159,7 @@ func TestWithoutAJournalThereAreNoJournalGauges(t *testing.T) {
 	})
 }
 
-func TestDeadLettersAreCounted(t *testing.T) {
+func TestMetrics_deadLetters(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
 	reg := prometheus.NewRegistry()
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})

@@ -13,11 +13,11 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestOneAccountWouldNotDo shows why deploy/nats/rights.conf has accounts: what
+// TestRights_oneAccountIsNotEnough shows why deploy/nats/rights.conf has accounts: what
 // users can do with an answer, in the account of the streams, who have no right
 // to it. Should a release of NATS ask for the right to where an answer goes,
 // this test fails and the file can become simpler.
-func TestOneAccountWouldNotDo(t *testing.T) {
+func TestRights_oneAccountIsNotEnough(t *testing.T) {
 	for name, test := range map[string]struct {
 		rights  []string // to publish
 		subject string   // that the request goes to

@@ -14,6 +14,7 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -67,7 +68,7 @@ func TestForwarder_streamOfAnotherDomain(t *testing.T) {
 			if mode == "journal" {
 				opts.Dir = t.TempDir()
 			}
-			b := startAs(t, publish.NATS{URL: hub.URL(), Domain: "leaf"}, opts)
+			b := startAs(t, natsconn.Config{URL: hub.URL(), Domain: "leaf"}, opts)
 			natstest.Until(t, func() bool { return b.Status().Sending })
 			b.publish("a", 1, 3)
 			b.drained()
@@ -106,7 +107,7 @@ func TestForwarder_refusalOfAnotherStream(t *testing.T) {
 	makeStream(t, hub, other)
 	makeStream(t, leaf, asConfigured())
 	dir := t.TempDir()
-	b := startAs(t, publish.NATS{URL: hub.URL(), Domain: "leaf"}, publish.Options{Dir: dir})
+	b := startAs(t, natsconn.Config{URL: hub.URL(), Domain: "leaf"}, publish.Options{Dir: dir})
 	b.publish("a", 1, 5)
 	b.drained()
 	checkStream(t, leaf, map[string]int{"a": 5})
@@ -118,7 +119,7 @@ func TestForwarder_refusalOfAnotherStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.stop()
-	b = startAs(t, publish.NATS{URL: hub.URL(), Domain: "leaf"}, publish.Options{Dir: dir})
+	b = startAs(t, natsconn.Config{URL: hub.URL(), Domain: "leaf"}, publish.Options{Dir: dir})
 	b.publish("a", 6, 6)
 	b.drained()
 	if b.says("as well") {
@@ -135,7 +136,7 @@ func TestForwarder_refusalAfterAnotherStream(t *testing.T) {
 	small.MaxMsgSize = 10
 	makeStream(t, leaf, small)
 	dir := t.TempDir()
-	b := startAs(t, publish.NATS{URL: hub.URL(), Domain: "leaf"}, publish.Options{Dir: dir})
+	b := startAs(t, natsconn.Config{URL: hub.URL(), Domain: "leaf"}, publish.Options{Dir: dir})
 	// Known before there is a record, which could otherwise be refused first.
 	natstest.Until(t, func() bool { return b.says("takes acs.> as well") })
 	b.publish("a", 1, 1)

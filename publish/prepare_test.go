@@ -10,13 +10,13 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
-// A request that is lost with its connection is waited for no longer: the next
-// session can begin.
-func TestALookAtTheStreamsEndsWithTheConnection(t *testing.T) {
+// A request that is lost with its connection is waited for no longer.
+func TestForwarder_prepareEndsWithTheConnection(t *testing.T) {
 	server := natstest.Start(t, func(o *server.Options) { o.JetStream = false })
 	j, err := journal.Open(t.TempDir(), journal.Options{})
 	if err != nil {
@@ -24,7 +24,7 @@ func TestALookAtTheStreamsEndsWithTheConnection(t *testing.T) {
 	}
 	defer j.Close()
 	proxy := natstest.NewProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
-	link, err := Connect(NATS{URL: proxy.URL()}, nil)
+	link, err := natsconn.Connect(natsconn.Config{URL: proxy.URL()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,8 +42,8 @@ func TestALookAtTheStreamsEndsWithTheConnection(t *testing.T) {
 		journal: j, link: link, target: StreamConfig{}.withDefaults().eventTarget(link, logger), cursor: &cursor{},
 		logger: logger, metrics: newMetrics(),
 	})
-	if err := f.session(t.Context(), js); !errors.Is(err, nats.ErrDisconnected) {
-		t.Errorf("the session ended with %v", err)
+	if err := f.send(t.Context(), js); !errors.Is(err, nats.ErrDisconnected) {
+		t.Errorf("send returned %v", err)
 	}
 	if strings.Contains(log.String(), "stream cannot be used") {
 		t.Errorf("the answer was waited for: %s", &log)

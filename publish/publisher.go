@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish/journal"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -36,7 +37,7 @@ const (
 // Options of a [Publisher].
 type Options struct {
 	// Link leads to NATS. Required; the caller closes it after Run.
-	Link *Link
+	Link *natsconn.Link
 	// Stream describes the event stream.
 	Stream StreamConfig
 
@@ -68,15 +69,17 @@ type Options struct {
 // Publisher makes callbacks durable and brings them to the stream.
 type Publisher struct {
 	opts      Options
-	link      *Link
+	link      *natsconn.Link
 	journal   *journal.Journal // nil without a journal
 	forwarder *forwarder       // of the journal
 	// What goes to quarantine has a journal and a forwarder of its own, so that
 	// nothing that happens to it holds up an event.
-	quarantine        *forwarder
-	dead              *deadLetters
-	metrics           *metrics
-	order             order // of direct publishes, without a journal
+	quarantine *forwarder
+	dead       *deadLetters
+	metrics    *metrics
+	// publishLock keeps the events of one callback together without a journal. A mutex
+	// would make callbacks wait past their time for a client that stalls.
+	publishLock       chan struct{}
 	events, malformed *target
 }
 
@@ -90,7 +93,7 @@ func Open(opts Options) (*Publisher, error) {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Publisher{
-		opts: opts, link: opts.Link, metrics: newMetrics(), order: make(order, 1),
+		opts: opts, link: opts.Link, metrics: newMetrics(), publishLock: make(chan struct{}, 1),
 		events:    opts.Stream.eventTarget(opts.Link, opts.Logger),
 		malformed: opts.Stream.quarantineTarget(opts.Link, opts.Logger),
 	}
@@ -187,7 +190,7 @@ func (p *Publisher) Publish(ctx context.Context, claims *verify.Claims, d *Deliv
 	return p.store(ctx, d, p.forwarder, p.events, records)
 }
 
-// Quarantine keeps a verified callback that is no CloudEvents, as received,
+// Quarantine keeps a verified callback whose body is not CloudEvents, as received,
 // with the reason: one word of a closed set. Errors as for Publish.
 func (p *Publisher) Quarantine(ctx context.Context, claims *verify.Claims, d *Delivery, reason, contentType string, body []byte) error {
 	if claims.Resource() == "" {

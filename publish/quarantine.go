@@ -1,8 +1,8 @@
 package publish
 
 import (
+	"context"
 	"errors"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -11,38 +11,16 @@ import (
 	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
-// hand gives a record to the forwarder of the quarantine, which has a journal of
-// its own: what waits for the quarantine stream holds up no event. Once it is
-// durable there, the flight is settled.
-func (s *session) hand(fl flight, q *record) error {
-	fl.handed = true
-	err := errConflictLimit
-	if fl.record == q || s.conflictLimit.Allow(q.resource(), len(q.payload), time.Now()) {
-		_, err = s.quarantine.journal.Append(s.ctx, encodeAll([]*record{q})...)
+// handOver gives a record to the forwarder of the quarantine, which has a journal of
+// its own: what waits for the quarantine stream holds up no event. The record is
+// refused when that journal has no room.
+func (f *forwarder) handOver(ctx context.Context, q *record) (handed bool, refused string, err error) {
+	_, err = f.quarantine.journal.Append(ctx, encodeAll([]*record{q})...)
+	if errors.Is(err, journal.ErrFull) {
+		return false, reasonQuarantine, nil
 	}
-	switch {
-	case errors.Is(err, journal.ErrFull), errors.Is(err, errConflictLimit):
-		fl.record, fl.handed, fl.refused = q, false, reasonQuarantine
-	case err != nil:
-		return err
-	}
-	s.answers.Lock()
-	defer s.answers.Unlock()
-	if !s.ended {
-		s.settle(fl)
-	}
-	return nil
+	return err == nil, "", err
 }
-
-// conflicting returns what is kept of a record in the place of which the stream
-// has another.
-func (s *session) conflicting(r *record) *record {
-	s.metrics.conflicts.Inc()
-	s.conflicts.Log(s.logger, slog.LevelWarn, "event has the id of another one and goes to quarantine", slog.String("resource", r.resource()))
-	return r.quarantined(reasonConflict)
-}
-
-var errConflictLimit = errors.New("the resource has too many conflicts")
 
 // What a resource may put into quarantine, as malformed callbacks and again as
 // conflicts. A sender with a token can post nonsense, and all of it goes through the

@@ -6,13 +6,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -58,12 +59,12 @@ func TestForwarder_changedSettings(t *testing.T) {
 func TestForwarder_waitsUntilItIsMended(t *testing.T) {
 	for name, c := range map[string]struct {
 		mistaken publish.Options // under which events are journaled, with NATS there
-		as       func(url string) publish.NATS
+		as       func(url string) natsconn.Config
 		server   func(*server.Options)
 		says     string
 	}{
 		"no such domain": {
-			as:   func(url string) publish.NATS { return publish.NATS{URL: url, Domain: "elsewhere"} },
+			as:   func(url string) natsconn.Config { return natsconn.Config{URL: url, Domain: "elsewhere"} },
 			says: "no responders available for request; JetStream is off, its domain is another (--nats-domain)",
 		},
 		"subjects of another stream": {
@@ -93,7 +94,7 @@ func TestForwarder_waitsUntilItIsMended(t *testing.T) {
 			own := asConfigured()
 			own.Duplicates = 60e9
 			makeStream(t, nats, own)
-			as := publish.NATS{URL: nats.URL()}
+			as := natsconn.Config{URL: nats.URL()}
 			if c.as != nil {
 				as = c.as(nats.URL())
 			}
@@ -152,16 +153,13 @@ func TestForwarder_journalOfVersion1(t *testing.T) {
 	unpack(t, "testdata/journal-v1.tar.gz", dir)
 	b := start(t, server.URL(), publish.Options{Dir: dir, Stream: publish.StreamConfig{Name: "CALLS", Prefix: "calls"}})
 	b.drained()
-	var got []string
+	got := make(map[string]string) // of each call, in its order
 	for _, m := range server.Messages("CALLS") {
-		got = append(got, m.Subject+" "+m.Header.Get(schemas.HeaderEventID))
+		got[m.Subject] += m.Header.Get(schemas.HeaderEventID) + " "
 	}
-	want := []string{
-		"calls.contoso.PlayCompleted.c.a a-1", "calls.contoso.PlayCompleted.c.a a-2", "calls.contoso.PlayCompleted.3.b b-1",
-		"calls.contoso.PlayCompleted.c.a a-3",
-	}
-	if strings.Join(got, "\n") != strings.Join(want, "\n") {
-		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	want := map[string]string{"calls.contoso.PlayCompleted.c.a": "a-1 a-2 a-3 ", "calls.contoso.PlayCompleted.3.b": "b-1 "}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error("the stream (-want +got):\n", diff)
 	}
 	if q := server.Messages(schemas.QuarantineStream); len(q) != 1 || string(q[0].Data) != "no event" {
 		t.Errorf("quarantine has %d messages, want 1", len(q))

@@ -18,7 +18,7 @@ import (
 const recordVersion = 1
 
 // record is one message on its way to the stream: everything that is
-// published, and nothing that is not. Whoever can write one into the journal
+// published, and nothing that is not. A process that can write one into the journal
 // can put it on the stream.
 type record struct {
 	receivedAt time.Time // when its callback arrived
@@ -56,7 +56,7 @@ func (r *record) address(c StreamConfig) {
 	}
 }
 
-// msgID returns the id that the stream folds repetitions by.
+// msgID returns the id by which the stream deduplicates.
 func (r *record) msgID() string {
 	for _, h := range r.headers {
 		if h.Name == schemas.HeaderMsgID {

@@ -22,7 +22,7 @@ var sample = record{
 	payload:    []byte(`{"id":"1"}`),
 }
 
-func TestRecordRoundTrip(t *testing.T) {
+func TestRecord_roundTrip(t *testing.T) {
 	for _, want := range []*record{&sample, {receivedAt: sample.receivedAt, headers: []schemas.Header{}, payload: []byte{}}} {
 		got, err := decodeRecord(want.encode())
 		if err != nil {
@@ -44,7 +44,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	}
 }
 
-func TestARecordOfAnotherVersionIsNotRead(t *testing.T) {
+func TestRecord_anotherVersion(t *testing.T) {
 	b := sample.encode()
 	b[0] = recordVersion + 1
 	if _, err := decodeRecord(b); !errors.Is(err, errVersion) || errors.Is(err, journal.ErrCorrupt) {
@@ -74,7 +74,7 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
-func TestCursorKeepsItsPosition(t *testing.T) {
+func TestCursor_keepsItsPosition(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "cursor")
 	const want = 4100
 	c, err := openCursor(path)
@@ -111,7 +111,7 @@ func TestCursorKeepsItsPosition(t *testing.T) {
 	}
 }
 
-func TestTruncationKeepsWhatTheStreamMayLose(t *testing.T) {
+func TestTruncation_keepsWhatTheStreamMayLose(t *testing.T) {
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	tr := truncation{keep: 10 * time.Second}
 	for s := range 30 { // a hundred records a second are acknowledged
@@ -132,7 +132,7 @@ func TestTruncationKeepsWhatTheStreamMayLose(t *testing.T) {
 
 // A message is used again for record after record, and must carry nothing of
 // the one before.
-func TestAMessageHoldsItsRecordAlone(t *testing.T) {
+func TestRecord_fill(t *testing.T) {
 	m := &nats.Msg{Header: make(nats.Header)}
 	for _, r := range []record{
 		{subject: "a", headers: []schemas.Header{{Name: "x", Value: "1"}, {Name: "y", Value: "2"}}, payload: []byte("1")},

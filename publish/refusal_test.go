@@ -59,7 +59,7 @@ func TestQuarantine_fullStream(t *testing.T) {
 	}
 }
 
-func TestALostQuarantineAnswerIsNoRefusal(t *testing.T) {
+func TestQuarantine_lostAnswer(t *testing.T) {
 	server := natstest.Start(t)
 	proxy := natstest.NewProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
 	dir := t.TempDir()
@@ -88,7 +88,7 @@ func TestALostQuarantineAnswerIsNoRefusal(t *testing.T) {
 	}
 }
 
-func TestEventsWaitForAFullStream(t *testing.T) {
+func TestForwarder_fullStream(t *testing.T) {
 	server := natstest.Start(t)
 	full(t, server, schemas.Stream, "acs.>")
 	dir := t.TempDir()
@@ -106,7 +106,7 @@ func TestEventsWaitForAFullStream(t *testing.T) {
 	checkStream(t, server, map[string]int{"a": 2})
 }
 
-func TestPublishWaitsForTheStreamAsLongAsItMay(t *testing.T) {
+func TestPublish_ackWait(t *testing.T) {
 	server := natstest.Start(t)
 	proxy := natstest.NewProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
 	const wait = 300 * time.Millisecond
@@ -153,7 +153,7 @@ func TestQuarantine_missingRight(t *testing.T) {
 }
 
 // The client itself refuses what is above the server's max_payload.
-func TestAnEventAboveTheServersLimitIsADeadLetter(t *testing.T) {
+func TestForwarder_aboveTheServersLimit(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
 	dir := t.TempDir()
 	b := start(t, server.URL(), publish.Options{Dir: dir})
@@ -171,7 +171,7 @@ func TestAnEventAboveTheServersLimitIsADeadLetter(t *testing.T) {
 
 // A record that cannot be set aside holds up the others: late is better than
 // lost.
-func TestARecordThatCannotBeSetAsideWaits(t *testing.T) {
+func TestForwarder_deadLetterFileFails(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
 	dir := t.TempDir()
 	inTheWay := filepath.Join(dir, "dead-letters.ndjson")
@@ -195,5 +195,27 @@ func TestARecordThatCannotBeSetAsideWaits(t *testing.T) {
 	checkStream(t, server, map[string]int{"a": 1})
 	if letters, err := os.ReadFile(inTheWay); err != nil || strings.Count(string(letters), "\n") != 1 {
 		t.Errorf("dead letters: %s, %v", letters, err)
+	}
+}
+
+// Two resources that send the same malformed body send two callbacks.
+func TestQuarantine_keepsResourcesApart(t *testing.T) {
+	server := natstest.Start(t)
+	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
+	other, err := verifiedFrom(map[string]any{"aud": otherAudience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := b.Quarantine(context.Background(), claims(t), delivery(), "not_json", "", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Quarantine(context.Background(), other, delivery(), "not_json", "", []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.drained()
+	if n := len(server.Messages(schemas.QuarantineStream)); n != 2 {
+		t.Errorf("got %d messages, want one of each resource", n)
 	}
 }

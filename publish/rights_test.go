@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -47,8 +48,8 @@ func restricted(t *testing.T) *natstest.Server {
 const domain = "$JS.acs.API."
 
 // asBridge is how the bridge logs in.
-func asBridge(server *natstest.Server) publish.NATS {
-	return publish.NATS{
+func asBridge(server *natstest.Server) natsconn.Config {
+	return natsconn.Config{
 		URL: server.URL(), User: "acsbridge", Password: "of-the-bridge_password", InboxPrefix: "_INBOX_acsbridge", Domain: "acs",
 	}
 }
@@ -138,9 +139,9 @@ var forbidden = []string{
 	"_INBOX.victim.1",
 }
 
-// TestNobodyElseHasALogin holds the file to its list of users: whoever logs in
+// TestRights_noOtherLogins holds the file to its list of users: whoever logs in
 // beside the streams may do everything with them.
-func TestNobodyElseHasALogin(t *testing.T) {
+func TestRights_noOtherLogins(t *testing.T) {
 	restricted(t)
 	configured, err := natsserver.ProcessConfigFile(rightsFile)
 	if err != nil {
@@ -156,9 +157,9 @@ func TestNobodyElseHasALogin(t *testing.T) {
 	}
 }
 
-// TestRightsOfTheBridge runs a bridge with the rights it has, and tries what it
+// TestRights_bridge runs a bridge with the rights it has, and tries what it
 // has no right to.
-func TestRightsOfTheBridge(t *testing.T) {
+func TestRights_bridge(t *testing.T) {
 	server := restricted(t)
 	createStreams(t, server, publish.StreamConfig{})
 	b := startAs(t, asBridge(server), publish.Options{Dir: t.TempDir(), AckWait: time.Minute})
@@ -207,9 +208,9 @@ func TestRightsOfTheBridge(t *testing.T) {
 	checkStream(t, server, map[string]int{"a": 20})
 }
 
-// TestRightsOutlastALongOutage has records in doubt be read back by a bridge
+// TestRights_afterALongOutage has records in doubt be read back by a bridge
 // that has no more rights than it needs.
-func TestRightsOutlastALongOutage(t *testing.T) {
+func TestRights_afterALongOutage(t *testing.T) {
 	server := restricted(t)
 	createStreams(t, server, shortWindow)
 	proxy := natstest.NewProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
@@ -234,16 +235,16 @@ func TestRightsOutlastALongOutage(t *testing.T) {
 // createStreams makes the streams as the operator.
 func createStreams(t *testing.T, server *natstest.Server, config publish.StreamConfig) {
 	t.Helper()
-	operator := startAs(t, publish.NATS{URL: server.URL(), User: "operator", Password: "of-the-operator_password"},
+	operator := startAs(t, natsconn.Config{URL: server.URL(), User: "operator", Password: "of-the-operator_password"},
 		publish.Options{Dir: t.TempDir(), Stream: config})
 	server.Await(schemas.Stream, 0)
 	server.Await(schemas.QuarantineStream, 0)
 	operator.stop()
 }
 
-// TestRightsOfAReader reads as a service does, and tries what it must not be
+// TestRights_reader reads as a service does, and tries what it must not be
 // able to.
-func TestRightsOfAReader(t *testing.T) {
+func TestRights_reader(t *testing.T) {
 	server := restricted(t)
 	createStreams(t, server, publish.StreamConfig{})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -303,11 +304,11 @@ func TestRightsOfAReader(t *testing.T) {
 	checkStream(t, server, map[string]int{"a": 20})
 }
 
-// TestAnswersDoNotReachTheStreams asks for what is allowed and has the answers
+// TestRights_answersDoNotReachTheStreams asks for what is allowed and has the answers
 // sent where they would be events, forged acknowledgements or orders to
 // JetStream. NATS does not ask for a right to that; the accounts are what keeps
 // them away.
-func TestAnswersDoNotReachTheStreams(t *testing.T) {
+func TestRights_answersDoNotReachTheStreams(t *testing.T) {
 	server := restricted(t)
 	createStreams(t, server, publish.StreamConfig{})
 	// A message without a body, sent to the right subject, deletes a stream.

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/acsbridge/acsbridge/internal/natsmodel"
+	"github.com/acsbridge/acsbridge/internal/fakenats"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -60,7 +60,7 @@ func (h *history) note(format string, args ...any) {
 }
 
 // trace notes what happens at the server.
-func (h *history) trace(r natsmodel.Request, what string) {
+func (h *history) trace(r fakenats.Request, what string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if r.MsgID == "" {

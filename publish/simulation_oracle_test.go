@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/acsbridge/acsbridge/internal/natsmodel"
+	"github.com/acsbridge/acsbridge/internal/fakenats"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -48,7 +48,7 @@ func (w *world) fail(s *sent, format string, args ...any) {
 }
 
 // checkMessage holds a stored message against the event.
-func (w *world) checkMessage(s *sent, m *natsmodel.Message) {
+func (w *world) checkMessage(s *sent, m *fakenats.Message) {
 	if !bytes.Equal(m.Data, s.Raw) {
 		w.fail(s, "stored with the payload %q, want %q", m.Data, s.Raw)
 	}

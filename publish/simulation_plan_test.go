@@ -10,7 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/acsbridge/acsbridge/internal/natsmodel"
+	"github.com/acsbridge/acsbridge/internal/fakenats"
 	"github.com/acsbridge/acsbridge/publish"
 )
 
@@ -99,7 +99,7 @@ var passing = []*jetstream.APIError{
 }
 
 // touch does to a request's fate what the fault is about.
-func (f *fault) touch(fate *natsmodel.Fate, dice *rand.Rand) {
+func (f *fault) touch(fate *fakenats.Fate, dice *rand.Rand) {
 	switch f.kind {
 	case slow:
 		fate.Wait = f.wait

@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/acsbridge/acsbridge/internal/natsmodel"
+	"github.com/acsbridge/acsbridge/internal/fakenats"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -167,8 +167,8 @@ func (w *world) drain() {
 }
 
 // fate is what the present faults do to a request.
-func (w *world) fate(natsmodel.Request) natsmodel.Fate {
-	var fate natsmodel.Fate
+func (w *world) fate(fakenats.Request) fakenats.Fate {
+	var fate fakenats.Fate
 	for _, f := range w.plan.faults {
 		if f.active.Load() && w.plan.dice.Float64() < f.share {
 			f.touch(&fate, w.plan.dice)

@@ -13,7 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/acsbridge/acsbridge/internal/natsmodel"
+	"github.com/acsbridge/acsbridge/internal/fakenats"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish"
 )
 
@@ -22,7 +23,7 @@ type world struct {
 	t       *testing.T
 	plan    *plan
 	history *history
-	server  *natsmodel.Server
+	server  *fakenats.Server
 	space   string
 	senders sync.WaitGroup
 	closers sync.WaitGroup // of bridges that crashed
@@ -37,8 +38,8 @@ type world struct {
 // instance is one run of the bridge.
 type instance struct {
 	*publish.Publisher
-	link   *publish.Link
-	client *natsmodel.Client
+	link   *natsconn.Link
+	client *fakenats.Client
 	cancel context.CancelFunc
 	done   chan struct{} // Run has returned
 	// crashed: what it answers from now on reaches nobody.
@@ -48,7 +49,7 @@ type instance struct {
 func newWorld(t *testing.T, p *plan, space string) *world {
 	w := &world{t: t, plan: p, space: space, dir: filepath.Join(space, "0"), started: make(chan struct{})}
 	w.history = newHistory()
-	w.server = natsmodel.New(natsmodel.Options{Fate: w.fate, Trace: w.history.trace, MaxBatch: 7})
+	w.server = fakenats.New(fakenats.Options{Fate: w.fate, Trace: w.history.trace, MaxBatch: 7})
 	return w
 }
 
@@ -61,7 +62,7 @@ func (w *world) open() {
 	opts.Dir = w.dir
 	opts.Logger = slog.New(slog.NewTextHandler(w.history, &slog.HandlerOptions{Level: slog.LevelWarn})).With("by", name)
 	var err error
-	if i.link, err = publish.Connect(publish.NATS{InProcess: i.client}, opts.Logger); err != nil {
+	if i.link, err = natsconn.Connect(natsconn.Config{InProcess: i.client}, opts.Logger); err != nil {
 		w.t.Fatal(err)
 	}
 	opts.Link = i.link

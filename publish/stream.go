@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -94,7 +95,7 @@ type streamState struct {
 }
 
 // same reports whether forwarding can go on as before: the stream is where it was,
-// and folds as it did.
+// and deduplicates as it did.
 func (s *streamState) same(other streamState) bool {
 	return s.place == other.place && s.window == other.window && s.allowsTTL == other.allowsTTL
 }
@@ -115,7 +116,7 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 	list := differences(have.Config, want, prefix)
 	if update && len(list) > 0 {
 		if _, err := js.UpdateStream(ctx, updated(have.Config, want, prefix)); err != nil {
-			list = append(list, fmt.Sprintf("--stream-update was refused: %v", withRemedy(err)))
+			list = append(list, fmt.Sprintf("--stream-update was refused: %v", natsconn.WithRemedy(err)))
 		} else if have, err = lookAt(ctx, js, want.Name); err != nil {
 			return streamState{}, fmt.Errorf("look at stream %s after its update: %w", want.Name, err)
 		} else {
@@ -139,11 +140,11 @@ type streamInfo struct {
 // lookAt asks for a stream. [jetstream.ErrStreamNotFound] reports that there is
 // none.
 func lookAt(ctx context.Context, js jetstream.JetStream, name string) (*streamInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	ctx, cancel := context.WithTimeout(ctx, natsconn.RequestTimeout)
 	defer cancel()
 	m, err := js.Conn().RequestWithContext(ctx, apiSubject(js, "STREAM.INFO."+name), nil)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return nil, errNoAnswer
+		return nil, natsconn.ErrNoAnswer
 	}
 	if err != nil {
 		return nil, err

@@ -36,7 +36,7 @@ func asConfigured() jetstream.StreamConfig {
 	}
 }
 
-func TestAbsentStreamsAreCreatedAsConfigured(t *testing.T) {
+func TestTarget_absentStreams(t *testing.T) {
 	events, quarantine := asConfigured(), asConfigured()
 	quarantine.Name, quarantine.Subjects, quarantine.MaxBytes = "ACS_QUARANTINE", []string{"acs-quarantine.>"}, 256<<20
 	own := asConfigured()
@@ -70,7 +70,7 @@ func TestAbsentStreamsAreCreatedAsConfigured(t *testing.T) {
 	}
 }
 
-func TestEveryDifferingSettingIsNamed(t *testing.T) {
+func TestDifferences_everySetting(t *testing.T) {
 	server := natstest.Start(t)
 	for _, c := range []struct {
 		want   string // the beginning of the only difference
@@ -122,7 +122,7 @@ func TestEveryDifferingSettingIsNamed(t *testing.T) {
 	})
 }
 
-func TestAnUpdateMendsEverySettingAndBothStreams(t *testing.T) {
+func TestTarget_update(t *testing.T) {
 	server := natstest.Start(t)
 	other := asConfigured()
 	other.Subjects = append(other.Subjects, "more")

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -23,11 +24,9 @@ const (
 	accountFull = 0.9
 	// trialToken is the resource in the subject of a trial publish.
 	trialToken = "_."
-	// accountInfo ends the subject of a request that few logins may make.
-	accountInfo = ".API.INFO"
 )
 
-// errChanged ends a session because the stream is not what it was.
+// errChanged ends a sender because the stream is not what it was.
 var errChanged = errors.New("the stream has other settings now: forwarding begins anew")
 
 // survey looks from the start at what forwarding needs, also at what it needs only
@@ -70,10 +69,10 @@ func (t *target) survey(ctx context.Context, js jetstream.JetStream, state strea
 	}
 }
 
-// The oldest nats-server that has batched direct gets, by which a stream is read back (ADR-31).
+// The oldest nats-server that has batched direct gets (ADR-31), which the lookback needs.
 const leastMajor, leastMinor = 2, 11
 
-// serverLimits names what the server tells when a client connects and is too little.
+// serverLimits names the limits of the server that are too low.
 func serverLimits(nc *nats.Conn) (list []string) {
 	var major, minor int
 	version := nc.ConnectedServerVersion()
@@ -91,7 +90,7 @@ func (t *target) directGet(ctx context.Context, js jetstream.JetStream, state st
 	if !state.direct {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	ctx, cancel := context.WithTimeout(ctx, natsconn.RequestTimeout)
 	defer cancel()
 	began := time.Now()
 	_, err := messageAt(ctx, js, state.stream, 1)
@@ -121,7 +120,7 @@ func accountLimits(ctx context.Context, js jetstream.JetStream) (list []string) 
 }
 
 // trial publishes a message that no stream stores, because it is for a stream whose
-// name cannot exist. The refusals tell whether this login may publish, and which
+// name cannot exist. The refusals show whether this login may publish, and which
 // streams take the subjects. It is not done when the connection broke, or when a
 // record was stored meanwhile, which says more.
 func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (list []string, done bool) {
@@ -144,7 +143,7 @@ func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (l
 	}
 	var refusal error
 	var others []string
-	own, wait := 0, ackTimeout
+	own, wait := 0, natsconn.RequestTimeout
 	for {
 		m, err := nextAnswer(ctx, answers, wait)
 		if err != nil {
@@ -159,7 +158,7 @@ func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (l
 			others = append(others, t.foreign(got.String()))
 		case errors.As(err, &api):
 			own++
-			if api.ErrorCode != codeWrongStream {
+			if api.ErrorCode != natsconn.CodeWrongStream {
 				refusal = err
 			}
 		default:
@@ -174,7 +173,7 @@ func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (l
 	switch {
 	case refusal != nil:
 	case none:
-		refusal = errNoAnswer
+		refusal = natsconn.ErrNoAnswer
 	default:
 		return nil, true
 	}

@@ -10,13 +10,14 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
 // surveying starts a publisher that surveys its streams many times a second.
 func surveying(t *testing.T, server *natstest.Server) *Publisher {
 	t.Helper()
-	link, err := Connect(NATS{URL: server.URL()}, nil)
+	link, err := natsconn.Connect(natsconn.Config{URL: server.URL()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package publish_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -180,89 +179,5 @@ func TestSurvey_rightsToOneResource(t *testing.T) {
 	b.drained()
 	if b.says(`Publish to "acs._.`) {
 		t.Errorf("events are stored: %v", b.Status().Notes)
-	}
-}
-
-// Why a connection fails is said again when it changes, also when it fails after it was
-// made, which the client tells no handler.
-func TestLink_causeChanges(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	free.Close()
-	var log lines
-	link, err := publish.Connect(publish.NATS{URL: "nats://" + free.Addr().String()}, log.logger())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer link.Close()
-	natstest.Until(t, func() bool { return log.has("NATS cannot be reached", "connection refused") })
-	files := certificates(t)
-	natstest.Start(t, func(o *natsserver.Options) {
-		o.JetStream = false
-		o.Port = free.Addr().(*net.TCPAddr).Port
-		files.require(o)
-	})
-	natstest.Until(t, func() bool { return log.has("level=WARN", "NATS cannot be reached", "name it with --nats-ca") })
-	if _, cause := link.State(); cause == nil || !strings.Contains(cause.Error(), "--nats-ca") {
-		t.Errorf("State says %v", cause)
-	}
-}
-
-// Why the first connection fails is said, once, and again when it changes.
-func TestLink_firstConnection(t *testing.T) {
-	files := certificates(t)
-	expired := certificatesUntil(t, time.Now().Add(-time.Minute))
-	plain := natstest.Start(t, func(o *natsserver.Options) { o.JetStream = false })
-	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
-	for name, c := range map[string]struct {
-		server func(*natsserver.Options)
-		login  publish.NATS
-		says   string
-	}{
-		"refused":           {login: publish.NATS{URL: "nats://127.0.0.1:1"}, says: "connection refused; is NATS running there? --nats-url"},
-		"unknown name":      {login: publish.NATS{URL: "nats://nats.invalid:4222"}, says: "the name of the server in --nats-url cannot be looked up"},
-		"login":             {server: func(o *natsserver.Options) { o.Authorization = "secret" }, says: "Authorization Violation; check the login"},
-		"unknown authority": {server: files.require, says: "signed by an authority that is not known here: name it with --nats-ca"},
-		"no client certificate": {server: files.require, login: publish.NATS{CA: files.ca},
-			says: "it may want a certificate (--nats-cert, --nats-key)"},
-		"TLS of a plain server": {login: publish.NATS{URL: strings.Replace(plain.URL(), "nats://", "tls://", 1)}, says: "the server does not speak TLS there"},
-		"expired certificate":   {server: expired.require, login: publish.NATS{CA: expired.ca}, says: "renew its certificate, or check the clock of this host"},
-		"nothing answers":       {login: publish.NATS{URL: "nats://" + silent.Addr().String()}, says: "the server does not answer"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if c.server != nil {
-				server := natstest.Start(t, func(o *natsserver.Options) {
-					o.JetStream = false
-					c.server(o)
-				})
-				c.login.URL = server.URL()
-			}
-			var log lines
-			link, err := publish.Connect(c.login, log.logger())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer link.Close()
-			until := time.Now().Add(10 * time.Second)
-			natstest.Until(t, func() bool {
-				return log.has("level=WARN", "NATS cannot be reached", c.says) || time.Now().After(until)
-			})
-			_, cause := link.State()
-			if cause == nil || !strings.Contains(cause.Error(), c.says) {
-				t.Errorf("State says %v", cause)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-			defer cancel()
-			_, _ = link.JetStream(ctx) // further attempts say nothing new
-			if n := log.count("NATS cannot be reached"); n > 2 {
-				t.Errorf("%d lines:\n%s", n, log.String())
-			}
-		})
 	}
 }

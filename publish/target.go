@@ -6,13 +6,23 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/schemas"
+)
+
+const (
+	// repeatLog is how long a line that would be the same is left out of the log.
+	repeatLog = time.Minute
+	// maxNotes bounds the notes of one kind.
+	maxNotes = 16
 )
 
 // Note is one thing that is not well with NATS or a stream, on one line: the
@@ -26,7 +36,7 @@ type Note struct {
 // before what follows from them.
 const (
 	noteLook    = iota // it cannot be looked at or made
-	noteServer         // the server lacks what forwarding needs; told for events alone
+	noteServer         // the server lacks what forwarding needs; shown for events alone
 	notePublish        // it does not take records
 	noteTrial          // a trial publish failed, and no record was stored since
 	noteForeign        // another stream takes its subjects
@@ -42,7 +52,7 @@ var noteLines = [noteKinds]string{
 	noteTrial:   "stream will not take records",
 	noteForeign: "another stream takes the same subjects",
 	noteServer:  "NATS lacks what forwarding needs",
-	noteDirect:  "stream cannot be read back",
+	noteDirect:  "no lookback in the stream is possible",
 	noteDiffers: "stream is not as configured (--stream-update changes it)",
 }
 
@@ -60,9 +70,8 @@ type target struct {
 	want   jetstream.StreamConfig
 	part   string // name in notes
 	prefix string // first token of its subjects
-	link   *Link
+	link   *natsconn.Link
 	logger *slog.Logger
-	expiry expiry
 	every  time.Duration // pause between two surveys
 
 	mu    sync.Mutex
@@ -76,17 +85,17 @@ type target struct {
 	said             map[string]time.Time // when a note was last logged
 }
 
-func (c StreamConfig) eventTarget(link *Link, logger *slog.Logger) *target {
+func (c StreamConfig) eventTarget(link *natsconn.Link, logger *slog.Logger) *target {
 	return &target{config: c, want: c.events(), part: partEvents, prefix: c.Prefix, link: link, logger: logger, every: surveyEvery}
 }
 
-func (c StreamConfig) quarantineTarget(link *Link, logger *slog.Logger) *target {
+func (c StreamConfig) quarantineTarget(link *natsconn.Link, logger *slog.Logger) *target {
 	return &target{config: c, want: c.quarantine(), part: partQuarantine, prefix: schemas.QuarantinePrefix, link: link, logger: logger, every: surveyEvery}
 }
 
 // prepare looks at the stream, and creates it when it is absent. Nothing may be
-// sent before that has succeeded: only what the stream says of itself tells its
-// acknowledgements from those of another one.
+// sent before that has succeeded: only by what the stream says of itself can its acknowledgements be
+// told from those of another one.
 func (t *target) prepare(ctx context.Context, js jetstream.JetStream) (streamState, error) {
 	return t.look(ctx, js, t.config.Update)
 }
@@ -97,12 +106,12 @@ func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) 
 	if ctx.Err() != nil {
 		return state, context.Cause(ctx)
 	}
-	if broken(err) {
+	if natsconn.Broken(err) {
 		return state, err
 	}
 	if err != nil {
 		err = t.explain(err, began, apiSubject(js, "STREAM.INFO."+t.want.Name), apiSubject(js, "STREAM.CREATE."+t.want.Name))
-		if !broken(err) { // else the link has the cause
+		if !natsconn.Broken(err) { // else the link has the cause
 			t.set(noteLook, oneLine(err))
 		}
 		t.mu.Lock()
@@ -112,7 +121,6 @@ func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) 
 	}
 	t.set(noteLook)
 	t.set(noteDiffers, state.differences...)
-	t.expiry.allowed.Store(state.allowsTTL)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.state, t.known = state, true
@@ -120,26 +128,27 @@ func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) 
 	return state, nil
 }
 
-// explain puts the cause in the place of an answer that stayed away: most often the
-// right to one of the subjects is missing.
+// explain replaces an error about a missing answer by its cause: most often the right
+// to one of the subjects is missing. A subject that ends in a dot means all subjects
+// below it, but for trial publishes.
 func (t *target) explain(err error, since time.Time, subjects ...string) error {
-	if missing := t.link.violation(since, subjects...); missing != nil && unanswered(err) {
+	missing := t.link.Violation(since, func(missing string) bool {
+		return slices.ContainsFunc(subjects, func(subject string) bool {
+			rest, begins := strings.CutPrefix(missing, subject)
+			return missing == natsconn.RedactSubject(subject) || begins && strings.HasSuffix(subject, ".") && !strings.HasPrefix(rest, trialToken)
+		})
+	})
+	if missing != nil && natsconn.Unanswered(err) {
 		err = missing
 	}
-	return withRemedy(err)
+	return natsconn.WithRemedy(err)
 }
 
-var errNoAnswer = errors.New("no answer")
-
-func unanswered(err error) bool {
-	return errors.Is(err, errNoAnswer) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrAsyncPublishTimeout)
-}
-
-// fails notes why a record was not taken. A connection that broke is the link's
-// to tell. A request that its sender gave up says nothing, nor does a change of the
+// fails notes why a record was not taken. The link shows a connection
+// that broke. A request that its sender gave up says nothing, nor does a change of the
 // stream's settings.
 func (t *target) fails(err error, since time.Time) {
-	if broken(err) || errors.Is(err, context.Canceled) || errors.Is(err, errChanged) {
+	if natsconn.Broken(err) || errors.Is(err, context.Canceled) || errors.Is(err, errChanged) {
 		return
 	}
 	t.set(notePublish, oneLine(t.explain(err, since, t.prefix+".")))
@@ -195,7 +204,7 @@ func (t *target) await(ctx context.Context) (place, error) {
 	}
 }
 
-// elsewhere tells a stream of the same name whose domain is not known.
+// elsewhere names a stream of the same name whose domain is not known.
 const elsewhere = " of another domain or account"
 
 // answers notes that another stream than the one asked for has answered. There may
@@ -206,7 +215,7 @@ func (t *target) answers(other place) {
 	t.mistaken = true
 	texts := slices.Clone(t.notes[noteForeign])
 	t.mu.Unlock()
-	if slices.Contains(texts, text) || len(texts) >= maxCauses {
+	if slices.Contains(texts, text) || len(texts) >= maxNotes {
 		return
 	}
 	unnamed := t.foreign(other.stream + elsewhere) // it has a name now
@@ -239,11 +248,11 @@ func (t *target) set(kind int, texts ...string) {
 	t.mu.Lock()
 	var fresh []string
 	for _, text := range texts {
-		if !slices.Contains(t.notes[kind], text) && time.Since(t.said[text]) > repeatLine {
+		if !slices.Contains(t.notes[kind], text) && time.Since(t.said[text]) > repeatLog {
 			fresh = append(fresh, text)
 		}
 	}
-	if t.said == nil || len(t.said) > maxCauses*noteKinds {
+	if t.said == nil || len(t.said) > maxNotes*noteKinds {
 		t.said = make(map[string]time.Time)
 	}
 	for _, text := range fresh {
@@ -274,4 +283,39 @@ func (t *target) list() []Note {
 		}
 	}
 	return list
+}
+
+// minTTL is the shortest that JetStream takes.
+const minTTL = time.Second
+
+// setTTL gives the message of a record what is left of its time, in whole seconds, when
+// the stream allows that: it refuses a TTL otherwise. The journal keeps records without
+// one, because only now it is known how much is left.
+func (t *target) setTTL(m *nats.Msg, r *record, now time.Time) {
+	t.mu.Lock()
+	allowed := t.state.allowsTTL
+	t.mu.Unlock()
+	if !allowed || r.forQuarantine() {
+		return
+	}
+	for _, h := range r.headers {
+		if h.Name != schemas.HeaderExpiresAt {
+			continue
+		}
+		if at, err := time.Parse(time.RFC3339, h.Value); err == nil {
+			left := max(at.Sub(now), minTTL)
+			m.Header[schemas.HeaderTTL] = []string{strconv.FormatInt(int64((left+time.Second-1)/time.Second), 10)}
+		}
+	}
+}
+
+// refused takes the stream's refusal of a publish: a stream that was deleted and made
+// again may not allow a TTL.
+func (t *target) refused(err error) {
+	if natsconn.Code(err) != natsconn.CodeTTLDisabled {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.state.allowsTTL = false
 }

@@ -13,9 +13,9 @@ const (
 	truncateEvery   = 10 * time.Second
 )
 
-// keepHouse saves the cursor and truncates the journal until ctx ends, and
+// maintain saves the cursor and truncates the journal until ctx ends, and
 // once more then.
-func (f *forwarder) keepHouse(ctx context.Context) {
+func (f *forwarder) maintain(ctx context.Context) {
 	tick := time.NewTicker(saveEvery)
 	defer tick.Stop()
 	t := truncation{keep: f.keep, last: time.Now()}

@@ -12,9 +12,9 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestRightsOfAViewer reads as tail, call and calls do, and tries what a viewer
+// TestRights_viewer reads as tail, call and calls do, and tries what a viewer
 // must not be able to.
-func TestRightsOfAViewer(t *testing.T) {
+func TestRights_viewer(t *testing.T) {
 	server := restricted(t)
 	createStreams(t, server, publish.StreamConfig{})
 	b := startAs(t, asBridge(server), publish.Options{Dir: t.TempDir()})

@@ -18,8 +18,8 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// answered returns a reader and the server that it asks. What it is answered is
-// up to the test: the sequences for a request from one on, of a stream of 20.
+// answered returns a reader whose requests are answered with the sequences that answer
+// returns, of a stream of 20.
 func answered(t *testing.T, answer func(server *natstest.Server, request int, from uint64) []uint64) *reader {
 	t.Helper()
 	server := natstest.Start(t, func(o *natsserver.Options) { o.JetStream = false })
@@ -63,36 +63,25 @@ func answered(t *testing.T, answer func(server *natstest.Server, request int, fr
 	return newReader(js)
 }
 
-// TestAnAnswerThatLacksAMessage is believed as far as it is whole.
-func TestAnAnswerThatLacksAMessage(t *testing.T) {
-	r := answered(t, func(_ *natstest.Server, request int, from uint64) []uint64 {
-		list := through(from, min(from+7, 20))
-		if request == 2 {
-			return append(list[:2:2], list[3:]...)
+// TestReader_brokenAnswer asks again when the second answer lacks a message, or
+// repeats one.
+func TestReader_brokenAnswer(t *testing.T) {
+	for _, second := range [][]uint64{{9, 10, 12, 13}, {1}} {
+		r := answered(t, func(_ *natstest.Server, request int, from uint64) []uint64 {
+			if request == 2 {
+				return second
+			}
+			return through(from, min(from+7, 20))
+		})
+		if diff := cmp.Diff(through(1, 20), r.read(t, replay.Selection{Limit: 20})); diff != "" || len(r.heard()) > 0 {
+			t.Errorf("after %v: warnings %q, sequences (-want +got):\n%s", second, r.heard(), diff)
 		}
-		return list
-	})
-	if diff := cmp.Diff(through(1, 20), r.read(t, replay.Selection{Limit: 20})); diff != "" || len(r.heard()) > 0 {
-		t.Errorf("notices %q, sequences (-want +got):\n%s", r.heard(), diff)
 	}
 }
 
-// TestAnAnswerFromBefore repeats what was read, and is not believed.
-func TestAnAnswerFromBefore(t *testing.T) {
-	r := answered(t, func(_ *natstest.Server, request int, from uint64) []uint64 {
-		if request == 2 {
-			return []uint64{1}
-		}
-		return through(from, min(from+7, 20))
-	})
-	if diff := cmp.Diff(through(1, 20), r.read(t, replay.Selection{Limit: 20})); diff != "" {
-		t.Error(diff)
-	}
-}
-
-// TestARequestEndsWithItsConnection: nobody waits for an answer that went to a
-// connection which is no more.
-func TestARequestEndsWithItsConnection(t *testing.T) {
+// TestReader_disconnectDuringRequest does not wait for an answer that went to an old
+// connection.
+func TestReader_disconnectDuringRequest(t *testing.T) {
 	var restarted atomic.Bool
 	r := answered(t, func(server *natstest.Server, request int, from uint64) []uint64 {
 		if from == 9 && restarted.CompareAndSwap(false, true) {
@@ -108,6 +97,6 @@ func TestARequestEndsWithItsConnection(t *testing.T) {
 		t.Errorf("took %v; an answer is waited for 10 s", took)
 	}
 	if !restarted.Load() || strings.Join(r.heard(), "") != "" {
-		t.Errorf("notices %q", r.heard())
+		t.Errorf("warnings %q", r.heard())
 	}
 }

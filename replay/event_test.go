@@ -20,8 +20,8 @@ type told struct {
 	Failed                                  bool
 }
 
-// TestEvent reads what a message tells, also where it is not as expected.
-func TestEvent(t *testing.T) {
+// TestStoredEvent reads what a message tells, also where it is not as expected.
+func TestStoredEvent(t *testing.T) {
 	for _, test := range []struct {
 		about, subject, data string
 		want                 *told
@@ -59,8 +59,8 @@ func TestEvent(t *testing.T) {
 	}
 }
 
-// TestEveryParticipantIsNamed: no type whose data names somebody is forgotten.
-func TestEveryParticipantIsNamed(t *testing.T) {
+// TestStoredEvent_people: no type whose data names somebody is forgotten.
+func TestStoredEvent_people(t *testing.T) {
 	const person = `{"rawId":"8:acs:somebody"}`
 	found := 0
 	for _, kind := range schemas.Types() {
@@ -95,9 +95,9 @@ func TestEveryParticipantIsNamed(t *testing.T) {
 	}
 }
 
-// TestEvent_identifiers names everybody by the whole identifier, or by what an
+// TestStoredEvent_identifiers names everybody by the whole identifier, or by what an
 // older API version has in its place; a caller comes before a callee.
-func TestEvent_identifiers(t *testing.T) {
+func TestStoredEvent_identifiers(t *testing.T) {
 	for _, test := range []struct{ kind, data, want string }{
 		{"ParticipantsUpdated", `"participants":[{"identifier":{"communicationUser":{"id":"8:acs:a"}}},{"identifier":{"phoneNumber":{"value":"+15550100"}}},
 			{"identifier":{"microsoftTeamsUser":{"userId":"u-1"}}},{"identifier":{"microsoftTeamsApp":{"appId":"a-1"}}},{"identifier":{"teamsExtensionUser":{"userId":"x-1"}}},{"identifier":{}}]`,
@@ -119,9 +119,9 @@ func TestEvent_identifiers(t *testing.T) {
 	}
 }
 
-// TestPersonalMembersAreMasked: no member that the catalogue calls personal is
+// TestAppendMasked_personalMembers: no member that the catalogue calls personal is
 // among those that are shown.
-func TestPersonalMembersAreMasked(t *testing.T) {
+func TestAppendMasked_personalMembers(t *testing.T) {
 	seen := map[reflect.Type]bool{}
 	found := 0
 	var look func(t reflect.Type)

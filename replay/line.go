@@ -75,12 +75,16 @@ var asRecorded = []jsontext.Options{jsontext.AllowDuplicateNames(true), jsontext
 // appendEvent appends the member that holds the payload.
 func appendEvent(dst, data []byte, masking Masking) []byte {
 	const member = `,"event":`
-	if masking == MaskPII || masking == MaskSecrets && bytes.Contains(data, []byte(`"`+secretMember+`"`)) {
-		if line, err := appendMasked(append(dst, member...), data, masking); err == nil {
-			return line
-		}
-		if masking == MaskPII {
+	switch {
+	case masking == MaskPII:
+		line, err := AppendMasked(append(dst, member...), data)
+		if err != nil {
 			return dst
+		}
+		return line
+	case masking == MaskSecrets && bytes.Contains(data, []byte(`"`+secretMember+`"`)):
+		if line, err := secretMask.Rewrite(append(dst, member...), data); err == nil {
+			return line
 		}
 	}
 	if !jsontext.Value(data).IsValid(asRecorded...) {

@@ -2,8 +2,6 @@ package replay
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 	"slices"
 	"strings"
 
@@ -25,46 +23,14 @@ const (
 	Unmasked
 )
 
-// masked replaces what is not shown.
+// masked replaces personal texts.
 const masked = "***"
-
-// plainMembers are the members of an event's data whose text is shown: ids of
-// calls and operations, and words of closed sets. Whatever else is text is
-// masked, so that a member of a later version is not shown by mistake. Numbers
-// and truth values are shown.
-var plainMembers = set(
-	"callConnectionId", "serverCallId", "correlationId", "invitationId", "dialogId", "recordingId",
-	"version", "publicEventType", "type", "kind", "cloud", "state", "recordingKind", "startDateTime",
-	"recognitionType", "contentType", "dialogInputType", "mediaStreamingStatus", "mediaStreamingStatusDetails",
-	"transcriptionStatus", "transcriptionStatusDetails",
-)
-
-// plainAttributes are the attributes of an event that are shown. Those of
-// addresses are shown when they are of the calling service: Event Grid puts the
-// telephone numbers of caller and callee into the subject.
-var (
-	plainAttributes = set("id", "type", "specversion", "time", "datacontenttype", "dataschema",
-		"eventType", "eventTime", "dataVersion", "metadataVersion") // Event Grid's own schema
-	addressAttributes = set("source", "subject", "eventSource")
-)
-
-// secretMember is the member of an incoming call's data that is a secret.
-const secretMember = "incomingCallContext"
 
 // callingAddress begins the source of every event of Call Automation.
 const callingAddress = "calling/"
 
-// identifiers are the members that name a person or a telephone: what kind it
-// is, and the end of it, are shown.
-var identifiers = set("rawId", "id", "value", "userId", "assertedId")
-
-func set(names ...string) map[string]bool {
-	s := make(map[string]bool, len(names))
-	for _, name := range names {
-		s[name] = true
-	}
-	return s
-}
+// secretMember is the member of an incoming call's data that is a secret.
+const secretMember = "incomingCallContext"
 
 // MaskID returns an identifier of a person or a telephone with its kind and its
 // last two characters, enough to tell the participants of a call apart:
@@ -79,7 +45,7 @@ func MaskID(id string) string {
 	return id[:kind] + masked + end
 }
 
-// kindOf returns how many bytes of an identifier say of what kind it is: "4:+",
+// kindOf returns the length of the prefix of an identifier that is its kind: "4:+",
 // "8:acs:", "+".
 func kindOf(id string) int {
 	kind := 0
@@ -96,77 +62,55 @@ func kindOf(id string) int {
 	return kind
 }
 
-// AppendMasked appends an event's JSON to dst, on one line and with what can be
-// personal masked: every text that is not known to be impersonal. It fails when
-// the event is not JSON.
-func AppendMasked(dst, event []byte) ([]byte, error) { return appendMasked(dst, event, MaskPII) }
+// AppendMasked appends an event's JSON to dst, on one line and with personal data
+// masked: by [schemas.PII], and all texts of members that it does not know, so that a
+// member of a later version is not shown by mistake. Numbers and truth values are
+// shown. It fails when the event is not JSON.
+func AppendMasked(dst, event []byte) ([]byte, error) { return piiMask.Rewrite(dst, event) }
 
-func appendMasked(dst, event []byte, masking Masking) ([]byte, error) {
-	if !json.Valid(event) {
-		return dst, errNoJSON
+var (
+	piiMask    = JSONRewriter{Text: maskPII}
+	secretMask = JSONRewriter{Text: maskSecret}
+)
+
+// appendMaskedText appends the mask as a JSON string.
+func appendMaskedText(dst []byte) []byte { return append(append(append(dst, '"'), masked...), '"') }
+
+func maskSecret(dst, member, text []byte, depth int) []byte {
+	if string(member) == secretMember {
+		return appendMaskedText(dst)
 	}
-	var levels [8][]byte
-	m := masker{src: event, members: levels[:1], masking: masking}
-	for m.at < len(m.src) {
-		switch m.src[m.at] {
-		case '"':
-			dst = m.text(dst)
-			continue
-		case '{', '[':
-			m.members = append(m.members, m.members[len(m.members)-1])
-		case '}', ']':
-			m.members = m.members[:len(m.members)-1]
-		case ' ', '\t', '\r', '\n':
-			m.at++
-			continue
-		}
-		dst = append(dst, m.src[m.at])
-		m.at++
-	}
-	return dst, nil
+	return append(dst, text...)
 }
 
-var errNoJSON = errors.New("the payload is not JSON")
+// eventDepth is the depth of an event's attributes.
+const eventDepth = 1
 
-// masker walks through valid JSON.
-type masker struct {
-	src     []byte
-	at      int
-	members [][]byte // the member that each level is in; an array is in its own
-	masking Masking
-}
-
-// text appends a string, which is a member's name or a value.
-func (m *masker) text(dst []byte) []byte {
-	begin, end := m.at, m.at+1
-	for m.src[end] != '"' {
-		if m.src[end] == '\\' {
-			end++
+func maskPII(dst, member, text []byte, depth int) []byte {
+	attribute := depth == eventDepth
+	switch kind, ok := schemas.PII(string(member), !attribute); {
+	case ok && kind == schemas.PIINone, attribute && string(member) == "id":
+		return append(dst, text...)
+	case attribute || kind == schemas.PIILink && isAddress(text[1:]):
+		// Event Grid puts the telephone numbers of caller and callee into the subject.
+		if ok && bytes.HasPrefix(text[1:], []byte(callingAddress)) {
+			return append(dst, text...)
 		}
-		end++
-	}
-	m.at = end + 1
-	text := m.src[begin:m.at]
-	if rest := bytes.TrimLeft(m.src[m.at:], " \t\r\n"); len(rest) > 0 && rest[0] == ':' {
-		m.members[len(m.members)-1] = text[1 : len(text)-1]
+	case kind == schemas.PIILink:
 		return append(dst, text...)
-	}
-	member := m.members[len(m.members)-1]
-	attribute := len(m.members) == 2
-	switch {
-	case m.masking == MaskSecrets && string(member) != secretMember:
-		return append(dst, text...)
-	case attribute && plainAttributes[string(member)], !attribute && plainMembers[string(member)]:
-		return append(dst, text...)
-	case addressAttributes[string(member)] && bytes.HasPrefix(text[1:], []byte(callingAddress)):
-		return append(dst, text...)
-	case !attribute && identifiers[string(member)]:
+	case kind == schemas.PIIIdentifier:
 		if id, err := jsontext.AppendUnquote(nil, text); err == nil {
 			dst, _ = jsontext.AppendQuote(dst, MaskID(string(id)))
 			return dst
 		}
 	}
-	return append(append(append(dst, '"'), masked...), '"')
+	return appendMaskedText(dst)
+}
+
+// isAddress reports whether a text is a URL or the id of an Azure resource, which can
+// have names in it.
+func isAddress(text []byte) bool {
+	return bytes.HasPrefix(text, []byte("/")) || bytes.Contains(text, []byte(":"))
 }
 
 // personalHeaders hold the application's own context.

@@ -38,8 +38,8 @@ func TestMaskID(t *testing.T) {
 	}
 }
 
-// TestMaskedEvents masks what can be personal and nothing else.
-func TestMaskedEvents(t *testing.T) {
+// TestAppendMasked masks what can be personal and nothing else.
+func TestAppendMasked(t *testing.T) {
 	for _, test := range []struct{ event, want string }{
 		{`{"id": "e-1", "source": "calling/callConnections/c-1", "type": "T", "specversion": "1.0",
 		   "data": {"callConnectionId": "c-1", "operationContext": "customer 4711",
@@ -81,9 +81,9 @@ func TestMaskedEvents(t *testing.T) {
 // personal matches telephone numbers and the ids of users.
 var personal = regexp.MustCompile(`(\+|\\u002B)\d{5,}|8:(acs|orgid):[0-9a-f-]{8}|customer`)
 
-// TestNothingPersonalIsLeft masks every type of event that the simulator can
+// TestAppendMasked_everyType masks every type of event that the simulator can
 // make.
-func TestNothingPersonalIsLeft(t *testing.T) {
+func TestAppendMasked_everyType(t *testing.T) {
 	found := 0
 	call := acstest.NewCall()
 	for _, name := range acstest.Types() {
@@ -102,7 +102,7 @@ func TestNothingPersonalIsLeft(t *testing.T) {
 	}
 }
 
-func TestSamplesAreMasked(t *testing.T) {
+func TestAppendMasked_samples(t *testing.T) {
 	found := 0
 	for _, body := range fixtures.Read(t, "*.json") {
 		for _, event := range body.Events {
@@ -131,9 +131,9 @@ func checkMasked(t *testing.T, name string, event []byte) (found int) {
 	return 0
 }
 
-// FuzzMask holds masked JSON to the form that it had: the same members, the
+// FuzzAppendMasked holds masked JSON to the form that it had: the same members, the
 // same numbers, and no text but what is known to be plain.
-func FuzzMask(f *testing.F) {
+func FuzzAppendMasked(f *testing.F) {
 	for _, s := range []string{`{"data":{"rawId":"4:+1555","x":[1,"y",null,true]}}`, `[]`, `"\u0000"`, `{"a":{"b":{"c":["d"]}}}`, `{"":""}`, "{\"a\":\"\xff\"}"} {
 		f.Add([]byte(s))
 	}
@@ -175,8 +175,8 @@ func texts(event []byte) []string {
 	}
 }
 
-// TestLines writes messages as NDJSON.
-func TestLines(t *testing.T) {
+// TestAppendLine writes messages as NDJSON.
+func TestAppendLine(t *testing.T) {
 	m := &replay.StoredMessage{
 		Stream: "ACS", Sequence: 7, Time: time.Date(2026, 3, 1, 10, 0, 0, 120_000_000, time.FixedZone("", 3600)), Subject: "acs.contoso.T.a.c-1",
 		Header: nats.Header{

@@ -16,8 +16,8 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestAMessageIsReadAsItWasStored compares each with what was published.
-func TestAMessageIsReadAsItWasStored(t *testing.T) {
+// TestReader compares each message with the published one.
+func TestReader(t *testing.T) {
 	s := newStream(t)
 	began := time.Now()
 	const n = 2500 // more than two requests
@@ -41,8 +41,8 @@ func TestAMessageIsReadAsItWasStored(t *testing.T) {
 	}
 }
 
-// TestSelection reads parts of a stream of 60 events.
-func TestSelection(t *testing.T) {
+// TestReader_selection reads parts of a stream of 60 events, and of a capture of it.
+func TestReader_selection(t *testing.T) {
 	s := newStream(t)
 	s.store(30)
 	middle := time.Now()
@@ -54,6 +54,7 @@ func TestSelection(t *testing.T) {
 		}
 		all = append(all, m)
 	}
+	captured := capture(t, all...)
 	for _, test := range []struct {
 		name string
 		s    replay.Selection
@@ -84,7 +85,17 @@ func TestSelection(t *testing.T) {
 				}
 			}
 			if diff := cmp.Diff(want, r.read(t, test.s)); diff != "" || len(r.heard()) > 0 {
-				t.Errorf("notices %q, sequences (-want +got):\n%s", r.heard(), diff)
+				t.Errorf("warnings %q, sequences (-want +got):\n%s", r.heard(), diff)
+			}
+			got := []uint64{}
+			for m, err := range replay.ReadCapture(strings.NewReader(captured), test.s) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, m.Sequence)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("sequences of the capture (-want +got):\n%s", diff)
 			}
 		})
 	}
@@ -115,7 +126,7 @@ func TestReader_subjectsWithoutSlots(t *testing.T) {
 		got := r.read(t, test.s)
 		heard := r.heard()
 		if diff := cmp.Diff(test.want, got); diff != "" || len(heard) != 1 || !strings.Contains(heard[0], "stream ACS holds events with subjects of the old form acs.<resource>") {
-			t.Errorf("%+v: notices %q, sequences (-want +got):\n%s", test.s, heard, diff)
+			t.Errorf("%+v: warnings %q, sequences (-want +got):\n%s", test.s, heard, diff)
 		}
 	}
 	for m, err := range s.reader().Read(t.Context(), replay.Selection{Since: replay.Position{Sequence: 2}, Limit: 1}) {
@@ -129,8 +140,7 @@ func TestReader_subjectsWithoutSlots(t *testing.T) {
 	}
 }
 
-// TestAnEmptyStreamIsRead has nothing to read, and is no error.
-func TestAnEmptyStreamIsRead(t *testing.T) {
+func TestReader_emptyStream(t *testing.T) {
 	s := newStream(t)
 	for _, selection := range []replay.Selection{{}, {Call: "call-1"}, {Since: replay.Position{Sequence: 1}}, {Since: replay.Position{Time: time.Now().Add(-time.Hour)}}} {
 		if got := s.reader().read(t, selection); len(got) > 0 {
@@ -139,9 +149,8 @@ func TestAnEmptyStreamIsRead(t *testing.T) {
 	}
 }
 
-// TestFollow reads what is stored later, with and without a filter, from a
-// beginning that is not there yet.
-func TestFollow(t *testing.T) {
+// TestReader_follow reads messages that are stored later, with and without a filter.
+func TestReader_follow(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		s    replay.Selection
@@ -177,14 +186,14 @@ func TestFollow(t *testing.T) {
 			<-first
 			s.store(10)
 			if diff := cmp.Diff(test.want, <-got); diff != "" || len(r.heard()) > 0 {
-				t.Errorf("notices %q, sequences (-want +got):\n%s", r.heard(), diff)
+				t.Errorf("warnings %q, sequences (-want +got):\n%s", r.heard(), diff)
 			}
 		})
 	}
 }
 
-// TestFollowEnds has a reading that follows end with its context, and at a time.
-func TestFollowEnds(t *testing.T) {
+// TestReader_followEnds ends with the context, and at a time.
+func TestReader_followEnds(t *testing.T) {
 	s := newStream(t)
 	s.store(3)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -206,27 +215,8 @@ func TestFollowEnds(t *testing.T) {
 	}
 }
 
-// TestAReadingLeavesNothingBehind looks at the stream's consumers meanwhile.
-func TestAReadingLeavesNothingBehind(t *testing.T) {
-	s := newStream(t)
-	s.store(2000)
-	for _, err := range s.reader().Read(t.Context(), replay.Selection{Type: "CallConnected"}) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		break
-	}
-	str, err := s.js.Stream(t.Context(), schemas.Stream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := str.CachedInfo().State.Consumers; n != 0 {
-		t.Errorf("%d consumers", n)
-	}
-}
-
-// TestWhatCannotBeRead says what to do about it.
-func TestWhatCannotBeRead(t *testing.T) {
+// TestReader_noDirectGet says what to do.
+func TestReader_noDirectGet(t *testing.T) {
 	s := newStream(t, func(c *jetstream.StreamConfig) { c.AllowDirect = false })
 	s.store(1)
 	r := s.reader()
@@ -239,7 +229,6 @@ func TestWhatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestParsePosition reads positions as people write them.
 func TestParsePosition(t *testing.T) {
 	zone := time.FixedZone("there", 2*60*60)
 	now := time.Date(2026, 3, 1, 12, 30, 0, 0, zone)

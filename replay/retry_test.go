@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/acsbridge/acsbridge/internal/natsmodel"
+	"github.com/acsbridge/acsbridge/internal/fakenats"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -156,12 +156,12 @@ func TestReader_streamCreatedAgain(t *testing.T) {
 
 // modelled runs a test against a fake server, in synctest's time, with a stream of 20
 // events. Fate decides about each direct get.
-func modelled(t *testing.T, fate func(get int) natsmodel.Fate, test func(t *testing.T, r *reader)) {
+func modelled(t *testing.T, fate func(get int) fakenats.Fate, test func(t *testing.T, r *reader)) {
 	synctest.Test(t, func(t *testing.T) {
 		gets := 0
-		server := natsmodel.New(natsmodel.Options{MaxBatch: 5, Fate: func(q natsmodel.Request) natsmodel.Fate {
+		server := fakenats.New(fakenats.Options{MaxBatch: 5, Fate: func(q fakenats.Request) fakenats.Fate {
 			if !strings.Contains(q.Subject, ".DIRECT.GET.") {
-				return natsmodel.Fate{}
+				return fakenats.Fate{}
 			}
 			gets++
 			return fate(gets)
@@ -193,28 +193,28 @@ func modelled(t *testing.T, fate func(get int) natsmodel.Fate, test func(t *test
 
 // TestReader_faults lets direct gets go wrong, from one of them on.
 func TestReader_faults(t *testing.T) {
-	between := func(first, last int, fate natsmodel.Fate) func(int) natsmodel.Fate {
-		return func(get int) natsmodel.Fate {
+	between := func(first, last int, fate fakenats.Fate) func(int) fakenats.Fate {
+		return func(get int) fakenats.Fate {
 			if get >= first && get <= last {
 				return fate
 			}
-			return natsmodel.Fate{}
+			return fakenats.Fate{}
 		}
 	}
-	noResponders := natsmodel.Fate{Refusal: &jetstream.APIError{}}
+	noResponders := fakenats.Fate{Refusal: &jetstream.APIError{}}
 	for _, test := range []struct {
 		name     string
-		fate     func(get int) natsmodel.Fate
+		fate     func(get int) fakenats.Fate
 		s        replay.Selection
 		next     uint64 // where a reading that stops can be continued; zero when it does not stop
 		want     string // of the error
 		warnings []string
 	}{
-		{name: "a replica that is behind, and then another", fate: between(1, 3, natsmodel.Fate{Behind: 10 * time.Second})},
-		{name: "only replicas that are behind", fate: between(3, 1000, natsmodel.Fate{Behind: time.Hour}), next: 11, want: "behind"},
+		{name: "a replica that is behind, and then another", fate: between(1, 3, fakenats.Fate{Behind: 10 * time.Second})},
+		{name: "only replicas that are behind", fate: between(3, 1000, fakenats.Fate{Behind: time.Hour}), next: 11, want: "behind"},
 		{name: "NATS goes away", fate: between(3, 1000, noResponders), next: 11, want: nats.ErrNoResponders.Error()},
-		{name: "one answer is lost", fate: between(2, 2, natsmodel.Fate{Silent: true})},
-		{name: "no answer at all", fate: between(1, 1000, natsmodel.Fate{Lost: true}), want: "no answer"},
+		{name: "one answer is lost", fate: between(2, 2, fakenats.Fate{Silent: true})},
+		{name: "no answer at all", fate: between(1, 1000, fakenats.Fate{Lost: true}), want: "no answer"},
 		{name: "an outage while following", fate: between(3, 11, noResponders), s: replay.Selection{Follow: true, Limit: 20},
 			warnings: []string{"continues when that is over", "the reading of stream ACS continues"}},
 	} {

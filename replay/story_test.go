@@ -131,9 +131,9 @@ func TestStory(t *testing.T) {
 	}
 }
 
-// TestAnIncomingCallIsPartOfTheStory, though it comes by Event Grid, in either of
+// TestStory_incomingCall, though it comes by Event Grid, in either of
 // its schemas, and has no connection.
-func TestAnIncomingCallIsPartOfTheStory(t *testing.T) {
+func TestStory_incomingCall(t *testing.T) {
 	for name, incoming := range map[string]string{
 		"CloudEvents": `{"id":"g-1","source":"/subscriptions/x","type":"Microsoft.Communication.IncomingCall","time":%q,"data":{%s}}`,
 		"Event Grid":  `{"id":"g-1","topic":"/subscriptions/x","eventType":"Microsoft.Communication.IncomingCall","eventTime":%q,"data":{%s}}`,
@@ -166,8 +166,8 @@ func TestAnIncomingCallIsPartOfTheStory(t *testing.T) {
 	}
 }
 
-// TestStoriesWithoutAnEnd are told by how long ago the last event is.
-func TestStoriesWithoutAnEnd(t *testing.T) {
+// TestStory_withoutEnd are told by how long ago the last event is.
+func TestStory_withoutEnd(t *testing.T) {
 	s := newStream(t)
 	s.tell("CallConnected", "going-on", 0, well[1:])
 	s.tell("PlayStarted", "going-on", time.Second, well[1:])
@@ -197,8 +197,8 @@ func TestStoriesWithoutAnEnd(t *testing.T) {
 	}
 }
 
-// TestAnEventThatWasHeldUp says how late it was stored.
-func TestAnEventThatWasHeldUp(t *testing.T) {
+// TestStory_storedLate says how late it was stored.
+func TestStory_storedLate(t *testing.T) {
 	s := newStream(t)
 	s.tell("CallConnected", "leg", -time.Hour, well[1:])
 	story, err := s.reader().Story(t.Context(), "leg", time.Now())

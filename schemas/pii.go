@@ -39,10 +39,21 @@ var attributePII = sync.OnceValue(func() map[string]string {
 		"dataschema": PIINone, "topic": PIILink, "eventType": PIINone, "eventTime": PIINone, "dataVersion": PIINone, "metadataVersion": PIINone,
 	}
 	for _, f := range members(reflect.TypeFor[Event]()) {
-		kinds[f.Tag.Get("json")] = f.Tag.Get("pii")
+		if name := f.Tag.Get("json"); name != "data" {
+			kinds[name] = f.Tag.Get("pii")
+		}
 	}
 	return kinds
 })
+
+// isObject reports whether a member holds an object, or objects. It has no text of its
+// own: if it has one in a later version, nothing is known about that.
+func isObject(t reflect.Type) bool {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	return t.Kind() == reflect.Struct
+}
 
 var dataPII = sync.OnceValue(func() map[string]string {
 	kinds := make(map[string]string)
@@ -58,6 +69,10 @@ var dataPII = sync.OnceValue(func() map[string]string {
 		seen[t] = true
 		for _, f := range members(t) {
 			name, kind := f.Tag.Get("json"), f.Tag.Get("pii")
+			if kind == PIINone && isObject(f.Type) {
+				add(f.Type)
+				continue
+			}
 			if slices.Index(piiOrder, kind) >= slices.Index(piiOrder, kinds[name]) {
 				kinds[name] = kind
 			}

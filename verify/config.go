@@ -3,7 +3,6 @@ package verify
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/acsbridge/acsbridge/internal/setting"
 )
 
 // The issuer of ACS in the public cloud and its OIDC document. The document is
@@ -98,17 +99,26 @@ type Config struct {
 	Now func() time.Time
 }
 
+// Check returns what is wrong with a configuration, each as an error of a setting of
+// the command line. [New] refuses what it refuses.
+func (c Config) Check() error {
+	_, err := c.complete()
+	return err
+}
+
 // complete checks the whole configuration and fills in the defaults.
 func (c Config) complete() (Config, error) {
 	var err error
+	metadata := "oidc-config-url"
 	if c.Entra != nil {
+		metadata = "eventgrid-" + metadata
 		err = c.completeEntra()
 	} else {
 		err = errors.Join(c.checkIssuer(), c.checkResources())
 		c.Issuer = cmp.Or(c.Issuer, DefaultIssuer)
 		c.MetadataURL = cmp.Or(c.MetadataURL, DefaultMetadataURL)
 	}
-	if err := errors.Join(err, c.checkMetadataURL(), c.checkRest()); err != nil {
+	if err := errors.Join(err, checkURL(metadata, c.MetadataURL), c.checkRest()); err != nil {
 		return Config{}, err
 	}
 	if c.Leeway == 0 {
@@ -134,6 +144,9 @@ func (c *Config) completeEntra() (err error) {
 	if c.Issuer != "" || c.Resources != nil {
 		err = errors.New("entra: has issuers and audiences of its own, and picks no resource")
 	}
+	if (c.MetadataURL == "") != (c.Entra.Issuers == nil) {
+		err = errors.Join(err, setting.Errorf("eventgrid-oidc-config-url", "goes with eventgrid-issuer; set both, or neither for the public cloud"))
+	}
 	var invalid error
 	c.Entra, invalid = c.Entra.complete()
 	c.MetadataURL = cmp.Or(c.MetadataURL, c.Entra.metadataURL())
@@ -142,53 +155,53 @@ func (c *Config) completeEntra() (err error) {
 }
 
 func (c Config) checkIssuer() error {
-	var problems []error
-	if c.Issuer != strings.TrimSpace(c.Issuer) {
-		problems = append(problems, fmt.Errorf("issuer: %q has blanks around it: it is compared exactly", c.Issuer))
+	if c.Issuer == "" {
+		return nil
 	}
-	if c.MetadataURL == "" && c.Issuer != "" && c.Issuer != DefaultIssuer {
-		problems = append(problems, fmt.Errorf("oidc-config-url: needed when the issuer is %q: "+
-			"the default belongs to %s", c.Issuer, DefaultIssuer))
+	if err := checkURL("issuer", c.Issuer); err != nil {
+		return err
 	}
-	return errors.Join(problems...)
-}
-
-func (c Config) checkMetadataURL() error {
-	u, err := url.Parse(c.MetadataURL)
-	switch {
-	case err != nil:
-		return errors.New("oidc-config-url: not a URL")
-	case u.User != nil || u.Fragment != "":
-		return errors.New("oidc-config-url: must have no user and no fragment")
-	case !trustworthy(u):
-		return fmt.Errorf("oidc-config-url: %q must be https: "+
-			"keys read over plain http can be replaced on the way (http is for loopback hosts)", c.MetadataURL)
+	if c.Issuer != DefaultIssuer && (c.MetadataURL == "" || c.MetadataURL == DefaultMetadataURL) {
+		return setting.Errorf("oidc-config-url", "is that of another issuer; name the metadata document of the issuer you set")
 	}
 	return nil
 }
 
+// checkURL checks the address of something that is trusted because of its host: it is
+// https, or http on a loopback host. The error does not repeat it: people paste URLs
+// with logins.
+func checkURL(name, text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http":
+		return setting.Errorf(name, "is not a URL; write it like %s", DefaultIssuer)
+	case u.User != nil || u.Fragment != "":
+		return setting.Errorf(name, "must not hold a login or a fragment")
+	case !trustworthy(u):
+		return setting.Errorf(name, "is plain http, which anyone on the way can change; https is needed except on loopback")
+	}
+	return nil
+}
+
+// checkResources does not repeat what may be a secret: people paste connection
+// strings, which hold the access key.
 func (c Config) checkResources() error {
+	const name = "resource"
 	if len(c.Resources) == 0 {
-		return errors.New("resource: at least one is needed: NAME=AUDIENCE, " +
-			"the audience being the immutable resource ID of the ACS resource")
+		return setting.Errorf(name, "at least one is needed; write NAME=GUID, where GUID is the immutable resource id: "+
+			"az communication show --query immutableResourceId")
 	}
 	var problems []error
 	for i, r := range c.Resources {
 		if !resourceName.MatchString(r.Name) {
-			problems = append(problems, fmt.Errorf("resource: name %q must be 1 to 64 of A-Z a-z 0-9 _ -: "+
-				"it becomes part of the subject", r.Name))
+			problems = append(problems, setting.Errorf(name, "number %d has no usable name; write NAME=GUID, where NAME is 1 to 64 letters, digits, _ or -", i+1))
 		}
 		if r.Audience == "" || r.Audience != strings.TrimSpace(r.Audience) {
-			problems = append(problems, fmt.Errorf("resource: audience %q of %q must not be empty "+
-				"or have blanks around it: it is compared exactly", r.Audience, r.Name))
+			problems = append(problems, setting.Errorf(name, "number %d: the GUID is empty or has blanks around it; it is compared exactly", i+1))
 		}
 		for _, other := range c.Resources[:i] {
-			if r.Name == other.Name {
-				problems = append(problems, fmt.Errorf("resource: name %q is given twice", r.Name))
-			}
-			if foldGUIDs(r.Audience) == foldGUIDs(other.Audience) {
-				problems = append(problems, fmt.Errorf("resource: %q and %q have one audience "+
-					"(a GUID is the same in either case): it must pick exactly one resource", other.Name, r.Name))
+			if r.Name == other.Name || foldGUIDs(r.Audience) == foldGUIDs(other.Audience) {
+				problems = append(problems, setting.Errorf(name, "%s: name or GUID given twice; each resource needs its own of both", r.Name))
 			}
 		}
 	}
@@ -198,10 +211,10 @@ func (c Config) checkResources() error {
 func (c Config) checkRest() error {
 	var problems []error
 	if c.Leeway < 0 || c.Leeway > maxLeeway {
-		problems = append(problems, fmt.Errorf("leeway: %v is not between 0 and %v", c.Leeway, maxLeeway))
+		problems = append(problems, setting.Errorf("leeway", "%v is not between 0s and %v", c.Leeway, maxLeeway))
 	}
 	if !slices.Contains([]ReusePolicy{"", ReuseReport, ReuseRefuse, ReuseOff}, c.TokenReuse) {
-		problems = append(problems, fmt.Errorf("token-reuse: %q is none of report, refuse, off", c.TokenReuse))
+		problems = append(problems, setting.Errorf("token-reuse", "%q is none of report, refuse, off", c.TokenReuse))
 	}
 	return errors.Join(problems...)
 }

@@ -35,27 +35,27 @@ func TestNew_J3_badSettings(t *testing.T) {
 		want   string // prefix of the problem
 	}{
 		"no resource":         {verify.Config{}, "resource: at least one"},
-		"empty name":          {verify.Config{Resources: two("", "b")}, `resource: name ""`},
-		"name with a dot":     {verify.Config{Resources: two("a.b", "b")}, `resource: name "a.b"`},
-		"name with a line":    {verify.Config{Resources: two("a\n", "b")}, `resource: name "a\n"`},
-		"name too long":       {verify.Config{Resources: two(strings.Repeat("a", 65), "b")}, `resource: name "aaa`},
-		"name twice":          {verify.Config{Resources: two(resource, "b")}, `resource: name "contoso" is given twice`},
-		"empty audience":      {verify.Config{Resources: two("b", "")}, `resource: audience ""`},
-		"blank audience":      {verify.Config{Resources: two("b", " ")}, `resource: audience " "`},
-		"audience with blank": {verify.Config{Resources: two("b", audience+" ")}, `resource: audience "`},
-		"audience twice":      {verify.Config{Resources: two("b", audience)}, `resource: "contoso" and "b"`},
-		"audience in caps":    {verify.Config{Resources: two("b", strings.ToUpper(audience))}, `resource: "contoso" and "b"`},
-		"blank issuer":        {verify.Config{Resources: contoso(), Issuer: " ", MetadataURL: elsewhere}, `issuer: " "`},
-		"issuer with blank":   {verify.Config{Resources: contoso(), Issuer: "https://a ", MetadataURL: elsewhere}, `issuer: "https://a "`},
-		"issuer alone":        {verify.Config{Resources: contoso(), Issuer: "https://a"}, "oidc-config-url: needed"},
-		"no URL":              {verify.Config{Resources: contoso(), MetadataURL: "https://%"}, "oidc-config-url: not a URL"},
+		"empty name":          {verify.Config{Resources: two("", "b")}, "resource: number 2 has no usable name"},
+		"name with a dot":     {verify.Config{Resources: two("a.b", "b")}, "resource: number 2 has no usable name"},
+		"name with a line":    {verify.Config{Resources: two("a\n", "b")}, "resource: number 2 has no usable name"},
+		"name too long":       {verify.Config{Resources: two(strings.Repeat("a", 65), "b")}, "resource: number 2 has no usable name"},
+		"name twice":          {verify.Config{Resources: two(resource, "b")}, "resource: contoso: name or GUID given twice"},
+		"empty audience":      {verify.Config{Resources: two("b", "")}, "resource: number 2: the GUID is empty"},
+		"blank audience":      {verify.Config{Resources: two("b", " ")}, "resource: number 2: the GUID is empty"},
+		"audience with blank": {verify.Config{Resources: two("b", audience+" ")}, "resource: number 2: the GUID is empty or has blanks"},
+		"audience twice":      {verify.Config{Resources: two("b", audience)}, "resource: b: name or GUID given twice"},
+		"audience in caps":    {verify.Config{Resources: two("b", strings.ToUpper(audience))}, "resource: b: name or GUID given twice"},
+		"blank issuer":        {verify.Config{Resources: contoso(), Issuer: " ", MetadataURL: elsewhere}, "issuer: is not a URL"},
+		"issuer with blank":   {verify.Config{Resources: contoso(), Issuer: "https://a ", MetadataURL: elsewhere}, "issuer: is not a URL"},
+		"issuer alone":        {verify.Config{Resources: contoso(), Issuer: "https://a"}, "oidc-config-url: is that of another issuer"},
+		"no URL":              {verify.Config{Resources: contoso(), MetadataURL: "https://%"}, "oidc-config-url: is not a URL"},
 		"no scheme":           {verify.Config{Resources: contoso(), MetadataURL: "issuer.example"}, "oidc-config-url: "},
 		"no host":             {verify.Config{Resources: contoso(), MetadataURL: "https:///metadata"}, "oidc-config-url: "},
 		"file":                {verify.Config{Resources: contoso(), MetadataURL: "file:///metadata"}, "oidc-config-url: "},
 		"plain http":          {verify.Config{Resources: contoso(), MetadataURL: "http://issuer.example/metadata"}, "oidc-config-url: "},
 		"http of link-local":  {verify.Config{Resources: contoso(), MetadataURL: "http://169.254.169.254/metadata"}, "oidc-config-url: "},
 		"http of a lookalike": {verify.Config{Resources: contoso(), MetadataURL: "http://localhost.example/metadata"}, "oidc-config-url: "},
-		"user":                {verify.Config{Resources: contoso(), MetadataURL: "https://u:secret@issuer.example/"}, "oidc-config-url: must have no user"},
+		"user":                {verify.Config{Resources: contoso(), MetadataURL: "https://u:secret@issuer.example/"}, "oidc-config-url: must not hold a login"},
 		"negative leeway":     {verify.Config{Resources: contoso(), Leeway: -1}, "leeway: -1ns"},
 		"too much leeway":     {verify.Config{Resources: contoso(), Leeway: 5*time.Minute + 1}, "leeway: "},
 		"reuse":               {verify.Config{Resources: contoso(), TokenReuse: "warn"}, `token-reuse: "warn"`},
@@ -100,7 +100,7 @@ func TestNew_allProblemsAtOnce(t *testing.T) {
 	if err == nil {
 		t.Fatal("no problem")
 	}
-	for _, setting := range []string{"issuer: ", "oidc-config-url: ", "resource: name", "resource: audience", "leeway: ", "token-reuse: "} {
+	for _, setting := range []string{"issuer: ", "oidc-config-url: ", "resource: number 1 has no", "resource: number 1: the GUID", "leeway: ", "token-reuse: "} {
 		if !strings.Contains("\n"+err.Error(), "\n"+setting) {
 			t.Errorf("nothing about %q in:\n%v", setting, err)
 		}

@@ -2,11 +2,12 @@ package verify
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/setting"
 )
 
 // EventGridApplication is the application ID under which Azure Event Grid gets
@@ -48,7 +49,7 @@ type Entra struct {
 func (e Entra) complete() (*Entra, error) {
 	var problems []error
 	if !isGUID(e.Tenant) {
-		problems = append(problems, fmt.Errorf("entra tenant: %q is not a GUID", e.Tenant))
+		problems = append(problems, setting.Errorf("eventgrid-tenant", "%q is not a GUID", e.Tenant))
 	}
 	if e.Issuers == nil {
 		e.Issuers = []string{
@@ -59,18 +60,26 @@ func (e Entra) complete() (*Entra, error) {
 	if e.Applications == nil {
 		e.Applications = []string{EventGridApplication}
 	}
-	for _, list := range []struct {
-		name   string
-		values []string
-	}{{"issuer", e.Issuers}, {"audience", e.Audiences}, {"application", e.Applications}} {
-		if len(list.values) == 0 {
-			problems = append(problems, fmt.Errorf("entra %s: at least one is needed", list.name))
+	for _, issuer := range e.Issuers {
+		problems = append(problems, checkURL("eventgrid-issuer", issuer))
+	}
+	if len(e.Issuers) == 0 {
+		problems = append(problems, setting.Errorf("eventgrid-issuer", "at least one is needed"))
+	}
+	if len(e.Audiences) == 0 {
+		problems = append(problems, setting.Errorf("eventgrid-audience", "is needed beside eventgrid-tenant; it is the application that is registered for this bridge"))
+	}
+	for _, audience := range e.Audiences {
+		if audience == "" || strings.ContainsAny(audience, " \t") {
+			problems = append(problems, setting.Errorf("eventgrid-audience", "%q is empty or has blanks; it is compared exactly", audience))
 		}
-		for _, value := range list.values {
-			if value == "" || value != strings.TrimSpace(value) {
-				problems = append(problems, fmt.Errorf("entra %s: %q must not be empty or have blanks around it: "+
-					"it is compared exactly", list.name, value))
-			}
+	}
+	if len(e.Applications) == 0 {
+		problems = append(problems, setting.Errorf("eventgrid-app", "at least one is needed"))
+	}
+	for _, application := range e.Applications {
+		if !isGUID(application) {
+			problems = append(problems, setting.Errorf("eventgrid-app", "%q is not a GUID", application))
 		}
 	}
 	return &e, errors.Join(problems...)

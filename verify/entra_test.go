@@ -189,19 +189,21 @@ func TestEntra_E9_badProfiles(t *testing.T) {
 		change func(*verify.Config, *verify.Entra)
 		want   string
 	}{
-		"no tenant":          {func(_ *verify.Config, e *verify.Entra) { e.Tenant = "" }, `entra tenant: ""`},
-		"tenant by name":     {func(_ *verify.Config, e *verify.Entra) { e.Tenant = "contoso.example" }, `entra tenant: "contoso`},
-		"tenant in braces":   {func(_ *verify.Config, e *verify.Entra) { e.Tenant = "{" + tenant + "}" }, "entra tenant: "},
-		"no issuer":          {func(_ *verify.Config, e *verify.Entra) { e.Issuers = []string{} }, "entra issuer: at least one"},
-		"empty issuer":       {func(_ *verify.Config, e *verify.Entra) { e.Issuers = []string{issuerV1, ""} }, `entra issuer: ""`},
-		"no audience":        {func(_ *verify.Config, e *verify.Entra) { e.Audiences = nil }, "entra audience: at least one"},
-		"blank audience":     {func(_ *verify.Config, e *verify.Entra) { e.Audiences = []string{" "} }, `entra audience: " "`},
-		"no application":     {func(_ *verify.Config, e *verify.Entra) { e.Applications = []string{} }, "entra application: at least one"},
-		"empty application":  {func(_ *verify.Config, e *verify.Entra) { e.Applications = []string{""} }, `entra application: ""`},
+		"no tenant":          {func(_ *verify.Config, e *verify.Entra) { e.Tenant = "" }, `eventgrid-tenant: ""`},
+		"tenant by name":     {func(_ *verify.Config, e *verify.Entra) { e.Tenant = "contoso.example" }, `eventgrid-tenant: "contoso`},
+		"tenant in braces":   {func(_ *verify.Config, e *verify.Entra) { e.Tenant = "{" + tenant + "}" }, "eventgrid-tenant: "},
+		"no issuer":          {func(c *verify.Config, e *verify.Entra) { c.MetadataURL, e.Issuers = issuerV1, []string{} }, "eventgrid-issuer: at least one"},
+		"empty issuer":       {func(c *verify.Config, e *verify.Entra) { c.MetadataURL, e.Issuers = issuerV1, []string{issuerV1, ""} }, "eventgrid-issuer: is not a URL"},
+		"no audience":        {func(_ *verify.Config, e *verify.Entra) { e.Audiences = nil }, "eventgrid-audience: is needed"},
+		"blank audience":     {func(_ *verify.Config, e *verify.Entra) { e.Audiences = []string{" "} }, `eventgrid-audience: " "`},
+		"no application":     {func(_ *verify.Config, e *verify.Entra) { e.Applications = []string{} }, "eventgrid-app: at least one"},
+		"empty application":  {func(_ *verify.Config, e *verify.Entra) { e.Applications = []string{""} }, `eventgrid-app: ""`},
 		"issuer beside it":   {func(c *verify.Config, _ *verify.Entra) { c.Issuer = issuerV1 }, "entra: has issuers"},
 		"resource beside it": {func(c *verify.Config, _ *verify.Entra) { c.Resources = contoso() }, "entra: has issuers"},
-		"plain http":         {func(c *verify.Config, _ *verify.Entra) { c.MetadataURL = "http://issuer.example" }, "oidc-config-url: "},
-		"leeway":             {func(c *verify.Config, _ *verify.Entra) { c.Leeway = -1 }, "leeway: "},
+		"plain http": {func(c *verify.Config, e *verify.Entra) {
+			c.MetadataURL, e.Issuers = "http://issuer.example", []string{issuerV1}
+		}, "eventgrid-oidc-config-url: is plain http"},
+		"leeway": {func(c *verify.Config, _ *verify.Entra) { c.Leeway = -1 }, "leeway: "},
 	} {
 		entra := good
 		c := verify.Config{Entra: &entra}

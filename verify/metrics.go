@@ -102,7 +102,7 @@ func registerKeys(auto promauto.Factory, k *keyring) {
 	})
 	refreshes := auto.NewCounterVec(prometheus.CounterOpts{
 		Name: "acsbridge_jwks_refresh_total",
-		Help: "Fetches of the issuer's keys.",
+		Help: "Fetches of the issuer's keys, by outcome.",
 	}, []string{"outcome"})
 	ok, failed := refreshes.WithLabelValues("ok"), refreshes.WithLabelValues("failed")
 	k.outcome = func(good bool) {

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/ingest"
-	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -106,7 +106,7 @@ func (s *quarantineSource) open(ctx context.Context, std stdio, newID bool) (ite
 
 // quarantineStream holds quarantined callbacks.
 type quarantineStream struct {
-	link    *publish.Link
+	link    *natsconn.Link
 	redrive *resend.Redrive
 }
 
@@ -165,7 +165,7 @@ type deadLetterFile struct {
 	source  *quarantineSource
 	std     stdio
 	file    *resend.DeadLetterFile
-	link    *publish.Link // nil until a letter is published
+	link    *natsconn.Link // nil until a letter is published
 	redrive *resend.Redrive
 }
 

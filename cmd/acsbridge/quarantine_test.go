@@ -79,9 +79,9 @@ func oddEvent(id, text string) string {
 		`"data":{"callConnectionId":"c-1","operationContext":"%s"}}`, id, text)
 }
 
-// TestQuarantineCommands has an event under the id of another, and a body that
+// TestQuarantine has an event under the id of another, and a body that
 // is none.
-func TestQuarantineCommands(t *testing.T) {
+func TestQuarantine(t *testing.T) {
 	l := newAsideLoad(t)
 	l.run(false, `^there are none\n$`, "list")
 	l.post("["+oddEvent("1", "first")+"]", 200)
@@ -133,9 +133,9 @@ func TestQuarantineCommands(t *testing.T) {
 	l.bridge.stop(syscall.SIGTERM)
 }
 
-// TestRedriveWithoutTheRightToRemove publishes, says that the callback stays, and
+// TestQuarantine_withoutRightToDelete publishes, says that the callback stays, and
 // publishes nothing a second time.
-func TestRedriveWithoutTheRightToRemove(t *testing.T) {
+func TestQuarantine_withoutRightToDelete(t *testing.T) {
 	ignoreEnvironment(t)
 	l := &asideLoad{restartLoad: newRestartLoad(t)}
 	config := jetstream.StreamConfig{Name: schemas.QuarantineStream, Subjects: []string{schemas.QuarantinePrefix + ".>"}, AllowDirect: true, DenyDelete: true}
@@ -157,9 +157,9 @@ func TestRedriveWithoutTheRightToRemove(t *testing.T) {
 	l.bridge.stop(syscall.SIGTERM)
 }
 
-// TestDeadLetterCommands has events that are too large for the stream for a
+// TestQuarantine_deadLetters has events that are too large for the stream for a
 // while.
-func TestDeadLetterCommands(t *testing.T) {
+func TestQuarantine_deadLetters(t *testing.T) {
 	l := newAsideLoad(t)
 	l.post("["+oddEvent("1", "first")+"]", 200)
 	l.nats.Await(schemas.Stream, 1)

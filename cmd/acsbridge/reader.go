@@ -16,7 +16,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
-	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/replay"
 )
 
@@ -32,11 +32,11 @@ type readerSettings struct{ config.Reader }
 
 // reader connects to NATS and returns a reader of the stream. What a reading
 // goes on in spite of is written to std.err.
-func (r *readerSettings) reader(ctx context.Context, std stdio) (*replay.Reader, *publish.Link, error) {
+func (r *readerSettings) reader(ctx context.Context, std stdio) (*replay.Reader, *natsconn.Link, error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(readerGCPercent)
 	}
-	link, err := publish.Connect(r.NATS(), slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelError})))
+	link, err := natsconn.Connect(r.NATS(), slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: slog.LevelError})))
 	if err != nil {
 		return nil, nil, err
 	}

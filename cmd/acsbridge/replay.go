@@ -15,8 +15,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/webhook"
-	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/replay/resend"
 )
@@ -92,7 +92,7 @@ func (c *replayCmd) Run(ctx context.Context, command *kong.Context, std stdio) (
 			return fmt.Errorf("--checkpoint: %w", err)
 		}
 	}
-	var link *publish.Link
+	var link *natsconn.Link
 	if c.From == "" || c.plan.prefix != "" {
 		if c.streamReader, link, err = c.reader(ctx, std); err != nil {
 			return unlessEnded(err)

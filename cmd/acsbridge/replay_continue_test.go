@@ -185,9 +185,9 @@ func (l *replayLoad) compare(target string) {
 
 var replayTargets = []string{"subject", "url", "file"}
 
-// TestReplayIsKilledAndGoesOn kills a replay again and again, and lets the same
+// TestReplay_killed kills a replay again and again, and lets the same
 // command go on.
-func TestReplayIsKilledAndGoesOn(t *testing.T) {
+func TestReplay_killed(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, replayedEvents)
 	for _, target := range replayTargets {
@@ -209,8 +209,8 @@ func TestReplayIsKilledAndGoesOn(t *testing.T) {
 	}
 }
 
-// TestAFileIsSentAgain kills a replay of a file, and lets it go on.
-func TestAFileIsSentAgain(t *testing.T) {
+// TestReplay_killedFromFile kills a replay of a file, and lets it go on.
+func TestReplay_killedFromFile(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, replayedEvents)
 	if said, err := l.run("file", 0, nil, "acsbridge", "replay", "--since=all", "--to="+l.to("file")); err != nil {
@@ -226,9 +226,9 @@ func TestAFileIsSentAgain(t *testing.T) {
 	}
 }
 
-// TestReplayIsInterruptedAndGoesOn presses Ctrl-C, and runs the command that is
+// TestReplay_interrupted presses Ctrl-C, and runs the command that is
 // printed then.
-func TestReplayIsInterruptedAndGoesOn(t *testing.T) {
+func TestReplay_interrupted(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, replayedEvents)
 	for _, target := range replayTargets {
@@ -249,9 +249,9 @@ func TestReplayIsInterruptedAndGoesOn(t *testing.T) {
 	}
 }
 
-// TestACheckpointIsNeverAheadOfTheFile kills a replay that writes little, so that
+// TestReplay_checkpointBehindFile kills a replay that writes little, so that
 // nothing is written before somebody asks for it.
-func TestACheckpointIsNeverAheadOfTheFile(t *testing.T) {
+func TestReplay_checkpointBehindFile(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, 200)
 	path := filepath.Join(t.TempDir(), "checkpoint")
@@ -274,9 +274,9 @@ func TestACheckpointIsNeverAheadOfTheFile(t *testing.T) {
 	}
 }
 
-// TestIntoLiveEnds publishes into the stream that it reads, and must not follow
+// TestReplay_intoLive publishes into the stream that it reads, and must not follow
 // its own copies.
-func TestIntoLiveEnds(t *testing.T) {
+func TestReplay_intoLive(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, 3000) // several requests
 	if said, err := l.run("subject", 0, nil, "acsbridge", "replay", "--since=all", "--until=seq:100000", "--into-live", "--yes"); err != nil {
@@ -287,9 +287,9 @@ func TestIntoLiveEnds(t *testing.T) {
 	}
 }
 
-// TestCopiesAreKeptOutOfTheirStream has a stream with subjects that nobody would
+// TestReplay_overlap has a stream with subjects that nobody would
 // expect; not even one copy comes among its events.
-func TestCopiesAreKeptOutOfTheirStream(t *testing.T) {
+func TestReplay_overlap(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, 5)
 	js := l.nats.JetStream()
@@ -306,8 +306,8 @@ func TestCopiesAreKeptOutOfTheirStream(t *testing.T) {
 	}
 }
 
-// TestReplayOutlastsAnOutage stops NATS in the middle of a replay.
-func TestReplayOutlastsAnOutage(t *testing.T) {
+// TestReplay_outage stops NATS in the middle of a replay.
+func TestReplay_outage(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, replayedEvents)
 	process := exec.CommandContext(t.Context(), "acsbridge", "replay", "--since=all", replayedPace)

@@ -115,8 +115,8 @@ func (x *terminalProcess) ends() error {
 	return err
 }
 
-// TestProgressBar has a replay that takes two seconds.
-func TestProgressBar(t *testing.T) {
+// TestReplay_progressBar has a replay that takes two seconds.
+func TestReplay_progressBar(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, 600)
 	x := l.atTerminal(t, "replay", "--since=all", "--pace=300/s")
@@ -127,8 +127,8 @@ func TestProgressBar(t *testing.T) {
 	}
 }
 
-// TestIntoLiveAsks publishes among the events only after a yes.
-func TestIntoLiveAsks(t *testing.T) {
+// TestReplay_intoLiveAsks publishes among the events only after a yes.
+func TestReplay_intoLiveAsks(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, 10)
 	for answer, want := range map[string]string{"no\n": `acsbridge: nothing was done`, "y\n": `acsbridge: nothing was done`, "yes\n": `10 events sent to acs\.>, among the events themselves`} {

@@ -19,9 +19,9 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestAViewerSendsEventsElsewhere runs what reads the stream alone with the
+// TestViewer_replay runs what reads the stream alone with the
 // rights of a viewer, and what does more, which says what is missing.
-func TestAViewerSendsEventsElsewhere(t *testing.T) {
+func TestViewer_replay(t *testing.T) {
 	viewer := viewed(t)
 	var posts atomic.Int32
 	app := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -69,9 +69,9 @@ func (s *sharedLog) String() string {
 	return s.text.String()
 }
 
-// TestAViewerListensAndLooksAtQuarantine does so beside an operator who stores
+// TestViewer_listen does so beside an operator who stores
 // something.
-func TestAViewerListensAndLooksAtQuarantine(t *testing.T) {
+func TestViewer_listen(t *testing.T) {
 	viewer := viewed(t)
 	nc, err := nats.Connect(viewer[1]) // as operator
 	if err != nil {

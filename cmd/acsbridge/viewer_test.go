@@ -51,9 +51,9 @@ func viewed(t *testing.T) []string {
 	return []string{"--nats-url", nats.URL(), "--nats-user", "viewer", "--nats-password-file", password, "--nats-domain", "acs", "--nats-inbox-prefix", "_INBOX_viewer"}
 }
 
-// TestAViewerNeedsNoMoreRights runs the commands that read with the rights that
+// TestViewer_readingCommands runs the commands that read with the rights that
 // deploy/nats gives to a viewer.
-func TestAViewerNeedsNoMoreRights(t *testing.T) {
+func TestViewer_readingCommands(t *testing.T) {
 	viewer := viewed(t)
 	for command, want := range map[string]string{
 		"tail":                   `(?s)CallConnected .*CallDisconnected `,
@@ -74,8 +74,8 @@ func TestAViewerNeedsNoMoreRights(t *testing.T) {
 	}
 }
 
-// TestWhoMayNotLook is told what is missing.
-func TestWhoMayNotLook(t *testing.T) {
+// TestViewer_missingRight is told what is missing.
+func TestViewer_missingRight(t *testing.T) {
 	args := append([]string{"tail"}, viewed(t)...)
 	for i, arg := range args {
 		args[i] = strings.ReplaceAll(arg, "viewer", "hangups")

@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
+
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 )
 
 // Bounds of one request. A late answer still takes up the link when the next
@@ -32,7 +34,7 @@ const (
 
 var (
 	// ErrNoAnswer reports a request that was not answered.
-	ErrNoAnswer = errors.New("no answer")
+	ErrNoAnswer = natsconn.ErrNoAnswer
 	// ErrUnsupported reports a server older than 2.11.
 	ErrUnsupported = jetstreamext.ErrBatchUnsupported
 

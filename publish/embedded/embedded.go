@@ -1,5 +1,5 @@
-// Package embedded runs a NATS server with JetStream inside the bridge, for
-// those who have none: a laptop, a demo, a single small machine.
+// Package embedded runs a NATS server with JetStream inside the bridge: for a
+// laptop, a demo, a single small machine.
 //
 // Its stream has one replica and acknowledges before it syncs its files, so a
 // power cut would take the events of the last [SyncInterval] along. The
@@ -88,7 +88,7 @@ func Start(opts Options) (*Server, error) {
 	return &Server{Server: s, unlock: unlock}, nil
 }
 
-// address splits listen and makes sure that nobody else has it: the server
+// address splits listen and makes sure that it is free: the server
 // itself would only say that it is not ready.
 func address(listen string) (host string, port int, err error) {
 	l, err := net.Listen("tcp", listen)
@@ -103,7 +103,7 @@ func address(listen string) (host string, port int, err error) {
 		return "", 0, err
 	}
 	if port, err = strconv.Atoi(text); err != nil {
-		return "", 0, fmt.Errorf("embedded NATS: port %q is no number", text)
+		return "", 0, fmt.Errorf("embedded NATS: port %q is not a number", text)
 	}
 	if port == 0 {
 		port = server.RANDOM_PORT

@@ -18,7 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/datadir"
-	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish/embedded"
 )
 
@@ -62,7 +62,7 @@ func stream(t *testing.T, s *embedded.Server) jetstream.Stream {
 	return str
 }
 
-func TestAServerKeepsItsStreamsWhenStartedAgain(t *testing.T) {
+func TestServer_keepsItsStreams(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "by", "Start")
 	for round := range 3 {
 		s := start(t, embedded.Options{Dir: dir})
@@ -80,7 +80,7 @@ func TestAServerKeepsItsStreamsWhenStartedAgain(t *testing.T) {
 	}
 }
 
-func TestADirectoryHasOneServer(t *testing.T) {
+func TestServer_oneForADirectory(t *testing.T) {
 	dir := t.TempDir()
 	s := start(t, embedded.Options{Dir: dir})
 	if second, err := embedded.Start(embedded.Options{Dir: dir, Listen: "127.0.0.1:0"}); !errors.Is(err, datadir.ErrLocked) {
@@ -90,7 +90,7 @@ func TestADirectoryHasOneServer(t *testing.T) {
 	closeServer(t, start(t, embedded.Options{Dir: dir}))
 }
 
-func TestATakenAddressIsSaidAtOnce(t *testing.T) {
+func TestServer_takenAddress(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestATakenAddressIsSaidAtOnce(t *testing.T) {
 	closeServer(t, start(t, embedded.Options{Dir: dir})) // the directory is not left locked
 }
 
-func TestTheServerListensWhereItIsTold(t *testing.T) {
+func TestServer_listen(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -125,10 +125,10 @@ func TestTheServerListensWhereItIsTold(t *testing.T) {
 	closeServer(t, s)
 }
 
-func TestTheBridgeConnectsInProcess(t *testing.T) {
+func TestServer_inProcess(t *testing.T) {
 	s := start(t, embedded.Options{Dir: t.TempDir()})
 	defer closeServer(t, s)
-	link, err := publish.Connect(publish.NATS{URL: "nats://127.0.0.1:1", InProcess: s}, nil)
+	link, err := natsconn.Connect(natsconn.Config{URL: "nats://127.0.0.1:1", InProcess: s}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestTheBridgeConnectsInProcess(t *testing.T) {
 }
 
 // The server's standard logger ends the process on a fatal line.
-func TestTheServersLinesGoToTheLogAndEndNothing(t *testing.T) {
+func TestServer_log(t *testing.T) {
 	var lines bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&lines, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s := start(t, embedded.Options{Dir: t.TempDir(), Logger: logger})
@@ -169,7 +169,7 @@ func TestTheServersLinesGoToTheLogAndEndNothing(t *testing.T) {
 }
 
 // The bridge keeps what the stream acknowledged for twice this time.
-func TestTheStoreIsSyncedAsOftenAsTheBridgeAssumes(t *testing.T) {
+func TestServer_syncInterval(t *testing.T) {
 	s := start(t, embedded.Options{Dir: t.TempDir()})
 	defer closeServer(t, s)
 	config := s.JetStreamConfig()
@@ -183,7 +183,7 @@ func TestTheStoreIsSyncedAsOftenAsTheBridgeAssumes(t *testing.T) {
 
 // By default a server in the process would end it on SIGTERM, before the
 // bridge has stopped.
-func TestASignalIsLeftToTheBridge(t *testing.T) {
+func TestServer_signals(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM)
 	defer signal.Stop(signals)

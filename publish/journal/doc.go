@@ -1,4 +1,4 @@
-// Package journal makes records durable before anybody is told that they are.
+// Package journal is a durable queue of records.
 //
 // [Journal.Append] returns once its records have been fsynced. Appends that
 // arrive while an fsync is under way share the next one (group commit), so the
@@ -28,5 +28,5 @@
 //	flipped bit            Read reports ErrCorrupt for that record alone
 //	size limit reached     ErrFull at once, without touching the disk
 //
-// The journal is trusted: whoever can write it can put events on the stream.
+// The journal is trusted: a process that can write it can put events on the stream.
 package journal

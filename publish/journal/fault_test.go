@@ -35,7 +35,7 @@ func (d brokenDisk) append(entries []entry) error {
 	return nil
 }
 
-func TestAFailedAppendIsAnErrorAndTheLogIsOpenedAgain(t *testing.T) {
+func TestJournal_failedAppend(t *testing.T) {
 	var broken atomic.Bool
 	opts := Options{SegmentSize: 16 << 10, open: func(dir string, size int, l *slog.Logger) (store, error) {
 		s, err := openWAL(dir, size, l)
@@ -100,7 +100,7 @@ func (m *crashingMeta) CommitState(s types.PersistentState) error {
 	return m.BoltMetaDB.CommitState(s)
 }
 
-func TestACrashWhileASegmentIsSealedLeavesAUsableLog(t *testing.T) {
+func TestJournal_crashWhileSealing(t *testing.T) {
 	const segmentSize = 8 << 10
 	dir := t.TempDir()
 	meta := &crashingMeta{}
@@ -145,7 +145,7 @@ func TestACrashWhileASegmentIsSealedLeavesAUsableLog(t *testing.T) {
 	}
 }
 
-func TestATornBatchIsDropped(t *testing.T) {
+func TestJournal_tornBatch(t *testing.T) {
 	dir := t.TempDir()
 	s, err := openWAL(dir, 64<<10, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -72,13 +72,13 @@ type Journal struct {
 	mu    sync.RWMutex // guards store against reopening
 	store store        // nil while the log could not be opened again
 
-	first, last atomic.Uint64 // bounds of what is durable; zero when empty
-	begin, end  atomic.Uint64 // record bytes before first, and up to last
-	queued      atomic.Int64  // record bytes waiting for the writer
-	reserved    atomic.Int64  // see Reserve
-	failing     atomic.Bool
+	first, last            atomic.Uint64 // bounds of what is durable; zero when empty
+	startOffset, endOffset atomic.Uint64 // record bytes before first, and up to last
+	queued                 atomic.Int64  // record bytes waiting for the writer
+	reserved               atomic.Int64  // see Reserve
+	failing                atomic.Bool
 
-	recent   recent
+	cache    cache
 	requests sync.Pool // of *appendRequest: there is one for every append
 }
 
@@ -164,13 +164,13 @@ func (j *Journal) measure(s store) error {
 	// neighbours, at worst the journal takes itself for smaller than it is.
 	for i := first; i <= last; i++ {
 		if e, err := s.read(i); err == nil {
-			j.begin.Store(e.offset)
+			j.startOffset.Store(e.offset)
 			break
 		}
 	}
 	for i := last; i >= first; i-- {
 		if e, err := s.read(i); err == nil {
-			j.end.Store(e.offset + uint64(len(e.Data)))
+			j.endOffset.Store(e.offset + uint64(len(e.Data)))
 			break
 		}
 	}
@@ -209,7 +209,7 @@ func (j *Journal) Append(ctx context.Context, records ...Record) (last uint64, e
 	case err := <-r.result:
 		last := r.last
 		r.records = nil
-		j.requests.Put(r) // nobody else knows it any more
+		j.requests.Put(r) // no other reference is left
 		return last, err
 	case <-ctx.Done():
 		return 0, ctx.Err()
@@ -227,7 +227,7 @@ func (j *Journal) Append(ctx context.Context, records ...Record) (last uint64, e
 // Read returns the record at index. Errors: [ErrCorrupt] for a record that is
 // lost, others may pass.
 func (j *Journal) Read(index uint64) (Record, error) {
-	if rec, ok := j.recent.get(index); ok {
+	if rec, ok := j.cache.get(index); ok {
 		return rec, nil
 	}
 	j.mu.RLock()
@@ -274,7 +274,7 @@ func (j *Journal) Truncate(index uint64) error {
 	}
 	failpoint.At("after-truncate")
 	if next.index != 0 { // unless corrupt: then the size is mended next time
-		j.begin.Store(next.offset)
+		j.startOffset.Store(next.offset)
 	}
 	j.first.Store(index + 1)
 	return nil
@@ -297,7 +297,7 @@ func (j *Journal) Stats() Stats {
 	s := Stats{Failing: j.failing.Load()}
 	if first, last := j.Bounds(); last > 0 {
 		s.Records = int64(last - first + 1)
-		s.Bytes = int64(j.end.Load() - j.begin.Load())
+		s.Bytes = int64(j.endOffset.Load() - j.startOffset.Load())
 	}
 	s.Full = s.Bytes+j.reserved.Load() >= j.opts.MaxBytes/20*19
 	return s

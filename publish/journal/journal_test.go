@@ -71,7 +71,7 @@ func check(t *testing.T, j *journal.Journal, from, to int) {
 	}
 }
 
-func TestRecordsSurviveReopening(t *testing.T) {
+func TestJournal_reopen(t *testing.T) {
 	dir := t.TempDir()
 	for round := range 4 {
 		j := open(t, dir, small)
@@ -91,7 +91,7 @@ func TestRecordsSurviveReopening(t *testing.T) {
 	}
 }
 
-func TestAppendTakesAllRecordsOfOneCallOrNone(t *testing.T) {
+func TestJournal_appendAllOrNone(t *testing.T) {
 	j := open(t, t.TempDir(), journal.Options{MaxBytes: 1000})
 	defer j.Close()
 	if _, err := j.Append(t.Context(), size(600), size(600)); !errors.Is(err, journal.ErrFull) {
@@ -124,7 +124,7 @@ func TestJournal_reserved(t *testing.T) {
 	}
 }
 
-func TestFullJournalTakesRecordsAgainAfterTruncation(t *testing.T) {
+func TestJournal_full(t *testing.T) {
 	dir := t.TempDir()
 	opts := journal.Options{MaxBytes: 10 * int64(len(record(10).Data)), SegmentSize: 16 << 10}
 	j := open(t, dir, opts)
@@ -149,7 +149,7 @@ func TestFullJournalTakesRecordsAgainAfterTruncation(t *testing.T) {
 	check(t, j, 9, 18)
 }
 
-func TestTheNewestRecordStaysSoThatIndexesGoOn(t *testing.T) {
+func TestJournal_newestRecordStays(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, small)
 	appendN(t, j, 1, 50)
@@ -166,7 +166,7 @@ func TestTheNewestRecordStaysSoThatIndexesGoOn(t *testing.T) {
 	check(t, j, 50, 60)
 }
 
-func TestManyWritersKeepTheirOwnOrder(t *testing.T) {
+func TestJournal_manyWriters(t *testing.T) {
 	j := open(t, t.TempDir(), small)
 	defer j.Close()
 	const writers, each = 16, 50
@@ -203,7 +203,7 @@ func TestManyWritersKeepTheirOwnOrder(t *testing.T) {
 	}
 }
 
-func TestAFlippedBitIsFoundAndSpoilsOneRecordOnly(t *testing.T) {
+func TestJournal_flippedBit(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, journal.Options{})
 	appendN(t, j, 1, 5)
@@ -252,7 +252,7 @@ func flip(t *testing.T, dir string, rec []byte) {
 	t.Fatal("record not found on disk")
 }
 
-func TestASecondJournalOnTheDirectoryIsRefused(t *testing.T) {
+func TestJournal_secondOnTheDirectory(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, small)
 	if _, err := journal.Open(dir, small); !errors.Is(err, datadir.ErrLocked) {
@@ -266,7 +266,7 @@ func TestASecondJournalOnTheDirectoryIsRefused(t *testing.T) {
 	}
 }
 
-func TestClosedJournalRefuses(t *testing.T) {
+func TestJournal_closed(t *testing.T) {
 	j := open(t, t.TempDir(), small)
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
@@ -278,7 +278,7 @@ func TestClosedJournalRefuses(t *testing.T) {
 
 // A reader that keeps up is spared the decoding, one that does not gets what is
 // on the disk.
-func TestWhatARecordWasMadeFromIsKeptInMemory(t *testing.T) {
+func TestJournal_decodedRecord(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, journal.Options{})
 	made := &struct{ text string }{"x"}

@@ -11,7 +11,7 @@ import (
 
 // A load balancer sends nothing to a bridge whose journal is failing, so
 // nobody else would ever make it try again.
-func TestAFailedLogIsOpenedAgainWithoutAnAppend(t *testing.T) {
+func TestJournal_reopenWithoutAnAppend(t *testing.T) {
 	var broken atomic.Bool
 	opts := Options{SegmentSize: 16 << 10, open: func(dir string, size int, l *slog.Logger) (store, error) {
 		if broken.Load() {
@@ -54,7 +54,7 @@ func TestAFailedLogIsOpenedAgainWithoutAnAppend(t *testing.T) {
 
 // A disk that fails a write may have lost those before it as well. Their
 // indexes must not be given to others, since the reader may be past them.
-func TestDurableRecordsThatAreGoneAreStoredAgain(t *testing.T) {
+func TestJournal_repair(t *testing.T) {
 	var broken atomic.Bool
 	dir := t.TempDir()
 	opts := Options{SegmentSize: 16 << 10, open: func(dir string, size int, l *slog.Logger) (store, error) {
@@ -87,7 +87,7 @@ func TestDurableRecordsThatAreGoneAreStoredAgain(t *testing.T) {
 		}
 		defer j.Close()
 		mustAppend(t, j, "two", 2)
-		large := string(make([]byte, recentMax+1)) // not kept in memory
+		large := string(make([]byte, cachedMax+1)) // not kept in memory
 		mustAppend(t, j, large, 3)
 		mustAppend(t, j, "four", 4)
 		broken.Store(true)
@@ -96,7 +96,7 @@ func TestDurableRecordsThatAreGoneAreStoredAgain(t *testing.T) {
 		}
 		time.Sleep(2 * reopenAfter)
 		mustAppend(t, j, "five", 5)
-		j.recent = recent{} // from the disk alone
+		j.cache = cache{} // from the disk alone
 		for i, want := range []string{"one", "two", "", "four", "five"} {
 			if got, err := j.Read(uint64(i + 1)); err != nil || string(got.Data) != want {
 				t.Errorf("record %d: got %d bytes, %v; want %q", i+1, len(got.Data), err, want)

@@ -184,7 +184,7 @@ func (m *sealMender) CommitState(state types.PersistentState) error {
 }
 
 // rewriteTail writes the newest segment file over itself and syncs it. After a
-// failed fsync Linux counts the lost pages as clean: they read back, yet they
+// failed fsync Linux counts the lost pages as clean: they can be read, yet they
 // are not on the disk, and a later power cut would take the records behind
 // them along. Written again, they are dirty again. Reports an error when the
 // disk still fails.

@@ -8,38 +8,6 @@ import (
 	"github.com/acsbridge/acsbridge/internal/failpoint"
 )
 
-// write is the journal's only writer: it takes what has queued up during the
-// last fsync, stores it as one batch and releases those who wait for it.
-func (j *Journal) write(ctx context.Context) {
-	defer close(j.done)
-	var w writer
-	for {
-		select {
-		case r := <-j.appends:
-			w.pace()
-			w.collect(r, j.appends)
-			w.commit(j)
-		case <-w.retry():
-			_ = w.ready(j) // it has logged the error
-		case <-ctx.Done():
-			// Whoever queued before the end is still served.
-			for len(j.appends) > 0 {
-				w.collect(<-j.appends, j.appends)
-				w.commit(j)
-			}
-			return
-		}
-	}
-}
-
-// writer holds one batch. Its slices are used again.
-type writer struct {
-	requests []*appendRequest
-	entries  []entry
-	began    time.Time // of the last append
-	failedAt time.Time // of the last failed append, zero when healthy
-}
-
 // The least time between the starts of two fsyncs grows with the size of the
 // last batch. An fsync costs as much CPU as ten records, and a fast disk would
 // be done before more than two or three of many writers have come: see
@@ -50,30 +18,49 @@ const (
 	pauseMax  = 2 * time.Millisecond
 )
 
-// pace waits until the next batch is due.
-func (w *writer) pace() {
-	if n := len(w.entries); n > 1 {
-		time.Sleep(time.Until(w.began.Add(min(time.Duration(n)*pauseEach, pauseMax))))
-	}
+// writer holds one batch. Its slices are used again.
+type writer struct {
+	requests []*appendRequest
+	entries  []entry
+	began    time.Time // of the last append
+	failedAt time.Time // of the last failed append, zero when healthy
 }
 
-func (w *writer) collect(r *appendRequest, more <-chan *appendRequest) {
-	w.requests = append(w.requests[:0], r)
-	records, size := len(r.records), r.size
-	for records < maxBatch && size < maxBatchBytes {
+// write is the journal's only writer: it takes the requests that were queued during
+// the last fsync, stores them as one batch and answers them.
+func (j *Journal) write(ctx context.Context) {
+	defer close(j.done)
+	var w writer
+	for {
 		select {
-		case r = <-more:
-			w.requests = append(w.requests, r)
-			records += len(r.records)
-			size += r.size
-		default:
+		case r := <-j.appends:
+			if n := len(w.entries); n > 1 {
+				time.Sleep(time.Until(w.began.Add(min(time.Duration(n)*pauseEach, pauseMax))))
+			}
+			w.commit(j, r)
+		case <-w.retry():
+			_ = w.ready(j) // it has logged the error
+		case <-ctx.Done():
+			// Requests that were queued before the end are still served.
+			for len(j.appends) > 0 {
+				w.commit(j, <-j.appends)
+			}
 			return
 		}
 	}
 }
 
-// commit stores the batch and answers everybody in it.
-func (w *writer) commit(j *Journal) {
+// commit stores a request as one batch with those that are queued behind it, and
+// answers all of them.
+func (w *writer) commit(j *Journal, r *appendRequest) {
+	w.requests = append(w.requests[:0], r)
+	records, size := len(r.records), r.size
+	for len(j.appends) > 0 && records < maxBatch && size < maxBatchBytes {
+		r = <-j.appends
+		w.requests = append(w.requests, r)
+		records += len(r.records)
+		size += r.size
+	}
 	err := w.ready(j)
 	if err == nil {
 		err = w.append(j)
@@ -86,11 +73,10 @@ func (w *writer) commit(j *Journal) {
 	clear(w.entries) // keeps the length: the next batch asks for it
 }
 
-// append numbers the records of the batch behind the newest one and makes them
-// durable.
+// append numbers the records of the batch and makes them durable.
 func (w *writer) append(j *Journal) error {
 	w.began = time.Now()
-	index, offset := j.last.Load(), j.end.Load()
+	index, offset := j.last.Load(), j.endOffset.Load()
 	w.entries = w.entries[:0]
 	for _, r := range w.requests {
 		for _, rec := range r.records {
@@ -108,27 +94,27 @@ func (w *writer) append(j *Journal) error {
 		return fmt.Errorf("%w: %w", ErrFailing, err)
 	}
 	failpoint.At("after-fsync")
-	j.recent.put(w.entries)
+	j.cache.put(w.entries)
 	if j.first.Load() == 0 {
-		j.begin.Store(w.entries[0].offset)
+		j.startOffset.Store(w.entries[0].offset)
 		j.first.Store(w.entries[0].index)
 	}
-	j.end.Store(offset)
+	j.endOffset.Store(offset)
 	j.last.Store(index)
-	j.tell()
+	j.notify()
 	return nil
 }
 
-// tell wakes the reader.
-func (j *Journal) tell() {
+// notify wakes the reader.
+func (j *Journal) notify() {
 	select {
 	case j.changed <- struct{}{}:
 	default:
 	}
 }
 
-// retry delivers a value when the log is due to be opened again, so that a
-// journal heals that is sent nothing because it is failing.
+// retry delivers a value when the log is to be opened again, so that a journal
+// recovers that gets no appends because it is failing.
 func (w *writer) retry() <-chan time.Time {
 	if w.failedAt.IsZero() {
 		return nil
@@ -155,7 +141,7 @@ func (w *writer) ready(j *Journal) error {
 	}
 	w.failedAt = time.Time{}
 	j.failing.Store(false)
-	j.tell()
+	j.notify()
 	first, last := j.Bounds()
 	j.opts.Logger.Info("journal: open again", "first", first, "last", last)
 	return nil
@@ -179,23 +165,23 @@ func (j *Journal) reopen() error {
 	if err := j.load(); err != nil {
 		return err
 	}
-	if err := j.refill(before); err != nil {
+	if err := j.repair(before); err != nil {
 		j.last.Store(before) // for the next attempt
 		return err
 	}
 	return nil
 }
 
-// refill stores again what was durable up to an index and is gone: a disk that
+// repair stores again what was durable up to an index and is gone: a disk that
 // fails writes may not have kept the last ones. Of those that are not in memory
 // any more an empty record takes the place, which reads as corrupt. Otherwise
 // their indexes would be given to other records, and a reader that is past them
 // would never see those.
-func (j *Journal) refill(until uint64) error {
+func (j *Journal) repair(until uint64) error {
 	var lost []entry
-	offset := j.end.Load()
+	offset := j.endOffset.Load()
 	for index := j.last.Load() + 1; index <= until; index++ {
-		r, _ := j.recent.get(index)
+		r, _ := j.cache.get(index)
 		lost = append(lost, entry{index: index, offset: offset, Record: r})
 		offset += uint64(len(r.Data))
 	}
@@ -206,7 +192,7 @@ func (j *Journal) refill(until uint64) error {
 		return fmt.Errorf("store %d records again: %w", len(lost), err)
 	}
 	j.opts.Logger.Error("journal: records that were durable were gone, and are stored again as far as they are in memory", "first", lost[0].index, "last", until)
-	j.end.Store(offset)
+	j.endOffset.Store(offset)
 	j.last.Store(until)
 	return nil
 }

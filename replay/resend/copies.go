@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -43,12 +44,6 @@ const (
 )
 
 var copyBackoff = backoff.Doubling{First: 100 * time.Millisecond, Last: 5 * time.Second}
-
-// Codes of JetStream's errors that a message can never get past.
-const (
-	codeMessageTooLarge = 10054
-	codeHeaderTooLarge  = 10097
-)
 
 // serverHeaders is the prefix of headers that are instructions to the server (ADR-4).
 const serverHeaders = "Nats-"
@@ -100,7 +95,7 @@ func (c *Copies) await(ctx context.Context, m *replay.StoredMessage, future jets
 		if err == nil || foreign(err) || ctx.Err() != nil {
 			return err
 		}
-		if neverTaken(err) {
+		if natsconn.Final(err) != "" {
 			return &RejectedError{m.Sequence, fmt.Errorf("publish: %w", err)}
 		}
 		if attempt >= attemptsAfter(err) {
@@ -153,16 +148,6 @@ func (e *foreignError) Error() string {
 func foreign(err error) bool {
 	_, ok := errors.AsType[*foreignError](err)
 	return ok
-}
-
-// neverTaken reports whether a publish cannot succeed however often it is tried.
-func neverTaken(err error) bool {
-	var js jetstream.JetStreamError
-	if errors.As(err, &js) && js.APIError() != nil {
-		code := js.APIError().ErrorCode
-		return code == codeMessageTooLarge || code == codeHeaderTooLarge
-	}
-	return errors.Is(err, nats.ErrMaxPayload) || errors.Is(err, nats.ErrBadSubject) || errors.Is(err, jetstream.ErrInvalidSubject)
 }
 
 // explain says what to do about a copy that could not be published.

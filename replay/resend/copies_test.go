@@ -81,9 +81,9 @@ func TestCopies_subjectWithoutSlot(t *testing.T) {
 	}
 }
 
-// TestCopiesAgain sends one replay twice, which is stored once, and another,
+// TestCopies_again sends one replay twice, which is stored once, and another,
 // which is stored beside it.
-func TestCopiesAgain(t *testing.T) {
+func TestCopies_again(t *testing.T) {
 	s := newStream(t)
 	s.store(50)
 	target := s.copies()
@@ -98,8 +98,8 @@ func TestCopiesAgain(t *testing.T) {
 	}
 }
 
-// TestLiveCopies go to the stream that they are of, and nowhere else.
-func TestLiveCopies(t *testing.T) {
+// TestCopies_live go to the stream that they are of, and nowhere else.
+func TestCopies_live(t *testing.T) {
 	s := newStream(t)
 	s.store(10)
 	target := s.copies()
@@ -119,9 +119,9 @@ func TestLiveCopies(t *testing.T) {
 	}
 }
 
-// TestCopiesInTheWrongStream ends at the first acknowledgement of the stream
+// TestCopies_wrongStream ends at the first acknowledgement of the stream
 // that the originals are in.
-func TestCopiesInTheWrongStream(t *testing.T) {
+func TestCopies_wrongStream(t *testing.T) {
 	s := newStream(t, func(c *jetstream.StreamConfig) { c.Subjects = append(c.Subjects, "elsewhere.>") })
 	s.store(100)
 	target := s.copies()
@@ -136,8 +136,8 @@ func TestCopiesInTheWrongStream(t *testing.T) {
 	}
 }
 
-// TestACopyThatIsTooLarge is reported, and the others are sent.
-func TestACopyThatIsTooLarge(t *testing.T) {
+// TestCopies_tooLarge is reported, and the others are sent.
+func TestCopies_tooLarge(t *testing.T) {
 	s := newStream(t)
 	s.store(5)
 	m := event(5)
@@ -160,8 +160,8 @@ func TestACopyThatIsTooLarge(t *testing.T) {
 	}
 }
 
-// TestNoStreamTakesTheCopies says how to make one.
-func TestNoStreamTakesTheCopies(t *testing.T) {
+// TestCopies_noStream says how to make one.
+func TestCopies_noStream(t *testing.T) {
 	s := newStream(t)
 	s.store(3)
 	target := s.copies()

@@ -1,14 +1,11 @@
 package resend_test
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -22,12 +19,10 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// receiver is an application's callback handler in this process; it needs no
-// socket.
+// receiver is an application's callback handler, without a socket.
 type receiver struct {
 	answer func(w http.ResponseWriter, r *http.Request, body string)
 	err    error
-	cut    bool // a request ends with its context
 
 	mu   sync.Mutex
 	got  []*http.Request
@@ -49,9 +44,6 @@ func (h *receiver) RoundTrip(r *http.Request) (*http.Response, error) {
 	if h.answer != nil {
 		h.answer(w, r, string(body))
 	}
-	if h.cut && r.Context().Err() != nil {
-		return nil, r.Context().Err()
-	}
 	return w.Result(), nil
 }
 
@@ -64,8 +56,8 @@ func (h *receiver) posts(t *testing.T, target string) *resend.Posts {
 	return &resend.Posts{URL: u, ID: "r-1", Client: webhook.Client{Transport: h}}
 }
 
-// TestAPostIsACallback compares a post with what ACS sends.
-func TestAPostIsACallback(t *testing.T) {
+// TestPosts compares a post with a callback of ACS.
+func TestPosts(t *testing.T) {
 	var h receiver
 	p := h.posts(t, "http://app.test/api/callbacks?code=1")
 	p.Token = func() (string, error) { return "token", nil }
@@ -100,8 +92,8 @@ func TestPosts_path(t *testing.T) {
 	}
 }
 
-// TestPosts_truncatedURL: what was cut is not posted as if it were whole, and
-// tells nothing about the receiver.
+// TestPosts_truncatedURL does not post to a URL that was cut. This does not count as
+// a fault of the receiver.
 func TestPosts_truncatedURL(t *testing.T) {
 	for _, test := range []struct {
 		cut      string
@@ -142,8 +134,8 @@ func TestPosts_truncatedURL(t *testing.T) {
 	}
 }
 
-// TestPostsAreRepeated as often as it can help, with pauses between.
-func TestPostsAreRepeated(t *testing.T) {
+// TestPosts_retry posts again as often as that can help, with pauses.
+func TestPosts_retry(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		statuses []int // one an attempt, the last one for all that follow
@@ -157,7 +149,7 @@ func TestPostsAreRepeated(t *testing.T) {
 		{"never taken", []int{503}, 6, "sequence 1: 503 Service Unavailable, 6 times", 3 * time.Second},
 		{"refused", []int{401}, 1, "sequence 1: 401 Unauthorized", 0},
 		{"redirected", []int{307}, 1, "sequence 1: 307 Temporary Redirect", 0},
-		{"no answer", []int{0}, 6, "sequence 1: no answer: nobody there, 6 times", 3 * time.Second},
+		{"no answer", []int{0}, 6, "sequence 1: no answer: unreachable, 6 times", 3 * time.Second},
 		{"asked to wait", []int{-1, 200}, 2, "", 7 * time.Second},
 		{"asked to wait long", []int{-2, 200}, 2, "", 10 * time.Second},
 	} {
@@ -179,7 +171,7 @@ func TestPostsAreRepeated(t *testing.T) {
 					w.WriteHeader(status)
 				}
 				if test.statuses[0] == 0 {
-					h.err = errors.New("nobody there")
+					h.err = errors.New("unreachable")
 				}
 				var got string
 				began := time.Now()
@@ -198,55 +190,4 @@ func TestPostsAreRepeated(t *testing.T) {
 			})
 		})
 	}
-}
-
-// TestPostsKeepTheOrderOfACall fails every third post once.
-func TestPostsKeepTheOrderOfACall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := &receiver{}
-		posts := 0
-		var mu sync.Mutex
-		taken := map[string][]string{}
-		h.answer = func(w http.ResponseWriter, r *http.Request, body string) {
-			mu.Lock()
-			defer mu.Unlock()
-			if posts++; posts%3 == 0 {
-				w.WriteHeader(http.StatusServiceUnavailable)
-				return
-			}
-			taken[r.URL.Path] = append(taken[r.URL.Path], r.Header.Get(schemas.HeaderReplayOf))
-		}
-		list := messages(200, 5)
-		for _, m := range list {
-			m.Header.Set(schemas.HeaderPath, m.Subject[strings.LastIndexByte(m.Subject, '.')+1:])
-		}
-		if err := (&resend.Sender{Target: h.posts(t, "http://app.test"), MaxInFlight: 3}).Send(t.Context(), inOrder(list)); err != nil {
-			t.Fatal(err)
-		}
-		for path, got := range taken {
-			if len(got) != 40 || !slices.IsSortedFunc(got, func(a, b string) int {
-				return len(a)*1000 + strings.Compare(a, b) - len(b)*1000
-			}) {
-				t.Errorf("%s: %v", path, got)
-			}
-		}
-	})
-}
-
-// TestAPostUnderWayIsFinished ends the replay while a receiver takes its time:
-// only its answer says whether it has the event.
-func TestAPostUnderWayIsFinished(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		h := &receiver{answer: func(http.ResponseWriter, *http.Request, string) { time.Sleep(10 * time.Second) }}
-		h.cut = true
-		time.AfterFunc(time.Second, cancel)
-		sender := resend.Sender{Target: h.posts(t, "http://app.test"), MaxInFlight: 1}
-		if err := sender.Send(ctx, inOrder(messages(5, 1))); !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v", err)
-		}
-		if p := sender.Progress(); p.Accepted != 1 || p.Next != 2 || len(h.got) != 1 {
-			t.Errorf("%+v, %d posts", p, len(h.got))
-		}
-	})
 }

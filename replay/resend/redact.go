@@ -1,7 +1,6 @@
 package resend
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -82,37 +81,30 @@ func (r *Redactor) Messages(original iter.Seq2[*replay.StoredMessage, error]) it
 	}
 }
 
-// Members of an event whose text is kept: words of the service's own.
-var keptMembers = words(`type specversion time datacontenttype dataschema publicEventType version
-	kind cloud state recordingKind recognitionType contentType mediaStreamingStatus mediaStreamingStatusDetails
-	transcriptionStatus transcriptionStatusDetails dialogInputType eventType dataVersion metadataVersion`)
-
-// Headers whose value is kept. Of the others, those in pseudonymHeaders get one,
-// and the rest is left out.
+// Headers whose value is kept, and those whose value is replaced. Others are left out.
 var (
-	keptHeaders = words(strings.Join([]string{
+	keptHeaders = []string{
 		schemas.HeaderContentType, schemas.HeaderEventType, schemas.HeaderEventTime, schemas.HeaderTokenIssuer,
 		schemas.HeaderTokenExpires, schemas.HeaderTokenIssuedAt, schemas.HeaderTokenNotBefore,
 		schemas.HeaderResource, schemas.HeaderReceivedAt, schemas.HeaderDeliveryIndex, schemas.HeaderQuarantineReason,
 		schemas.HeaderExpiresAt, schemas.HeaderGridDeliveryCount, schemas.HeaderGridDataVersion, schemas.HeaderGridMetadataVersion,
-	}, " "))
-	pseudonymHeaders = words(strings.Join([]string{
-		schemas.HeaderEventID, schemas.HeaderEventSource, schemas.HeaderDeliveryID, schemas.HeaderTokenAudience,
-	}, " "))
+	}
+	replacedHeaders = []string{schemas.HeaderEventID, schemas.HeaderEventSource, schemas.HeaderDeliveryID, schemas.HeaderTokenAudience}
 )
 
-func words(list string) map[string]bool {
-	set := make(map[string]bool)
-	for _, word := range strings.Fields(list) {
-		set[word] = true
-	}
-	return set
-}
-
-// Message returns a message with pseudonyms. It fails when the payload is no
-// JSON.
+// Message returns a message with pseudonyms. It fails when the payload is not JSON.
 func (r *Redactor) Message(m *replay.StoredMessage) (*replay.StoredMessage, error) {
-	data, err := r.document(m.Data)
+	rewriter := replay.JSONRewriter{
+		Text: r.member,
+		Name: func(dst, name []byte) []byte { return r.quoted(dst, name, r.name) },
+		Number: func(dst, number []byte) []byte {
+			if len(number) >= longNumber {
+				return append(dst, '0')
+			}
+			return append(dst, number...)
+		},
+	}
+	data, err := rewriter.Rewrite(nil, m.Data)
 	if err != nil {
 		return nil, fmt.Errorf("sequence %d cannot be redacted: %w", m.Sequence, err)
 	}
@@ -121,17 +113,16 @@ func (r *Redactor) Message(m *replay.StoredMessage) (*replay.StoredMessage, erro
 	for name, values := range m.Header {
 		for _, value := range values {
 			switch {
-			case keptHeaders[name]:
+			case slices.Contains(keptHeaders, name):
 				out.Header.Add(name, value)
-			case pseudonymHeaders[name]:
+			case slices.Contains(replacedHeaders, name):
 				out.Header.Add(name, r.text(value))
 			}
 		}
 	}
-	// What remains of cut headers is still cut.
-	cut := slices.DeleteFunc(m.Truncated(), func(name string) bool { return !keptHeaders[name] && !pseudonymHeaders[name] })
-	if len(cut) > 0 {
-		out.Header.Set(schemas.HeaderTruncated, strings.Join(cut, ","))
+	left := slices.DeleteFunc(m.Truncated(), func(name string) bool { return out.Header[name] == nil })
+	if len(left) > 0 {
+		out.Header.Set(schemas.HeaderTruncated, strings.Join(left, ","))
 	}
 	if call := m.CallToken(); call != "" {
 		before := strings.TrimSuffix(m.Subject, call)
@@ -143,65 +134,26 @@ func (r *Redactor) Message(m *replay.StoredMessage) (*replay.StoredMessage, erro
 	return &out, nil
 }
 
-// document returns a JSON document with pseudonyms, its members in their order.
-func (r *Redactor) document(data []byte) ([]byte, error) {
-	var out bytes.Buffer
-	in := jsontext.NewDecoder(bytes.NewReader(data))
-	enc := jsontext.NewEncoder(&out)
-	if err := r.value(in, enc, ""); err != nil {
-		return nil, err
+// member appends what replaces the text of a member: nothing personal is in those of
+// the service's own, by [schemas.PII].
+func (r *Redactor) member(dst, member, text []byte, depth int) []byte {
+	switch kind, ok := schemas.PII(string(member), depth > 1); {
+	case ok && kind == schemas.PIINone:
+		return append(dst, text...)
+	case string(member) == "tones" || string(member) == "tone":
+		return append(dst, `"zero"`...) // a pseudonym for each of 16 tones would be no secret
 	}
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
+	return r.quoted(dst, text, r.text)
 }
 
-// value copies the next value, which is that of a member; elements of an array
-// belong to the array's member.
-func (r *Redactor) value(in *jsontext.Decoder, out *jsontext.Encoder, member string) error {
-	token, err := in.ReadToken()
-	if err != nil {
-		return err
+// quoted appends the replacement of a text that has its quotes.
+func (r *Redactor) quoted(dst, text []byte, replace func(string) string) []byte {
+	plain, err := jsontext.AppendUnquote(nil, text)
+	if err != nil { // invalid UTF-8, of which nothing is kept
+		plain = nil
 	}
-	switch token.Kind() {
-	case '"':
-		return out.WriteToken(jsontext.String(r.member(member, token.String())))
-	case '0':
-		return out.WriteValue(jsontext.Value(number(token.String())))
-	case '{', '[':
-		object := token.Kind() == '{'
-		if err := out.WriteToken(token); err != nil {
-			return err
-		}
-		for in.PeekKind() != '}' && in.PeekKind() != ']' {
-			if object {
-				name, err := in.ReadToken()
-				if err != nil {
-					return err
-				}
-				member = name.String()
-				if err := out.WriteToken(jsontext.String(r.name(member))); err != nil {
-					return err
-				}
-			}
-			if err := r.value(in, out, member); err != nil {
-				return err
-			}
-		}
-		if token, err = in.ReadToken(); err != nil {
-			return err
-		}
-	}
-	return out.WriteToken(token)
-}
-
-// member returns what stands for the text of a member.
-func (r *Redactor) member(name, text string) string {
-	switch {
-	case keptMembers[name]:
-		return text
-	case name == "tones" || name == "tone":
-		return "zero" // a pseudonym for each of 16 tones would be no secret
-	}
-	return r.text(text)
+	dst, _ = jsontext.AppendQuote(dst, replace(string(plain)))
+	return dst
 }
 
 // memberName matches names as ACS gives them to members; others can be the name or
@@ -217,13 +169,6 @@ func (r *Redactor) name(name string) string {
 
 // longNumber is the length from which a number can be a telephone number.
 const longNumber = 7
-
-func number(text string) string {
-	if len(text) >= longNumber {
-		return "0"
-	}
-	return text
-}
 
 var (
 	guid    = regexp.MustCompile(`^[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}$`)

@@ -44,9 +44,9 @@ func personalMessage() *replay.StoredMessage {
 	}
 }
 
-// TestRedactedHoldsNothingPersonal looks for every personal thing in what is
+// TestRedactor looks for every personal thing in what is
 // left, and for everything that a test needs.
-func TestRedactedHoldsNothingPersonal(t *testing.T) {
+func TestRedactor(t *testing.T) {
 	m := personalMessage()
 	got, err := resend.NewRedactor([]byte("key")).Message(m)
 	if err != nil {
@@ -72,9 +72,9 @@ func TestRedactedHoldsNothingPersonal(t *testing.T) {
 	}
 }
 
-// TestPseudonymsJoin finds one pseudonym for one thing wherever it stands, with
+// TestRedactor_pseudonyms finds one pseudonym for one thing wherever it stands, with
 // one key, and another with another key.
-func TestPseudonymsJoin(t *testing.T) {
+func TestRedactor_pseudonyms(t *testing.T) {
 	redact := func(key string) (call string) {
 		m, err := resend.NewRedactor([]byte(key)).Message(personalMessage())
 		if err != nil {
@@ -159,8 +159,8 @@ func TestRedactor_call(t *testing.T) {
 	}
 }
 
-// TestWhatCannotBeRedacted is an error that does not quote it.
-func TestWhatCannotBeRedacted(t *testing.T) {
+// TestRedactor_invalid is an error that does not quote it.
+func TestRedactor_invalid(t *testing.T) {
 	for _, data := range []string{"", "secret", `{"a":secret}`, `{"a":1`} {
 		m := personalMessage()
 		m.Data = []byte(data)

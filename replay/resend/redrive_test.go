@@ -54,8 +54,8 @@ func redrive(s *stream) *resend.Redrive {
 	return &resend.Redrive{Reader: r, Decode: ingest.Decode}
 }
 
-// TestRedrivenEvents are what the bridge would have published.
-func TestRedrivenEvents(t *testing.T) {
+// TestRedriveMessages are what the bridge would have published.
+func TestRedriveMessages(t *testing.T) {
 	got, err := redrive(nil).Messages(quarantined())
 	if err != nil || len(got) != 2 {
 		t.Fatalf("%d events, %v", len(got), err)
@@ -88,9 +88,9 @@ func TestRedrivenEvents(t *testing.T) {
 	}
 }
 
-// TestRedrive_truncatedHeaders names the headers of the callback that were cut, and
+// TestRedriveMessages_truncatedHeaders names the headers of the callback that were cut, and
 // those of the event that are too long now.
-func TestRedrive_truncatedHeaders(t *testing.T) {
+func TestRedriveMessages_truncatedHeaders(t *testing.T) {
 	m := quarantined()
 	long := strings.Repeat("s", 600)
 	m.Data = []byte(strings.Replace("["+oneEvent+","+another+"]", `"source":"s"`, `"source":"`+long+`"`, 1))
@@ -106,8 +106,8 @@ func TestRedrive_truncatedHeaders(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotRedriven breaks each thing that is checked.
-func TestWhatIsNotRedriven(t *testing.T) {
+// TestRedrive_refused breaks each thing that is checked.
+func TestRedrive_refused(t *testing.T) {
 	set := func(name, value string) func(*replay.StoredMessage) {
 		return func(m *replay.StoredMessage) { m.Header.Set(name, value) }
 	}
@@ -208,15 +208,23 @@ func TestRedriveLetter_otherSettings(t *testing.T) {
 	if err != nil || got.Subject != m.Subject || got.Header.Get(schemas.HeaderExpectedStream) != schemas.QuarantineStream {
 		t.Errorf("for quarantine: got %+v, %v", got, err)
 	}
-	events, err := r.Messages(m)
+	m.Data = []byte("hello")
+	if got, err = r.Letter(m); err != nil || string(got.Data) != "hello" {
+		t.Errorf("for quarantine: got %+v, %v", got, err)
+	}
+	m.Subject = "calls.contoso.PlayCompleted.c-1"
+	if _, err := r.Letter(m); err == nil {
+		t.Error("a letter for quarantine would be published as an event")
+	}
+	events, err := r.Messages(quarantined())
 	if err != nil || events[0].Subject != "calls.contoso.PlayCompleted.a.c-1" || events[0].Header.Get(schemas.HeaderExpectedStream) != "CALLS" {
 		t.Errorf("of quarantine: got %+v, %v", events, err)
 	}
 }
 
-// TestADeliveryOfEventGrid can have come with a key in the place of a token, and
+// TestRedriveMessages_eventGrid can have come with a key in the place of a token, and
 // is read as what it is.
-func TestADeliveryOfEventGrid(t *testing.T) {
+func TestRedriveMessages_eventGrid(t *testing.T) {
 	m := quarantined()
 	m.Data = []byte(`[{"id":"1","topic":"t","subject":"s","eventType":"Microsoft.Communication.IncomingCall","eventTime":"2026-03-01T12:00:00Z","data":{"correlationId":"r-1"},"dataVersion":"1.0","metadataVersion":"1"}]`)
 	if _, err := redrive(nil).Messages(m); err == nil {
@@ -243,20 +251,6 @@ func TestADeliveryOfEventGrid(t *testing.T) {
 	}
 }
 
-// TestALetterForQuarantine goes to the subject of its reason, and nowhere else.
-func TestALetterForQuarantine(t *testing.T) {
-	m := quarantined()
-	m.Data = []byte("hello")
-	got, err := redrive(nil).Letter(m)
-	if err != nil || got.Subject != m.Subject || string(got.Data) != "hello" {
-		t.Errorf("got %+v, %v", got, err)
-	}
-	m.Subject = "acs.contoso.PlayCompleted.a.c-1"
-	if _, err := redrive(nil).Letter(m); err == nil {
-		t.Error("a letter for quarantine would be published as an event")
-	}
-}
-
 // publishLetter redrives a dead letter.
 func (s *stream) publishLetter(m *replay.StoredMessage) error {
 	s.t.Helper()
@@ -268,9 +262,9 @@ func (s *stream) publishLetter(m *replay.StoredMessage) error {
 	return r.Publish(s.t.Context(), out)
 }
 
-// TestRedrivingAnotherEvent has an event in the stream under the id of another, in
+// TestRedrivePublish_otherEvent has an event in the stream under the id of another, in
 // the same place and elsewhere.
-func TestRedrivingAnotherEvent(t *testing.T) {
+func TestRedrivePublish_otherEvent(t *testing.T) {
 	s := newStream(t)
 	if err := s.publishLetter(letter()); err != nil {
 		t.Fatal(err)
@@ -289,9 +283,9 @@ func TestRedrivingAnotherEvent(t *testing.T) {
 	}
 }
 
-// TestRedrivingAgain stores an event once, also when the stream has forgotten
+// TestRedrivePublish_again stores an event once, also when the stream has forgotten
 // its message id.
-func TestRedrivingAgain(t *testing.T) {
+func TestRedrivePublish_again(t *testing.T) {
 	s := newStream(t, func(c *jetstream.StreamConfig) { c.Duplicates = 100 * time.Millisecond })
 	if err := s.publishLetter(letter()); err != nil {
 		t.Fatal(err)

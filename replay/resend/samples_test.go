@@ -14,10 +14,10 @@ import (
 	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
-// TestSamplesAreRedacted looks in each recorded event, redacted, for the texts
+// TestRedactor_samples looks in each recorded event, redacted, for the texts
 // that it had under a name that tells who somebody is or what was said, and for
 // telephone numbers. Only file names are printed.
-func TestSamplesAreRedacted(t *testing.T) {
+func TestRedactor_samples(t *testing.T) {
 	redactor := resend.NewRedactor([]byte("key"))
 	number := regexp.MustCompile(`\+[0-9]{7,}`)
 	secrets, events := 0, 0

@@ -44,21 +44,22 @@ func inOrder(list []*replay.StoredMessage) iter.Seq2[*replay.StoredMessage, erro
 	}
 }
 
-// target is one whose answers a test decides about.
+// target answers as a test wants.
 type target struct {
 	answer func(ctx context.Context, m *replay.StoredMessage) error
 
-	mu     sync.Mutex
-	got    []uint64
-	times  []time.Duration
-	begun  time.Time
-	flying map[string]int // by subject
-	most   int
-	fault  string
+	mu       sync.Mutex
+	got      []uint64
+	times    []time.Duration
+	begun    time.Time
+	inFlight map[string]int    // by subject
+	last     map[string]uint64 // by subject
+	most     int
+	fault    string
 }
 
 func newTarget(answer func(context.Context, *replay.StoredMessage) error) *target {
-	return &target{answer: answer, flying: map[string]int{}, begun: time.Now()}
+	return &target{answer: answer, inFlight: map[string]int{}, last: map[string]uint64{}, begun: time.Now()}
 }
 
 func (g *target) Flush() error { return nil }
@@ -68,68 +69,48 @@ func (g *target) Send(ctx context.Context, m *replay.StoredMessage, done func(er
 	defer g.mu.Unlock()
 	g.got = append(g.got, m.Sequence)
 	g.times = append(g.times, time.Since(g.begun))
-	g.flying[m.Subject]++
-	if g.flying[m.Subject] > 1 && !strings.HasSuffix(m.Subject, "._") {
-		g.fault = fmt.Sprintf("sequence %d was sent before the one of its call before it was settled", m.Sequence)
+	g.inFlight[m.Subject]++
+	if !strings.HasSuffix(m.Subject, "._") && (g.inFlight[m.Subject] > 1 || m.Sequence < g.last[m.Subject]) {
+		g.fault = fmt.Sprintf("sequence %d was sent with or after sequence %d of its call", m.Sequence, g.last[m.Subject])
 	}
+	g.last[m.Subject] = m.Sequence
 	all := 0
-	for _, n := range g.flying {
+	for _, n := range g.inFlight {
 		all += n
 	}
 	g.most = max(g.most, all)
 	go func() {
 		err := g.answer(ctx, m)
 		g.mu.Lock()
-		g.flying[m.Subject]--
+		g.inFlight[m.Subject]--
 		g.mu.Unlock()
 		done(err)
 	}()
 }
 
-// TestTheOrderOfACallIsKept sends to a target that takes its time, a different
-// one each time.
-func TestTheOrderOfACallIsKept(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newTarget(func(context.Context, *replay.StoredMessage) error {
-			time.Sleep(rand.N(100 * time.Millisecond))
-			return nil
-		})
-		const n, calls, inFlight = 5000, 40, 16
-		s := resend.Sender{Target: g, MaxInFlight: inFlight}
-		if err := s.Send(t.Context(), inOrder(messages(n, calls))); err != nil {
-			t.Fatal(err)
-		}
-		last := map[uint64]uint64{}
-		for _, seq := range g.got {
-			if call := (seq - 1) % calls; seq <= last[call] {
-				t.Fatalf("sequence %d of call %d after %d", seq, call, last[call])
-			} else {
-				last[call] = seq
+// TestSender_order sends to a target that takes a different time for each message.
+func TestSender_order(t *testing.T) {
+	const n, calls, maxInFlight = 5000, 40, 16
+	for sequential, most := range map[bool]int{false: maxInFlight, true: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newTarget(func(context.Context, *replay.StoredMessage) error {
+				time.Sleep(rand.N(100 * time.Millisecond))
+				return nil
+			})
+			s := resend.Sender{Target: g, MaxInFlight: maxInFlight, Sequential: sequential}
+			if err := s.Send(t.Context(), inOrder(messages(n, calls))); err != nil {
+				t.Fatal(err)
 			}
-		}
-		want := resend.Progress{Accepted: n, Before: n, Next: n + 1}
-		if diff := cmp.Diff(want, s.Progress()); diff != "" || g.fault != "" || len(g.got) != n || g.most != inFlight {
-			t.Errorf("%s; %d sent, %d at a time; progress (-want +got):\n%s", g.fault, len(g.got), g.most, diff)
-		}
-	})
-}
-
-// TestSender_oneByOne keeps one order for all calls.
-func TestSender_oneByOne(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newTarget(func(context.Context, *replay.StoredMessage) error {
-			time.Sleep(rand.N(100 * time.Millisecond))
-			return nil
+			want := resend.Progress{Accepted: n, Before: n, Next: n + 1}
+			if diff := cmp.Diff(want, s.Progress()); diff != "" || g.fault != "" || len(g.got) != n || g.most != most || sequential && !slices.IsSorted(g.got) {
+				t.Errorf("sequential %v: %s; %d sent, %d at a time; progress (-want +got):\n%s", sequential, g.fault, len(g.got), g.most, diff)
+			}
 		})
-		s := resend.Sender{Target: g, Sequential: true, MaxInFlight: 16}
-		if err := s.Send(t.Context(), inOrder(messages(500, 7))); err != nil || len(g.got) != 500 || g.most != 1 || !slices.IsSorted(g.got) {
-			t.Errorf("%d sent, %d at a time, error %v", len(g.got), g.most, err)
-		}
-	})
+	}
 }
 
-// TestWithoutACallThereIsNoOrder sends events without a call side by side.
-func TestWithoutACallThereIsNoOrder(t *testing.T) {
+// TestSender_withoutCall sends events without a call at the same time.
+func TestSender_withoutCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTarget(func(context.Context, *replay.StoredMessage) error { time.Sleep(time.Second); return nil })
 		list := messages(8, 1)
@@ -143,8 +124,8 @@ func TestWithoutACallThereIsNoOrder(t *testing.T) {
 	})
 }
 
-// TestOneCallDoesNotHoldUpOthers has one call whose first message hangs.
-func TestOneCallDoesNotHoldUpOthers(t *testing.T) {
+// TestSender_slowCall has one call whose first message hangs.
+func TestSender_slowCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTarget(func(_ context.Context, m *replay.StoredMessage) error {
 			if m.Sequence == 1 {
@@ -165,9 +146,8 @@ func TestOneCallDoesNotHoldUpOthers(t *testing.T) {
 	})
 }
 
-// TestReadingAheadIsBounded has a call that hangs, and looks how far the others
-// are read meanwhile: by number, and by size.
-func TestReadingAheadIsBounded(t *testing.T) {
+// TestSender_maxPending bounds, by number and by size, what is read while a call hangs.
+func TestSender_maxPending(t *testing.T) {
 	for size, want := range map[int]int{10: 2048, 1 << 20: 16} {
 		synctest.Test(t, func(t *testing.T) {
 			g := newTarget(func(_ context.Context, m *replay.StoredMessage) error { time.Sleep(time.Hour); return nil })
@@ -195,21 +175,21 @@ func TestReadingAheadIsBounded(t *testing.T) {
 	}
 }
 
-// TestRejectedMessagesAreReported goes on behind messages that are not taken,
-// and gives up when none is any more.
-func TestRejectedMessagesAreReported(t *testing.T) {
+// TestSender_rejections continues after rejected messages, and stops after ten in a
+// row.
+func TestSender_rejections(t *testing.T) {
 	refusal := errors.New("not that one")
 	for _, test := range []struct {
 		name     string
 		rejected func(uint64) bool
 		want     resend.Progress
 		fails    bool
-		patient  bool
+		ignore   bool
 	}{
 		{"some", func(n uint64) bool { return n%10 == 0 }, resend.Progress{Accepted: 90, Rejected: 10, Before: 100, Next: 101}, false, false},
 		{"nine in a row", func(n uint64) bool { return n > 91 }, resend.Progress{Accepted: 91, Rejected: 9, Before: 100, Next: 101}, false, false},
 		{"all from 51 on", func(n uint64) bool { return n > 50 }, resend.Progress{Accepted: 50, Rejected: 10, Before: 50, Next: 51}, true, false},
-		{"all from 51 on, with patience", func(n uint64) bool { return n > 50 }, resend.Progress{Accepted: 50, Rejected: 50, Before: 100, Next: 101}, false, true},
+		{"all from 51 on, rejections ignored", func(n uint64) bool { return n > 50 }, resend.Progress{Accepted: 50, Rejected: 50, Before: 100, Next: 101}, false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			g := newTarget(func(_ context.Context, m *replay.StoredMessage) error {
@@ -218,16 +198,16 @@ func TestRejectedMessagesAreReported(t *testing.T) {
 				}
 				return nil
 			})
-			settled := 0
-			s := resend.Sender{Target: g, MaxInFlight: 1, IgnoreRejections: test.patient, OnDone: func(m *replay.StoredMessage, err error) {
+			done := 0
+			s := resend.Sender{Target: g, MaxInFlight: 1, IgnoreRejections: test.ignore, OnDone: func(m *replay.StoredMessage, err error) {
 				if (err != nil) != test.rejected(m.Sequence) {
 					t.Errorf("sequence %d: %v", m.Sequence, err)
 				}
-				settled++
+				done++
 			}}
 			err := s.Send(t.Context(), inOrder(messages(100, 7)))
-			if diff := cmp.Diff(test.want, s.Progress()); diff != "" || settled != test.want.Accepted+test.want.Rejected {
-				t.Errorf("%d settled, progress (-want +got):\n%s", settled, diff)
+			if diff := cmp.Diff(test.want, s.Progress()); diff != "" || done != test.want.Accepted+test.want.Rejected {
+				t.Errorf("%d done, progress (-want +got):\n%s", done, diff)
 			}
 			if test.fails != errors.Is(err, refusal) {
 				t.Errorf("error %v", err)
@@ -236,8 +216,8 @@ func TestRejectedMessagesAreReported(t *testing.T) {
 	}
 }
 
-// TestAFailureEndsTheSending finishes what is under way and says where to go on.
-func TestAFailureEndsTheSending(t *testing.T) {
+// TestSender_failure finishes what is in flight, and says where to continue.
+func TestSender_failure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")
 		g := newTarget(func(ctx context.Context, m *replay.StoredMessage) error {
@@ -258,9 +238,9 @@ func TestAFailureEndsTheSending(t *testing.T) {
 	})
 }
 
-// TestCancellingFinishesWhatIsUnderWay ends the context, and a source that
-// fails ends the sending in the same way.
-func TestCancellingFinishesWhatIsUnderWay(t *testing.T) {
+// TestSender_cancel finishes what is in flight when the context ends or the source
+// fails.
+func TestSender_cancel(t *testing.T) {
 	lost := errors.New("lost")
 	for _, cause := range []error{context.Canceled, lost} {
 		synctest.Test(t, func(t *testing.T) {
@@ -291,7 +271,7 @@ func TestCancellingFinishesWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-// TestPace holds the times at which messages are sent against their pace.
+// TestPace compares the times of sending with the pace.
 func TestPace(t *testing.T) {
 	for text, want := range map[string]time.Duration{"fast": 0, "original": 9 * time.Second, "10x": 900 * time.Millisecond, "20/s": 450 * time.Millisecond, "0.5/s": 18 * time.Second} {
 		t.Run(text, func(t *testing.T) {
@@ -318,9 +298,9 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// TestOriginalPaceIsThatOfTheCallbacks has a stream that stored all at once what
-// had come over ten seconds, and a message that came much later.
-func TestOriginalPaceIsThatOfTheCallbacks(t *testing.T) {
+// TestPace_original is that of the callbacks, not that of their storing, and stops at
+// a message that came years later.
+func TestPace_original(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newTarget(func(context.Context, *replay.StoredMessage) error { return nil })
 		list := messages(3, 3)

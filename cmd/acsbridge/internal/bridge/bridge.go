@@ -22,7 +22,9 @@ import (
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/internal/datadir"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/embedded"
@@ -36,12 +38,12 @@ type Bridge struct {
 
 	callbacks, admin net.Listener
 	nats             *embedded.Server // nil with an external NATS
-	link             *publish.Link
+	link             *natsconn.Link
 	publisher        *publish.Publisher
 	verifier         *verify.Verifier
 	gridVerifier     *verify.Verifier // nil when Event Grid needs no token
 	handler          *ingest.Handler
-	certificate      *ingest.Certificate // nil for plain HTTP
+	certificate      *edge.Certificate // nil for plain HTTP
 	registry         *prometheus.Registry
 	watch            *watch
 	changed          prometheus.Gauge // settings
@@ -90,7 +92,7 @@ func (b *Bridge) startNATS() (err error) {
 		}
 		config.InProcess = b.nats
 	}
-	b.link, err = publish.Connect(config, b.logger)
+	b.link, err = natsconn.Connect(config, b.logger)
 	return err
 }
 
@@ -143,7 +145,7 @@ func (b *Bridge) openCertificate() (err error) {
 	if b.settings.TLSCert == "" {
 		return nil
 	}
-	b.certificate, err = ingest.OpenCertificate(b.settings.TLSCert, b.settings.TLSKey, b.logger, b.registry)
+	b.certificate, err = edge.OpenCertificate(b.settings.TLSCert, b.settings.TLSKey, b.logger, b.registry)
 	if err != nil {
 		return fmt.Errorf("--tls-cert, --tls-key: %w", err)
 	}
@@ -171,7 +173,7 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	rooms.Go(func() { b.compareStream(work) })
 	rooms.Go(func() { b.publisher.Run(work) })
 	failed := make(chan error, 2)
-	go func() { failed <- serve(server, b.handler.Bound(b.callbacks), tlsConfig != nil) }()
+	go func() { failed <- serve(server, b.handler.LimitListener(b.callbacks), tlsConfig != nil) }()
 	go func() { failed <- serve(admin, netutil.LimitListener(b.admin, maxAdminConnections), false) }()
 	b.logger.Info("acsbridge is running", "callbacks", b.CallbackURL(), "admin", b.AdminURL(), "nats", b.natsURL(), "journal", b.settings.Journal, "data", b.settings.DataDir)
 	b.notify("READY=1")

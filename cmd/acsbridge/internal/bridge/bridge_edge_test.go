@@ -48,16 +48,16 @@ func TestEdgeSettingsReachTheEdge(t *testing.T) {
 # HELP acsbridge_callback_key_total Requests that came with a good callback key, by its name.
 # TYPE acsbridge_callback_key_total counter
 acsbridge_callback_key_total{key="new"} 1
-# HELP acsbridge_turned_away_total Requests turned away by a limit of the edge, by reason.
-# TYPE acsbridge_turned_away_total counter
-acsbridge_turned_away_total{reason="busy"} 0
-acsbridge_turned_away_total{reason="callback_key"} 1
-acsbridge_turned_away_total{reason="eventgrid_key"} 0
-acsbridge_turned_away_total{reason="quarantine_rate"} 0
-acsbridge_turned_away_total{reason="refused_client"} 0
-acsbridge_turned_away_total{reason="source_range"} 1
+# HELP acsbridge_rejected_total Requests rejected by a limit of the edge, by reason.
+# TYPE acsbridge_rejected_total counter
+acsbridge_rejected_total{reason="busy"} 0
+acsbridge_rejected_total{reason="callback_key"} 1
+acsbridge_rejected_total{reason="eventgrid_key"} 0
+acsbridge_rejected_total{reason="quarantine_rate"} 0
+acsbridge_rejected_total{reason="refused_client"} 0
+acsbridge_rejected_total{reason="source_range"} 1
 `
-	if err := testutil.GatherAndCompare(b.registry, strings.NewReader(want), "acsbridge_callback_key_total", "acsbridge_turned_away_total"); err != nil {
+	if err := testutil.GatherAndCompare(b.registry, strings.NewReader(want), "acsbridge_callback_key_total", "acsbridge_rejected_total"); err != nil {
 		t.Error(err)
 	}
 }

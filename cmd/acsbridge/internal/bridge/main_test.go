@@ -111,11 +111,3 @@ func readRoot(t *testing.T, name string) string {
 	}
 	return string(text)
 }
-
-// must returns v.
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}

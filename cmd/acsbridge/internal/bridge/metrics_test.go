@@ -1,6 +1,10 @@
 package bridge
 
 import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -8,68 +12,150 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
-// TestPagesNameEveryMetric checks that the pages for operators name every
-// metric that a bridge registers, and none that it does not.
-func TestPagesNameEveryMetric(t *testing.T) {
-	want := registeredMetrics(t)
-	for _, page := range []string{"docs/operations.md", "CHANGELOG.md"} {
-		got := distinct(metricName.FindAllString(readRoot(t, page), -1))
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("metrics of %s (-registered +named):\n%s", page, diff)
+var update = flag.Bool("update", false, "rewrite the reference of docs/operations.md")
+
+// The page has the reference of all metrics between two marks.
+const (
+	operationsPage = "../../../../docs/operations.md"
+	referenceStart = "<!-- metrics: written by go test ./cmd/acsbridge/internal/bridge -update -->\n"
+	referenceEnd   = "<!-- end of metrics -->\n"
+)
+
+// everyMetric returns a bridge that has all the metrics there are.
+func everyMetric(t *testing.T) *Bridge {
+	t.Helper()
+	cert, key := writePair(t)
+	return idleBridge(t, onLoopback(t, gridArgs("--tls-cert="+cert, "--tls-key="+key, "--resource=contoso="+testGUID,
+		"--callback-key=new="+writeFile(t, "callback", testSecret), "--eventgrid-key=new="+writeFile(t, "grid", otherSecret))...))
+}
+
+// TestMetrics_page checks that the page for operators has every metric as the
+// bridge registers it.
+func TestMetrics_page(t *testing.T) {
+	text, err := os.ReadFile(operationsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, start := strings.Cut(string(text), referenceStart)
+	got, after, end := strings.Cut(rest, referenceEnd)
+	if !start || !end {
+		t.Fatalf("no reference in %s", operationsPage)
+	}
+	want := metricsReference(t)
+	if *update {
+		if err := os.WriteFile(operationsPage, []byte(before+referenceStart+want+referenceEnd+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the page differs from the metrics; run with -update (-want +got):\n%s", diff)
+	}
+	known := registered(t, everyMetric(t))
+	for _, page := range []string{"docs/operations.md", "docs/deployment.md", "CHANGELOG.md"} {
+		for _, name := range metricName.FindAllString(readRoot(t, page), -1) {
+			if known[name] == nil {
+				t.Errorf("%s names %s, which does not exist", page, name)
+			}
 		}
 	}
 }
 
-// metricName matches a whole name; acsbridge_journal_* is a family of them.
-var metricName = regexp.MustCompile(`\bacsbridge_[a-z0-9_]*[a-z]\b`)
+// metric is one as it is registered.
+type metric struct {
+	name, help string
+	labels     []string // of a series, in order, with those of the registry first
+	family     *dto.MetricFamily
+}
 
-// registeredMetrics returns the names of a bridge's own metrics, sorted.
-func registeredMetrics(t *testing.T) []string {
+// registered returns a bridge's own metrics by name.
+func registered(t *testing.T, b *Bridge) map[string]*metric {
 	t.Helper()
-	cert, key := writePair(t)
-	b := idleBridge(t, onLoopback(t, "--tls-cert="+cert, "--tls-key="+key, "--resource=contoso="+testGUID))
-	// Described, not gathered: a vector without values shows nothing yet.
+	metrics := map[string]*metric{}
 	descriptions := make(chan *prometheus.Desc)
 	go func() {
+		// Described, not only gathered: a vector without values shows nothing yet.
 		b.registry.Describe(descriptions)
 		close(descriptions)
 	}()
-	var names []string
 	for d := range descriptions {
-		names = append(names, metricName.FindAllString(d.String(), 1)...)
+		if m := description.FindStringSubmatch(d.String()); m != nil {
+			labels := append(labelName.FindAllString(constLabel.ReplaceAllString(m[3], "$1 "), -1), labelName.FindAllString(m[4], -1)...)
+			metrics[m[1]] = &metric{name: m[1], help: m[2], labels: labels}
+		}
 	}
-	return distinct(names)
-}
-
-// TestCountersExistFromTheStart holds that every counter that the page names is
-// there before anything has happened: an alert on an increase does not see a counter
-// that is born with a 1.
-func TestCountersExistFromTheStart(t *testing.T) {
-	b := idleBridge(t, onLoopback(t, append(gridArgs(), "--resource=contoso="+testGUID,
-		"--callback-key=new="+writeFile(t, "callback", testSecret), "--eventgrid-key=new="+writeFile(t, "grid", otherSecret))...))
 	families, err := b.registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	there := map[string]int{}
 	for _, f := range families {
-		there[f.GetName()] = len(f.GetMetric())
-	}
-	for _, name := range regexp.MustCompile("(?m)^\\| `(acsbridge_\\w+)`").FindAllStringSubmatch(readRoot(t, "docs/operations.md"), -1) {
-		// What expires has a time only where there is such a thing.
-		if there[name[1]] == 0 && !strings.Contains(name[1], "_credential_") && !strings.HasPrefix(name[1], "acsbridge_tls_") {
-			t.Errorf("%s is not there", name[1])
+		if m := metrics[f.GetName()]; m != nil {
+			m.family = f
 		}
 	}
-	if got := there["acsbridge_published_total"]; got != 8 {
-		t.Errorf("%d series of records, want 4 outcomes of contoso and of none", got)
-	}
+	return metrics
 }
 
-// distinct returns the names sorted, each once.
-func distinct(names []string) []string {
-	slices.Sort(names)
-	return slices.Compact(names)
+var (
+	description = regexp.MustCompile(`^Desc\{fqName: "(acsbridge_\w+)", help: "(.*?)", (?:unit: "", )?constLabels: \{(.*)\}, variableLabels: \{(.*)\}\}$`)
+	constLabel  = regexp.MustCompile(`(\w+)="[^"]*"`)
+	labelName   = regexp.MustCompile(`\w+`)
+	metricName  = regexp.MustCompile(`\bacsbridge_[a-z0-9_]*[a-z]\b`)
+)
+
+// open are labels whose values are not known from the start.
+var open = []string{"resource", "key", "version", "goversion", "part"}
+
+// metricsReference is one table, sorted by name.
+func metricsReference(t *testing.T) string {
+	var b strings.Builder
+	b.WriteString("\n| metric | type | labels | meaning |\n|---|---|---|---|\n")
+	metrics := registered(t, everyMetric(t))
+	for _, name := range slices.Sorted(maps.Keys(metrics)) {
+		m := metrics[name]
+		kind := "gauge"
+		if m.family != nil {
+			kind = strings.ToLower(m.family.GetType().String())
+		}
+		var labels []string
+		for _, label := range m.labels {
+			text := "`" + label + "`"
+			if values := m.values(label); len(values) > 0 && !slices.Contains(open, label) {
+				text += " (" + strings.Join(values, ", ") + ")"
+			}
+			labels = append(labels, text)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, kind, strings.Join(labels, ", "), m.help)
+	}
+	return b.String() + "\n"
+}
+
+// values returns the values that a label has from the start, sorted.
+func (m *metric) values(label string) []string {
+	found := map[string]bool{}
+	for _, series := range m.family.GetMetric() {
+		for _, pair := range series.GetLabel() {
+			if pair.GetName() == label && pair.GetValue() != "" {
+				found[pair.GetValue()] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// TestMetrics_existFromTheStart holds that every counter is there before anything has
+// happened: an alert on an increase does not see a counter that is born with a 1.
+func TestMetrics_existFromTheStart(t *testing.T) {
+	metrics := registered(t, everyMetric(t))
+	for name, m := range metrics {
+		if strings.HasSuffix(name, "_total") && len(m.family.GetMetric()) == 0 {
+			t.Errorf("%s is not there", name)
+		}
+	}
+	if got := len(metrics["acsbridge_published_total"].family.GetMetric()); got != 8 {
+		t.Errorf("%d series of records, want 4 outcomes of contoso and of none", got)
+	}
 }

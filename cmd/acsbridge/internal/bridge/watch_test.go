@@ -18,8 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
-	"github.com/acsbridge/acsbridge/ingest"
-	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/ingest/edge"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
@@ -133,11 +133,11 @@ func TestExpiries_ofTheCertificateForCallbacks(t *testing.T) {
 		}
 		start := time.Now()
 		renew(start.Add(day), start.Add(31*day))
-		certificate, err := ingest.OpenCertificate(certFile, keyFile, nil, nil)
+		certificate, err := edge.OpenCertificate(certFile, keyFile, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &Bridge{settings: &config.Settings{}, registry: prometheus.NewRegistry(), link: &publish.Link{}, certificate: certificate}
+		b := &Bridge{settings: &config.Settings{}, registry: prometheus.NewRegistry(), link: &natsconn.Link{}, certificate: certificate}
 		log := &logLines{}
 		w := &watch{logger: slog.New(log), looks: []func(context.Context) []condition{b.expiries()}}
 		step := func(after time.Duration, want string) {

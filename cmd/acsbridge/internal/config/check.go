@@ -2,35 +2,20 @@ package config
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/acsbridge/acsbridge/internal/setting"
+	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// Bounds of the settings.
+// Bounds of the settings that no room checks.
 const (
-	// maxLeeway: a token lives 5 minutes, and more leeway would double that.
-	maxLeeway = 5 * time.Minute
-	// minDuplicateWindow and maxDuplicateWindow: shorter and a retry with the
-	// same token may be stored twice; longer and the server's memory is better
-	// spent, since the bridge reads the stream back after long outages.
-	minDuplicateWindow = time.Minute
-	maxDuplicateWindow = 24 * time.Hour
-	// minStreamAge keeps a typing error from throwing events away.
-	minStreamAge = time.Minute
-	// maxReplicas is the limit of JetStream.
-	maxReplicas = 5
-	// minStore is the least size at which a store is not full at once: a few
-	// callbacks of 256 KiB.
-	minStore = 1 << 20
-	// maxAckWait leaves a second of the five within which ACS gets an answer.
-	maxAckWait = 4 * time.Second
 	// maxInFlight callbacks are 2 GiB of bodies.
 	maxInFlight = 1 << 16
 	// maxShutdownDelay is ample for a load balancer to look at /readyz.
@@ -76,8 +61,7 @@ func (s *Settings) check() {
 	s.checkEventGrid()
 	s.checkNATS()
 	s.checkLogin()
-	s.checkStream()
-	s.checkJournal()
+	s.checkStorage()
 	s.checkProcess()
 }
 
@@ -90,44 +74,31 @@ func (s *Settings) reject(setting, format string, args ...any) {
 	})
 }
 
-// checkTokens checks [tokenSettings].
-func (s *Settings) checkTokens() {
-	s.checkResources()
-	s.httpURL("issuer", s.Issuer)
-	s.httpURL("oidc-config-url", s.OIDCConfigURL)
-	if s.Issuer != verify.DefaultIssuer && s.OIDCConfigURL == verify.DefaultMetadataURL {
-		s.reject("oidc-config-url", "is that of another issuer; name the metadata document of the issuer you set")
+// report adds what a room found wrong with its configuration, unless the same setting
+// is wrong already.
+func (s *Settings) report(err error) {
+	known := len(s.found)
+	for _, e := range setting.Errors(err) {
+		if !slices.ContainsFunc(s.found[:known], func(p problem) bool { return p.setting == e.Setting }) {
+			s.reject(e.Setting, "%s", e.Text)
+		}
 	}
-	s.within("leeway", s.Leeway, 0, maxLeeway)
-	s.oneOf("token-reuse", s.TokenReuse, "report", "refuse", "off")
 }
 
-// resource parses NAME=GUID. The faults do not repeat the right side: people
-// paste connection strings, and these hold the access key.
-func (s *Settings) checkResources() {
-	if len(s.Resource) == 0 {
-		s.reject("resource", "at least one is needed; write NAME=GUID, where GUID is the immutable resource id: "+
-			"az communication show --query immutableResourceId")
-	}
-	names, audiences := map[string]bool{}, map[string]bool{}
+// checkTokens parses NAME=GUID, and has the verifier's configuration checked. The
+// faults do not repeat the right side: people paste connection strings, which hold the
+// access key.
+func (s *Settings) checkTokens() {
 	for i, entry := range s.Resource {
 		name, audience, found := strings.Cut(strings.TrimSpace(entry), "=")
-		if !found || !schemas.ValidToken(name) || name == schemas.NoResource {
+		if !found || name == schemas.NoResource {
 			s.reject("resource", "number %d has no usable name; write NAME=GUID, where NAME is 1 to 64 letters, digits, _ or -", i+1)
-			continue
+		} else if fault := audienceFault(audience); fault != "" {
+			s.reject("resource", "number %d: %s", i+1, fault)
 		}
-		if fault := audienceFault(audience); fault != "" {
-			s.reject("resource", "%s: %s", name, fault)
-			continue
-		}
-		// A GUID is the same in either case, so two spellings are one resource.
-		if key := strings.ToLower(audience); names[name] || audiences[key] {
-			s.reject("resource", "%s: name or GUID given twice; each resource needs its own of both", name)
-		} else {
-			names[name], audiences[key] = true, true
-			s.resources = append(s.resources, verify.Resource{Name: name, Audience: audience})
-		}
+		s.resources = append(s.resources, verify.Resource{Name: name, Audience: audience})
 	}
+	s.report(s.Callbacks().Check())
 }
 
 // audienceFault says what is wrong with the audience of a resource. ACS puts
@@ -148,43 +119,19 @@ func audienceFault(audience string) string {
 	return "the part after = is not a GUID; the audience is the immutable resource id" + hint
 }
 
-// checkStream checks [streamSettings].
-func (s *Settings) checkStream() {
-	if !schemas.ValidToken(s.Stream) || s.Stream == schemas.QuarantineStream {
-		s.reject("stream", "%q is not a usable name; take 1 to 64 letters, digits, _ or -, and not %s",
-			s.Stream, schemas.QuarantineStream)
-	}
-	if !schemas.ValidToken(s.SubjectPrefix) || s.SubjectPrefix == schemas.QuarantinePrefix {
-		s.reject("subject-prefix", "%q is not a usable token; take 1 to 64 letters, digits, _ or -, and not %s",
-			s.SubjectPrefix, schemas.QuarantinePrefix)
-	}
-	s.amount("stream-replicas", s.StreamReplicas, 1, maxReplicas)
+// checkStorage checks [streamSettings] and [journalSettings].
+func (s *Settings) checkStorage() {
+	s.directory("data-dir", s.DataDir)
+	s.oneOf("journal", s.Journal, "on", "off")
+	s.amount("max-in-flight", s.MaxInFlight, 1, maxInFlight)
+	s.amount("stream-replicas", s.StreamReplicas, 1, publish.MaxReplicas)
 	if s.EmbeddedNATS() && s.StreamReplicas > 1 {
 		s.reject("stream-replicas", "the embedded server keeps one copy; more need a cluster, see nats-url")
 	}
-	age, window := s.StreamMaxAge, s.StreamDuplicateWindow
-	if age != 0 {
-		s.within("stream-max-age", age, minStreamAge, math.MaxInt64)
-	}
-	s.within("stream-duplicate-window", window, minDuplicateWindow, maxDuplicateWindow)
-	if age != 0 && window > age {
-		s.reject("stream-duplicate-window", "%s is longer than stream-max-age, %s; JetStream refuses that", window, age)
-	}
-	if s.StreamMaxBytes != 0 {
-		s.atLeast("stream-max-bytes", s.StreamMaxBytes, minStore)
-	}
-}
-
-// checkJournal checks [journalSettings].
-func (s *Settings) checkJournal() {
-	s.directory("data-dir", s.DataDir)
-	s.oneOf("journal", s.Journal, "on", "off")
-	if s.Journal == "off" && s.EmbeddedNATS() {
+	if s.EmbeddedNATS() && s.Journal == "off" {
 		s.reject("journal", "the embedded server alone can lose events in a power cut; leave the journal on, or set nats-url")
 	}
-	s.atLeast("journal-max-bytes", s.JournalMaxBytes, minStore)
-	s.within("ack-wait", s.AckWait, 0, maxAckWait)
-	s.amount("max-in-flight", s.MaxInFlight, 1, maxInFlight)
+	s.report(s.Publish().Check())
 }
 
 // checkProcess checks [processSettings].
@@ -216,12 +163,5 @@ func (s *Settings) within(setting string, d, least, most time.Duration) {
 func (s *Settings) amount(setting string, n, least, most int) {
 	if n < least || n > most {
 		s.reject(setting, "%d is not between %d and %d", n, least, most)
-	}
-}
-
-// atLeast checks the lower bound of a size.
-func (s *Settings) atLeast(setting string, n, least size) {
-	if n < least {
-		s.reject(setting, "%s is less than %s", n, least)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -92,7 +92,7 @@ func (s *Settings) checkSourceRanges() {
 // networks parses networks and single addresses.
 func (s *Settings) networks(setting string, texts []string) (list []netip.Prefix) {
 	for _, text := range texts {
-		network, err := ingest.ParseRange(strings.TrimSpace(text))
+		network, err := edge.ParseRange(strings.TrimSpace(text))
 		if err != nil {
 			s.reject(setting, "%v", err)
 			continue

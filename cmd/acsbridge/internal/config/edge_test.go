@@ -36,14 +36,14 @@ func TestRefuseEdgeSettings(t *testing.T) {
 		{"name of a key twice", []string{"--callback-key=a=" + secret, "--callback-key=a=" + writeFile(t, "other", otherSecret)}, []string{callbackKey + "a: name or secret given twice"}},
 		{"secret of a key twice", []string{"--callback-key=a=" + secret, "--callback-key=b=" + secret}, []string{callbackKey + "b: name or secret given twice"}},
 		{"two keys", []string{"--callback-key=a=" + secret + ",b=" + writeFile(t, "other", otherSecret)}, nil},
-		{"range that is none", []string{"--listen=:8080", "--source-range=10.0.0.0/33"}, []string{source + `"10.0.0.0/33" is no network`}},
-		{"name for a range", []string{"--listen=:8080", "--source-range=microsoft"}, []string{source + `"microsoft" is no network`}},
+		{"range that is none", []string{"--listen=:8080", "--source-range=10.0.0.0/33"}, []string{source + `"10.0.0.0/33" is not a network`}},
+		{"name for a range", []string{"--listen=:8080", "--source-range=microsoft"}, []string{source + `"microsoft" is not a network`}},
 		{"range with bits too many", []string{"--listen=:8080", "--source-range=10.0.0.1/8"}, []string{source + `"10.0.0.1/8" has bits beyond its length; the network is 10.0.0.0/8`}},
 		{"ranges", []string{"--listen=:8080", "--source-range=10.0.0.0/8,2001:db8::1"}, nil},
 		{"ranges behind a proxy that is not named", []string{"--source-range=203.0.113.0/24"}, []string{source + "listen is a loopback address"}},
 		{"ranges behind a proxy", []string{"--source-range=203.0.113.0/24", "--trusted-proxy=127.0.0.1"}, nil},
 		{"range of this host", []string{"--source-range=127.0.0.0/8"}, nil},
-		{"proxy that is none", []string{"--trusted-proxy=microsoft"}, []string{proxy + `"microsoft" is no network`}},
+		{"proxy that is none", []string{"--trusted-proxy=microsoft"}, []string{proxy + `"microsoft" is not a network`}},
 		{"proxies", []string{"--trusted-proxy=10.0.0.0/8", "--trusted-proxy=::1"}, nil},
 	})
 }

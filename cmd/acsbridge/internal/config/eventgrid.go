@@ -3,8 +3,6 @@ package config
 import (
 	"strings"
 
-	"github.com/google/uuid"
-
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/verify"
 )
@@ -54,8 +52,8 @@ func (s *Settings) checkEventGrid() {
 	s.checkEventGridTokens()
 }
 
-// rejectUnusedEventGrid refuses what would be ignored: somebody believes that there is a
-// route.
+// rejectUnusedEventGrid rejects what would be ignored: who set it believes that there
+// is a route.
 func (s *Settings) rejectUnusedEventGrid() {
 	g := &s.gridSettings
 	const fault = "is for Event Grid, from which nothing is taken without a proof; add eventgrid-tenant or eventgrid-key"
@@ -121,37 +119,8 @@ func (s *Settings) checkEventGridTokens() {
 		s.rejectUnusedTokens("is about tokens, and none is asked for; add eventgrid-tenant")
 		return
 	}
-	tenant := s.guid("eventgrid-tenant", g.GridTenant)
-	var apps []string
-	for _, app := range g.GridApp {
-		apps = append(apps, s.guid("eventgrid-app", app))
-	}
-	if len(g.GridAudience) == 0 {
-		s.reject("eventgrid-audience", "is needed beside eventgrid-tenant; it is the application that is registered for this bridge")
-	}
-	for _, audience := range g.GridAudience {
-		if audience == "" || strings.ContainsAny(audience, " \t") {
-			s.reject("eventgrid-audience", "%q is empty or has blanks; it is compared exactly", audience)
-		}
-	}
-	for _, issuer := range g.GridIssuer {
-		s.httpURL("eventgrid-issuer", issuer)
-	}
-	if g.GridOIDC != "" {
-		s.httpURL("eventgrid-oidc-config-url", g.GridOIDC)
-	}
-	if (g.GridOIDC == "") != (len(g.GridIssuer) == 0) {
-		s.reject("eventgrid-oidc-config-url", "goes with eventgrid-issuer; set both, or neither for the public cloud")
-	}
-	s.grid.entra = &verify.Entra{Tenant: tenant, Issuers: append([]string(nil), g.GridIssuer...), Audiences: g.GridAudience, Applications: apps}
-}
-
-// guid checks a GUID and returns it as Entra ID writes it in tokens.
-func (s *Settings) guid(setting, text string) string {
-	if len(text) != len(uuid.Nil.String()) || uuid.Validate(text) != nil {
-		s.reject(setting, "%q is not a GUID", text)
-	}
-	return strings.ToLower(text)
+	s.grid.entra = &verify.Entra{Tenant: g.GridTenant, Issuers: g.GridIssuer, Audiences: g.GridAudience, Applications: g.GridApp}
+	s.report(s.EventGrid().Check())
 }
 
 // routePath checks the path of a route.

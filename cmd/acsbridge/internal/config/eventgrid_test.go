@@ -81,8 +81,7 @@ func TestRefuseEventGridSettings(t *testing.T) {
 
 // TestEventGridValues checks what the settings become.
 func TestEventGridValues(t *testing.T) {
-	s, _, err := parse(t, gridArgs("--resource=contoso="+testGUID, "--eventgrid-key=new="+writeFile(t, "new", testSecret),
-		"--eventgrid-tenant="+strings.ToUpper(testTenant))...)
+	s, _, err := parse(t, gridArgs("--resource=contoso="+testGUID, "--eventgrid-key=new="+writeFile(t, "new", testSecret))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/acsbridge/acsbridge/schemas"
-	"github.com/acsbridge/acsbridge/verify"
 )
 
 // checkNATS checks [natsSettings], but for the login, and the embedded server.
@@ -146,19 +145,5 @@ func (s *Settings) loopback(setting, address string) {
 	}
 	if host, _, _ := net.SplitHostPort(address); !isLoopback(host) {
 		s.reject(setting, "%q can be reached from other hosts, and the embedded server asks nobody who they are; take 127.0.0.1", address)
-	}
-}
-
-// httpURL checks a URL that is https, or http on a loopback host. The faults
-// do not repeat it: people paste URLs with logins.
-func (s *Settings) httpURL(setting, text string) {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Hostname() == "" || (u.Scheme != "https" && u.Scheme != "http"):
-		s.reject(setting, "is not a URL; write it like %s", verify.DefaultIssuer)
-	case u.User != nil || u.Fragment != "":
-		s.reject(setting, "must not hold a login or a fragment")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		s.reject(setting, "is plain http, which anyone on the way can change; https is needed except on loopback")
 	}
 }

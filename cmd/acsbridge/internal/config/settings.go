@@ -14,6 +14,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/journal"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -189,8 +190,8 @@ func (s *Settings) EventGridSources() map[string]string { return s.grid.sources 
 func (s *Settings) EmbeddedNATS() bool { return s.NatsURL == "" && s.NatsContext == "" }
 
 // NATS is how NATS is reached.
-func (s *natsSettings) NATS() publish.NATS {
-	return publish.NATS{
+func (s *natsSettings) NATS() natsconn.Config {
+	return natsconn.Config{
 		URL: s.NatsURL, Context: s.NatsContext,
 		Creds: s.NatsCreds, NKey: s.NatsNkey,
 		User: s.NatsUser, Password: s.password, Token: s.token,
