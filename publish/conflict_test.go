@@ -4,17 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	natsserver "github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
@@ -51,7 +46,7 @@ func checkQuarantined(t *testing.T, server *natstest.Server, body []byte) {
 	}
 }
 
-// Whoever is first must not make the real event disappear.
+// A forged event that comes first must not make the real one disappear.
 func TestConflict_isQuarantined(t *testing.T) {
 	for _, mode := range []string{"journal", "direct"} {
 		t.Run(mode, func(t *testing.T) {
@@ -92,34 +87,14 @@ func TestConflict_afterALongOutage(t *testing.T) {
 	checkQuarantined(t, server, body)
 }
 
-// A conflict waits for a quarantine stream that takes nothing, and holds up no
-// event.
-func TestConflict_quarantineTakesNothing(t *testing.T) {
-	server := natstest.Start(t)
-	full(t, server, schemas.QuarantineStream, schemas.QuarantinePrefix+".>")
-	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
-	b.quarantine("one") // there is no room for more
-	b.publish("a", 1, 2)
-	body := b.forge("a", 2)
-	b.publish("a", 3, 3)
-	checkStream(t, server, map[string]int{"a": 3})
-	natstest.Until(t, func() bool { return b.Status().QuarantineWaiting == 1 && b.Status().Waiting == 0 })
-	config := jetstream.StreamConfig{Name: schemas.QuarantineStream, Subjects: []string{schemas.QuarantinePrefix + ".>"}, AllowDirect: true}
-	if _, err := server.JetStream().UpdateStream(t.Context(), config); err != nil {
-		t.Fatal(err)
-	}
-	b.drained()
-	if got := server.Messages(schemas.QuarantineStream); len(got) != 2 || string(got[1].Data) != string(body) {
-		t.Errorf("quarantine has %d messages", len(got))
-	}
-}
-
-// A sender with a token cannot push everything else out of the quarantine: what is
-// above the limit of its resource is a dead letter.
+// A sender with a token cannot push everything else out of the quarantine, nor fill the
+// log: what is above the limit of its resource is a dead letter.
 func TestConflict_limit(t *testing.T) {
 	server := natstest.Start(t)
 	dir := t.TempDir()
-	b := start(t, server.URL(), publish.Options{Dir: dir, AckWait: publish.NoAckWait})
+	var log lines
+	b := start(t, server.URL(), publish.Options{Dir: dir, AckWait: publish.NoAckWait, Logger: log.logger()})
+	begin := time.Now()
 	const conflicts = 300
 	b.publish("a", 1, 1)
 	for n := range conflicts {
@@ -138,6 +113,10 @@ func TestConflict_limit(t *testing.T) {
 	dead := strings.Count(string(letters), `"reason":"quarantine"`)
 	if kept < 100 || kept > 250 || kept+dead != conflicts {
 		t.Errorf("%d are in quarantine and %d are dead letters, of %d", kept, dead, conflicts)
+	}
+	most := 1 + int(time.Since(begin)/time.Second)
+	if n := log.count("event has the id of another one"); n == 0 || n > most {
+		t.Errorf("%d lines for %d conflicts, want 1 to %d", n, conflicts, most)
 	}
 }
 
@@ -165,7 +144,7 @@ func TestConflict_removedMessage(t *testing.T) {
 	}
 }
 
-// Without the right to look, repetitions are folded as the stream folds them.
+// Without the right to compare, the stream deduplicates as it does.
 func TestConflict_withoutTheRightToCompare(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
@@ -177,53 +156,3 @@ func TestConflict_withoutTheRightToCompare(t *testing.T) {
 	b.drained()
 	checkStream(t, server, map[string]int{"a": 4})
 }
-
-// Whoever has a token can post under an id as often as they like.
-func TestConflict_doesNotFloodTheLog(t *testing.T) {
-	server := natstest.Start(t)
-	var log lines
-	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Logger: log.logger()})
-	server.Await(schemas.QuarantineStream, 0)
-	begin := time.Now()
-	b.publish("a", 1, 1)
-	for range 50 {
-		b.forge("a", 1)
-	}
-	b.drained()
-	most := 1 + int64(time.Since(begin)/time.Second)
-	if n := int64(log.count("event has the id of another one")); n == 0 || n > most {
-		t.Errorf("%d lines for 50 conflicts, want 1 to %d", n, most)
-	}
-}
-
-// Nor may a quarantine that takes nothing fill the log.
-func TestDeadLetters_doNotFloodTheLog(t *testing.T) {
-	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
-	var lines levels
-	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Logger: slog.New(&lines)})
-	server.Await(schemas.QuarantineStream, 0)
-	begin := time.Now()
-	for i := range 20 {
-		b.quarantine(strings.Repeat("x", 4<<10) + strconv.Itoa(i))
-	}
-	b.drained()
-	most := 1 + int64(time.Since(begin)/time.Second)
-	if n := lines.errors.Load(); n == 0 || n > most {
-		t.Errorf("%d lines for 20 dead letters, want 1 to %d", n, most)
-	}
-}
-
-// levels counts the lines of a log.
-type levels struct{ errors atomic.Int64 }
-
-func (l *levels) Enabled(context.Context, slog.Level) bool { return true }
-
-func (l *levels) Handle(_ context.Context, r slog.Record) error {
-	if r.Level == slog.LevelError {
-		l.errors.Add(1)
-	}
-	return nil
-}
-
-func (l *levels) WithAttrs([]slog.Attr) slog.Handler { return l }
-func (l *levels) WithGroup(string) slog.Handler      { return l }

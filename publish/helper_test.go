@@ -54,29 +54,27 @@ func spoil(t *testing.T, dir, text string) {
 	t.Fatal("not found in the journal")
 }
 
-// grant restarts a server that lets its user bridge publish to these subjects alone,
-// and the test itself do everything. It returns the URL for the bridge.
-func grant(server *natstest.Server, subjects []string) string {
-	server.Restrict(func(o *natsserver.Options) {
-		o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
-			Publish: &natsserver.SubjectPermission{Allow: subjects},
-		}}, {Username: "admin", Password: "p"}}
-		o.NoAuthUser = "admin"
-	})
-	server.Restart()
-	return strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1)
+// restrict lets the user bridge publish to these subjects alone, and the test itself,
+// which has no login, do everything.
+func restrict(o *natsserver.Options, subjects []string) {
+	o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
+		Publish: &natsserver.SubjectPermission{Allow: subjects},
+	}}, {Username: "admin", Password: "p"}}
+	o.NoAuthUser = "admin"
 }
 
-// onlyPublishing restarts a server that lets its user bridge publish, look at the
-// streams and do nothing else. It returns the URL for that user; without one, all is allowed.
-func onlyPublishing(server *natstest.Server) string {
-	server.Restrict(func(o *natsserver.Options) {
-		o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
-			Publish:   &natsserver.SubjectPermission{Allow: []string{"acs.>", "acs-quarantine.>", "$JS.API.STREAM.INFO.>"}},
-			Subscribe: &natsserver.SubjectPermission{Allow: []string{"_INBOX.>"}},
-		}}, {Username: "admin", Password: "p"}}
-		o.NoAuthUser = "admin" // the test itself
-	})
+// bridgeURL returns the URL of a restricted server for the user bridge.
+func bridgeURL(url string) string { return strings.Replace(url, "nats://", "nats://bridge:p@", 1) }
+
+// grant restarts a server restricted to these subjects, and returns the URL for the
+// bridge.
+func grant(server *natstest.Server, subjects []string) string {
+	server.Restrict(func(o *natsserver.Options) { restrict(o, subjects) })
 	server.Restart()
-	return strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1)
+	return bridgeURL(server.URL())
+}
+
+// onlyPublishing lets the bridge publish and look at the streams, and do nothing else.
+func onlyPublishing(server *natstest.Server) string {
+	return grant(server, []string{"acs.>", "acs-quarantine.>", "$JS.API.STREAM.INFO.>"})
 }

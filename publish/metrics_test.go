@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -156,18 +155,5 @@ func TestMetrics_withoutAJournal(t *testing.T) {
 	expect(t, got, map[string]float64{
 		"acsbridge_nats_connected": 1, "acsbridge_durable_duration_seconds": 3, "acsbridge_ack_duration_seconds": 3,
 		"acsbridge_published_total stored contoso": 2, "acsbridge_published_total quarantined contoso": 1,
-	})
-}
-
-func TestMetrics_deadLetters(t *testing.T) {
-	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
-	reg := prometheus.NewRegistry()
-	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
-	b.quarantine("one")
-	b.quarantine(strings.Repeat("x", 4<<10))
-	b.drained()
-	expect(t, scrape(t, reg), map[string]float64{
-		"acsbridge_published_total dead_letter contoso": 1, "acsbridge_dead_letters_total too_large": 1,
-		"acsbridge_published_total quarantined contoso": 1,
 	})
 }

@@ -224,7 +224,7 @@ func TestForwarder_duplicatesDuringALongOutage(t *testing.T) {
 	b.drained()
 	checkStream(t, server, map[string]int{"a": 7, "b": 1})
 	const want = `
-# HELP acsbridge_published_total Records that left the bridge, by resource and outcome: stored, duplicate (the stream had it), quarantined, dead_letter.
+# HELP acsbridge_published_total Records that left the bridge, by resource and outcome; the stream had a duplicate already.
 # TYPE acsbridge_published_total counter
 acsbridge_published_total{outcome="duplicate",resource="contoso"} 3
 acsbridge_published_total{outcome="quarantined",resource="contoso"} 1

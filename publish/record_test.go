@@ -2,7 +2,6 @@ package publish
 
 import (
 	"errors"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -72,43 +71,6 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Error(diff)
 		}
 	})
-}
-
-func TestCursor_keepsItsPosition(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "cursor")
-	const want = 4100
-	c, err := openCursor(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c.valid {
-		t.Error("a new cursor claims to hold a position")
-	}
-	if err := c.save(want, true); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.close(); err != nil {
-		t.Fatal(err)
-	}
-	c, err = openCursor(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
-	if !c.valid || c.acked != want {
-		t.Errorf("got %v %d, want %d", c.valid, c.acked, want)
-	}
-	if _, err := c.file.WriteAt([]byte{1}, 3); err != nil {
-		t.Fatal(err)
-	}
-	spoiled, err := openCursor(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer spoiled.close()
-	if spoiled.valid {
-		t.Error("a spoiled cursor counts as valid")
-	}
 }
 
 func TestTruncation_keepsWhatTheStreamMayLose(t *testing.T) {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
@@ -38,9 +40,10 @@ func TestQuarantine_fullStream(t *testing.T) {
 	full(t, server, schemas.QuarantineStream, schemas.QuarantinePrefix+".>")
 	dir := t.TempDir()
 	b := start(t, server.URL(), publish.Options{Dir: dir})
-	b.quarantine("one")
-	b.quarantine("two")
-	b.publish("a", 1, 3)
+	b.quarantine("one") // there is no room for more
+	b.publish("a", 1, 2)
+	body := b.forge("a", 2) // a conflict waits as well
+	b.publish("a", 3, 3)
 	checkStream(t, server, map[string]int{"a": 3})
 	natstest.Until(t, func() bool { return b.Status().QuarantineWaiting == 1 && b.says("no room") })
 	if s := b.Status(); s.Waiting != 0 || !s.Sending {
@@ -51,8 +54,8 @@ func TestQuarantine_fullStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.drained()
-	if n := len(server.Messages(schemas.QuarantineStream)); n != 2 {
-		t.Errorf("quarantine has %d messages, want 2", n)
+	if got := server.Messages(schemas.QuarantineStream); len(got) != 2 || string(got[1].Data) != string(body) {
+		t.Errorf("quarantine has %d messages", len(got))
 	}
 	if _, err := os.Stat(filepath.Join(dir, "dead-letters.ndjson")); !os.IsNotExist(err) {
 		t.Errorf("dead letters were written: %v", err)
@@ -88,24 +91,6 @@ func TestQuarantine_lostAnswer(t *testing.T) {
 	}
 }
 
-func TestForwarder_fullStream(t *testing.T) {
-	server := natstest.Start(t)
-	full(t, server, schemas.Stream, "acs.>")
-	dir := t.TempDir()
-	b := start(t, server.URL(), publish.Options{Dir: dir})
-	b.publish("a", 1, 2)
-	natstest.Until(t, func() bool { return b.Status().Waiting == 1 && b.says("no room") })
-	if _, err := os.Stat(filepath.Join(dir, "dead-letters.ndjson")); !os.IsNotExist(err) {
-		t.Errorf("dead letters were written: %v", err)
-	}
-	config := jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}, Discard: jetstream.DiscardNew}
-	if _, err := server.JetStream().UpdateStream(context.Background(), config); err != nil {
-		t.Fatal(err)
-	}
-	b.drained()
-	checkStream(t, server, map[string]int{"a": 2})
-}
-
 func TestPublish_ackWait(t *testing.T) {
 	server := natstest.Start(t)
 	proxy := natstest.NewProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
@@ -128,35 +113,31 @@ func TestQuarantine_missingRight(t *testing.T) {
 	server.Await(schemas.QuarantineStream, 0)
 	b.stop()
 	rights := []string{"acs.>", "$JS.API.>"}
-	restart := func() {
-		server.Restrict(func(o *natsserver.Options) {
-			o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
-				Publish: &natsserver.SubjectPermission{Allow: rights},
-			}}, {Username: "admin", Password: "p"}}
-			o.NoAuthUser = "admin" // the test itself
-		})
-		server.Restart()
-	}
-	restart()
-	b = start(t, strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1), publish.Options{Dir: t.TempDir()})
+	b = start(t, grant(server, rights), publish.Options{Dir: t.TempDir()})
 	natstest.Until(t, func() bool { return b.Status().Sending })
 	b.quarantine("one")
 	b.publish("a", 1, 3)
 	checkStream(t, server, map[string]int{"a": 3})
 	natstest.Until(t, func() bool { return b.says(`Permissions Violation for Publish to "acs-quarantine.`) })
-	rights = append(rights, "acs-quarantine.>")
-	restart()
+	grant(server, append(rights, "acs-quarantine.>"))
 	b.drained()
 	if n := len(server.Messages(schemas.QuarantineStream)); n != 1 {
 		t.Errorf("quarantine has %d messages, want 1", n)
 	}
 }
 
-// The client itself refuses what is above the server's max_payload.
-func TestForwarder_aboveTheServersLimit(t *testing.T) {
+// The client itself refuses what is above the server's max_payload. A sender with a
+// token can cause many such dead letters.
+func TestDeadLetters_doNotFloodTheLog(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
-	dir := t.TempDir()
-	b := start(t, server.URL(), publish.Options{Dir: dir})
+	dir, reg := t.TempDir(), prometheus.NewRegistry()
+	var log lines
+	b := start(t, server.URL(), publish.Options{Dir: dir, Registerer: reg, Logger: log.logger()})
+	begin := time.Now()
+	b.quarantine("one")
+	for i := range 20 {
+		b.quarantine(strings.Repeat("x", 4<<10) + strconv.Itoa(i))
+	}
 	big := event("a", 99)
 	big.Raw = []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
 	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{big, event("a", 1)}); err != nil {
@@ -164,8 +145,17 @@ func TestForwarder_aboveTheServersLimit(t *testing.T) {
 	}
 	b.drained()
 	checkStream(t, server, map[string]int{"a": 1})
-	if letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson")); err != nil || !strings.Contains(string(letters), `"reason":"too_large"`) {
-		t.Errorf("dead letters: %s, %v", letters, err)
+	expect(t, scrape(t, reg), map[string]float64{
+		"acsbridge_published_total dead_letter contoso": 21, "acsbridge_dead_letters_total too_large": 21,
+		"acsbridge_published_total quarantined contoso": 1,
+	})
+	letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
+	if err != nil || strings.Count(string(letters), `"reason":"too_large"`) != 21 {
+		t.Errorf("dead letters: %.1000s, %v", letters, err)
+	}
+	most := 2 * (1 + int(time.Since(begin)/time.Second)) // of events and of the quarantine
+	if n := log.count("level=ERROR"); n == 0 || n > most {
+		t.Errorf("%d lines for 21 dead letters, want 1 to %d", n, most)
 	}
 }
 

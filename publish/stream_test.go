@@ -127,7 +127,7 @@ func TestTarget_update(t *testing.T) {
 	other := asConfigured()
 	other.Subjects = append(other.Subjects, "more")
 	other.Discard, other.MaxBytes, other.Compression, other.AllowDirect = jetstream.DiscardNew, 1000, jetstream.S2Compression, false
-	other.MaxAge, other.Duplicates = time.Hour, time.Minute
+	other.MaxAge, other.Duplicates, other.Description, other.MaxMsgsPerSubject = time.Hour, time.Minute, "ours", 7
 	quarantine := asConfigured()
 	quarantine.Name, quarantine.Subjects = schemas.QuarantineStream, []string{"acs-quarantine.>"}
 	for _, c := range []jetstream.StreamConfig{other, quarantine} {
@@ -139,6 +139,9 @@ func TestTarget_update(t *testing.T) {
 	natstest.Until(t, func() bool { return b.Status().Sending })
 	if diff := cmp.Diff(asConfigured(), configured(t, server, "ACS")); diff != "" {
 		t.Error(diff)
+	}
+	if d := b.differences(); len(d) != 0 {
+		t.Errorf("still differs: %v", d)
 	}
 	if got := configured(t, server, schemas.QuarantineStream).MaxBytes; got != 256<<20 {
 		t.Errorf("quarantine: max bytes %d", got)

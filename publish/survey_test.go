@@ -88,10 +88,7 @@ func TestSurvey_fromTheStart(t *testing.T) {
 					c.server(o)
 				}
 				if c.rights != nil {
-					o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
-						Publish: &natsserver.SubjectPermission{Allow: c.rights},
-					}}, {Username: "admin", Password: "p"}}
-					o.NoAuthUser = "admin"
+					restrict(o, c.rights)
 				}
 			}
 			server := natstest.Start(t, change)
@@ -100,7 +97,7 @@ func TestSurvey_fromTheStart(t *testing.T) {
 				url = c.url(server)
 			}
 			if c.rights != nil {
-				url = strings.Replace(url, "nats://", "nats://bridge:p@", 1)
+				url = bridgeURL(url)
 			}
 			var log lines
 			b := start(t, url, publish.Options{Dir: t.TempDir(), Logger: log.logger()})
@@ -166,12 +163,9 @@ func TestStatus_notesAreSteady(t *testing.T) {
 // the trial: a stored event says more.
 func TestSurvey_rightsToOneResource(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) {
-		o.Users = []*natsserver.User{{Username: "bridge", Password: "p", Permissions: &natsserver.Permissions{
-			Publish: &natsserver.SubjectPermission{Allow: []string{"$JS.API.>", "acs.contoso.>", "acs-quarantine.contoso.>"}},
-		}}, {Username: "admin", Password: "p"}}
-		o.NoAuthUser = "admin"
+		restrict(o, []string{"$JS.API.>", "acs.contoso.>", "acs-quarantine.contoso.>"})
 	})
-	b := start(t, strings.Replace(server.URL(), "nats://", "nats://bridge:p@", 1), publish.Options{Dir: t.TempDir()})
+	b := start(t, bridgeURL(server.URL()), publish.Options{Dir: t.TempDir()})
 	natstest.Until(t, func() bool {
 		return b.says(`a trial publish fails: nats: permissions violation: Permissions Violation for Publish to "acs._.`)
 	})

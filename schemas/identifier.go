@@ -9,7 +9,7 @@ type Identifier struct {
 	RawID string `json:"rawId" pii:"identifier"`
 	// A user of the Communication Services resource.
 	CommunicationUser *CommunicationUser `json:"communicationUser"`
-	// A telephone.
+	// A person at a telephone.
 	PhoneNumber *PhoneNumber `json:"phoneNumber"`
 	// A user of Microsoft Teams.
 	MicrosoftTeamsUser *TeamsUser `json:"microsoftTeamsUser"`

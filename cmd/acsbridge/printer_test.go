@@ -75,12 +75,11 @@ func TestPrinter_columns(t *testing.T) {
 	}
 }
 
-// TestPrinter_people shows who calls whom, masked unless that is asked for, and
-// participants of API versions of 2022.
+// TestPrinter_people shows the participants of an event, masked or not.
 func TestPrinter_people(t *testing.T) {
 	for _, test := range []struct{ kind, data, masked, whole string }{
 		{"IncomingCall", `"to":{"rawId":"8:acs:5aba7c7e-ac50_0000"},"from":{"rawId":"4:+15550100123"}`, "  4:+***23 8:acs:***00\n", "  4:+15550100123 8:acs:5aba7c7e-ac50_0000\n"},
-		{"ParticipantsUpdated", `"participants":[{"rawId":"8:acs:5aba7c7e-ac50_0000","communicationUser":{"id":"8:acs:5aba7c7e-ac50_0000"}}]`, "  8:acs:***00\n", "  8:acs:5aba7c7e-ac50_0000\n"},
+		{"ParticipantsUpdated", `"participants":[{"identifier":{"rawId":"8:acs:5aba7c7e-ac50_0000"}}]`, "  8:acs:***00\n", "  8:acs:5aba7c7e-ac50_0000\n"},
 		{"AddParticipantSucceeded", `"participant":{"phoneNumber":{"value":"+15550100123"}}`, "  +***23\n", "  +15550100123\n"},
 	} {
 		m := &replay.StoredMessage{Subject: "acs.contoso." + test.kind + ".2.c", Data: []byte(`{"id":"e","type":"Microsoft.Communication.` + test.kind + `","data":{` + test.data + `}}`)}
