@@ -70,37 +70,32 @@ func (h *headers) text(name, value string) {
 	h.bounded(name, value, schemas.MaxHeaderValue, schemas.HeaderValue)
 }
 
-// date adds a NumericDate (RFC 7519, section 2) when the claim is present.
-func (h *headers) date(name string, at time.Time, present bool) {
-	if present {
-		h.add(name, strconv.FormatInt(at.Unix(), 10))
+// callbackHeaders returns what the messages of a callback have in common: what the
+// token said, for consumers that check or audit, and what is known of the callback.
+func callbackHeaders(c *verify.Claims, d *Delivery) (h headers) {
+	h.list = make([]header, 0, maxHeaders)
+	if c.HasToken() {
+		date := func(name string, at time.Time, present bool) { // a NumericDate (RFC 7519, section 2)
+			if present {
+				h.add(name, strconv.FormatInt(at.Unix(), 10))
+			}
+		}
+		h.text(schemas.HeaderTokenIssuer, c.Issuer())
+		h.text(schemas.HeaderTokenAudience, c.Audience())
+		h.text(schemas.HeaderTokenKeyID, c.KeyID())
+		date(schemas.HeaderTokenExpires, c.ExpiresAt(), true)
+		at, ok := c.IssuedAt()
+		date(schemas.HeaderTokenIssuedAt, at, ok)
+		at, ok = c.NotBefore()
+		date(schemas.HeaderTokenNotBefore, at, ok)
+		h.text(schemas.HeaderTokenSubject, c.Subject())
+		h.text(schemas.HeaderTokenID, c.ID())
+		if all, ok := schemas.HeaderJSON(c.JSON(), schemas.MaxHeaderClaims); ok {
+			h.add(schemas.HeaderTokenClaims, all)
+		} else {
+			h.truncated = append(h.truncated, schemas.HeaderTokenClaims)
+		}
 	}
-}
-
-// claims adds what the token said, for consumers that check or audit.
-func (h *headers) claims(c *verify.Claims) {
-	if !c.HasToken() {
-		return
-	}
-	h.text(schemas.HeaderTokenIssuer, c.Issuer())
-	h.text(schemas.HeaderTokenAudience, c.Audience())
-	h.text(schemas.HeaderTokenKeyID, c.KeyID())
-	h.date(schemas.HeaderTokenExpires, c.ExpiresAt(), true)
-	at, ok := c.IssuedAt()
-	h.date(schemas.HeaderTokenIssuedAt, at, ok)
-	at, ok = c.NotBefore()
-	h.date(schemas.HeaderTokenNotBefore, at, ok)
-	h.text(schemas.HeaderTokenSubject, c.Subject())
-	h.text(schemas.HeaderTokenID, c.ID())
-	if all, ok := schemas.HeaderJSON(c.JSON(), schemas.MaxHeaderClaims); ok {
-		h.add(schemas.HeaderTokenClaims, all)
-	} else {
-		h.truncated = append(h.truncated, schemas.HeaderTokenClaims)
-	}
-}
-
-// delivery adds what is known of the callback.
-func (h *headers) delivery(c *verify.Claims, d *Delivery) {
 	h.add(schemas.HeaderResource, c.Resource())
 	h.add(schemas.HeaderReceivedAt, d.ReceivedAt.UTC().Format(time.RFC3339Nano))
 	h.add(schemas.HeaderDeliveryID, d.ID.String())
@@ -115,23 +110,21 @@ func (h *headers) delivery(c *verify.Claims, d *Delivery) {
 			h.bounded(said.name, said.value, schemas.MaxHeaderGrid, schemas.HeaderValue)
 		}
 	}
+	return h
 }
 
-// finish returns the headers, with the names of those that were cut.
-func (h *headers) finish() []header {
+// record returns the record with these headers, and the names of those that were cut.
+func (h *headers) record(d *Delivery, stream, subject string, payload []byte) *record {
 	if len(h.truncated) > 0 {
 		h.add(schemas.HeaderTruncated, strings.Join(h.truncated, ","))
 	}
-	return h.list
+	// The time is that of the clock, as others know it.
+	return &record{receivedAt: d.ReceivedAt.Round(0), stream: stream, subject: subject, headers: h.list, payload: payload}
 }
 
 // eventRecords turns a callback's events into records, in order.
 func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.Inbound) []*record {
-	// Claims and delivery are the same for every event of a callback.
-	common := headers{list: make([]header, 0, maxHeaders)}
-	common.claims(c)
-	common.delivery(c, d)
-
+	common := callbackHeaders(c, d)
 	records := make([]*record, len(events))
 	for i := range events {
 		e := &events[i]
@@ -151,13 +144,7 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.I
 		if at, ends := e.Expires(d.ReceivedAt); ends {
 			h.add(schemas.HeaderExpiresAt, at.UTC().Format(time.RFC3339Nano))
 		}
-		records[i] = &record{
-			receivedAt: d.ReceivedAt.Round(0), // by the clock, as others know it
-			stream:     o.Stream.Name,
-			subject:    schemas.Subject(o.Stream.Prefix, c.Resource(), e),
-			headers:    h.finish(),
-			payload:    e.Raw,
-		}
+		records[i] = h.record(d, o.Stream.Name, schemas.Subject(o.Stream.Prefix, c.Resource(), e), e.Raw)
 	}
 	return records
 }
@@ -166,20 +153,12 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.I
 // record: its body as received, with the reason. A repetition of the same body
 // to the same resource has the same message id.
 func (o *Options) quarantineRecord(c *verify.Claims, d *Delivery, reason, contentType string, body []byte) *record {
-	var h headers
-	h.claims(c)
-	h.delivery(c, d)
+	h := callbackHeaders(c, d)
 	h.text(schemas.HeaderContentType, contentType)
 	h.add(schemas.HeaderMsgID, quarantineID(c.Resource(), contentType, body))
 	h.add(schemas.HeaderExpectedStream, schemas.QuarantineStream)
 	h.add(schemas.HeaderQuarantineReason, reason)
-	return &record{
-		receivedAt: d.ReceivedAt.Round(0),
-		stream:     schemas.QuarantineStream,
-		subject:    schemas.QuarantineSubject(c.Resource(), reason),
-		headers:    h.finish(),
-		payload:    body,
-	}
+	return h.record(d, schemas.QuarantineStream, schemas.QuarantineSubject(c.Resource(), reason), body)
 }
 
 // quarantineID is the message id of a body in quarantine.

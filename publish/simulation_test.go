@@ -45,10 +45,12 @@ var (
 //     or too late a part of the stream, or one batch of it alone, or not what
 //     was stored since, or everything is taken for known;
 //   - that is done only for records older than two windows;
+//   - it keeps the ids of records from the one on that is sent first, and not from
+//     the oldest pending one (one seed in 700);
 //   - the cursor moves behind records that are not acknowledged, in memory or
 //     in its file, past a refusal, or past an answer that stays away;
 //   - an answer that stays away ends no session;
-//   - the events of a call do not wait for one another;
+//   - the events of a call do not wait for one another, or are released too early;
 //   - the client buffers publishes while it is disconnected (one seed in 500);
 //   - acknowledged records are not kept, or not sent again, for a server that
 //     loses power.
