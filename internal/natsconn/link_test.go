@@ -104,7 +104,7 @@ func TestLink_batchComesOnce(t *testing.T) {
 		read++
 	}
 	if came := l.nc.Stats().InMsgs - before; read != stored || came != stored+1 { // and the end of the batch
-		t.Errorf("%d messages came of which %d were read, want %d", came, read, stored)
+		t.Errorf("%d messages came and %d were read, want %d", came, read, stored)
 	}
 }
 
@@ -298,7 +298,7 @@ func TestConnect_silentServers(t *testing.T) {
 		t.Errorf("Connect took %s", took)
 	}
 	if connected, _ := l.State(); connected {
-		t.Error("connected to nobody")
+		t.Error("connected to no server")
 	}
 	l.Close()
 
@@ -306,7 +306,7 @@ func TestConnect_silentServers(t *testing.T) {
 	connect(t, Config{URL: urls[0] + "," + server.URL()}, nil)
 }
 
-// The server tells its limits when a client connects: a record is above them
+// The server sends its limits when a client connects: a record is above them
 // only by what a new connection says.
 func TestLink_Refresh(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.MaxPayload = 4 << 10 })
@@ -361,7 +361,7 @@ func TestLink_Violation(t *testing.T) {
 }
 
 // Why a connection fails is said again when it changes, also when it fails after it was
-// made, which the client tells no handler.
+// made, which reaches no handler of the client.
 func TestLink_causeChanges(t *testing.T) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
