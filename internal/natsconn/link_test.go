@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
@@ -376,7 +375,7 @@ func TestLink_causeChanges(t *testing.T) {
 	defer link.Close()
 	natstest.Until(t, func() bool { return log.has("NATS cannot be reached", "connection refused") })
 	files := certificates(t)
-	natstest.Start(t, func(o *natsserver.Options) {
+	natstest.Start(t, func(o *server.Options) {
 		o.JetStream = false
 		o.Port = free.Addr().(*net.TCPAddr).Port
 		files.require(o)
@@ -391,20 +390,20 @@ func TestLink_causeChanges(t *testing.T) {
 func TestLink_firstConnection(t *testing.T) {
 	files := certificates(t)
 	expired := certificatesUntil(t, time.Now().Add(-time.Minute))
-	plain := natstest.Start(t, func(o *natsserver.Options) { o.JetStream = false })
+	plain := natstest.Start(t, func(o *server.Options) { o.JetStream = false })
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { silent.Close() })
 	for name, c := range map[string]struct {
-		server func(*natsserver.Options)
+		server func(*server.Options)
 		login  Config
 		says   string
 	}{
 		"refused":           {login: Config{URL: "nats://127.0.0.1:1"}, says: "connection refused; is NATS running there? --nats-url"},
 		"unknown name":      {login: Config{URL: "nats://nats.invalid:4222"}, says: "the name of the server in --nats-url cannot be looked up"},
-		"login":             {server: func(o *natsserver.Options) { o.Authorization = "secret" }, says: "Authorization Violation; check the login"},
+		"login":             {server: func(o *server.Options) { o.Authorization = "secret" }, says: "Authorization Violation; check the login"},
 		"unknown authority": {server: files.require, says: "signed by an authority that is not known here: name it with --nats-ca"},
 		"no client certificate": {server: files.require, login: Config{CA: files.ca},
 			says: "it may want a certificate (--nats-cert, --nats-key)"},
@@ -415,7 +414,7 @@ func TestLink_firstConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if c.server != nil {
-				server := natstest.Start(t, func(o *natsserver.Options) {
+				server := natstest.Start(t, func(o *server.Options) {
 					o.JetStream = false
 					c.server(o)
 				})
