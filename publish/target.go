@@ -299,10 +299,10 @@ func (t *target) setTTL(m *nats.Msg, r *record, now time.Time) {
 		return
 	}
 	for _, h := range r.headers {
-		if h.name != schemas.HeaderExpiresAt {
+		if h.Name != schemas.HeaderExpiresAt {
 			continue
 		}
-		if at, err := time.Parse(time.RFC3339, h.value); err == nil {
+		if at, err := time.Parse(time.RFC3339, h.Value); err == nil {
 			left := max(at.Sub(now), minTTL)
 			m.Header[schemas.HeaderTTL] = []string{strconv.FormatInt(int64((left+time.Second-1)/time.Second), 10)}
 		}

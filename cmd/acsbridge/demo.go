@@ -290,7 +290,7 @@ func (d *demo) observe(a acstest.Attempt) {
 	what := fmt.Sprintf("%d, refused: %s", a.Status, cmp.Or(hostile[a.Kind], a.Kind))
 	switch {
 	case a.Kind == "duplicate" && a.Status == http.StatusOK:
-		what = "200, folded: delivered twice, stored once"
+		what = "200, duplicate: delivered twice, stored once"
 	case a.Status == http.StatusOK:
 		what = "200, although " + cmp.Or(hostile[a.Kind], a.Kind)
 	}
