@@ -176,9 +176,9 @@ func TestHandler_logsAddressesAtDebug(t *testing.T) {
 	})
 }
 
-// TestHandler_storesAfterAHangUp holds that a write has five seconds, whether or not
+// TestHandler_storesAfterADisconnect holds that a write has five seconds, whether or not
 // the sender waits for the answer.
-func TestHandler_storesAfterAHangUp(t *testing.T) {
+func TestHandler_storesAfterADisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHandler(t, ingest.Config{Publisher: &fakePublisher{do: func(ctx context.Context, d *publish.Delivery) error {
 			if until, ok := ctx.Deadline(); ctx.Err() != nil || !ok || until.Sub(d.ReceivedAt) != 5*time.Second {
@@ -186,8 +186,8 @@ func TestHandler_storesAfterAHangUp(t *testing.T) {
 			}
 			return nil
 		}}})
-		ctx, hangUp := context.WithCancel(context.Background())
-		hangUp()
+		ctx, disconnect := context.WithCancel(context.Background())
+		disconnect()
 		if w := serve(h, callback(defaultBody).WithContext(ctx)); w.Code != 200 {
 			t.Errorf("got %d", w.Code)
 		}

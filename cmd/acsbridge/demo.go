@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// demoSettle bounds the wait for the last events of --calls to be stored
+	// demoStoredWithin bounds the wait for the last events of --calls to be stored
 	// and printed.
-	demoSettle = 20 * time.Second
+	demoStoredWithin = 20 * time.Second
 	// demoReady bounds the start: keys, stream, listeners.
 	demoReady = 30 * time.Second
 	// demoHostileEvery puts one hostile call among so many ordinary ones.

@@ -42,11 +42,11 @@ type cli struct {
 	Simulate   simulateCmd   `cmd:"" help:"Play Azure Communication Services against a bridge: calls, key server, chaos."`
 	Trigger    triggerCmd    `cmd:"" help:"Send one signed event of a type to a bridge."`
 	Tail       tailCmd       `cmd:"" help:"Print the events of the stream, past ones and those that come."`
-	Call       callCmd       `cmd:"" help:"Tell the story of one call: its legs, its events in order, what failed, what is missing."`
+	Call       callCmd       `cmd:"" help:"Show one call: its legs, its events in order, what failed, what is missing."`
 	Calls      callsCmd      `cmd:"" help:"List the calls of the stream: state, duration, events."`
 	Replay     replayCmd     `cmd:"" help:"Send events of the stream again: as copies, to a URL, or to a file."`
 	Listen     listenCmd     `cmd:"" help:"Forward the events that come to a local URL, as ACS would post them."`
-	Quarantine quarantineCmd `cmd:"" help:"Look at what did not come into the stream, publish or remove it."`
+	Quarantine quarantineCmd `cmd:"" help:"List, show, publish or remove quarantined callbacks and dead letters."`
 	Events     eventsCmd     `cmd:"" help:"Show the types of events: when they come, what is in them, an example."`
 	Health     healthCmd     `cmd:"" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
 	Version    versionCmd    `cmd:"" help:"Print version, Go version and platform."`

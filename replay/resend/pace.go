@@ -15,7 +15,7 @@ import (
 // Pace says how fast messages are sent. The zero value is as fast as the target
 // takes them.
 type Pace struct {
-	Rate  float64 // messages a second; zero is no limit
+	Rate  float64 // messages a second; zero means no limit
 	Speed float64 // times as fast as they once came; zero does not look at that
 }
 

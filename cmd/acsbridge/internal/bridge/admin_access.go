@@ -74,7 +74,7 @@ func newAdminAccess(token string, hosts []string) *adminAccess {
 
 // guard answers what next may not see, and sets the headers of every answer.
 // The probes are open to all: what asks them seldom has a place for a secret,
-// and a stranger learns no more than whether the bridge works.
+// and an unauthenticated client learns no more than whether the bridge works.
 func (a *adminAccess) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

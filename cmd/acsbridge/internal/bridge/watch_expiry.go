@@ -81,7 +81,7 @@ func (c *credential) conditions(v validity, err error, now time.Time) (found []c
 		found = append(found, condition{c.key + " " + key, note{c.part, c.name + " " + fmt.Sprintf(format, args...)}, state})
 	}
 	if err != nil {
-		add("file", err.Error(), "cannot be read again, mend its files: %v", err)
+		add("file", err.Error(), "cannot be read again, repair its files: %v", err)
 	}
 	day := func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04Z") }
 	switch {
