@@ -11,7 +11,7 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// Activity is what came lately, for operators.
+// Activity summarizes recent callbacks, for operators.
 type Activity struct {
 	// When the last callback or delivery of Event Grid came, was stored, and was
 	// refused. Zero means not since the start.
@@ -20,7 +20,7 @@ type Activity struct {
 	Refused []Refusals
 }
 
-// Activity returns what came lately.
+// Activity returns a summary of recent callbacks.
 func (h *Handler) Activity() Activity {
 	return Activity{h.lastCallback.time(), h.lastStored.time(), h.lastRefused.time(), h.refusals.recent()}
 }
@@ -55,7 +55,7 @@ func (c *Config) issuers() map[string][]issuer {
 }
 
 // recordActivity records how a request was answered, if it may have been a callback.
-// An answer 503 is a refusal only when the sender is to blame; the others are logged
+// An answer 503 is a refusal only when the sender is the cause; the others are logged
 // as errors.
 func (q *request) recordActivity(err error, code int, reason string) {
 	if !q.mayBeCallback(code) {

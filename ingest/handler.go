@@ -208,7 +208,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q.answer(q.handle())
 }
 
-// handle takes the steps of the package comment. Its error decides the answer.
+// handle does the steps of the package comment. Its error decides the answer.
 func (q *request) handle() error {
 	h, r := q.handler, q.r
 	switch {

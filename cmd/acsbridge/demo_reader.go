@@ -74,7 +74,7 @@ func (r *demoReader) stop() {
 }
 
 // receive takes one event from the stream: prints it, and then counts it, so
-// that the summary comes behind the last line.
+// that the summary comes after the last line.
 func (r *demoReader) receive(m jetstream.Msg) {
 	if !r.demo.Quiet {
 		r.demo.printf("%s\n", eventLine(m))
@@ -156,8 +156,8 @@ func (r *demoReader) awaitStored() (stored, repeated int, err error) {
 	}
 }
 
-// sumUp prints the summary and holds it against what must have come of the
-// load. A demo that was interrupted is held against what it sent.
+// sumUp prints the summary and compares it with what the load must have caused.
+// After an interruption it compares with what was sent.
 func (d *demo) sumUp(load acstest.Load, report *acstest.Report, reader *demoReader) error {
 	stored, repeated, err := reader.awaitStored()
 	if err != nil {
@@ -204,7 +204,7 @@ func (r *demoReader) missing(ids []string) error {
 	return nil
 }
 
-// asExpected holds the report against what was computed before the first
+// asExpected compares the report with what was computed before the first
 // callback was sent.
 func asExpected(load acstest.Load, report *acstest.Report) error {
 	want, err := load.Expect()

@@ -2,7 +2,7 @@
 // Call Automation, makes them durable and publishes them to NATS JetStream.
 //
 // Each subcommand is one file. Standard output carries what a command was
-// asked for, standard error its logs and complaints. The exit status is 0 when
+// asked for, standard error its logs and errors. The exit status is 0 when
 // the command did its job, 1 when it failed, and 2 when the command line or
 // the configuration is wrong, so that no restart can help.
 package main
@@ -28,7 +28,7 @@ const (
 	exitUsage  = 2
 )
 
-// helpWidth is the widest help text in columns; a narrower terminal wins.
+// helpWidth is the most columns that help text uses; a narrower terminal uses fewer.
 const helpWidth = 100
 
 // stdio is where a command writes.
@@ -92,7 +92,7 @@ func newParser(grammar any, std stdio) (*kong.Kong, error) {
 	)
 }
 
-// flagHelp is the help text of one flag. The default stands behind it, since
+// flagHelp is the help text of one flag. The default follows it, since
 // the place holder names the kind of value.
 func flagHelp(value *kong.Value) string {
 	if !value.HasDefault || value.Default == "" {

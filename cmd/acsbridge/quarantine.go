@@ -25,13 +25,13 @@ type quarantineCmd struct {
 	Drop    quarantineDropCmd    `cmd:"" help:"Remove the chosen entries."`
 }
 
-// quarantineSource says where they are.
+// quarantineSource selects the stream or the file that holds them.
 type quarantineSource struct {
 	DeadLetters string `help:"The dead-letter file of a bridge, in place of the quarantine stream." placeholder:"FILE"`
 	readerSettings
 }
 
-// quarantineChoice selects some of them.
+// quarantineChoice selects entries.
 type quarantineChoice struct {
 	Number []uint64 `arg:"" optional:"" help:"Numbers, as list shows them." placeholder:"NUMBER"`
 	All    bool     `help:"All of them."`

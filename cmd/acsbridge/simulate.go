@@ -48,7 +48,7 @@ type simulateCmd struct {
 	Seed       uint64  `help:"Seed of the chaos, to have the same again. 0 means a random one." placeholder:"N"`
 
 	// By default twice what a bridge may take for its start: simulate can be started
-	// first, and a supervisor still learns that there is none.
+	// first, and its supervisor still sees when the bridge never starts.
 	GiveUp time.Duration `help:"End with status 1 when no callback was answered for so long. 0 means never." default:"2m" placeholder:"TIME"`
 
 	JSON bool `name:"json" help:"Print the report as one JSON object."`
@@ -184,7 +184,7 @@ func (c *simulateCmd) issuer(log io.Writer) (*acstest.Issuer, error) {
 	return issuer, nil
 }
 
-// announce says how a bridge comes to trust the simulation, and how to send
+// announce prints the settings with which a bridge trusts the simulation, and how to send
 // single events beside it.
 func (c *simulateCmd) announce(w io.Writer, issuer *acstest.Issuer, seed uint64) {
 	fmt.Fprintf(w, "playing Azure Communication Services towards %s, seed %d\n", c.Target, seed)

@@ -1,4 +1,4 @@
-// Package architecture_test holds the source of the module against its plan:
+// Package architecture_test checks the source of the module against its plan:
 // which room may import which, and how long a file or a function may be.
 package architecture_test
 
@@ -47,7 +47,7 @@ var arrows = map[string][]string{
 // that serve has nothing that signs tokens.
 var simulators = []string{"cmd/acsbridge/demo*.go", "cmd/acsbridge/simulate.go", "cmd/acsbridge/trigger.go", "cmd/acsbridge/replay_sign.go"}
 
-// TestSource holds this module against the plan.
+// TestSource checks this module.
 func TestSource(t *testing.T) {
 	source := os.DirFS("../..")
 	if _, err := fs.Stat(source, "go.mod"); err != nil {
@@ -62,7 +62,7 @@ func TestSource(t *testing.T) {
 	}
 }
 
-// TestFindFaults_eachRule holds a module against the plan that breaks each rule.
+// TestFindFaults_eachRule checks a module that breaks each rule.
 func TestFindFaults_eachRule(t *testing.T) {
 	long := func(lines int, in string) string { return fmt.Sprintf(in, strings.Repeat("\n", lines)) }
 	source := fstest.MapFS{}

@@ -20,7 +20,7 @@ type Pace struct {
 }
 
 // catchUp is how much of a delay is made up for, so that timers that are late do
-// not slow a rate down. What was held up for longer does not come in a burst.
+// not slow a rate down. A longer delay is not followed by a burst.
 const catchUp = 100 * time.Millisecond
 
 // maxPause is the longest pause that is kept between two messages: a night

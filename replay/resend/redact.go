@@ -219,7 +219,7 @@ func (r *Redactor) source(s string) string {
 		case "", "calling", "callConnections", "recordings":
 			continue
 		}
-		// An event's name may come behind the ids.
+		// An event's name may follow the ids.
 		if ids++; ids > 1 && i == len(segments)-1 && strings.HasPrefix(segment, "Recording") {
 			continue
 		}

@@ -87,7 +87,7 @@ func (b *Bridge) readyStorage() (name, state string, ok bool) {
 	return "storage", state, true
 }
 
-// lastCallbacks says when callbacks came last, and what became of them.
+// lastCallbacks returns when the last callbacks came, and how they were answered.
 func (b *Bridge) lastCallbacks() string {
 	a := b.handler.Activity()
 	return fmt.Sprintf("last came %s, stored %s, refused %s", ago(a.LastCallback), ago(a.LastStored), ago(a.LastRefused))

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// watchInterval is how often the bridge checks for what goes wrong slowly. A check
+// watchInterval is how often the bridge checks for slow failures. A check
 // reads a few small files and asks NATS once, which takes about a millisecond.
 const watchInterval = 5 * time.Second
 

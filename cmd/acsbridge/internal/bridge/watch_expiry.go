@@ -138,7 +138,7 @@ func ofChain(chain [][]byte) (v validity) {
 }
 
 // ofAuthorities returns until when a file of certificate authorities holds a valid
-// one: old ones are often kept beside their successors.
+// one: old ones are often kept together with their successors.
 func ofAuthorities(file string) (v validity, err error) {
 	if file == "" {
 		return v, nil

@@ -10,7 +10,7 @@ import (
 )
 
 // FuzzSettings makes up parts of the file, the environment and the
-// command line, each beside a secret. Whatever comes of it, there is an answer
+// command line, each together with a secret. Whatever comes of it, there is an answer
 // without a panic, and no secret in it.
 func FuzzSettings(f *testing.F) {
 	for _, file := range []string{
