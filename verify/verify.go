@@ -127,7 +127,11 @@ func BearerToken(authorization []string) (string, error) {
 // about, and not a second time by golang-jwt's parser: an attacker looks for
 // differences between two readers of one token. See ADR 0002.
 func (v *Verifier) Verify(ctx context.Context, token string) (_ *Claims, err error) {
-	defer func() { v.countError(err) }()
+	defer func() {
+		if err != nil {
+			v.countError(err)
+		}
+	}()
 	parts, err := split(token)
 	if err != nil {
 		return nil, err
@@ -182,11 +186,8 @@ func (p *parts) checkSignature(key any) error {
 	return nil
 }
 
-// countError counts the verdict of an error. Good tokens are counted by Verify.
+// countError counts the verdict of an error. Verify counts good tokens.
 func (v *Verifier) countError(err error) {
-	if err == nil {
-		return
-	}
 	if refused := new(RefusedError); errors.As(err, &refused) {
 		v.metrics.refused[refused.Reason].Inc()
 		return
