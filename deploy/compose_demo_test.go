@@ -22,9 +22,9 @@ func demoVariables(t *testing.T) map[string]string {
 	return variables
 }
 
-// TestDemoProfile checks that the bridge of the demo profile trusts the
+// TestCompose_demoProfile checks that the bridge of the demo profile trusts the
 // simulator, and that the simulator calls the bridge.
-func TestDemoProfile(t *testing.T) {
+func TestCompose_demoProfile(t *testing.T) {
 	s := containerSettings(t, demoVariables(t))
 	compose := readCompose(t, demoVariables(t))
 	simulator := compose.Services["simulator"]

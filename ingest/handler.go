@@ -123,7 +123,7 @@ func New(config Config) (*Handler, error) {
 	if config.Path == "" {
 		config.Path = DefaultPath
 	}
-	if err := checkPath("callback path", config.Path); err != nil {
+	if err := config.checkPaths(); err != nil {
 		return nil, err
 	}
 	if config.Verifier == nil || config.Publisher == nil {
@@ -142,7 +142,7 @@ func New(config Config) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	grid, err := newGridRoute(config.EventGrid, config.Path)
+	grid, err := newGridRoute(config.EventGrid)
 	if err != nil {
 		return nil, err
 	}

@@ -13,25 +13,13 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/datadir"
 	"github.com/acsbridge/acsbridge/internal/failpoint"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // maxDeadLetters bounds a dead-letter file in bytes. When it is full, another one is
 // begun. Those count against the size of the journal, so that callbacks are refused
 // before the disk is full.
 const maxDeadLetters = 256 << 20
-
-// deadLetter is one line of the dead-letter file: a record that the stream can
-// never take, and why.
-type deadLetter struct {
-	Time       time.Time         `json:"time"`
-	Reason     string            `json:"reason"`
-	Index      uint64            `json:"journalIndex"`
-	ReceivedAt time.Time         `json:"receivedAt,omitzero"`
-	Stream     string            `json:"stream,omitempty"`
-	Subject    string            `json:"subject,omitempty"`
-	Headers    map[string]string `json:"headers,omitempty"`
-	Payload    []byte            `json:"payload,omitempty"` // base64
-}
 
 // deadLetters appends to the dead-letter files, one JSON object a line:
 // dead-letters.ndjson, and when that is full dead-letters-2.ndjson and so on. They
@@ -82,12 +70,12 @@ func (d *deadLetters) measure() error {
 
 // add makes one dead letter durable. Safe for concurrent use.
 func (d *deadLetters) add(index uint64, r *record, reason string) error {
-	letter := deadLetter{Time: time.Now().UTC(), Reason: reason, Index: index}
+	letter := schemas.DeadLetter{Time: time.Now().UTC(), Reason: reason, Index: index}
 	if r != nil {
 		letter.ReceivedAt, letter.Stream, letter.Subject, letter.Payload = r.receivedAt, r.stream, r.subject, r.payload
 		letter.Headers = make(map[string]string, len(r.headers))
 		for _, h := range r.headers {
-			letter.Headers[h.name] = h.value
+			letter.Headers[h.Name] = h.Value
 		}
 	}
 	line, err := json.Marshal(letter)

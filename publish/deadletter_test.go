@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // lettersIn returns the dead letters whose first file is at a path.
@@ -37,7 +39,7 @@ func TestDeadLetters_afterATornLine(t *testing.T) {
 	defer f.Close()
 	var read []uint64
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		var letter deadLetter
+		var letter schemas.DeadLetter
 		if json.Unmarshal(lines.Bytes(), &letter) == nil {
 			read = append(read, letter.Index)
 		}
@@ -126,14 +128,14 @@ func TestDeadLetters_holdTheWholeRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got deadLetter
+	var got schemas.DeadLetter
 	if err := json.Unmarshal(line, &got); err != nil {
 		t.Fatal(err)
 	}
 	if got.Time.Before(before) {
 		t.Errorf("time %s", got.Time)
 	}
-	want := deadLetter{
+	want := schemas.DeadLetter{
 		Time: got.Time, Reason: "bad_subject", Index: 7,
 		ReceivedAt: sample.receivedAt, Stream: sample.stream, Subject: sample.subject, Payload: sample.payload,
 		Headers: map[string]string{"Nats-Msg-Id": "source#1", "ce-id": "1", "empty": ""},
@@ -193,7 +195,7 @@ func TestDeadLetters_fileIsTakenAway(t *testing.T) {
 			t.Error(err)
 		}
 		for line := range bytes.Lines(text) {
-			var letter deadLetter
+			var letter schemas.DeadLetter
 			if json.Unmarshal(line, &letter) == nil {
 				read[letter.Index] = true
 			}

@@ -61,7 +61,7 @@ func (r *lookbackTest) store(id string) {
 // hour.
 func (r *lookbackTest) has(id string, ago time.Duration) bool {
 	r.t.Helper()
-	rec := &record{receivedAt: time.Now().Add(-ago), stream: "ACS", headers: []header{{schemas.HeaderMsgID, id}}}
+	rec := &record{receivedAt: time.Now().Add(-ago), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: id}}}
 	sequence, err := r.find(context.Background(), rec, &entry{index: 1, record: rec}, time.Hour)
 	if err != nil {
 		r.t.Fatal(err)
@@ -69,7 +69,7 @@ func (r *lookbackTest) has(id string, ago time.Duration) bool {
 	return sequence > 0
 }
 
-// reads returns how many messages were read back since the last call.
+// reads returns how many messages were read since the last call.
 func (r *lookbackTest) reads(before *float64) float64 {
 	n := testutil.ToFloat64(r.metrics.lookback)
 	n, *before = n-*before, n
@@ -143,7 +143,7 @@ func TestLookback_goesOn(t *testing.T) {
 	}
 }
 
-// A cluster whose nodes come and go ends a session every few seconds.
+// A cluster whose nodes come and go ends a sender every few seconds.
 func TestLookback_newSenderGoesOn(t *testing.T) {
 	r := newLookbackTest(t)
 	r.store("a")
@@ -164,7 +164,7 @@ func TestLookback_newSenderGoesOn(t *testing.T) {
 	}
 }
 
-// A session may end in the middle of a reading.
+// A sender may end in the middle of a reading.
 func TestLookback_brokenOffGoesOn(t *testing.T) {
 	r := newLookbackTest(t)
 	for range directget.MaxMessages {
@@ -172,7 +172,7 @@ func TestLookback_brokenOffGoesOn(t *testing.T) {
 	}
 	r.store("a")
 	ctx, cancel := context.WithCancel(t.Context())
-	old := &record{receivedAt: time.Now().Add(-2 * time.Hour), stream: "ACS", headers: []header{{schemas.HeaderMsgID, "a"}}}
+	old := &record{receivedAt: time.Now().Add(-2 * time.Hour), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: "a"}}}
 	tail, err := r.tail(ctx, "ACS", 1, old.receivedAt.Add(-time.Hour), time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +182,7 @@ func TestLookback_brokenOffGoesOn(t *testing.T) {
 	}
 	cancel()
 	if _, err := r.find(ctx, old, &entry{index: 1, record: old}, time.Hour); err == nil {
-		t.Fatal("an unread tail is no error")
+		t.Fatal("an unread tail is not an error")
 	}
 	r.begin(r.js)
 	var before float64
@@ -269,7 +269,7 @@ func TestLookback_keepsWhatIsRecent(t *testing.T) {
 	<-time.After(2 * window)
 	r.store("y")
 	knows := func(id string) bool {
-		old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []header{{schemas.HeaderMsgID, id}}}
+		old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: id}}}
 		sequence, err := r.find(t.Context(), old, &entry{index: 1, record: old}, window)
 		if err != nil {
 			t.Fatal(err)
@@ -313,14 +313,14 @@ func TestLookback_emptyTail(t *testing.T) {
 	r.store("c")
 	<-time.After(100 * time.Millisecond)
 	const window = 40 * time.Millisecond // and c was stored before it
-	rec := &record{receivedAt: time.Now().Add(-window), stream: "ACS", headers: []header{{schemas.HeaderMsgID, "c"}}}
+	rec := &record{receivedAt: time.Now().Add(-window), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: "c"}}}
 	clear(r.tails)
 	if sequence, err := r.find(t.Context(), rec, &entry{index: 1, record: rec}, window); sequence != 0 || err != nil {
 		t.Errorf("got %d, %v", sequence, err)
 	}
 }
 
-// A tail that cannot be read must stop the session: a record might be stored
+// A tail that cannot be read must stop the sender: a record might be stored
 // twice.
 func TestLookback_directGetFails(t *testing.T) {
 	r := newLookbackTest(t)
@@ -398,7 +398,7 @@ func TestLookback_answerWithHoles(t *testing.T) {
 			r := newLookback(js, "a", "b", "c")
 			var known string
 			for _, id := range []string{"a", "b", "c"} {
-				old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []header{{"Nats-Msg-Id", id}}}
+				old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []schemas.Header{{Name: "Nats-Msg-Id", Value: id}}}
 				sequence, err := r.find(t.Context(), old, &entry{index: 1, record: old}, time.Hour)
 				if c.err != "" {
 					if err == nil || !strings.Contains(err.Error(), c.err) {
@@ -445,7 +445,7 @@ func TestLookback_overtaking(t *testing.T) {
 		return pending(ctx, stream, first)
 	}
 	received := func(id string, ago time.Duration) *record {
-		return &record{receivedAt: time.Now().Add(-ago), stream: "ACS", headers: []header{{schemas.HeaderMsgID, id}}}
+		return &record{receivedAt: time.Now().Add(-ago), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: id}}}
 	}
 	oldest := &entry{index: 7, record: received("a", time.Hour)}
 	var before float64

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -43,119 +42,66 @@ var cuttable = []string{
 	schemas.HeaderGridSubscription, schemas.HeaderGridDeliveryCount, schemas.HeaderGridDataVersion, schemas.HeaderGridMetadataVersion,
 }
 
-// headers collects the headers of a message within their bounds.
-type headers struct {
-	list      []header
-	truncated []string
-}
-
-func (h *headers) add(name, value string) {
-	h.list = append(h.list, header{name, value})
-}
-
-// bounded adds a value from outside, escaped and cut at limit bytes. An empty
-// one is left out.
-func (h *headers) bounded(name, value string, limit int, escape func(string, int) (string, bool)) {
-	if value == "" {
-		return
-	}
-	value, cut := escape(value, limit)
-	if cut {
-		h.truncated = append(h.truncated, name)
-	}
-	h.add(name, value)
-}
-
-func (h *headers) text(name, value string) {
-	h.bounded(name, value, schemas.MaxHeaderValue, schemas.HeaderValue)
-}
-
-// date adds a NumericDate (RFC 7519, section 2) when the claim is present.
-func (h *headers) date(name string, at time.Time, present bool) {
-	if present {
-		h.add(name, strconv.FormatInt(at.Unix(), 10))
-	}
-}
-
-// claims adds what the token said, for consumers that check or audit.
-func (h *headers) claims(c *verify.Claims) {
-	if !c.HasToken() {
-		return
-	}
-	h.text(schemas.HeaderTokenIssuer, c.Issuer())
-	h.text(schemas.HeaderTokenAudience, c.Audience())
-	h.text(schemas.HeaderTokenKeyID, c.KeyID())
-	h.date(schemas.HeaderTokenExpires, c.ExpiresAt(), true)
-	at, ok := c.IssuedAt()
-	h.date(schemas.HeaderTokenIssuedAt, at, ok)
-	at, ok = c.NotBefore()
-	h.date(schemas.HeaderTokenNotBefore, at, ok)
-	h.text(schemas.HeaderTokenSubject, c.Subject())
-	h.text(schemas.HeaderTokenID, c.ID())
-	if all, ok := schemas.HeaderJSON(c.JSON(), schemas.MaxHeaderClaims); ok {
-		h.add(schemas.HeaderTokenClaims, all)
-	} else {
-		h.truncated = append(h.truncated, schemas.HeaderTokenClaims)
-	}
-}
-
-// delivery adds what is known of the callback.
-func (h *headers) delivery(c *verify.Claims, d *Delivery) {
-	h.add(schemas.HeaderResource, c.Resource())
-	h.add(schemas.HeaderReceivedAt, d.ReceivedAt.UTC().Format(time.RFC3339Nano))
-	h.add(schemas.HeaderDeliveryID, d.ID.String())
-	h.bounded(schemas.HeaderPath, d.Path, schemas.MaxHeaderValue, schemas.HeaderURL)
-	h.bounded(schemas.HeaderQuery, d.Query, schemas.MaxHeaderQuery, schemas.HeaderURL)
-	h.text(schemas.HeaderTraceparent, d.Traceparent)
-	if g := d.Grid; g != nil {
-		for _, said := range []header{
-			{schemas.HeaderGridSubscription, g.Subscription}, {schemas.HeaderGridDeliveryCount, g.Count},
-			{schemas.HeaderGridDataVersion, g.DataVersion}, {schemas.HeaderGridMetadataVersion, g.MetadataVersion},
-		} {
-			h.bounded(said.name, said.value, schemas.MaxHeaderGrid, schemas.HeaderValue)
+// callbackHeaders returns what the messages of a callback have in common: what the
+// token said, for consumers that check or audit, and what is known of the callback.
+func callbackHeaders(c *verify.Claims, d *Delivery) schemas.Headers {
+	h := schemas.Headers{List: make([]schemas.Header, 0, maxHeaders)}
+	if c.HasToken() {
+		date := func(name string, at time.Time, present bool) { // a NumericDate (RFC 7519, section 2)
+			if present {
+				h.Add(name, strconv.FormatInt(at.Unix(), 10))
+			}
+		}
+		h.Text(schemas.HeaderTokenIssuer, c.Issuer())
+		h.Text(schemas.HeaderTokenAudience, c.Audience())
+		h.Text(schemas.HeaderTokenKeyID, c.KeyID())
+		date(schemas.HeaderTokenExpires, c.ExpiresAt(), true)
+		at, ok := c.IssuedAt()
+		date(schemas.HeaderTokenIssuedAt, at, ok)
+		at, ok = c.NotBefore()
+		date(schemas.HeaderTokenNotBefore, at, ok)
+		h.Text(schemas.HeaderTokenSubject, c.Subject())
+		h.Text(schemas.HeaderTokenID, c.ID())
+		if all, ok := schemas.HeaderJSON(c.JSON(), schemas.MaxHeaderClaims); ok {
+			h.Add(schemas.HeaderTokenClaims, all)
+		} else {
+			h.Truncated = append(h.Truncated, schemas.HeaderTokenClaims)
 		}
 	}
-}
-
-// finish returns the headers, with the names of those that were cut.
-func (h *headers) finish() []header {
-	if len(h.truncated) > 0 {
-		h.add(schemas.HeaderTruncated, strings.Join(h.truncated, ","))
+	h.Add(schemas.HeaderResource, c.Resource())
+	h.Add(schemas.HeaderReceivedAt, d.ReceivedAt.UTC().Format(time.RFC3339Nano))
+	h.Add(schemas.HeaderDeliveryID, d.ID.String())
+	h.Bounded(schemas.HeaderPath, d.Path, schemas.MaxHeaderValue, schemas.HeaderURL)
+	h.Bounded(schemas.HeaderQuery, d.Query, schemas.MaxHeaderQuery, schemas.HeaderURL)
+	h.Text(schemas.HeaderTraceparent, d.Traceparent)
+	if g := d.Grid; g != nil {
+		for _, said := range []schemas.Header{
+			{Name: schemas.HeaderGridSubscription, Value: g.Subscription}, {Name: schemas.HeaderGridDeliveryCount, Value: g.Count},
+			{Name: schemas.HeaderGridDataVersion, Value: g.DataVersion}, {Name: schemas.HeaderGridMetadataVersion, Value: g.MetadataVersion},
+		} {
+			h.Bounded(said.Name, said.Value, schemas.MaxHeaderGrid, schemas.HeaderValue)
+		}
 	}
-	return h.list
+	return h
 }
 
 // eventRecords turns a callback's events into records, in order.
 func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.Inbound) []*record {
 	// Claims and delivery are the same for every event of a callback.
-	common := headers{list: make([]header, 0, maxHeaders)}
-	common.claims(c)
-	common.delivery(c, d)
-
+	common := callbackHeaders(c, d)
 	records := make([]*record, len(events))
 	for i := range events {
 		e := &events[i]
 		h := common
 		if i < len(events)-1 { // the last one needs no copy, and mostly it is the only one
-			h = headers{list: append(make([]header, 0, maxHeaders), common.list...), truncated: slices.Clone(common.truncated)}
+			h = schemas.Headers{List: append(make([]schemas.Header, 0, maxHeaders), common.List...), Truncated: slices.Clone(common.Truncated)}
 		}
-		h.add(schemas.HeaderContentType, e.ContentType())
-		h.add(schemas.HeaderMsgID, e.MsgID())
-		h.add(schemas.HeaderExpectedStream, o.Stream.Name)
-		h.text(schemas.HeaderEventID, e.ID)
-		h.text(schemas.HeaderEventSource, e.Source)
-		h.text(schemas.HeaderEventType, e.Type)
-		at, _ := schemas.Timestamp(e.Time).RFC3339()
-		h.text(schemas.HeaderEventTime, at)
-		h.add(schemas.HeaderDeliveryIndex, strconv.Itoa(i)+"/"+strconv.Itoa(len(events)))
-		if at, ends := e.Expires(d.ReceivedAt); ends {
-			h.add(schemas.HeaderExpiresAt, at.UTC().Format(time.RFC3339Nano))
-		}
+		h.Event(e, o.Stream.Name, i, len(events), d.ReceivedAt)
 		records[i] = &record{
 			receivedAt: d.ReceivedAt.Round(0), // by the clock, as others know it
 			stream:     o.Stream.Name,
 			subject:    schemas.Subject(o.Stream.Prefix, c.Resource(), e),
-			headers:    h.finish(),
+			headers:    h.Finish(),
 			payload:    e.Raw,
 		}
 	}
@@ -166,18 +112,16 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.I
 // record: its body as received, with the reason. A repetition of the same body
 // to the same resource has the same message id.
 func (o *Options) quarantineRecord(c *verify.Claims, d *Delivery, reason, contentType string, body []byte) *record {
-	var h headers
-	h.claims(c)
-	h.delivery(c, d)
-	h.text(schemas.HeaderContentType, contentType)
-	h.add(schemas.HeaderMsgID, quarantineID(c.Resource(), contentType, body))
-	h.add(schemas.HeaderExpectedStream, schemas.QuarantineStream)
-	h.add(schemas.HeaderQuarantineReason, reason)
+	h := callbackHeaders(c, d)
+	h.Text(schemas.HeaderContentType, contentType)
+	h.Add(schemas.HeaderMsgID, quarantineID(c.Resource(), contentType, body))
+	h.Add(schemas.HeaderExpectedStream, schemas.QuarantineStream)
+	h.Add(schemas.HeaderQuarantineReason, reason)
 	return &record{
 		receivedAt: d.ReceivedAt.Round(0),
 		stream:     schemas.QuarantineStream,
 		subject:    schemas.QuarantineSubject(c.Resource(), reason),
-		headers:    h.finish(),
+		headers:    h.Finish(),
 		payload:    body,
 	}
 }
@@ -195,18 +139,18 @@ func (r *record) quarantined(reason string) *record {
 		receivedAt: r.receivedAt,
 		stream:     schemas.QuarantineStream,
 		subject:    schemas.QuarantineSubject(r.resource(), reason),
-		headers:    make([]header, 0, len(r.headers)+1),
+		headers:    make([]schemas.Header, 0, len(r.headers)+1),
 		payload:    r.payload,
 	}
 	for _, h := range r.headers {
-		switch h.name {
+		switch h.Name {
 		case schemas.HeaderMsgID:
-			h.value = quarantineID(r.resource(), r.contentType(), r.payload)
+			h.Value = quarantineID(r.resource(), r.contentType(), r.payload)
 		case schemas.HeaderExpectedStream:
-			h.value = schemas.QuarantineStream
+			h.Value = schemas.QuarantineStream
 		}
 		q.headers = append(q.headers, h)
 	}
-	q.headers = append(q.headers, header{schemas.HeaderQuarantineReason, reason})
+	q.headers = append(q.headers, schemas.Header{Name: schemas.HeaderQuarantineReason, Value: reason})
 	return q
 }

@@ -118,9 +118,9 @@ func (m *metrics) incomplete(records []*record, events []schemas.Inbound) {
 	for i, r := range records {
 		timed := i >= len(events) || events[i].Time == ""
 		for _, h := range r.headers {
-			switch h.name {
+			switch h.Name {
 			case schemas.HeaderTruncated:
-				for name := range strings.SplitSeq(h.value, ",") {
+				for name := range strings.SplitSeq(h.Value, ",") {
 					m.truncated.WithLabelValues(name).Inc()
 				}
 			case schemas.HeaderEventTime:

@@ -17,10 +17,6 @@ import (
 // that a bridge can read what an older one left in the journal.
 const recordVersion = 1
 
-// header is one header of a message. A record keeps them in a list: a map
-// would cost its allocation twice, when written and when read.
-type header struct{ name, value string }
-
 // record is one message on its way to the stream: everything that is
 // published, and nothing that is not. A process that can write one into the journal
 // can put it on the stream.
@@ -28,7 +24,7 @@ type record struct {
 	receivedAt time.Time // when its callback arrived
 	stream     string
 	subject    string
-	headers    []header
+	headers    []schemas.Header
 	payload    []byte
 }
 
@@ -54,8 +50,8 @@ func (r *record) address(c StreamConfig) {
 	}
 	r.stream, r.subject = c.Name, c.Prefix+"."+rest
 	for i := range r.headers {
-		if r.headers[i].name == schemas.HeaderExpectedStream {
-			r.headers[i].value = c.Name
+		if r.headers[i].Name == schemas.HeaderExpectedStream {
+			r.headers[i].Value = c.Name
 		}
 	}
 }
@@ -63,8 +59,8 @@ func (r *record) address(c StreamConfig) {
 // msgID returns the id by which the stream deduplicates.
 func (r *record) msgID() string {
 	for _, h := range r.headers {
-		if h.name == schemas.HeaderMsgID {
-			return h.value
+		if h.Name == schemas.HeaderMsgID {
+			return h.Value
 		}
 	}
 	return ""
@@ -73,8 +69,8 @@ func (r *record) msgID() string {
 // contentType returns the media type of the payload.
 func (r *record) contentType() string {
 	for _, h := range r.headers {
-		if h.name == schemas.HeaderContentType {
-			return h.value
+		if h.Name == schemas.HeaderContentType {
+			return h.Value
 		}
 	}
 	return ""
@@ -85,10 +81,10 @@ func (r *record) contentType() string {
 // two dozen of them a new map is the largest thing that a record needs.
 func (r *record) fill(m *nats.Msg) {
 	for _, h := range r.headers {
-		if value := m.Header[h.name]; value != nil {
-			value[0] = h.value
+		if value := m.Header[h.Name]; value != nil {
+			value[0] = h.Value
 		} else {
-			m.Header[h.name] = []string{h.value}
+			m.Header[h.Name] = []string{h.Value}
 		}
 	}
 	if len(m.Header) > len(r.headers) { // others are left of another record
@@ -116,7 +112,7 @@ const fixedSize = 1 + 8 + 4
 func (r *record) encode() []byte {
 	size := fixedSize + 3*binary.MaxVarintLen64 + len(r.stream) + len(r.subject) + len(r.payload)
 	for _, h := range r.headers {
-		size += 2*binary.MaxVarintLen16 + len(h.name) + len(h.value)
+		size += 2*binary.MaxVarintLen16 + len(h.Name) + len(h.Value)
 	}
 	b := make([]byte, fixedSize, size)
 	b[0] = recordVersion
@@ -125,8 +121,8 @@ func (r *record) encode() []byte {
 	b = appendString(b, r.subject)
 	b = binary.AppendUvarint(b, uint64(len(r.headers)))
 	for _, h := range r.headers {
-		b = appendString(b, h.name)
-		b = appendString(b, h.value)
+		b = appendString(b, h.Name)
+		b = appendString(b, h.Value)
 	}
 	binary.BigEndian.PutUint32(b[1+8:], uint32(len(b)-fixedSize))
 	return append(b, r.payload...)
@@ -175,9 +171,9 @@ func decodeRecord(b []byte) (*record, error) {
 	if count > uint64(len(d.rest)) { // each header takes at least two bytes
 		return nil, errRecord
 	}
-	r.headers = make([]header, count)
+	r.headers = make([]schemas.Header, count)
 	for i := range r.headers {
-		r.headers[i] = header{name: d.text(), value: d.text()}
+		r.headers[i] = schemas.Header{Name: d.text(), Value: d.text()}
 	}
 	if d.bad || d.rest != "" {
 		return nil, errRecord

@@ -10,23 +10,24 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/publish/journal"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 var sample = record{
 	receivedAt: time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC),
 	stream:     "ACS",
 	subject:    "acs.contoso.CallConnected.a.c-1",
-	headers:    []header{{"Nats-Msg-Id", "source#1"}, {"ce-id", "1"}, {"empty", ""}},
+	headers:    []schemas.Header{{Name: "Nats-Msg-Id", Value: "source#1"}, {Name: "ce-id", Value: "1"}, {Name: "empty", Value: ""}},
 	payload:    []byte(`{"id":"1"}`),
 }
 
 func TestRecord_roundTrip(t *testing.T) {
-	for _, want := range []*record{&sample, {receivedAt: sample.receivedAt, headers: []header{}, payload: []byte{}}} {
+	for _, want := range []*record{&sample, {receivedAt: sample.receivedAt, headers: []schemas.Header{}, payload: []byte{}}} {
 		got, err := decodeRecord(want.encode())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, got, cmp.AllowUnexported(record{}, header{})); diff != "" {
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(record{})); diff != "" {
 			t.Error(diff)
 		}
 	}
@@ -66,7 +67,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(r, again, cmp.AllowUnexported(record{}, header{})); diff != "" {
+		if diff := cmp.Diff(r, again, cmp.AllowUnexported(record{})); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -96,16 +97,16 @@ func TestTruncation_keepsWhatTheStreamMayLose(t *testing.T) {
 func TestRecord_fill(t *testing.T) {
 	m := &nats.Msg{Header: make(nats.Header)}
 	for _, r := range []record{
-		{subject: "a", headers: []header{{"x", "1"}, {"y", "2"}}, payload: []byte("1")},
-		{subject: "b", headers: []header{{"x", "3"}, {"y", "4"}}, payload: []byte("2")},
-		{subject: "c", headers: []header{{"z", "5"}}},
-		{subject: "d", headers: []header{{"z", "6"}, {"x", ""}}, payload: []byte("4")},
+		{subject: "a", headers: []schemas.Header{{Name: "x", Value: "1"}, {Name: "y", Value: "2"}}, payload: []byte("1")},
+		{subject: "b", headers: []schemas.Header{{Name: "x", Value: "3"}, {Name: "y", Value: "4"}}, payload: []byte("2")},
+		{subject: "c", headers: []schemas.Header{{Name: "z", Value: "5"}}},
+		{subject: "d", headers: []schemas.Header{{Name: "z", Value: "6"}, {Name: "x", Value: ""}}, payload: []byte("4")},
 		{subject: "e"},
 	} {
 		r.fill(m)
 		want := &nats.Msg{Subject: r.subject, Data: r.payload, Header: make(nats.Header)}
 		for _, h := range r.headers {
-			want.Header[h.name] = []string{h.value}
+			want.Header[h.Name] = []string{h.Value}
 		}
 		if diff := cmp.Diff(want, m, cmpopts.IgnoreUnexported(nats.Msg{})); diff != "" {
 			t.Error(diff)

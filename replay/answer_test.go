@@ -73,8 +73,8 @@ func TestReader_brokenAnswer(t *testing.T) {
 			}
 			return through(from, min(from+7, 20))
 		})
-		if diff := cmp.Diff(through(1, 20), r.read(t, replay.Selection{Limit: 20})); diff != "" || len(r.heard()) > 0 {
-			t.Errorf("after %v: warnings %q, sequences (-want +got):\n%s", second, r.heard(), diff)
+		if diff := cmp.Diff(through(1, 20), r.read(t, replay.Selection{Limit: 20})); diff != "" || len(r.warned()) > 0 {
+			t.Errorf("after %v: warnings %q, sequences (-want +got):\n%s", second, r.warned(), diff)
 		}
 	}
 }
@@ -96,7 +96,7 @@ func TestReader_disconnectDuringRequest(t *testing.T) {
 	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("took %v; an answer is waited for 10 s", took)
 	}
-	if !restarted.Load() || strings.Join(r.heard(), "") != "" {
-		t.Errorf("warnings %q", r.heard())
+	if !restarted.Load() || strings.Join(r.warned(), "") != "" {
+		t.Errorf("warnings %q", r.warned())
 	}
 }

@@ -12,46 +12,46 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// told is what is expected of an event.
-type told struct {
+// eventText is an event as a test expects it.
+type eventText struct {
 	Type, Resource, Call, ServerCall, Brief string
 	Made                                    time.Time
 	People                                  []string
 	Failed                                  bool
 }
 
-// TestStoredEvent reads what a message tells, also where it is not as expected.
+// TestStoredEvent reads events, also unexpected ones.
 func TestStoredEvent(t *testing.T) {
 	for _, test := range []struct {
 		about, subject, data string
-		want                 *told
+		want                 *eventText
 	}{
 		{"a roster", "acs.contoso.ParticipantsUpdated.a.c-1",
 			`{"id":"e-1","type":"Microsoft.Communication.ParticipantsUpdated","time":"2026-03-01T10:00:00.1234567+00:00",
 			  "data":{"callConnectionId":"c-1","serverCallId":"s-1","sequenceNumber":4,"resultInformation":{"code":200,"subCode":1,"message":"m"},
 			  "participants":[{"identifier":{"rawId":"4:+1555"},"isMuted":false},{"isMuted":true},{"identifier":{"rawId":"8:acs:x"}}]}}`,
-			&told{Type: "ParticipantsUpdated", Resource: "contoso", Call: "c-1", ServerCall: "s-1", Brief: "200/1 3 participants #4",
+			&eventText{Type: "ParticipantsUpdated", Resource: "contoso", Call: "c-1", ServerCall: "s-1", Brief: "200/1 3 participants #4",
 				Made: time.Date(2026, 3, 1, 10, 0, 0, 123456700, time.UTC), People: []string{"4:+1555", "8:acs:x"}}},
-		{"without data", "acs.contoso.X.d._", `{"id":"e-1","type":"X"}`, &told{Type: "X", Resource: "contoso", Call: schemas.NoCall}},
+		{"without data", "acs.contoso.X.d._", `{"id":"e-1","type":"X"}`, &eventText{Type: "X", Resource: "contoso", Call: schemas.NoCall}},
 		{"members of other types", "acs.contoso.X.2.h_1", `{"id":"e-1","type":"X","time":7,"data":{"callConnectionId":7,"serverCallId":"s","resultInformation":"none","participant":7}}`,
-			&told{Type: "X", Resource: "contoso", Call: "h_1", ServerCall: "s"}},
+			&eventText{Type: "X", Resource: "contoso", Call: "h_1", ServerCall: "s"}},
 		{"a transfer", "acs.contoso.CallTransferAccepted.2.c", `{"id":"e-1","type":"CallTransferAccepted","data":{"callConnectionId":"c","transferTarget":{"rawId":"a"},"transferee":{"rawId":"b"}}}`,
-			&told{Type: "CallTransferAccepted", Resource: "contoso", Call: "c", People: []string{"b", "a"}}},
+			&eventText{Type: "CallTransferAccepted", Resource: "contoso", Call: "c", People: []string{"b", "a"}}},
 		{"an end that went wrong", "acs.contoso.CallDisconnected.2.c", `{"id":"e-1","type":"CallDisconnected","data":{"resultInformation":{"code":487,"subCode":0}}}`,
-			&told{Type: "CallDisconnected", Resource: "contoso", Call: "c", Brief: "487/0", Failed: true}},
+			&eventText{Type: "CallDisconnected", Resource: "contoso", Call: "c", Brief: "487/0", Failed: true}},
 		{"an invitation withdrawn", "acs.contoso.CancelAddParticipantSucceeded.2.c", `{"id":"e-1","type":"CancelAddParticipantSucceeded","data":{"resultInformation":{"code":487,"subCode":5234}}}`,
-			&told{Type: "CancelAddParticipantSucceeded", Resource: "contoso", Call: "c", Brief: "487/5234"}},
+			&eventText{Type: "CancelAddParticipantSucceeded", Resource: "contoso", Call: "c", Brief: "487/5234"}},
 		{"a failure with code 200", "acs.contoso.DialogFailed.2.c", `{"id":"e-1","type":"DialogFailed","data":{"resultInformation":{"code":200}}}`,
-			&told{Type: "DialogFailed", Resource: "contoso", Call: "c", Brief: "200/0", Failed: true}},
-		{"another form of subject", "other.CallConnected", `{"id":"e-1","type":"CallConnected","data":{"callConnectionId":"c"}}`, &told{Type: "CallConnected", Call: "c"}},
-		{"no JSON", "acs.contoso.X.2.c", `{`, nil},
+			&eventText{Type: "DialogFailed", Resource: "contoso", Call: "c", Brief: "200/0", Failed: true}},
+		{"another form of subject", "other.CallConnected", `{"id":"e-1","type":"CallConnected","data":{"callConnectionId":"c"}}`, &eventText{Type: "CallConnected", Call: "c"}},
+		{"not JSON", "acs.contoso.X.2.c", `{`, nil},
 		{"no event", "acs-quarantine.contoso.not_cloudevents", `{"id":"e-1"}`, nil},
 		{"a list", "acs.contoso.X.2.c", `[]`, nil},
 	} {
 		e, err := (&replay.StoredMessage{Subject: test.subject, Data: []byte(test.data)}).Event()
-		var got *told
+		var got *eventText
 		if err == nil {
-			got = &told{e.Type, e.Resource, e.Call, e.IDs.ServerCallID, e.Brief(), e.Made.UTC(), e.People, e.Failed()}
+			got = &eventText{e.Type, e.Resource, e.Call, e.IDs.ServerCallID, e.Brief(), e.Made.UTC(), e.People, e.Failed()}
 		}
 		if diff := cmp.Diff(test.want, got); diff != "" {
 			t.Errorf("%s: %v (-want +got):\n%s", test.about, err, diff)
@@ -59,9 +59,9 @@ func TestStoredEvent(t *testing.T) {
 	}
 }
 
-// TestStoredEvent_people: no type whose data names somebody is forgotten.
+// TestStoredEvent_people finds the participants in every type that has some.
 func TestStoredEvent_people(t *testing.T) {
-	const person = `{"rawId":"8:acs:somebody"}`
+	const person = `{"rawId":"8:acs:person"}`
 	found := 0
 	for _, kind := range schemas.Types() {
 		want := 0
@@ -91,12 +91,12 @@ func TestStoredEvent_people(t *testing.T) {
 		}
 	}
 	if found < 17 {
-		t.Errorf("only %d types name somebody", found)
+		t.Errorf("only %d participants", found)
 	}
 }
 
-// TestStoredEvent_identifiers names everybody by the whole identifier, or by what an
-// older API version has in its place; a caller comes before a callee.
+// TestStoredEvent_identifiers returns the rawId, or the id that an older API version has
+// instead; a caller comes before a callee.
 func TestStoredEvent_identifiers(t *testing.T) {
 	for _, test := range []struct{ kind, data, want string }{
 		{"ParticipantsUpdated", `"participants":[{"identifier":{"communicationUser":{"id":"8:acs:a"}}},{"identifier":{"phoneNumber":{"value":"+15550100"}}},
@@ -140,8 +140,8 @@ func TestAppendMasked_personalMembers(t *testing.T) {
 				continue
 			}
 			found++
-			got, err := replay.AppendMasked(nil, []byte(`{"data":{"`+name+`":"somebody-known"}}`))
-			if err != nil || strings.Contains(string(got), "somebody") {
+			got, err := replay.AppendMasked(nil, []byte(`{"data":{"`+name+`":"person-known"}}`))
+			if err != nil || strings.Contains(string(got), "person") {
 				t.Errorf("%s of %s is %s, and shown as %s", name, of, pii, got)
 			}
 		}

@@ -92,11 +92,11 @@ func (s *stream) remove(sequence uint64) {
 	}
 }
 
-// reader is a Reader that notes what it is told.
+// reader is a Reader that records its warnings.
 type reader struct {
 	replay.Reader
-	mu      sync.Mutex
-	notices []string
+	mu       sync.Mutex
+	warnings []string
 }
 
 func (s *stream) reader() *reader { return newReader(s.js) }
@@ -109,17 +109,17 @@ func newReader(js jetstream.JetStream) *reader {
 		OnWarning: func(err error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			r.notices = append(r.notices, err.Error())
+			r.warnings = append(r.warnings, err.Error())
 		},
 	}
 	return r
 }
 
-// heard returns the notices so far.
-func (r *reader) heard() []string {
+// warned returns the warnings so far.
+func (r *reader) warned() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]string{}, r.notices...)
+	return append([]string{}, r.warnings...)
 }
 
 // read returns the sequences of a reading that ends well.

@@ -84,8 +84,8 @@ func TestReader_selection(t *testing.T) {
 					want = append(want, m.Sequence)
 				}
 			}
-			if diff := cmp.Diff(want, r.read(t, test.s)); diff != "" || len(r.heard()) > 0 {
-				t.Errorf("warnings %q, sequences (-want +got):\n%s", r.heard(), diff)
+			if diff := cmp.Diff(want, r.read(t, test.s)); diff != "" || len(r.warned()) > 0 {
+				t.Errorf("warnings %q, sequences (-want +got):\n%s", r.warned(), diff)
 			}
 			got := []uint64{}
 			for m, err := range replay.ReadCapture(strings.NewReader(captured), test.s) {
@@ -124,9 +124,9 @@ func TestReader_subjectsWithoutSlots(t *testing.T) {
 	} {
 		r := s.reader()
 		got := r.read(t, test.s)
-		heard := r.heard()
-		if diff := cmp.Diff(test.want, got); diff != "" || len(heard) != 1 || !strings.Contains(heard[0], "stream ACS holds events with subjects of the old form acs.<resource>") {
-			t.Errorf("%+v: warnings %q, sequences (-want +got):\n%s", test.s, heard, diff)
+		warnings := r.warned()
+		if diff := cmp.Diff(test.want, got); diff != "" || len(warnings) != 1 || !strings.Contains(warnings[0], "stream ACS holds events with subjects of the old form acs.<resource>") {
+			t.Errorf("%+v: warnings %q, sequences (-want +got):\n%s", test.s, warnings, diff)
 		}
 	}
 	for m, err := range s.reader().Read(t.Context(), replay.Selection{Since: replay.Position{Sequence: 2}, Limit: 1}) {
@@ -185,8 +185,8 @@ func TestReader_follow(t *testing.T) {
 			s.store(10)
 			<-first
 			s.store(10)
-			if diff := cmp.Diff(test.want, <-got); diff != "" || len(r.heard()) > 0 {
-				t.Errorf("warnings %q, sequences (-want +got):\n%s", r.heard(), diff)
+			if diff := cmp.Diff(test.want, <-got); diff != "" || len(r.warned()) > 0 {
+				t.Errorf("warnings %q, sequences (-want +got):\n%s", r.warned(), diff)
 			}
 		})
 	}

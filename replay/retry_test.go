@@ -72,12 +72,12 @@ func TestReader_purgeWhileReading(t *testing.T) {
 			t.Fatalf("began at %d", m.Sequence)
 		}
 	}
-	heard := r.heard()
-	if len(heard) != 1 || !strings.HasSuffix(heard[0], "to 4000 any more") {
-		t.Fatalf("notices %q", heard)
+	warnings := r.warned()
+	if len(warnings) != 1 || !strings.HasSuffix(warnings[0], "to 4000 any more") {
+		t.Fatalf("warnings %q", warnings)
 	}
 	var first int
-	fmt.Sscanf(heard[0], "stream ACS does not hold sequences %d to", &first)
+	fmt.Sscanf(warnings[0], "stream ACS does not hold sequences %d to", &first)
 	if read != first-1+1000 {
 		t.Errorf("%d messages were read and %d are missed", read, 4001-first)
 	}
@@ -93,8 +93,8 @@ func TestReader_purgedWithFilter(t *testing.T) {
 		t.Error(diff)
 	}
 	want := []string{"stream ACS does not hold sequences 3 to 5 any more; the events of the selection among them are missed"}
-	if diff := cmp.Diff(want, r.heard()); diff != "" {
-		t.Error("notices (-want +got):\n", diff)
+	if diff := cmp.Diff(want, r.warned()); diff != "" {
+		t.Error("warnings (-want +got):\n", diff)
 	}
 }
 
@@ -127,8 +127,8 @@ func TestReader_disconnects(t *testing.T) {
 			proxy.Cut()
 		}
 	}
-	if next != n+1 || len(r.heard()) > 0 {
-		t.Errorf("the reading ended before %d, notices %q", next, r.heard())
+	if next != n+1 || len(r.warned()) > 0 {
+		t.Errorf("the reading ended before %d, warnings %q", next, r.warned())
 	}
 }
 
@@ -232,7 +232,7 @@ func TestReader_faults(t *testing.T) {
 						t.Errorf("after %v: %v", time.Since(began), err)
 					}
 				}
-				warnings := r.heard()
+				warnings := r.warned()
 				if !slices.EqualFunc(warnings, test.warnings, strings.Contains) {
 					t.Errorf("warnings %q", warnings)
 				}
@@ -281,12 +281,12 @@ func TestReader_laggingReplicas(t *testing.T) {
 		t.Errorf("read %v", got)
 	}
 	var names []string
-	for _, notice := range r.heard() {
+	for _, notice := range r.warned() {
 		var name string
 		fmt.Sscanf(notice, "replica %s of stream ACS is behind", &name)
 		names = append(names, name)
 	}
 	if diff := cmp.Diff([]string{"n2", "n3"}, names); diff != "" {
-		t.Errorf("notices %q (-want +got):\n%s", r.heard(), diff)
+		t.Errorf("warnings %q (-want +got):\n%s", r.warned(), diff)
 	}
 }

@@ -32,8 +32,8 @@ func (s *stream) put(subject, event string) {
 	}
 }
 
-// tellByGrid stores an event of Event Grid, whose ids stand in its subject.
-func (s *stream) tellByGrid(last string, at time.Duration, data string) {
+// addRecordingFile stores an event of Event Grid, whose ids stand in its subject.
+func (s *stream) addRecordingFile(last string, at time.Duration, data string) {
 	s.t.Helper()
 	s.stored++
 	subject := "/recording/call/" + correlation + "/serverCallId/" + serverCall + "/recordingId/" + recording
@@ -42,23 +42,23 @@ func (s *stream) tellByGrid(last string, at time.Duration, data string) {
 		s.stored, subject, s.began.Add(at).Format(time.RFC3339Nano), data))
 }
 
-// tellIDs stores a call of two legs and a recording, between two other calls.
-func tellIDs(s *stream) {
+// addCallWithIDs stores a call of two legs and a recording, between two other calls.
+func addCallWithIDs(s *stream) {
 	shared := fmt.Sprintf(`"serverCallId":%q,"correlationId":%q`, serverCall, correlation)
-	s.tell("CallConnected", "before", 0, `"correlationId":"11111111-0000-4111-8222-333344445555"`)
-	s.tell("CallConnected", connection, 0, shared+well)
-	s.tell("CallConnected", "leg-2", time.Second, fmt.Sprintf(`"correlationId":%q`, strings.ToUpper(correlation)))
-	s.tell("RecordingStateChanged", "recorder", 2*time.Second, fmt.Sprintf(`"serverCallId":%q,"recordingId":%q,"state":"active"`, strings.TrimRight(serverCall, "="), recording))
-	s.tell("CallDisconnected", connection, 3*time.Second, shared+hangup)
-	s.tell("CallConnected", "after", 4*time.Second, `"serverCallId":"aHR0cHM6Ly9hcGkuZXhhbXBsZS9j+/Y29udi9vdGhlcg=="`)
-	s.tellByGrid(correlation, 5*time.Second, "")
+	s.add("CallConnected", "before", 0, `"correlationId":"11111111-0000-4111-8222-333344445555"`)
+	s.add("CallConnected", connection, 0, shared+well)
+	s.add("CallConnected", "leg-2", time.Second, fmt.Sprintf(`"correlationId":%q`, strings.ToUpper(correlation)))
+	s.add("RecordingStateChanged", "recorder", 2*time.Second, fmt.Sprintf(`"serverCallId":%q,"recordingId":%q,"state":"active"`, strings.TrimRight(serverCall, "="), recording))
+	s.add("CallDisconnected", connection, 3*time.Second, shared+hangup)
+	s.add("CallConnected", "after", 4*time.Second, `"serverCallId":"aHR0cHM6Ly9hcGkuZXhhbXBsZS9j+/Y29udi9vdGhlcg=="`)
+	s.addRecordingFile(correlation, 5*time.Second, "")
 }
 
-// TestStory_byAnyID tells the same story whichever id of the call is asked for,
+// TestStory_byAnyID finds the same story by each id of the call,
 // from a stream and from a capture.
 func TestStory_byAnyID(t *testing.T) {
 	s := newStream(t)
-	tellIDs(s)
+	addCallWithIDs(s)
 	var all []*replay.StoredMessage
 	for m, err := range s.reader().Read(t.Context(), replay.Selection{}) {
 		if err != nil {
@@ -96,7 +96,7 @@ func TestStory_byAnyID(t *testing.T) {
 // TestStory_longAgo reads back as far as it takes.
 func TestStory_longAgo(t *testing.T) {
 	s := newStream(t)
-	tellIDs(s)
+	addCallWithIDs(s)
 	for _, ago := range []time.Duration{5 * time.Hour, 100 * time.Hour} {
 		story, err := s.reader().Story(t.Context(), serverCall, time.Now().Add(ago))
 		if err != nil || len(story.Steps) != 5 {
@@ -108,7 +108,7 @@ func TestStory_longAgo(t *testing.T) {
 // TestStory_unknownID says where it has looked.
 func TestStory_unknownID(t *testing.T) {
 	s := newStream(t)
-	tellIDs(s)
+	addCallWithIDs(s)
 	for _, id := range []string{"00000000-0000-0000-0000-000000000000", serverCall[:20], recording + "x", "", "_", "*", ">"} {
 		story, err := s.reader().Story(t.Context(), id, time.Now())
 		if err != nil || len(story.Steps) != 0 {
@@ -126,7 +126,7 @@ func TestStory_unknownID(t *testing.T) {
 // that a test cannot wait for.
 func TestStory_farFromItsCall(t *testing.T) {
 	s := newStream(t)
-	tellIDs(s)
+	addCallWithIDs(s)
 	for name, data := range map[string]string{
 		"RecordingFileStatusUpdated": fmt.Sprintf(`{"recordingStartTime":%q}`, s.began.Add(2*time.Second).Format(time.RFC3339Nano)),
 		"CallEnded":                  fmt.Sprintf(`{"durationOfCall":18000,"correlationId":%q}`, correlation),
@@ -194,16 +194,16 @@ func TestStory_capitalsInTheStream(t *testing.T) {
 func TestStory_withoutTimes(t *testing.T) {
 	s := newStream(t)
 	arrived := s.began.Add(-time.Hour).Add(2 * time.Second)
-	s.tell("CallConnected", connection, -time.Hour, well[1:])
-	for i, odd := range []string{`"time":null,`, ``, `"time":"yesterday",`, `"time":7,`, `"time":"0001-01-01T00:00:00Z",`, `"time":"0001-01-01T00:00:00-08:00",`, `"time":"9999-12-31T23:59:59Z",`} {
+	s.add("CallConnected", connection, -time.Hour, well[1:])
+	for i, unusual := range []string{`"time":null,`, ``, `"time":"yesterday",`, `"time":7,`, `"time":"0001-01-01T00:00:00Z",`, `"time":"0001-01-01T00:00:00-08:00",`, `"time":"9999-12-31T23:59:59Z",`} {
 		m := nats.NewMsg(schemas.WithSlot("acs.contoso.PlayStarted." + connection))
 		m.Header.Set(schemas.HeaderReceivedAt, arrived.Format(time.RFC3339Nano))
-		m.Data = fmt.Appendf(nil, `{"id":"odd-%d","source":"s",%s"type":"Microsoft.Communication.PlayStarted","data":{"callConnectionId":%q,"operationContext":"%d"}}`, i, odd, connection, i)
+		m.Data = fmt.Appendf(nil, `{"id":"odd-%d","source":"s",%s"type":"Microsoft.Communication.PlayStarted","data":{"callConnectionId":%q,"operationContext":"%d"}}`, i, unusual, connection, i)
 		if _, err := s.js.PublishMsg(t.Context(), m); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s.tell("CallDisconnected", connection, -time.Hour+4*time.Second, well[1:])
+	s.add("CallDisconnected", connection, -time.Hour+4*time.Second, well[1:])
 	story, err := s.reader().Story(t.Context(), connection, s.began)
 	if err != nil || len(story.Steps) != 9 {
 		t.Fatalf("%+v, %v", story, err)
@@ -225,7 +225,7 @@ func TestStory_withoutTimes(t *testing.T) {
 // TestStory_messages yields what is selected of a call.
 func TestStory_messages(t *testing.T) {
 	s := newStream(t)
-	tellIDs(s)
+	addCallWithIDs(s)
 	story, err := s.reader().Story(t.Context(), correlation, time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -248,7 +248,7 @@ func TestStory_messages(t *testing.T) {
 			t.Errorf("%+v of leg %q (-want +got):\n%s", test.s, test.leg, diff)
 		}
 	}
-	if leg := story.Leg("nobody"); leg != nil {
+	if leg := story.Leg("none"); leg != nil {
 		t.Errorf("leg %+v", leg)
 	}
 	if c := story.Summary(replay.Selection{Since: replay.Position{Sequence: 4}}); c == nil || c.Events != 3 || len(c.Legs) != 3 {

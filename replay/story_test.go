@@ -13,9 +13,9 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// tell stores an event of a call: its type, its leg, when it was made, and the
+// add stores an event of a call: its type, its leg, when it was made, and the
 // rest of its data.
-func (s *stream) tell(kind, leg string, at time.Duration, data string) {
+func (s *stream) add(kind, leg string, at time.Duration, data string) {
 	s.t.Helper()
 	s.stored++
 	s.repeat(kind, leg, at, data)
@@ -43,26 +43,25 @@ const (
 	hangup    = `,"resultInformation":{"code":200,"subCode":7000}`
 )
 
-// tellACall stores a call of two legs and a recorder, of which much is odd,
-// among others.
-func tellACall(s *stream) {
+// addCall stores a call of two legs and a recorder with many findings, among others.
+func addCall(s *stream) {
 	ms := time.Millisecond
-	s.tell("CallConnected", "other", -40*ms, `"serverCallId":"YW5vdGhlcg","correlationId":"00000000-corr-9"`)
-	s.tell("ParticipantsUpdated", "leg-1", 10*ms, ids+`,"sequenceNumber":0,"participants":[]`)
-	s.tell("CallConnected", "leg-1", 0, ids+well)
+	s.add("CallConnected", "other", -40*ms, `"serverCallId":"YW5vdGhlcg","correlationId":"00000000-corr-9"`)
+	s.add("ParticipantsUpdated", "leg-1", 10*ms, ids+`,"sequenceNumber":0,"participants":[]`)
+	s.add("CallConnected", "leg-1", 0, ids+well)
 	s.repeat("CallConnected", "leg-1", 0, ids+well)
-	s.tell("CallConnected", "leg-1", 94*ms, ids+well)
-	s.tell("PlayStarted", "leg-1", 100*ms, ids+well+`,"operationContext":"greeting"`)
-	s.tell("PlayStarted", "leg-1", 150*ms, ids+well+`,"operationContext":"never-ends"`)
-	s.tell("PlayFailed", "leg-1", 400*ms, ids+`,"operationContext":"greeting","resultInformation":{"code":400,"subCode":8535}`)
-	s.tell("RecordingStateChanged", "recorder", 500*ms, escaped+`,"recordingId":"r-1","state":"active"`)
-	s.tell("CallConnected", "leg-2", 600*ms, secondIDs+well)
-	s.tell("PlayCompleted", "other", 700*ms, `"serverCallId":"YW5vdGhlcg"`)
-	s.tell("ParticipantsUpdated", "leg-1", 800*ms, ids+`,"sequenceNumber":4,"participants":[]`)
-	s.tell("ParticipantsUpdated", "leg-1", 850*ms, ids+`,"sequenceNumber":2,"participants":[]`)
-	s.tell("RecordingStateChanged", "recorder", 900*ms, escaped+`,"recordingId":"r-1","state":"inactive"`)
-	s.tell("CallDisconnected", "leg-1", time.Second, ids+hangup)
-	s.tell("CallDisconnected", "leg-2", 1100*ms, secondIDs+hangup)
+	s.add("CallConnected", "leg-1", 94*ms, ids+well)
+	s.add("PlayStarted", "leg-1", 100*ms, ids+well+`,"operationContext":"greeting"`)
+	s.add("PlayStarted", "leg-1", 150*ms, ids+well+`,"operationContext":"never-ends"`)
+	s.add("PlayFailed", "leg-1", 400*ms, ids+`,"operationContext":"greeting","resultInformation":{"code":400,"subCode":8535}`)
+	s.add("RecordingStateChanged", "recorder", 500*ms, escaped+`,"recordingId":"r-1","state":"active"`)
+	s.add("CallConnected", "leg-2", 600*ms, secondIDs+well)
+	s.add("PlayCompleted", "other", 700*ms, `"serverCallId":"YW5vdGhlcg"`)
+	s.add("ParticipantsUpdated", "leg-1", 800*ms, ids+`,"sequenceNumber":4,"participants":[]`)
+	s.add("ParticipantsUpdated", "leg-1", 850*ms, ids+`,"sequenceNumber":2,"participants":[]`)
+	s.add("RecordingStateChanged", "recorder", 900*ms, escaped+`,"recordingId":"r-1","state":"inactive"`)
+	s.add("CallDisconnected", "leg-1", time.Second, ids+hangup)
+	s.add("CallDisconnected", "leg-2", 1100*ms, secondIDs+hangup)
 }
 
 var wantSteps = []string{
@@ -90,8 +89,8 @@ var wantFindings = []string{
 	"missing rosters of leg A: 1, 3 (ACS leaves some out)",
 }
 
-// told writes a story as text.
-func toldStory(s *replay.Story) (steps, findings []string) {
+// describe writes a story as text.
+func describe(s *replay.Story) (steps, findings []string) {
 	for _, step := range s.Steps {
 		line := fmt.Sprintf("%d +%v %s %s", step.Message.Sequence, step.At.Sub(s.First()), step.Leg.Name, step.Type)
 		if step.Took > 0 {
@@ -105,16 +104,16 @@ func toldStory(s *replay.Story) (steps, findings []string) {
 	return steps, findings
 }
 
-// TestStory tells the same story whichever leg one asks for.
+// TestStory finds the same story by each of its legs.
 func TestStory(t *testing.T) {
 	s := newStream(t)
-	tellACall(s)
+	addCall(s)
 	for _, leg := range []string{"leg-1", "leg-2", "recorder"} {
 		story, err := s.reader().Story(t.Context(), leg, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		steps, findings := toldStory(story)
+		steps, findings := describe(story)
 		if diff := cmp.Diff(wantSteps, steps); diff != "" {
 			t.Errorf("asked for %s, steps (-want +got):\n%s", leg, diff)
 		}
@@ -125,7 +124,7 @@ func TestStory(t *testing.T) {
 			t.Errorf("legs %+v", story.Legs)
 		}
 	}
-	story, err := s.reader().Story(t.Context(), "nobody", time.Now())
+	story, err := s.reader().Story(t.Context(), "none", time.Now())
 	if err != nil || len(story.Steps) != 0 {
 		t.Errorf("a call that is not there: %v, %v", story, err)
 	}
@@ -146,14 +145,14 @@ func TestStory_incomingCall(t *testing.T) {
 		if _, err := s.js.PublishMsg(t.Context(), m); err != nil {
 			t.Fatal(err)
 		}
-		s.tell("CallConnected", "leg-1", time.Second, ids+well)
-		s.tell("CallDisconnected", "leg-1", 2*time.Second, ids+hangup)
+		s.add("CallConnected", "leg-1", time.Second, ids+well)
+		s.add("CallDisconnected", "leg-1", 2*time.Second, ids+hangup)
 		for _, id := range []string{"leg-1", "00000000-corr-1"} {
 			story, err := s.reader().Story(t.Context(), id, time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
-			steps, findings := toldStory(story)
+			steps, findings := describe(story)
 			want := []string{"1 +0s A IncomingCall", "2 +1s B CallConnected", "3 +2s B CallDisconnected took 1s"}
 			if diff := cmp.Diff(want, steps); diff != "" || len(findings) > 0 || !story.Legs[0].EventGrid {
 				t.Errorf("%s, asked for %s: findings %q, steps (-want +got):\n%s", name, id, findings, diff)
@@ -166,15 +165,15 @@ func TestStory_incomingCall(t *testing.T) {
 	}
 }
 
-// TestStory_withoutEnd are told by how long ago the last event is.
+// TestStory_withoutEnd depends on how long ago the last event was.
 func TestStory_withoutEnd(t *testing.T) {
 	s := newStream(t)
-	s.tell("CallConnected", "going-on", 0, well[1:])
-	s.tell("PlayStarted", "going-on", time.Second, well[1:])
-	s.tell("CallDisconnected", "rejected", 0, `"resultInformation":{"code":603,"subCode":0}`)
-	s.tell("CreateCallFailed", "never-made", 0, `"resultInformation":{"code":480,"subCode":10037}`)
-	s.tell("PlayCompleted", "begun-before", 0, "")
-	s.tell("CallDisconnected", "begun-before", time.Second, hangup[1:])
+	s.add("CallConnected", "going-on", 0, well[1:])
+	s.add("PlayStarted", "going-on", time.Second, well[1:])
+	s.add("CallDisconnected", "rejected", 0, `"resultInformation":{"code":603,"subCode":0}`)
+	s.add("CreateCallFailed", "never-made", 0, `"resultInformation":{"code":480,"subCode":10037}`)
+	s.add("PlayCompleted", "begun-before", 0, "")
+	s.add("CallDisconnected", "begun-before", time.Second, hangup[1:])
 	soon, late := time.Now().Add(time.Minute), s.began.Add(time.Second+time.Hour)
 	for _, test := range []struct {
 		call string
@@ -191,7 +190,7 @@ func TestStory_withoutEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, got := toldStory(story); cmp.Diff(test.want, got) != "" {
+		if _, got := describe(story); cmp.Diff(test.want, got) != "" {
 			t.Errorf("%s (-want +got):\n%s", test.call, cmp.Diff(test.want, got))
 		}
 	}
@@ -200,12 +199,12 @@ func TestStory_withoutEnd(t *testing.T) {
 // TestStory_storedLate says how late it was stored.
 func TestStory_storedLate(t *testing.T) {
 	s := newStream(t)
-	s.tell("CallConnected", "leg", -time.Hour, well[1:])
+	s.add("CallConnected", "leg", -time.Hour, well[1:])
 	story, err := s.reader().Story(t.Context(), "leg", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if steps, _ := toldStory(story); !strings.HasPrefix(steps[0], "1 +0s A CallConnected stored 1h0m") {
+	if steps, _ := describe(story); !strings.HasPrefix(steps[0], "1 +0s A CallConnected stored 1h0m") {
 		t.Errorf("%q", steps)
 	}
 }
@@ -213,13 +212,13 @@ func TestStory_storedLate(t *testing.T) {
 // TestCalls lists calls with how they stand.
 func TestCalls(t *testing.T) {
 	s := newStream(t)
-	tellACall(s)
-	s.tell("CallDisconnected", "rejected", 2*time.Second, `"resultInformation":{"code":603,"subCode":0}`)
-	s.tell("CreateCallFailed", "never-made", 3*time.Second, `"resultInformation":{"code":480,"subCode":10037}`)
-	s.tell("PlayCompleted", "middle", 3500*time.Millisecond, well[1:])
-	s.tell("CallConnected", "one-half", 4*time.Second, `"correlationId":"00000000-half-1"`)
-	s.tell("CallConnected", "other-half", 4100*time.Millisecond, `"serverCallId":"aGFsZg"`)
-	s.tell("CallDisconnected", "one-half", 4200*time.Millisecond, `"correlationId":"00000000-half-1","serverCallId":"aGFsZg"`+hangup)
+	addCall(s)
+	s.add("CallDisconnected", "rejected", 2*time.Second, `"resultInformation":{"code":603,"subCode":0}`)
+	s.add("CreateCallFailed", "never-made", 3*time.Second, `"resultInformation":{"code":480,"subCode":10037}`)
+	s.add("PlayCompleted", "middle", 3500*time.Millisecond, well[1:])
+	s.add("CallConnected", "one-half", 4*time.Second, `"correlationId":"00000000-half-1"`)
+	s.add("CallConnected", "other-half", 4100*time.Millisecond, `"serverCallId":"aGFsZg"`)
+	s.add("CallDisconnected", "one-half", 4200*time.Millisecond, `"correlationId":"00000000-half-1","serverCallId":"aGFsZg"`+hangup)
 	for _, test := range []struct {
 		now  time.Time
 		last string

@@ -4,8 +4,8 @@ package schemas
 // one. Two legs of a call that both belong to the application have one each.
 type CallConnected struct{ Operation }
 
-// CallDisconnected comes when a leg has ended, however; also that of a call
-// which was never connected.
+// CallDisconnected comes when a leg has ended, for whatever reason, also one
+// that was never connected.
 type CallDisconnected struct{ Operation }
 
 // CreateCallFailed comes when an outgoing call could not be made.
@@ -15,7 +15,7 @@ type CreateCallFailed struct{ Operation }
 // calls it AnswerCallFailed.
 type AnswerFailed struct{ Operation }
 
-// ConnectFailed comes when the application could not join a call that is going on.
+// ConnectFailed comes when the application could not join an ongoing call.
 type ConnectFailed struct{ Operation }
 
 // CallTransferAccepted comes when the call was transferred.
@@ -30,10 +30,10 @@ type CallTransferAccepted struct {
 // CallTransferFailed comes when the call could not be transferred.
 type CallTransferFailed struct{ Operation }
 
-// ParticipantsUpdated comes when a participant has joined, left, or was muted or put
-// on hold. Order its rosters by sequenceNumber, not by arrival.
+// ParticipantsUpdated comes when a participant has joined, left, or was muted or
+// put on hold. Order its rosters by sequenceNumber, not by arrival.
 type ParticipantsUpdated struct {
-	// Everybody in the call at that moment.
+	// All participants of the call at that moment.
 	Participants []Participant `json:"participants"`
 	// Counts the rosters of a callConnectionId, from 0 or 1, with gaps.
 	SequenceNumber *int `json:"sequenceNumber"`
@@ -53,7 +53,7 @@ type Participant struct {
 // AddParticipantSucceeded comes when an invited participant has accepted.
 type AddParticipantSucceeded struct{ ParticipantOperation }
 
-// AddParticipantFailed comes when an invited participant did not come.
+// AddParticipantFailed comes when an invited participant did not join.
 type AddParticipantFailed struct{ ParticipantOperation }
 
 // RemoveParticipantSucceeded comes when a participant was removed from the call.
@@ -69,7 +69,7 @@ type MoveParticipantSucceeded struct{ MoveOperation }
 type MoveParticipantFailed struct{ MoveOperation }
 
 // CancelAddParticipantSucceeded comes when an invitation was withdrawn. Its
-// result can be an error's all the same, such as 487/5234: the invitation ended.
+// result can still have the code of an error, such as 487/5234: the invitation ended.
 type CancelAddParticipantSucceeded struct{ InvitationOperation }
 
 // CancelAddParticipantFailed comes when an invitation could not be withdrawn.
@@ -81,14 +81,14 @@ type HoldFailed struct{ Operation }
 
 // ParticipantOperation is an [Operation] on one participant.
 type ParticipantOperation struct {
-	// Whom the operation was about.
+	// The participant that the operation was about.
 	Participant *Identifier `json:"participant"`
 	Operation
 }
 
 // MoveOperation is an [Operation] that moves a participant between calls.
 type MoveOperation struct {
-	// Whom the operation was about.
+	// The participant that the operation was about.
 	Participant *Identifier `json:"participant"`
 	// The callConnectionId of the call that the participant was in.
 	FromCall string `json:"fromCall" pii:"link"`

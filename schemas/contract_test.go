@@ -118,9 +118,9 @@ func unnamedMembers(t *testing.T, event []byte) (unnamed []string) {
 	return unnamed
 }
 
-// TestFieldsAndProperties holds Go types and schemas against each other by
+// TestSchema_fieldsAndProperties holds Go types and schemas against each other by
 // reflection of their own, apart from the generator's.
-func TestFieldsAndProperties(t *testing.T) {
+func TestSchema_fieldsAndProperties(t *testing.T) {
 	type node struct {
 		Properties map[string]node
 		Defs       map[string]node `json:"$defs"`
@@ -170,9 +170,9 @@ func TestFieldsAndProperties(t *testing.T) {
 	}
 }
 
-// TestCatalogue pins how many types there are, and that each is found by both
+// TestTypes_catalogue pins how many types there are, and that each is found by both
 // its names.
-func TestCatalogue(t *testing.T) {
+func TestTypes_catalogue(t *testing.T) {
 	count := make(map[string]int)
 	for _, event := range schemas.Types() {
 		kind := string(event.Status)
@@ -200,8 +200,8 @@ func TestCatalogue(t *testing.T) {
 	}
 }
 
-// TestNoStrayFiles checks that every schema and example belongs to something.
-func TestNoStrayFiles(t *testing.T) {
+// TestSchema_noStrayFiles checks that every schema and example belongs to something.
+func TestSchema_noStrayFiles(t *testing.T) {
 	for _, folder := range []string{"json", "examples"} {
 		names, err := fs.Glob(os.DirFS(folder), "*")
 		if err != nil || len(names) == 0 {

@@ -10,8 +10,8 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestDescribe shows one type whole.
-func TestDescribe(t *testing.T) {
+// TestType_Describe shows one type whole.
+func TestType_Describe(t *testing.T) {
 	event, ok := schemas.LookupType("ContinuousDtmfRecognitionToneReceived")
 	if !ok {
 		t.Fatal("the type is unknown")
@@ -50,9 +50,9 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// TestDescriptions checks that every type says when it comes, and every member
+// TestType_Describe_everyType checks that every type says when it comes, and every member
 // what it is.
-func TestDescriptions(t *testing.T) {
+func TestType_Describe_everyType(t *testing.T) {
 	for _, event := range schemas.Types() {
 		d := event.Describe()
 		if !strings.HasPrefix(d.When, "when ") || strings.HasSuffix(d.When, ".") || !json.Valid(d.Example) {

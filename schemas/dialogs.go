@@ -9,7 +9,7 @@ type DialogStarted struct{ Dialog }
 type DialogCompleted struct{ Dialog }
 
 // DialogFailed comes when the conversation with a bot could not begin or go on.
-// Its result can be 200 all the same.
+// Its result can be 200 nevertheless.
 type DialogFailed struct{ Dialog }
 
 // DialogConsent comes when the bot has asked the caller for consent. Its further
@@ -48,7 +48,7 @@ type Dialog struct {
 	Operation
 }
 
-// BotDialog is a [Dialog] of which the bot says more.
+// BotDialog is a [Dialog] with what the bot adds.
 type BotDialog struct {
 	Dialog
 	// What the bot keeps of the conversation; its form is the bot's own.

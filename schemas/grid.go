@@ -1,8 +1,8 @@
 package schemas
 
-// IncomingCall comes when a call rings, for 30 seconds. A holder of its
-// incomingCallContext and a key of the resource can answer, redirect or reject
-// the call.
+// IncomingCall comes when a call rings, for 30 seconds. With its
+// incomingCallContext and a key of the resource, any client can answer, redirect or
+// reject the call.
 type IncomingCall struct {
 	// Who is called.
 	To *Identifier `json:"to"`
@@ -117,7 +117,7 @@ type GridParticipant struct {
 	GridMeeting
 }
 
-// GridPerson is a person in a call, as Event Grid describes it.
+// GridPerson is a participant of a call in an event of Event Grid.
 type GridPerson struct {
 	// Who it is.
 	CommunicationIdentifier *Identifier `json:"communicationIdentifier"`

@@ -4,18 +4,21 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
 // Header names of a message. NATS headers are case-sensitive and keep their
-// case (ADR-4), so consumers must spell them as they are here.
+// case (ADR-4), so consumers must spell them as here.
 //
-// There is deliberately no ce-specversion: the CloudEvents Go SDK takes it as
+// A ce-specversion is deliberately not among them: the CloudEvents Go SDK takes it as
 // the sign of binary mode and would read the whole event as its data.
 const (
 	HeaderContentType    = "content-type"         // media type of the payload
-	HeaderMsgID          = "Nats-Msg-Id"          // identity of the event: JetStream folds repetitions by it
+	HeaderMsgID          = "Nats-Msg-Id"          // identity of the event: JetStream finds duplicates by it
 	HeaderExpectedStream = "Nats-Expected-Stream" // name of the stream
 
 	HeaderEventID     = "ce-id"     // attribute of the event
@@ -24,7 +27,7 @@ const (
 	HeaderEventTime   = "ce-time"   // attribute of the event, when present
 
 	HeaderTokenIssuer    = "acs-token-iss"    // who issued the token
-	HeaderTokenAudience  = "acs-token-aud"    // whom it is for: the one that picked the resource
+	HeaderTokenAudience  = "acs-token-aud"    // audience that picked the resource
 	HeaderTokenKeyID     = "acs-token-kid"    // the key that signed it
 	HeaderTokenExpires   = "acs-token-exp"    // when it expires, in seconds since 1970
 	HeaderTokenIssuedAt  = "acs-token-iat"    // when it was issued, in seconds since 1970, when present
@@ -36,7 +39,7 @@ const (
 	HeaderResource      = "acs-resource"       // the resource, as in the subject
 	HeaderReceivedAt    = "acs-received-at"    // when the callback arrived: RFC 3339, UTC, nanoseconds
 	HeaderDeliveryID    = "acs-delivery-id"    // UUIDv7 of the callback, which its events share
-	HeaderDeliveryIndex = "acs-delivery-index" // place of the event in its callback, 0/3: first of three
+	HeaderDeliveryIndex = "acs-delivery-index" // index of the event in its callback, 0/3: first of three
 	HeaderPath          = "acs-path"           // path of the callback URL below the callback path, escaped
 	HeaderQuery         = "acs-query"          // query of the callback URL, escaped, without the question mark
 	HeaderTraceparent   = "traceparent"        // W3C trace context of the request, level 1
@@ -46,7 +49,7 @@ const (
 	HeaderGridDataVersion     = "acs-eventgrid-data-version"     // of Event Grid: version of the event's data
 	HeaderGridMetadataVersion = "acs-eventgrid-metadata-version" // of Event Grid: version of its own schema
 
-	HeaderExpiresAt = "acs-expires-at" // until when the event is of use: RFC 3339, UTC, of an incoming call
+	HeaderExpiresAt = "acs-expires-at" // when an incoming call stops ringing: RFC 3339, UTC
 	HeaderTTL       = "Nats-TTL"       // seconds until the stream removes the message, where it allows that (ADR-43)
 
 	// HeaderTruncated names, separated by commas, the headers that were cut at
@@ -118,8 +121,7 @@ func plain(s string, keepPercent bool) bool {
 	return s == "" || (s[0] != ' ' && s[len(s)-1] != ' ')
 }
 
-// escape percent-encodes one character, unless it may stand in a header as it
-// is.
+// escape percent-encodes one character, unless a header may have it unescaped.
 func escape(char string, keepPercent bool) string {
 	if len(char) == 1 && char[0] > ' ' && char[0] <= '~' && (char[0] != '%' || keepPercent) {
 		return char
@@ -134,7 +136,7 @@ func escape(char string, keepPercent bool) string {
 // HeaderJSON returns a JSON document fit for a header: on one line, with
 // everything outside printable ASCII written as \u escapes, so that it still
 // parses. raw must be valid JSON. Not ok when the result is longer than limit
-// bytes; half a document is not JSON.
+// bytes: half a document cannot be parsed.
 func HeaderJSON(raw []byte, limit int) (value string, ok bool) {
 	if value := string(raw); plain(value, true) {
 		return value, len(value) <= limit
@@ -159,4 +161,65 @@ func HeaderJSON(raw []byte, limit int) (value string, ok bool) {
 		}
 	}
 	return b.String(), true
+}
+
+// Header is one header of a message.
+type Header struct{ Name, Value string }
+
+// Headers collects the headers of a message that is written, within their bounds.
+type Headers struct {
+	List      []Header
+	Truncated []string // names of those that were cut or left out at their bound
+}
+
+// Add adds a header whose value the bridge has made.
+func (h *Headers) Add(name, value string) { h.List = append(h.List, Header{name, value}) }
+
+// Text adds a value from outside as [HeaderValue] escapes it, within [MaxHeaderValue].
+func (h *Headers) Text(name, value string) { h.Bounded(name, value, MaxHeaderValue, HeaderValue) }
+
+// Bounded adds a value from outside, escaped and cut at limit bytes. An empty one is
+// left out.
+func (h *Headers) Bounded(name, value string, limit int, escape func(string, int) (string, bool)) {
+	if value == "" {
+		return
+	}
+	value, cut := escape(value, limit)
+	if cut {
+		h.Truncated = append(h.Truncated, name)
+	}
+	h.Add(name, value)
+}
+
+// Event adds the headers about an event: one for the stream of that name, at an index of
+// the events of a callback that was received at a time.
+func (h *Headers) Event(e *Inbound, stream string, index, count int, received time.Time) {
+	h.Add(HeaderContentType, e.ContentType())
+	h.Add(HeaderMsgID, e.MsgID())
+	h.Add(HeaderExpectedStream, stream)
+	h.Text(HeaderEventID, e.ID)
+	h.Text(HeaderEventSource, e.Source)
+	h.Text(HeaderEventType, e.Type)
+	at, _ := Timestamp(e.Time).RFC3339()
+	h.Text(HeaderEventTime, at)
+	h.Add(HeaderDeliveryIndex, strconv.Itoa(index)+"/"+strconv.Itoa(count))
+	if at, ends := e.Expires(received); ends {
+		h.Add(HeaderExpiresAt, at.UTC().Format(time.RFC3339Nano))
+	}
+}
+
+// Finish returns the headers, with the names of those that were cut.
+func (h *Headers) Finish() []Header {
+	if len(h.Truncated) > 0 {
+		h.Add(HeaderTruncated, strings.Join(h.Truncated, ","))
+	}
+	return h.List
+}
+
+// CallbackHeader reports whether a header is about the callback, and the same in the
+// messages of all its events and in quarantine.
+func CallbackHeader(name string) bool {
+	return !strings.HasPrefix(name, "Nats-") && !strings.HasPrefix(name, "ce-") && !slices.Contains([]string{
+		HeaderContentType, HeaderDeliveryIndex, HeaderExpiresAt, HeaderQuarantineReason, HeaderTruncated,
+	}, name)
 }

@@ -1,7 +1,7 @@
 package schemas
 
-// Identifier names a participant of a call. Besides Kind and RawID one member is
-// there, by the kind.
+// Identifier names a participant of a call. Besides Kind and RawID it has one member,
+// by the kind.
 type Identifier struct {
 	// Which of the members is there; not always sent.
 	Kind IdentifierKind `json:"kind"`
@@ -44,7 +44,7 @@ type PhoneNumber struct {
 	Value string `json:"value" pii:"identifier"`
 	// The number is withheld (API version 2025-06-15).
 	IsAnonymous bool `json:"isAnonymous"`
-	// Tells apart several calls of one number (API version 2025-06-15).
+	// Distinguishes several calls of one number (API version 2025-06-15).
 	AssertedID string `json:"assertedId" pii:"identifier"`
 }
 

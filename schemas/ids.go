@@ -3,7 +3,7 @@ package schemas
 import "strings"
 
 // NormalizeID returns an id in the form in which ids are compared: a GUID in
-// small letters, any other text as it is. ACS and Azure write the same GUID in
+// lower case, any other text as it is. ACS and Azure write the same GUID in
 // either case.
 func NormalizeID(id string) string {
 	if isGUID(id) {
@@ -12,8 +12,8 @@ func NormalizeID(id string) string {
 	return id
 }
 
-// CallToken returns the last token of the subjects of a call's events, by the id
-// that stands there: a callConnectionId, or a correlationId of Event Grid.
+// CallToken returns the last token of the subjects of a call's events, by
+// their id: a callConnectionId, or a correlationId of Event Grid.
 func CallToken(id string) string { return Token(NormalizeID(id)) }
 
 // isGUID reports whether s is 32 hex digits in the groups of a GUID.
@@ -22,7 +22,7 @@ func isGUID(s string) bool {
 		return false
 	}
 	for i := range len(s) {
-		c := s[i] | 0x20 // small letters; a digit stays
+		c := s[i] | 0x20 // lower case; a digit stays
 		switch {
 		case i == 8 || i == 13 || i == 18 || i == 23:
 			if s[i] != '-' {
@@ -53,8 +53,8 @@ func (e *Event) IDs() CallIDs {
 	return CallIDs{NormalizeID(ids.CallConnectionID), NormalizeID(ids.ServerCallID), NormalizeID(ids.CorrelationID)}
 }
 
-// SubjectIDs returns the ids of a call that stand in the subject of an event of
-// Event Grid. RecordingFileStatusUpdated has them nowhere else. The forms are
+// SubjectIDs returns the ids of a call in the subject attribute of an event of
+// Event Grid. RecordingFileStatusUpdated has no others. The forms are
 //
 //	/recording/call/{correlationId}/serverCallId/{serverCallId}/recordingId/{recordingId}
 //	call/{serverCallId}/startedBy/{participant}
@@ -73,7 +73,7 @@ func SubjectIDs(subject string) (ids CallIDs) {
 	return ids
 }
 
-// before returns what stands in front of the last separator, or all without one.
+// before returns the part before the last separator, or all of s without one.
 func before(s, separator string) string {
 	if i := strings.LastIndex(s, separator); i >= 0 {
 		return s[:i]

@@ -7,7 +7,7 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-func TestNormalizeID_guidsInSmallLetters(t *testing.T) {
+func TestNormalizeID_guidsInLowerCase(t *testing.T) {
 	const guid = "0e1f2a3b-abcd-4ef0-8333-44445555abcd"
 	for id, want := range map[string]string{
 		guid: guid, strings.ToUpper(guid): guid, "0E1f2a3b-AbCd-4ef0-8333-44445555abcd": guid,
@@ -62,7 +62,7 @@ func TestSubjectIDs(t *testing.T) {
 	}
 }
 
-// TestEvent_IDs: data goes before the subject, and GUIDs are in small letters.
+// TestEvent_IDs: data goes before the subject, and GUIDs are in lower case.
 func TestEvent_IDs(t *testing.T) {
 	const lower, upper = "9a9b9c9d-0000-4111-8222-3333abcdef55", "9A9B9C9D-0000-4111-8222-3333ABCDEF55"
 	const subject = `"subject":"/recording/call/` + upper + `/serverCallId/U/2==/recordingId/r="`

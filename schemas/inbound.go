@@ -19,7 +19,7 @@ const TypePrefix = "Microsoft.Communication."
 // JSON format, structured mode.
 const ContentTypeEvent = "application/cloudevents+json"
 
-// maxMsgID is the longest Nats-Msg-Id in bytes that is sent as it stands. The
+// maxMsgID is the longest Nats-Msg-Id in bytes that is sent unhashed. The
 // server keeps every id of the duplicate window in memory, so it stays short.
 const maxMsgID = 256
 
@@ -33,13 +33,13 @@ type Inbound struct {
 	Time   string // as sent, see [Timestamp]; empty when the event has none
 
 	// CallConnectionID is data.callConnectionId, the stable id of one leg of a
-	// call. Empty when the event has none or it is no string.
+	// call. Empty when the event has none or it is not a string.
 	CallConnectionID string
 
 	// Grid is what an event has of Event Grid, nil for one of a callback.
 	Grid *GridEvent
 
-	// Raw is the event's exact JSON. It is never re-encoded.
+	// Raw is the event's exact JSON.
 	Raw []byte
 }
 
@@ -49,11 +49,11 @@ func ShortType(ceType string) string {
 	return ceType[strings.LastIndexByte(ceType, '.')+1:]
 }
 
-// MsgID returns the message id that JetStream folds repeated deliveries by.
+// MsgID returns the message id by which JetStream finds duplicates.
 // CloudEvents 1.0 makes source and id together the identity of an event:
 // "source#id". One of more than 256 bytes, one that is not visible ASCII, and
-// one whose source has a '#' of its own, is replaced by a hex SHA-256 that
-// tells source and id apart.
+// one whose source has a '#' of its own, is replaced by a hex SHA-256 of
+// the length of source, and of both.
 func (e *Inbound) MsgID() string {
 	id := e.Source + "#" + e.ID
 	if len(id) > maxMsgID || !printable(id) || strings.Contains(e.Source, "#") {
@@ -64,7 +64,7 @@ func (e *Inbound) MsgID() string {
 }
 
 // printable reports whether s is made of visible ASCII alone, so that it can
-// be a header value as it stands.
+// be a header value unescaped.
 func printable(s string) bool {
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {
@@ -75,7 +75,7 @@ func printable(s string) bool {
 }
 
 // TypeIncomingCall is the event with which a call begins. It comes by Event
-// Grid, before there is a connection that callbacks could be about.
+// Grid, before the call has a connection and callbacks.
 const TypeIncomingCall = TypePrefix + "IncomingCall"
 
 // RingTime is how long an incoming call can be answered after it began to ring.
@@ -93,9 +93,8 @@ type GridEvent struct {
 	// when the event has neither.
 	CorrelationID string
 
-	// OwnSchema says that the event is in Event Grid's own schema, and no
-	// CloudEvent. Its topic, eventType and eventTime are the Event's Source, Type
-	// and Time.
+	// OwnSchema says that the event is in Event Grid's own schema, not a
+	// CloudEvent. Its topic, eventType and eventTime are Source, Type and Time.
 	OwnSchema bool
 }
 
@@ -107,8 +106,8 @@ func (e *Inbound) ContentType() string {
 	return ContentTypeEvent
 }
 
-// Expires returns until when an event that was received at a time is of use. Only
-// an incoming call has an end: [RingTime] after it began to ring, by its own
+// Expires returns when an event that was received at a time stops being useful. Only
+// an incoming call does: [RingTime] after it began to ring, by its own
 // time unless that is missing or later than it was received.
 func (e *Inbound) Expires(received time.Time) (at time.Time, ends bool) {
 	if e.Grid == nil || e.Type != TypeIncomingCall {

@@ -7,7 +7,7 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-func TestSubjectOfEventGrid(t *testing.T) {
+func TestSubject_eventGrid(t *testing.T) {
 	for _, test := range []struct {
 		connection, correlation, want string
 	}{
@@ -23,7 +23,7 @@ func TestSubjectOfEventGrid(t *testing.T) {
 	}
 }
 
-func TestOnlyAnIncomingCallExpires(t *testing.T) {
+func TestInbound_Expires(t *testing.T) {
 	received := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for _, test := range []struct {
 		eventType, at string

@@ -34,7 +34,7 @@ type Claims struct {
 
 // Delivery is how the event came to the bridge.
 type Delivery struct {
-	MsgID      string // the id that JetStream folds repetitions by
+	MsgID      string // the id by which JetStream finds duplicates
 	Resource   string // whose token it was, by the bridge's configuration
 	ReceivedAt time.Time
 	ID         string // of the callback, a UUID of version 7
@@ -46,7 +46,7 @@ type Delivery struct {
 	Traceparent string   // W3C trace context
 	Truncated   []string // headers that were cut or left out at their bound
 
-	// ExpiresAt is until when an incoming call can be answered. Zero for others.
+	// ExpiresAt is when an incoming call stops ringing. Zero for others.
 	ExpiresAt time.Time
 	// EventGrid is what Event Grid said of its delivery. Empty for a callback.
 	EventGrid GridDelivery
@@ -114,7 +114,7 @@ func (r *headerReader) date(name string) time.Time {
 	}
 	seconds, err := strconv.ParseInt(value, 10, 64)
 	if err != nil {
-		r.fail(name, errors.New("no number of seconds"))
+		r.fail(name, errors.New("not a number of seconds"))
 	}
 	return time.Unix(seconds, 0).UTC()
 }
@@ -127,7 +127,7 @@ func (r *headerReader) time(name string) time.Time {
 	}
 	at, err := time.Parse(time.RFC3339Nano, value)
 	if err != nil {
-		r.fail(name, errors.New("no date of RFC 3339"))
+		r.fail(name, errors.New("not a date of RFC 3339"))
 	}
 	return at
 }
@@ -146,7 +146,7 @@ func (r *headerReader) claims() Claims {
 	if all := r.raw(HeaderTokenClaims); all != "" {
 		c.All = json.RawMessage(all)
 		if !json.Valid(c.All) {
-			r.fail(HeaderTokenClaims, errors.New("no JSON"))
+			r.fail(HeaderTokenClaims, errors.New("not JSON"))
 		}
 	}
 	return c
@@ -181,4 +181,17 @@ func (r *headerReader) delivery() Delivery {
 		d.Truncated = strings.Split(names, ",")
 	}
 	return d
+}
+
+// DeadLetter is one line of a dead-letter file, as JSON: a record that its stream can
+// never take, and why. Of a record that cannot be read, only the first three are there.
+type DeadLetter struct {
+	Time       time.Time         `json:"time"` // when it was set aside
+	Reason     string            `json:"reason"`
+	Index      uint64            `json:"journalIndex"`
+	ReceivedAt time.Time         `json:"receivedAt,omitzero"` // when its callback arrived
+	Stream     string            `json:"stream,omitempty"`
+	Subject    string            `json:"subject,omitempty"`
+	Headers    map[string]string `json:"headers,omitempty"`
+	Payload    []byte            `json:"payload,omitempty"` // base64
 }

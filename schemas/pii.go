@@ -11,7 +11,7 @@ import (
 const (
 	PIINone       = ""           // a word or a time of the service's own
 	PIILink       = "link"       // ties the event to its call or to something of the application's
-	PIIIdentifier = "identifier" // tells who a person is, as a telephone number does
+	PIIIdentifier = "identifier" // identifies a person, as a telephone number does
 	PIIName       = "name"       // a person's name
 	PIISaid       = "said"       // what a person said, pressed or picked
 	PIIText       = "text"       // text for people, which can name a person

@@ -25,11 +25,11 @@ var unnamed = map[string]string{
 	"metadataVersion": "as dataVersion",
 }
 
-// TestSamples reads each recorded event: it is of a known type, validates, has
+// TestParse_samples reads each recorded event: it is of a known type, validates, has
 // no member without a name but those above. What is in
-// Event Grid's own schema is no CloudEvent; there the data is held to the same.
+// Event Grid's own schema is not a CloudEvent; there the data is checked alike.
 // Only names are printed: the bodies hold phone numbers.
-func TestSamples(t *testing.T) {
+func TestParse_samples(t *testing.T) {
 	types := make(map[string]bool)
 	events, others := 0, 0
 	bodies := fixtures.Read(t, "*.json")

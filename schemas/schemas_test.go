@@ -30,7 +30,7 @@ func TestSubject(t *testing.T) {
 	}
 }
 
-func TestMsgIDIsSourceAndID(t *testing.T) {
+func TestInbound_MsgID(t *testing.T) {
 	long := strings.Repeat("x", 300)
 	for _, test := range []struct{ source, id, want string }{
 		{"s", "1", "s#1"},
@@ -78,7 +78,7 @@ func FuzzHeaderValue(f *testing.F) {
 	})
 }
 
-func TestHeaderURLKeepsItsOwnEscapes(t *testing.T) {
+func TestHeaderURL_ownEscapes(t *testing.T) {
 	for s, want := range map[string]string{"a%2Bb": "a%2Bb", "a=ü": "a=%C3%BC", "a b": "a b"} {
 		if got, cut := schemas.HeaderURL(s, 100); got != want || cut {
 			t.Errorf("%q: got %q, want %q", s, got, want)
@@ -131,9 +131,9 @@ func canonical(t *testing.T, document []byte) string {
 	return string(b)
 }
 
-// TestBriefHoldsNothingPersonal: of data with everything in it, only what is
-// nobody's is told.
-func TestBriefHoldsNothingPersonal(t *testing.T) {
+// TestEvent_Brief_nothingPersonal: of data with everything in it, it says only what is
+// not personal.
+func TestEvent_Brief_nothingPersonal(t *testing.T) {
 	const data = `{"callConnectionId":"c-1","resultInformation":{"code":200,"subCode":8533,"message":"8:acs:someone pressed"},
 		"operationContext":"+15550100","recognitionType":"dtmf","dtmfResult":{"tones":["one","two"]},
 		"participants":[{"identifier":{"rawId":"4:+15550100"}}],"sequenceNumber":3,"state":"active"}`

@@ -18,19 +18,19 @@ const (
 	ReplayPrefix = "acs-replay"
 	// Stream holds the events.
 	Stream = "ACS"
-	// QuarantineStream holds verified callbacks that are no CloudEvents.
+	// QuarantineStream holds verified callbacks that cannot be events.
 	QuarantineStream = "ACS_QUARANTINE"
 )
 
 // NoCall is the last token of the subject of an event without a call id.
 const NoCall = "_"
 
-// NoResource is the resource in the subject of a quarantined delivery of Event Grid,
-// when its resource is not known.
+// NoResource is the resource in the subject of a quarantined delivery of Event Grid
+// whose resource is unknown.
 const NoResource = "_"
 
 const (
-	maxToken   = 64 // longest subject token in bytes that is used as it stands
+	maxToken   = 64 // longest subject token in bytes that is used unhashed
 	hashedSize = 16 // bytes of SHA-256 in a hashed token, 32 hex digits
 )
 
@@ -46,7 +46,7 @@ func Token(s string) string {
 	return "h_" + hex.EncodeToString(sum[:hashedSize])
 }
 
-// ValidToken reports whether s can be a subject token as it stands.
+// ValidToken reports whether s can be a subject token unhashed.
 func ValidToken(s string) bool {
 	if len(s) == 0 || len(s) > maxToken {
 		return false
@@ -65,7 +65,7 @@ func ValidToken(s string) bool {
 // Subject returns the subject of an event:
 // prefix.<resource>.<EventType>.<slot>.<callConnectionId>. An event of Event Grid,
 // where a call has no connection yet, has its correlationId in the last place. A
-// GUID there is in small letters: filters of NATS are exact. The prefix and the
+// GUID there is in lower case: filters of NATS are exact. The prefix and the
 // resource are configuration and must be valid tokens already; type and ids come
 // from outside and are escaped by [Token].
 func Subject(prefix, resource string, e *Inbound) string {
@@ -92,7 +92,7 @@ type SubjectParts struct {
 	Resource string
 	Type     string // last part of the CloudEvents type, see [ShortType]
 	Slot     string // empty in a subject of the form before there were slots
-	Call     string // [CallToken], or [NoCall]
+	Call     string // from [CallToken], or [NoCall]
 }
 
 // ParseSubject reads the subject of an event, whose prefix is one token. It also
@@ -119,7 +119,7 @@ func WithSlot(subject string) string {
 }
 
 // SubjectFilter returns the filter for the events of a resource, a type and a call,
-// each as it stands in subjects. An empty one is any.
+// each as in subjects. An empty one is any.
 func SubjectFilter(prefix, resource, shortType, call string) string {
 	slot := "*"
 	if call != "" {
@@ -129,7 +129,7 @@ func SubjectFilter(prefix, resource, shortType, call string) string {
 }
 
 // QuarantineSubject returns the subject under which a verified callback that
-// is no CloudEvents is kept. Both parts are of the bridge's own making.
+// cannot be an event is kept. The bridge makes both parts.
 func QuarantineSubject(resource, reason string) string {
 	return QuarantinePrefix + "." + resource + "." + reason
 }

@@ -13,7 +13,7 @@ import (
 type Timestamp string
 
 // looseTime is a date and time of RFC 3339, or one that deviates from it in a way
-// that ISO 8601 has as well: small letters, a space for the T, no seconds, a comma
+// that ISO 8601 has as well: lower case, a space for the T, no seconds, a comma
 // before the fraction, an offset without a colon or without minutes, no offset.
 var looseTime = regexp.MustCompile(`^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d+))?)?(?:[Zz]|([+-]\d\d)(?::?(\d\d))?)?$`)
 
@@ -21,7 +21,7 @@ var errNoTime = errors.New("not a date and time")
 
 // Time returns the moment. Without an offset it is UTC; a leap second, :60, is the
 // second before it, since Go has none; 24:00:00 is midnight at the end of the day.
-// Digits behind the ninth of a second are cut. An empty timestamp, or one that
+// Digits after the ninth of a second are cut. An empty timestamp, or one that
 // names no moment, is an error.
 func (t Timestamp) Time() (time.Time, error) {
 	if at, ok := strictTime(string(t)); ok {
@@ -73,7 +73,7 @@ func (t Timestamp) RFC3339() (text string, ok bool) {
 	return at.Format(time.RFC3339Nano), true
 }
 
-// strictTime reads RFC 3339 in capital letters. package time also takes a comma.
+// strictTime reads RFC 3339 in upper case. package time also takes a comma.
 func strictTime(s string) (at time.Time, ok bool) {
 	err := at.UnmarshalText([]byte(s))
 	return at, err == nil && !strings.Contains(s, ",")

@@ -290,11 +290,11 @@ func (d *demo) observe(a acstest.Attempt) {
 	what := fmt.Sprintf("%d, refused: %s", a.Status, cmp.Or(hostile[a.Kind], a.Kind))
 	switch {
 	case a.Kind == "duplicate" && a.Status == http.StatusOK:
-		what = "200, folded: delivered twice, stored once"
+		what = "200, duplicate: delivered twice, stored once"
 	case a.Status == http.StatusOK:
 		what = "200, although " + cmp.Or(hostile[a.Kind], a.Kind)
 	}
-	d.printf("%s  %-24s %s\n", time.Now().Format(clock), a.Type, what)
+	d.printf("%s  %-24s %s\n", time.Now().Format(view.Clock), a.Type, what)
 }
 
 func (d *demo) printf(format string, args ...any) {

@@ -15,11 +15,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/schemas"
 )
-
-// clock is how the demo writes the time of day.
-const clock = "15:04:05.000"
 
 // demoReader is a consumer of the stream, as an application's would be. It
 // prints each event and remembers which ones there were.
@@ -91,7 +89,7 @@ func (r *demoReader) receive(m jetstream.Msg) {
 	}
 }
 
-// eventLine says an event in short: time, type, what it tells, subject, claims.
+// eventLine is an event in short: time, type, brief, subject, claims.
 func eventLine(m jetstream.Msg) string {
 	e, err := schemas.ParseEvent(m.Data())
 	if err != nil {
@@ -99,7 +97,7 @@ func eventLine(m jetstream.Msg) string {
 	}
 	at := ""
 	if t, err := time.Parse(time.RFC3339Nano, m.Headers().Get(schemas.HeaderReceivedAt)); err == nil {
-		at = t.Local().Format(clock)
+		at = t.Local().Format(view.Clock)
 	}
 	return fmt.Sprintf("%s  %-24s %-22s %s  %s", at, schemas.ShortType(e.Type), e.Brief(), shortSubject(m.Subject()), claimsInShort(m.Headers()))
 }
@@ -135,7 +133,7 @@ func (r *demoReader) settle() (stored, repeated int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), demoSettle)
 	defer cancel()
 	if left := r.demo.bridge.Drain(ctx); left > 0 {
-		return 0, 0, fmt.Errorf("%s did not reach the stream", plural(left, "event"))
+		return 0, 0, fmt.Errorf("%s did not reach the stream", view.Plural(left, "event"))
 	}
 	info, err := r.stream.Info(ctx)
 	if err != nil {
@@ -153,7 +151,7 @@ func (r *demoReader) settle() (stored, repeated int, err error) {
 		select {
 		case <-r.arrived:
 		case <-ctx.Done():
-			return 0, 0, fmt.Errorf("the stream has %s, but only %d could be read", plural(stored, "event"), total)
+			return 0, 0, fmt.Errorf("the stream has %s, but only %d could be read", view.Plural(stored, "event"), total)
 		}
 	}
 }
@@ -191,7 +189,7 @@ func interruption(r *acstest.Report) string {
 	if r.CutCalls == 0 {
 		return ""
 	}
-	return fmt.Sprintf("stopped with %s under way\n", plural(r.CutCalls, "call"))
+	return fmt.Sprintf("stopped with %s under way\n", view.Plural(r.CutCalls, "call"))
 }
 
 // missing reports which of the ids that must be in the stream did not come.

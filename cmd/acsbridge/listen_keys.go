@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/term"
+
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 )
 
 // keys are the keys of a terminal that is read one by one. The zero value has
@@ -29,7 +31,7 @@ const (
 // the process. Lines that are written to std then begin at the left all the
 // same.
 func openKeys(std *stdio) (*keys, error) {
-	if !term.IsTerminal(int(os.Stdin.Fd())) || !isTerminal(std.out) {
+	if !term.IsTerminal(int(os.Stdin.Fd())) || !view.IsTerminal(std.out) {
 		return &keys{}, nil
 	}
 	state, err := term.MakeRaw(int(os.Stdin.Fd()))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/replay"
@@ -224,15 +225,13 @@ func (c *quarantineListCmd) Run(ctx context.Context, std stdio) (err error) {
 	if err != nil {
 		return unlessEnded(err)
 	}
-	p := printer{color: colorFor(std.out), now: time.Now()}
+	p := view.Printer{Color: view.ColorFor(std.out), Now: time.Now()}
 	line := func(i item) string {
 		kind := schemas.ShortType(i.message.Header.Get(schemas.HeaderEventType))
 		if kind == "" {
 			kind = i.message.Header.Get(schemas.HeaderContentType)
 		}
-		return fmt.Sprintf("%6d  %s  %s %s %13s  %s", i.number, p.clocks.fit(-leastClock, p.clock(i.message.Time)),
-			p.color.paint(yellow, p.types.fit(leastReason, printable(i.reason))), p.resources.fit(leastResource, printable(i.message.Header.Get(schemas.HeaderResource))),
-			plural(len(i.message.Data), "byte"), printable(kind))
+		return p.Quarantined(i.number, i.reason, kind, i.message)
 	}
 	for _, i := range list {
 		line(i) // for the widths
@@ -322,7 +321,7 @@ func (c *quarantineChoice) each(ctx context.Context, std stdio, store itemStore,
 		}
 		if err != nil {
 			failed++
-			fmt.Fprintf(std.err, "%d%s stays: %s\n", i.number, published, printable(err.Error()))
+			fmt.Fprintf(std.err, "%d%s stays: %s\n", i.number, published, view.Printable(err.Error()))
 			continue
 		}
 		fmt.Fprintf(std.out, "%d %s\n", i.number, done)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -15,7 +14,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
-	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/replay"
 )
@@ -70,12 +68,6 @@ func (r *readerSettings) away(problem error) error {
 	}
 	return fmt.Errorf("no NATS %s within %v: %w%s", where, connectWithin, problem, hint)
 }
-
-// plural is [view.Plural].
-func plural[N int | int64 | uint64](n N, noun string) string { return view.Plural(n, noun) }
-
-// isTerminal is [view.IsTerminal].
-func isTerminal(w io.Writer) bool { return view.IsTerminal(w) }
 
 // confirm asks on the terminal. Without one it fails.
 func confirm(ctx context.Context, std stdio, what string) error {

@@ -186,7 +186,7 @@ func (l *replayLoad) compare(target string) {
 var replayTargets = []string{"subject", "url", "file"}
 
 // TestReplay_killed kills a replay again and again, and lets the same
-// command go on.
+// command continue.
 func TestReplay_killed(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, replayedEvents)
@@ -209,7 +209,7 @@ func TestReplay_killed(t *testing.T) {
 	}
 }
 
-// TestReplay_killedFromFile kills a replay of a file, and lets it go on.
+// TestReplay_killedFromFile kills a replay of a file, and lets it continue.
 func TestReplay_killedFromFile(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, replayedEvents)
@@ -250,7 +250,7 @@ func TestReplay_interrupted(t *testing.T) {
 }
 
 // TestReplay_checkpointBehindFile kills a replay that writes little, so that
-// nothing is written before somebody asks for it.
+// nothing is written before a flush.
 func TestReplay_checkpointBehindFile(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, 200)
@@ -287,7 +287,7 @@ func TestReplay_intoLive(t *testing.T) {
 	}
 }
 
-// TestReplay_overlap has a stream with subjects that nobody would
+// TestReplay_overlap has a stream with subjects that no one would
 // expect; not even one copy comes among its events.
 func TestReplay_overlap(t *testing.T) {
 	ignoreEnvironment(t)
@@ -325,8 +325,8 @@ func TestReplay_outage(t *testing.T) {
 	l.compare("subject")
 }
 
-// TestCommandLine leaves nothing for the shell to expand.
-func TestCommandLine(t *testing.T) {
+// TestReplay_commandLine leaves nothing for the shell to expand.
+func TestReplay_commandLine(t *testing.T) {
 	args := withoutFlags([]string{"replay", "--since", "1h", "--until=2h", "--append", "--to=file:a b", "--limit", "7", "--call=it's"},
 		"--since", "--until", "--limit", "--append")
 	got := commandLine(args)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 )
 
 // How often simulate says how far it is: a terminal's line is written over, a
@@ -31,7 +32,7 @@ type simulateCmd struct {
 
 	IssuerListen string `help:"Address of the simulated key server." default:"127.0.0.1:8081" placeholder:"ADDR"`
 	IssuerName   string `help:"Issuer of the tokens. None means the key server's URL." placeholder:"URL"`
-	Key          string `help:"File of the signing key, made when absent. None means a new key that nobody else can sign with." placeholder:"FILE"`
+	Key          string `help:"File of the signing key, made when absent. None means a new key for this process alone." placeholder:"FILE"`
 
 	Calls       int           `help:"Stop after so many calls. 0 means at Ctrl-C." placeholder:"N"`
 	Duration    time.Duration `help:"Start no call after this time. 0 means no end." placeholder:"TIME"`
@@ -211,7 +212,7 @@ func (c *simulateCmd) print(w io.Writer, report *acstest.Report) error {
 // function is called.
 func showProgress(w io.Writer, caller *acstest.Caller) (stop func()) {
 	interval, before, after := progressInLog, "", "\n"
-	if isTerminal(w) {
+	if view.IsTerminal(w) {
 		interval, before, after = progressOnTerminal, "\r\x1b[K", "" // carriage return, erase the line
 	}
 	ticker := time.NewTicker(interval)
@@ -223,7 +224,7 @@ func showProgress(w io.Writer, caller *acstest.Caller) (stop func()) {
 			case <-ticker.C:
 				r := caller.Report()
 				fmt.Fprintf(w, "%s%s, %s, %s, p99 %v%s",
-					before, plural(r.Calls, "call"), plural(r.Callbacks, "callback"), plural(r.Unexpected, "wrong answer"), r.Latency.P99.Round(100*time.Microsecond), after)
+					before, view.Plural(r.Calls, "call"), view.Plural(r.Callbacks, "callback"), view.Plural(r.Unexpected, "wrong answer"), r.Latency.P99.Round(100*time.Microsecond), after)
 			case <-done:
 				fmt.Fprint(w, before)
 				return

@@ -136,7 +136,7 @@ func TestReplay_intoLiveAsks(t *testing.T) {
 		x.shows(`This publishes events again into acs\.> of stream ACS, where every consumer gets them\.\r\nGo on\? \[yes/no\] `)
 		x.press(answer)
 		x.shows(want)
-		_ = x.ends() // the screen told
+		_ = x.ends() // the screen shows the outcome
 	}
 	if n := len(l.nats.Messages("ACS")); n != 20 {
 		t.Errorf("%d events in the stream, want 20", n)
@@ -154,7 +154,7 @@ func TestListen(t *testing.T) {
 		"SIGTERM": func(x *terminalProcess) { _ = x.process.Process.Signal(syscall.SIGTERM) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newReplayLoad(t, 3) // from before: nobody wants them
+			l := newReplayLoad(t, 3) // from before
 			x := l.atTerminal(t, "listen", "--forward="+l.app.URL+"/api/callbacks")
 			x.shows(`new events are posted to http://127\.0\.0\.1:\d+/api/callbacks; r posts the last one again, q ends\r\n`)
 			x.press("r")

@@ -108,7 +108,7 @@ func TestViewer_listen(t *testing.T) {
 	defer app.Close()
 	storing, stop := context.WithCancel(t.Context())
 	var operator sync.WaitGroup
-	operator.Go(func() { // again until it is seen: nobody says when listening has begun
+	operator.Go(func() { // again until one is posted: the beginning of the listening is not known
 		for storing.Err() == nil {
 			if _, err := js.Publish(storing, "acs.contoso.PlayCompleted.6.c-2", []byte(`{"id":"1","source":"s","type":"PlayCompleted"}`)); err != nil && storing.Err() == nil {
 				t.Error(err)

@@ -74,7 +74,7 @@ func TestViewer_readingCommands(t *testing.T) {
 	}
 }
 
-// TestViewer_missingRight is told what is missing.
+// TestViewer_missingRight names the right.
 func TestViewer_missingRight(t *testing.T) {
 	args := append([]string{"tail"}, viewed(t)...)
 	for i, arg := range args {

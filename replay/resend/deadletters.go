@@ -8,13 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/internal/datadir"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // DeadLetter is one line of the dead-letter file: a record that its stream could
@@ -111,15 +111,7 @@ func (f *DeadLetterFile) Close() (left bool, err error) {
 
 // parseDeadLetter reads one line of a dead-letter file.
 func parseDeadLetter(line []byte) *DeadLetter {
-	var l struct {
-		Time    time.Time         `json:"time"`
-		Reason  string            `json:"reason"`
-		Index   uint64            `json:"journalIndex"`
-		Stream  string            `json:"stream"`
-		Subject string            `json:"subject"`
-		Headers map[string]string `json:"headers"`
-		Payload []byte            `json:"payload"`
-	}
+	var l schemas.DeadLetter
 	if json.Unmarshal(line, &l) != nil {
 		return &DeadLetter{Reason: CutOff, Message: &replay.StoredMessage{Header: nats.Header{}}}
 	}

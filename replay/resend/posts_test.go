@@ -143,10 +143,10 @@ func TestPosts_retry(t *testing.T) {
 		want     string // of the error
 		atLeast  time.Duration
 	}{
-		{"taken", []int{200}, 1, "", 0},
-		{"taken without a body", []int{204}, 1, "", 0},
-		{"taken at last", []int{503, 500, 429, 408, 202}, 5, "", 1500 * time.Millisecond},
-		{"never taken", []int{503}, 6, "sequence 1: 503 Service Unavailable, 6 times", 3 * time.Second},
+		{"accepted", []int{200}, 1, "", 0},
+		{"accepted without a body", []int{204}, 1, "", 0},
+		{"accepted at last", []int{503, 500, 429, 408, 202}, 5, "", 1500 * time.Millisecond},
+		{"never accepted", []int{503}, 6, "sequence 1: 503 Service Unavailable, 6 times", 3 * time.Second},
 		{"refused", []int{401}, 1, "sequence 1: 401 Unauthorized", 0},
 		{"redirected", []int{307}, 1, "sequence 1: 307 Temporary Redirect", 0},
 		{"no answer", []int{0}, 6, "sequence 1: no answer: unreachable, 6 times", 3 * time.Second},

@@ -77,31 +77,16 @@ func (r *Redrive) message(m *replay.StoredMessage, resource string, events []sch
 	out := nats.NewMsg(schemas.Subject(r.Reader.Prefix, resource, e))
 	out.Data = e.Raw
 	for name, values := range m.Header {
-		if !ofMessage(name) {
+		if schemas.CallbackHeader(name) {
 			out.Header[name] = values
 		}
 	}
-	cut := slices.DeleteFunc(m.Truncated(), ofMessage)
-	for name, value := range map[string]string{
-		schemas.HeaderEventID: e.ID, schemas.HeaderEventSource: e.Source, schemas.HeaderEventType: e.Type, schemas.HeaderEventTime: eventTime(e),
-	} {
-		value, short := schemas.HeaderValue(value, schemas.MaxHeaderValue)
-		if value != "" {
-			out.Header.Set(name, value)
-		}
-		if short {
-			cut = append(cut, name)
-		}
-	}
-	slices.Sort(cut)
-	for name, value := range map[string]string{
-		schemas.HeaderContentType: e.ContentType(), schemas.HeaderMsgID: e.MsgID(), schemas.HeaderExpectedStream: r.Reader.Stream,
-		schemas.HeaderDeliveryIndex: strconv.Itoa(i) + "/" + strconv.Itoa(len(events)), schemas.HeaderExpiresAt: expiry(e, m),
-		schemas.HeaderRedrivenFrom: m.Stream + "/" + strconv.FormatUint(m.Sequence, 10), schemas.HeaderTruncated: strings.Join(cut, ","),
-	} {
-		if value != "" {
-			out.Header.Set(name, value)
-		}
+	received, _ := time.Parse(time.RFC3339Nano, m.Header.Get(schemas.HeaderReceivedAt)) // verified has read it
+	h := schemas.Headers{Truncated: slices.DeleteFunc(m.Truncated(), func(name string) bool { return !schemas.CallbackHeader(name) })}
+	h.Event(e, r.Reader.Stream, i, len(events), received)
+	h.Add(schemas.HeaderRedrivenFrom, m.Stream+"/"+strconv.FormatUint(m.Sequence, 10))
+	for _, header := range h.Finish() {
+		out.Header.Set(header.Name, header.Value)
 	}
 	if r.NewID {
 		out.Header.Set(schemas.HeaderMsgID, m.Header.Get(schemas.HeaderMsgID)+"#"+strconv.Itoa(i))
@@ -176,6 +161,10 @@ func verified(h nats.Header, resource string) error {
 	if h.Get(schemas.HeaderResource) != resource {
 		return fmt.Errorf("header %s is not the resource of its subject", schemas.HeaderResource)
 	}
+	received, err := time.Parse(time.RFC3339Nano, h.Get(schemas.HeaderReceivedAt))
+	if err != nil {
+		return fmt.Errorf("header %s is not a time", schemas.HeaderReceivedAt)
+	}
 	tokenless := !slices.ContainsFunc(tokenHeaders, func(name string) bool { return h.Get(name) != "" })
 	if tokenless && fromGrid(h) {
 		return nil
@@ -189,36 +178,10 @@ func verified(h nats.Header, resource string) error {
 	if err != nil {
 		return fmt.Errorf("header %s is not a date", schemas.HeaderTokenExpires)
 	}
-	received, err := time.Parse(time.RFC3339Nano, h.Get(schemas.HeaderReceivedAt))
-	if err != nil {
-		return fmt.Errorf("header %s is not a time", schemas.HeaderReceivedAt)
-	}
 	if received.After(time.Unix(exp, 0).Add(tokenGrace)) {
 		return errors.New("it came after its token had expired")
 	}
 	return nil
-}
-
-// ofMessage reports whether a header describes the message, not the callback.
-func ofMessage(name string) bool {
-	return strings.HasPrefix(name, serverHeaders) || strings.HasPrefix(name, "ce-") ||
-		slices.Contains([]string{schemas.HeaderContentType, schemas.HeaderDeliveryIndex, schemas.HeaderQuarantineReason, schemas.HeaderTruncated}, name)
-}
-
-// expiry is the time until which an event is useful, or "" without an end.
-func expiry(e *schemas.Inbound, m *replay.StoredMessage) string {
-	received, err := time.Parse(time.RFC3339Nano, m.Header.Get(schemas.HeaderReceivedAt))
-	if at, ends := e.Expires(received); err == nil && ends {
-		return at.UTC().Format(time.RFC3339Nano)
-	}
-	return ""
-}
-
-// eventTime is the time of an event as the bridge writes it, or "" when it cannot be
-// read.
-func eventTime(e *schemas.Inbound) string {
-	at, _ := schemas.Timestamp(e.Time).RFC3339()
-	return at
 }
 
 // Publish stores an event unless the stream has it already, also long after the

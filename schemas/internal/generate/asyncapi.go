@@ -12,7 +12,7 @@ import (
 // and payloads. Its first number is raised when a consumer must change.
 const contractVersion = "0.1.0"
 
-// always are the headers that no message lacks, whoever sent its event.
+// always are the headers that no message lacks, whatever sent its event.
 var always = []string{
 	schemas.HeaderContentType, schemas.HeaderMsgID, schemas.HeaderExpectedStream,
 	schemas.HeaderResource, schemas.HeaderReceivedAt, schemas.HeaderDeliveryID,
@@ -81,7 +81,7 @@ func servers() object {
 	return object{{"nats", object{
 		{"host", "127.0.0.1:4222"},
 		{"protocol", "nats"},
-		{"description", "The embedded server, which asks nobody who connects from this machine; or a NATS of your own, by one of the schemes."},
+		{"description", "The embedded server, which takes any client on this machine; or a NATS of your own, by one of the schemes."},
 		{"security", []any{reference("components/securitySchemes/password"), reference("components/securitySchemes/certificate")}},
 	}}}
 }
@@ -107,7 +107,7 @@ func parameters() object {
 			{"description", "The name that the bridge's configuration gives to the resource whose token the event came with."},
 			{"examples", []any{"contoso"}},
 		}},
-		{"eventType", object{{"description", "The last part of the event's type; h_ and a hash when that is no subject token."}, {"examples", types}}},
+		{"eventType", object{{"description", "The last part of the event's type; h_ and a hash when that is not a subject token."}, {"examples", types}}},
 		{"slot", object{{"description", "The first hex digit of the SHA-256 of call: one of sixteen lanes, each in order."}, {"enum", slots}}},
 		{"call", object{
 			{"description", "callConnectionId of the event, or its correlationId when it came by Event Grid; a hash as above; _ without one."},

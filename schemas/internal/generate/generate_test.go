@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestGenerated holds what was generated against what would be now.
-func TestGenerated(t *testing.T) {
+// TestGenerate_filesAreCurrent holds what was generated against what would be now.
+func TestGenerate_filesAreCurrent(t *testing.T) {
 	const schemas = "../.."
 	for step := range steps {
 		files, err := generate(step, schemas)
@@ -32,8 +32,8 @@ func TestGenerated(t *testing.T) {
 	}
 }
 
-// TestCommentsAreRequired: a field without a comment would have no description.
-func TestCommentsAreRequired(t *testing.T) {
+// TestSource_commentsAreRequired: a field without a comment would have no description.
+func TestSource_commentsAreRequired(t *testing.T) {
 	s := &source{comments: map[string]string{"A": "x"}}
 	if _, err := s.comment("A"); err != nil {
 		t.Error(err)

@@ -74,7 +74,7 @@ func newAdminAccess(token string, hosts []string) *adminAccess {
 
 // guard answers what next may not see, and sets the headers of every answer.
 // The probes are open to all: what asks them seldom has a place for a secret,
-// and they tell a stranger no more than whether the bridge works.
+// and a stranger learns no more than whether the bridge works.
 func (a *adminAccess) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -111,7 +111,7 @@ func (a *adminAccess) granted(r *http.Request) bool {
 // an operator's browser can have its own name resolve to our address, and then
 // reads our answers as its own (DNS rebinding). It cannot do so without a name:
 // an address is never looked up, so any address passes, and so does no name,
-// which no browser sends ("acsbridge health" does when it is told to ask :9090).
+// which no browser sends ("acsbridge health" does for :9090).
 func (a *adminAccess) knows(host string) bool {
 	name := host
 	if split, _, err := net.SplitHostPort(host); err == nil {

@@ -44,7 +44,7 @@ func newLastStart(s *config.Settings) lastStart {
 	return l
 }
 
-// changes says what is different now, and what that means for the events.
+// changes are the differences from now, and what they mean for the events.
 func (l lastStart) changes(now lastStart) (list []string) {
 	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
 	if l.Stream != now.Stream {
@@ -97,8 +97,8 @@ func nameOf(resources map[string]string, audience string) string {
 	return ""
 }
 
-// compareSettings says which settings differ from those of the last start with
-// this data directory, and keeps the present ones for the next.
+// compareSettings warns of settings that differ from those of the last start with this
+// data directory, and saves the present ones for the next.
 func (b *Bridge) compareSettings() {
 	b.changed = b.gauge("acsbridge_changed_settings",
 		"Settings that decide where events go, and were others at the last start with this --data-dir or are others in the stream.")
@@ -132,8 +132,8 @@ func (b *Bridge) compareSettings() {
 // maxUnsent bounds the records that are read at start, which takes some 50 ms.
 const maxUnsent = 10_000
 
-// journaled looks at what the journal holds from before the start: records of
-// other settings, or of a journal that is not used any more.
+// journaled checks what the journal has from before the start: records of other
+// settings, or of a journal that is not used any more.
 func (b *Bridge) journaled() func(context.Context) []condition {
 	if b.settings.Journal == "off" {
 		return b.leftBehind()
@@ -167,7 +167,7 @@ func (b *Bridge) journaled() func(context.Context) []condition {
 	}
 }
 
-// leftBehind looks for a journal that --journal off does not send.
+// leftBehind checks for a journal that --journal off does not send.
 func (b *Bridge) leftBehind() func(context.Context) []condition {
 	records, err := publish.LeftBehind(b.settings.DataDir)
 	if errors.Is(err, datadir.ErrLocked) || err == nil && records == 0 { // another bridge sends it

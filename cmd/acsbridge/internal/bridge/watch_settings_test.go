@@ -125,9 +125,9 @@ func (r *restarted) ready(b *Bridge) string {
 	return string(text)
 }
 
-// TestServe_saysWhichSettingsAreOthersThanBefore leaves a record in the journal and
+// TestCompareSettings_changes leaves a record in the journal and
 // starts with another name for its resource, until NATS has taken it.
-func TestServe_saysWhichSettingsAreOthersThanBefore(t *testing.T) {
+func TestCompareSettings_changes(t *testing.T) {
 	r := newRestarted(t)
 	const before, after = "--resource=contoso=" + testGUID, "--resource=contoso2=" + testGUID
 	r.run(func(b *Bridge) { r.send(b) }, before, "--nats-url=nats://127.0.0.1:1")
@@ -149,7 +149,7 @@ func TestServe_saysWhichSettingsAreOthersThanBefore(t *testing.T) {
 			t.Errorf("at the start after it: %q", got)
 		}
 		natstest.Until(t, func() bool { return b.publisher.Status().Waiting == 0 && b.publisher.Status().Sending })
-		b.watch.look(t.Context())
+		b.watch.check(t.Context())
 		if got := r.ready(b); strings.Contains(got, "journal  note") {
 			t.Errorf("the record is stored, and /readyz says: %s", got)
 		}
@@ -166,9 +166,9 @@ func TestServe_saysWhichSettingsAreOthersThanBefore(t *testing.T) {
 	}, after, "--nats-url="+server.URL())
 }
 
-// TestServe_saysWhatAnotherStreamAndPrefixMean leaves a record in the journal that
+// TestCompareSettings_streamAndPrefix leaves a record in the journal that
 // was addressed otherwise.
-func TestServe_saysWhatAnotherStreamAndPrefixMean(t *testing.T) {
+func TestCompareSettings_streamAndPrefix(t *testing.T) {
 	r := newRestarted(t)
 	const away, resource = "--nats-url=nats://127.0.0.1:1", "--resource=contoso=" + testGUID
 	r.run(func(b *Bridge) { r.send(b) }, away, resource)
@@ -190,7 +190,7 @@ func TestServe_saysWhatAnotherStreamAndPrefixMean(t *testing.T) {
 	}, away, resource, "--journal=off")
 }
 
-func TestCompareSettings_withAFileThatCannotBeRead(t *testing.T) {
+func TestCompareSettings_unreadableFile(t *testing.T) {
 	s := onLoopback(t, "--resource=contoso="+testGUID, "--nats-url=nats://127.0.0.1:1")
 	file := filepath.Join(s.DataDir, lastStartFile)
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
@@ -213,8 +213,8 @@ func TestCompareSettings_withAFileThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestReadyz_namesADeletedSubscription deletes a subscription, which then delivers again.
-func TestReadyz_namesADeletedSubscription(t *testing.T) {
+// TestReadyz_deletedSubscription deletes a subscription, which then delivers again.
+func TestReadyz_deletedSubscription(t *testing.T) {
 	key := writeFile(t, "grid-key", testSecret)
 	b := runBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--eventgrid-key=k="+key, "--eventgrid-source=contoso="+acstest.DemoTopic), slog.New(slog.DiscardHandler))
 	post := func(kind, event string) {

@@ -42,7 +42,7 @@ func checkRefusals(t *testing.T, tests []refusal) {
 	}
 }
 
-func TestRefuseCallbackSettings(t *testing.T) {
+func TestSettings_refuseCallbacks(t *testing.T) {
 	const listen = "listen (flag --listen): "
 	const taken = "admin-listen (default): is the address of listen"
 	const path = "callback-path (flag --callback-path): "
@@ -72,7 +72,7 @@ func TestRefuseCallbackSettings(t *testing.T) {
 	})
 }
 
-func TestRefuseTokenSettings(t *testing.T) {
+func TestSettings_refuseTokens(t *testing.T) {
 	const set = "resource (flag --resource): "
 	const issuer = "issuer (flag --issuer): "
 	const metadata = "oidc-config-url (flag --oidc-config-url): "
@@ -106,7 +106,7 @@ func TestRefuseTokenSettings(t *testing.T) {
 	})
 }
 
-func TestRefuseStreamSettings(t *testing.T) {
+func TestSettings_refuseStream(t *testing.T) {
 	const stream = "stream (flag --stream): "
 	const window = "stream-duplicate-window (flag --stream-duplicate-window): "
 	checkRefusals(t, []refusal{
@@ -129,7 +129,7 @@ func TestRefuseStreamSettings(t *testing.T) {
 	})
 }
 
-func TestRefuseJournalAndProcessSettings(t *testing.T) {
+func TestSettings_refuseJournalAndProcess(t *testing.T) {
 	file := writeFile(t, "file", "")
 	checkRefusals(t, []refusal{
 		{"no data directory", []string{"--data-dir="}, []string{"data-dir (flag --data-dir): is empty"}},
@@ -151,7 +151,7 @@ func TestRefuseJournalAndProcessSettings(t *testing.T) {
 	})
 }
 
-func TestRefuseNatsSettings(t *testing.T) {
+func TestSettings_refuseNATS(t *testing.T) {
 	const url = "nats-url (flag --nats-url): "
 	const inbox = "nats-inbox-prefix (flag --nats-inbox-prefix): "
 	missing := filepath.Join(t.TempDir(), "missing")
@@ -192,9 +192,9 @@ func TestRefuseNatsSettings(t *testing.T) {
 	})
 }
 
-// TestRefuseOpenSecrets checks that a file with a secret in it is refused when
+// TestSettings_refuseOpenSecrets checks that a file with a secret in it is refused when
 // every user may read it, and taken when only owner and group may.
-func TestRefuseOpenSecrets(t *testing.T) {
+func TestSettings_refuseOpenSecrets(t *testing.T) {
 	path := writeFile(t, "secret", "hunter2\n")
 	config := writeFile(t, "bridge.yaml", "nats-url: n\nnats-token: hunter2\n")
 	tests := map[string][]string{
@@ -221,9 +221,9 @@ func TestRefuseOpenSecrets(t *testing.T) {
 	}
 }
 
-// TestOverruledSecret checks that a file is not judged by a secret that is not
+// TestSettings_overruledSecret checks that a file is not judged by a secret that is not
 // taken from it.
-func TestOverruledSecret(t *testing.T) {
+func TestSettings_overruledSecret(t *testing.T) {
 	config := writeFile(t, "bridge.yaml", "nats-url: n\nnats-token: changeme\n")
 	if err := os.Chmod(config, 0o644); err != nil {
 		t.Fatal(err)

@@ -144,6 +144,6 @@ func (s *Settings) loopback(setting, address string) {
 		return
 	}
 	if host, _, _ := net.SplitHostPort(address); !isLoopback(host) {
-		s.reject(setting, "%q can be reached from other hosts, and the embedded server asks nobody who they are; take 127.0.0.1", address)
+		s.reject(setting, "%q can be reached from other hosts, and the embedded server has no logins; take 127.0.0.1", address)
 	}
 }
