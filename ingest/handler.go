@@ -256,7 +256,7 @@ func (q *request) handle() error {
 	if err := h.config.Verifier.CheckReuse(claims, body); err != nil {
 		return err
 	}
-	events, err := decode(body)
+	events, err := decode(body, decodeEvent)
 	return q.store(claims, &publish.Delivery{Path: below, Query: query}, contentType, body, events, err)
 }
 
