@@ -11,7 +11,7 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// Activity is what came lately, for operators.
+// Activity summarizes recent callbacks, for operators.
 type Activity struct {
 	// When the last callback or delivery of Event Grid came, was stored, and was
 	// refused. Zero means not since the start.
@@ -20,7 +20,7 @@ type Activity struct {
 	Refused []Refusals
 }
 
-// Activity returns what came lately.
+// Activity returns a summary of recent callbacks.
 func (h *Handler) Activity() Activity {
 	return Activity{h.lastCallback.time(), h.lastStored.time(), h.lastRefused.time(), h.refusals.recent()}
 }

@@ -187,7 +187,7 @@ func (q *request) recordActivity(err error, code int, reason string) {
 		return
 	}
 	h.lastCallback.Store(q.received.UnixNano())
-	// An answer 503 is a refusal only when the sender is to blame; the others are
+	// An answer 503 is a refusal only when the sender is the cause; the others are
 	// logged as errors.
 	switch {
 	case code == http.StatusOK && q.events > 0:
