@@ -49,7 +49,7 @@ func TestCompose_demoProfile(t *testing.T) {
 		t.Errorf("network_mode %s, want %s: the bridge trusts plain http on loopback only", got, want)
 	}
 	// A bridge that is started again has a new network: Compose restarts the
-	// simulator with it, and after a crash, of which Compose does not learn, the
+	// simulator with it, and after a crash, which Compose does not see, the
 	// simulator gives up in the old one.
 	if !simulator.DependsOn["acsbridge"].Restart {
 		t.Error("the simulator stays in the old network when Compose restarts the bridge")

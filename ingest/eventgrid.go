@@ -96,7 +96,7 @@ func (g *gridRoute) resource(events []schemas.Inbound) (name string, err error) 
 	return name, nil
 }
 
-// handleEventGrid takes the steps for a delivery of Event Grid, or for one of its
+// handleEventGrid does the steps for a delivery of Event Grid, or for one of its
 // handshakes. As with callbacks, no body is read and no handshake is answered before
 // the sender is authenticated.
 func (q *request) handleEventGrid() error {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/verify"
 )
 
 func TestNew_refuses(t *testing.T) {
@@ -176,9 +177,9 @@ func TestHandler_logsAddressesAtDebug(t *testing.T) {
 	})
 }
 
-// TestHandler_storesAfterAHangUp holds that a write has five seconds, whether or not
+// TestHandler_storesAfterADisconnect holds that a write has five seconds, whether or not
 // the sender waits for the answer.
-func TestHandler_storesAfterAHangUp(t *testing.T) {
+func TestHandler_storesAfterADisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHandler(t, ingest.Config{Publisher: &fakePublisher{do: func(ctx context.Context, d *publish.Delivery) error {
 			if until, ok := ctx.Deadline(); ctx.Err() != nil || !ok || until.Sub(d.ReceivedAt) != 5*time.Second {
@@ -186,8 +187,8 @@ func TestHandler_storesAfterAHangUp(t *testing.T) {
 			}
 			return nil
 		}}})
-		ctx, hangUp := context.WithCancel(context.Background())
-		hangUp()
+		ctx, disconnect := context.WithCancel(context.Background())
+		disconnect()
 		if w := serve(h, callback(defaultBody).WithContext(ctx)); w.Code != 200 {
 			t.Errorf("got %d", w.Code)
 		}
@@ -308,6 +309,44 @@ func TestHandler_livezIsNotLimited(t *testing.T) {
 	want := map[string]float64{"200 livez": 101, "401 callbacks": 50, "405 livez": 100, "503 callbacks": 1, "503 livez": 1}
 	if diff := cmp.Diff(want, counts(t, reg, "acsbridge_requests_total")); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// unreadable is a body that must not be read.
+type unreadable struct{ t *testing.T }
+
+func (b unreadable) Read([]byte) (int, error) {
+	b.t.Error("the body is read")
+	return 0, io.EOF
+}
+
+// TestHandler_readsNoBodyWithoutAToken posts to each route without the proof that it asks
+// for, and on ways that end before the proof.
+func TestHandler_readsNoBodyWithoutAToken(t *testing.T) {
+	for name, test := range map[string]struct {
+		config ingest.Config
+		path   string
+		token  string
+		want   int
+	}{
+		"no token":           {path: "/callbacks", want: 401},
+		"a forged token":     {path: "/callbacks", config: ingest.Config{Verifier: fakeVerifier{reason: verify.BadSignature}}, token: "forged", want: 401},
+		"no keys":            {path: "/callbacks", token: "forged", want: 503},
+		"no callback key":    {path: "/callbacks", config: ingest.Config{CallbackKeys: []ingest.CallbackKey{{Name: "a", Secret: goodKey}}}, token: "x", want: 401},
+		"source range":       {path: "/callbacks", config: ingest.Config{SourceRanges: ranges(t, "198.51.100.0/24")}, token: "x", want: 403},
+		"another path":       {path: "/other", token: "x", want: 404},
+		"Event Grid, no key": {config: ingest.Config{EventGrid: grid()}, path: "/eventgrid", token: "x", want: 401},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := httptest.NewRequest(http.MethodPost, test.path, unreadable{t})
+			r.ContentLength = 1000
+			if test.token != "" {
+				r.Header.Set("Authorization", "Bearer "+test.token)
+			}
+			if got := serve(newHandler(t, test.config), r).Code; got != test.want {
+				t.Errorf("answered %d, want %d", got, test.want)
+			}
+		})
 	}
 }
 

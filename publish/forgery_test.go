@@ -49,6 +49,29 @@ func TestSender_answersToNothing(t *testing.T) {
 	checkStream(t, server, map[string]int{"a": 3})
 }
 
+// What answers the publishes of one sender says nothing to the next one, and cannot be
+// guessed.
+func TestSender_inboxOfItsOwn(t *testing.T) {
+	server := natstest.Start(t)
+	inboxes := make(chan string, 10)
+	forge(t, server, func(_ *nats.Conn, m *nats.Msg) {
+		if m.Header.Get(schemas.HeaderEventID) != "" { // it is not a trial
+			inboxes <- m.Reply[:strings.LastIndexByte(m.Reply, '.')]
+		}
+	})
+	proxy := natstest.NewProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
+	b := start(t, proxy.URL(), publish.Options{Dir: t.TempDir()})
+	b.publish("a", 1, 1)
+	b.drained()
+	first := <-inboxes
+	proxy.Cut()
+	b.publish("a", 2, 2)
+	b.drained()
+	if second := <-inboxes; second == first || len(second) < len(nats.NewInbox()) {
+		t.Errorf("answers come to %s and then to %s", first, second)
+	}
+}
+
 // An acknowledgement that is not the stream's own moves nothing, with a journal or
 // without: of another stream, without a sequence, or to a record whose place in the
 // window another one had, or will have.

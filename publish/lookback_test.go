@@ -2,6 +2,7 @@ package publish
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -420,6 +421,30 @@ func TestLookback_answerWithHoles(t *testing.T) {
 				t.Errorf("%d requests, want %d", asked, len(c.answers))
 			}
 		})
+	}
+}
+
+// What another stream has is not what was asked for: a record would count as stored
+// that is not.
+func TestLookback_answerOfAnotherStream(t *testing.T) {
+	nc := natstest.Start(t, func(o *server.Options) { o.JetStream = false }).JetStream().Conn()
+	if _, err := nc.Subscribe("$JS.API.DIRECT.GET.ACS", func(m *nats.Msg) {
+		respond(nc, m, strings.Replace(part{1, 0, 0}.String(), "Nats-Stream: ACS", "Nats-Stream: OTHER", 1), "{}")
+		respond(nc, m, "NATS/1.0 204 EOB\r\n\r\n", "")
+	}); err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newLookback(js, "a")
+	old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []schemas.Header{{Name: "Nats-Msg-Id", Value: "a"}}}
+	if sequence, err := r.find(t.Context(), old, &entry{index: 1, record: old}, time.Hour); !errors.Is(err, errForeign) {
+		t.Errorf("lookback: sequence %d, %v, want errForeign", sequence, err)
+	}
+	if m, err := messageAt(t.Context(), js, "ACS", 1); !errors.Is(err, errForeign) {
+		t.Errorf("comparison: %v, %v, want errForeign", m, err)
 	}
 }
 

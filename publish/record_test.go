@@ -1,7 +1,9 @@
 package publish
 
 import (
+	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -71,6 +73,20 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Error(diff)
 		}
 	})
+}
+
+// TestRecord_brokenLayout reads records whose stream, subject and headers take another
+// length than the record says, as only a writer of wrong records makes them.
+func TestRecord_brokenLayout(t *testing.T) {
+	whole := sample.encode()
+	end := fixedSize + int(binary.BigEndian.Uint32(whole[1+8:]))
+	for name, claimed := range map[string]int{"a byte less": end - 1, "a byte more": end + 1, "past its end": len(whole) + 1} {
+		broken := slices.Clone(whole)
+		binary.BigEndian.PutUint32(broken[1+8:], uint32(claimed-fixedSize))
+		if r, err := decodeRecord(broken); !errors.Is(err, journal.ErrCorrupt) {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
 }
 
 func TestTruncation_keepsWhatTheStreamMayLose(t *testing.T) {

@@ -1,7 +1,9 @@
 package publish_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/publish/journal"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -59,6 +62,36 @@ func TestQuarantine_fullStream(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "dead-letters.ndjson")); !os.IsNotExist(err) {
 		t.Errorf("dead letters were written: %v", err)
+	}
+}
+
+// A conflict that the journal of the quarantine has no room for is a dead letter, and
+// holds up no event.
+func TestQuarantine_fullJournal(t *testing.T) {
+	server := natstest.Start(t)
+	full(t, server, schemas.QuarantineStream, schemas.QuarantinePrefix+".>")
+	dir := t.TempDir()
+	b := start(t, server.URL(), publish.Options{Dir: dir, Journal: journal.Options{MaxBytes: 64 << 10}})
+	b.publish("a", 1, 2)
+	b.drained()
+	var err error
+	for n := 0; err == nil && n < 64; n++ {
+		err = b.Quarantine(t.Context(), claims(t), delivery(), "not_json", "", append(bytes.Repeat([]byte{' '}, 4<<10), byte(n)))
+	}
+	if !errors.Is(err, publish.ErrUnavailable) {
+		t.Fatalf("the journal of the quarantine is not full: %v", err)
+	}
+	e := event("a", 2)
+	e.Raw = append([]byte(`{"forged":true}`), bytes.Repeat([]byte{' '}, 8<<10)...)
+	if err := b.Publish(t.Context(), claims(t), delivery(), []schemas.Inbound{e}); err != nil {
+		t.Fatal(err)
+	}
+	b.publish("a", 3, 3)
+	natstest.Until(t, func() bool { return b.Status().Waiting == 0 })
+	checkStream(t, server, map[string]int{"a": 3})
+	letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
+	if n := strings.Count(string(letters), `"reason":"quarantine"`); n != 1 {
+		t.Errorf("%d dead letters, want 1 (%v)", n, err)
 	}
 }
 

@@ -90,7 +90,8 @@ func TestHeaderURL_ownEscapes(t *testing.T) {
 }
 
 func FuzzHeaderJSON(f *testing.F) {
-	for _, s := range []string{`{}`, `{"a":"ü😀","b":[1,2.50,null]}`, "{\n \"a\" : 1 }", `{"a":"\u0000"}`, `{`, "\x7f", `"\ud800"`} {
+	for _, s := range []string{`{}`, `{"a":"ü😀","b":[1,2.50,null]}`, "{\n \"a\" : 1 }", `{"a":"\u0000"}`, `{`, "\x7f", `"\ud800"`,
+		`"` + strings.Repeat("a", 99) + `"`, `"` + strings.Repeat("ü", 50) + `"`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {

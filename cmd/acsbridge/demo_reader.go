@@ -74,7 +74,7 @@ func (r *demoReader) stop() {
 }
 
 // receive takes one event from the stream: prints it, and then counts it, so
-// that the summary comes behind the last line.
+// that the summary comes after the last line.
 func (r *demoReader) receive(m jetstream.Msg) {
 	if !r.demo.Quiet {
 		r.demo.printf("%s\n", eventLine(m))
@@ -126,11 +126,11 @@ func claimsInShort(h nats.Header) string {
 	return fmt.Sprintf("aud=%s… kid=%s… exp=%s", short(schemas.HeaderTokenAudience), short(schemas.HeaderTokenKeyID), expires)
 }
 
-// settle waits until everything that is durable is in the stream and was read
+// awaitStored waits until everything that is durable is in the stream and was read
 // back. It returns how many events the stream has got since the start, and how
 // many of them it has more than once.
-func (r *demoReader) settle() (stored, repeated int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), demoSettle)
+func (r *demoReader) awaitStored() (stored, repeated int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), demoStoredWithin)
 	defer cancel()
 	if left := r.demo.bridge.Drain(ctx); left > 0 {
 		return 0, 0, fmt.Errorf("%s did not reach the stream", view.Plural(left, "event"))
@@ -156,10 +156,10 @@ func (r *demoReader) settle() (stored, repeated int, err error) {
 	}
 }
 
-// sumUp prints the summary and holds it against what must have come of the
-// load. A demo that was interrupted is held against what it sent.
+// sumUp prints the summary and compares it with what the load must have caused.
+// After an interruption it compares with what was sent.
 func (d *demo) sumUp(load acstest.Load, report *acstest.Report, reader *demoReader) error {
-	stored, repeated, err := reader.settle()
+	stored, repeated, err := reader.awaitStored()
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func interruption(r *acstest.Report) string {
 	if r.CutCalls == 0 {
 		return ""
 	}
-	return fmt.Sprintf("stopped with %s under way\n", view.Plural(r.CutCalls, "call"))
+	return fmt.Sprintf("stopped with %s in progress\n", view.Plural(r.CutCalls, "call"))
 }
 
 // missing reports which of the ids that must be in the stream did not come.
@@ -204,7 +204,7 @@ func (r *demoReader) missing(ids []string) error {
 	return nil
 }
 
-// asExpected holds the report against what was computed before the first
+// asExpected compares the report with what was computed before the first
 // callback was sent.
 func asExpected(load acstest.Load, report *acstest.Report) error {
 	want, err := load.Expect()

@@ -33,7 +33,7 @@ const (
 	// listenPosts is how many events are forwarded at a time; those of one call
 	// come one after another.
 	listenPosts = 16
-	// listenGrace is how long posts under way may take when listening ends.
+	// listenGrace is how long posts in flight may take when listening ends.
 	listenGrace = 2 * time.Second
 )
 

@@ -27,9 +27,8 @@ const (
 	keyEnd       = 4 // Ctrl-D
 )
 
-// openKeys puts the terminal into raw mode when a person sits at both ends of
-// the process. Lines that are written to std then begin at the left all the
-// same.
+// openKeys puts the terminal into raw mode when input and output are a terminal. It
+// changes std so that lines still begin at the left.
 func openKeys(std *stdio) (*keys, error) {
 	if !term.IsTerminal(int(os.Stdin.Fd())) || !view.IsTerminal(std.out) {
 		return &keys{}, nil

@@ -83,9 +83,9 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// TestHelpWidth holds every help text to the columns of helpWidth. Only a
+// TestHelp_width holds every help text to the columns of helpWidth. Only a
 // default that has no place to break at may be longer.
-func TestHelpWidth(t *testing.T) {
+func TestHelp_width(t *testing.T) {
 	t.Setenv("COLUMNS", "200")
 	parser, err := newParser(&cli{}, stdio{})
 	if err != nil {

@@ -28,8 +28,8 @@ const readerGCPercent = 400
 // readerSettings are the settings of the commands that read the stream.
 type readerSettings struct{ config.Reader }
 
-// reader connects to NATS and returns a reader of the stream. What a reading
-// goes on in spite of is written to std.err.
+// reader connects to NATS and returns a reader of the stream. Warnings
+// that do not end a reading are written to std.err.
 func (r *readerSettings) reader(ctx context.Context, std stdio) (*replay.Reader, *natsconn.Link, error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(readerGCPercent)
@@ -46,7 +46,7 @@ func (r *readerSettings) reader(ctx context.Context, std stdio) (*replay.Reader,
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
 		}
-		return nil, nil, r.away(problem)
+		return nil, nil, r.unreachable(problem)
 	}
 	return &replay.Reader{
 		JetStream: link.JetStream, Stream: r.Stream, Prefix: r.SubjectPrefix,
@@ -54,8 +54,9 @@ func (r *readerSettings) reader(ctx context.Context, std stdio) (*replay.Reader,
 	}, link, nil
 }
 
-// away says that NATS is not reached, and where it was looked for.
-func (r *readerSettings) away(problem error) error {
+// unreachable returns the error that NATS does not answer, with its address and its
+// setting.
+func (r *readerSettings) unreachable(problem error) error {
 	where, hint := "at "+r.NatsURL, ""
 	switch {
 	case r.NatsContext != "":

@@ -19,7 +19,7 @@ import (
 
 // TestServe_wrongConfiguration has the built bridge refuse every callback for what
 // is most often wrong, and an operator look at it. Each cause is said within
-// seconds with its cure, in the log and in /readyz, which stays green.
+// seconds with its remedy, in the log and in /readyz, which stays green.
 func TestServe_wrongConfiguration(t *testing.T) {
 	ignoreEnvironment(t)
 	const theirs = "5aba7c7e-0f0b-4a57-9a1d-3f8f1c0b7d10"

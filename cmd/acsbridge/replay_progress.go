@@ -225,7 +225,7 @@ func (c *replayCmd) resumeCommand(p resend.Progress) string {
 }
 
 // withoutFlags removes flags and their values from a command line. A boolean flag has
-// its value behind an equals sign, if at all.
+// its value after an equals sign, if it has one.
 func withoutFlags(args []string, flags ...string) (kept []string) {
 	for i := 0; i < len(args); i++ {
 		name, _, joined := strings.Cut(args[i], "=")

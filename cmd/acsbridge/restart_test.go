@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// restartSenders are the calls that are under way at a time.
+	// restartSenders are the calls that are in progress at a time.
 	restartSenders = 8
 	// restartAnswers are the callbacks answered 200 before a bridge is stopped
 	// and after the last one was started.

@@ -37,18 +37,18 @@ type simulateCmd struct {
 	Calls       int           `help:"Stop after so many calls. 0 means at Ctrl-C." placeholder:"N"`
 	Duration    time.Duration `help:"Start no call after this time. 0 means no end." placeholder:"TIME"`
 	Rate        float64       `help:"Calls that start in a second. 0 means as many as --concurrency allows." default:"2" placeholder:"N"`
-	Concurrency int           `help:"Calls under way at a time." default:"64" placeholder:"N"`
+	Concurrency int           `help:"Calls in progress at a time." default:"64" placeholder:"N"`
 	Speed       float64       `help:"Divide the pauses between the events of a call." default:"1" placeholder:"FACTOR"`
 	Flow        []string      `help:"Kind of call to play, in turn; can be repeated. None means all but hostile. An unknown name lists them." placeholder:"NAME"`
 
-	Chaos      float64 `help:"Share of callbacks, 0 to 1, that meet each kind of trouble: duplicates, reordering, delay, batching, forgeries." placeholder:"SHARE"`
+	Chaos      float64 `help:"Share of callbacks, 0 to 1, that meet each kind of fault: duplicates, reordering, delay, batching, forgeries." placeholder:"SHARE"`
 	Duplicates float64 `help:"Share of callbacks that come twice. 0 means --chaos." placeholder:"SHARE"`
 	Reorder    float64 `help:"Share of callbacks that change places with the next. 0 means --chaos." placeholder:"SHARE"`
 	Hostile    float64 `help:"Share of callbacks that are followed by one with a bad token. 0 means --chaos." placeholder:"SHARE"`
 	Seed       uint64  `help:"Seed of the chaos, to have the same again. 0 means a random one." placeholder:"N"`
 
 	// By default twice what a bridge may take for its start: simulate can be started
-	// first, and a supervisor still learns that there is none.
+	// first, and its supervisor still sees when the bridge never starts.
 	GiveUp time.Duration `help:"End with status 1 when no callback was answered for so long. 0 means never." default:"2m" placeholder:"TIME"`
 
 	JSON bool `name:"json" help:"Print the report as one JSON object."`
@@ -72,8 +72,8 @@ func (c *simulateCmd) Run(ctx context.Context, std stdio) error {
 	defer issuer.Close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	silence := silence{limit: c.GiveUp, target: c.Target, stop: stop}
-	options := acstest.CallerOptions{Target: target, Signer: issuer, Audience: c.audience(), Observe: silence.observe}
+	timeout := answerTimeout{limit: c.GiveUp, target: c.Target, stop: stop}
+	options := acstest.CallerOptions{Target: target, Signer: issuer, Audience: c.audience(), Observe: timeout.observe}
 	if c.EventGridTarget != "" {
 		options.EventGrid = &acstest.EventGridOptions{Target: c.EventGridTarget}
 	}
@@ -94,12 +94,12 @@ func (c *simulateCmd) Run(ctx context.Context, std stdio) error {
 	if err := c.print(std.out, &report); err != nil {
 		return err
 	}
-	return cmp.Or(silence.err(), report.Err())
+	return cmp.Or(timeout.err(), report.Err())
 }
 
-// silence ends a simulation that nothing answers: the bridge may be gone for good,
-// as for a container that has the network of one that was started again.
-type silence struct {
+// answerTimeout ends a simulation when nothing answers for the limit: the bridge may
+// not come back, as for a container in the network of one that was started again.
+type answerTimeout struct {
 	limit  time.Duration // zero: none
 	target string
 	stop   context.CancelFunc
@@ -111,7 +111,7 @@ type silence struct {
 
 // observe takes each attempt, from several goroutines at a time. Any answer is
 // one, a refusal too.
-func (s *silence) observe(a acstest.Attempt) {
+func (s *answerTimeout) observe(a acstest.Attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -128,8 +128,8 @@ func (s *silence) observe(a acstest.Attempt) {
 	}
 }
 
-// err says that the simulation was ended, and why.
-func (s *silence) err() error {
+// err returns why the simulation was ended, nil when it was not.
+func (s *answerTimeout) err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.fault
@@ -184,7 +184,7 @@ func (c *simulateCmd) issuer(log io.Writer) (*acstest.Issuer, error) {
 	return issuer, nil
 }
 
-// announce says how a bridge comes to trust the simulation, and how to send
+// announce prints the settings with which a bridge trusts the simulation, and how to send
 // single events beside it.
 func (c *simulateCmd) announce(w io.Writer, issuer *acstest.Issuer, seed uint64) {
 	fmt.Fprintf(w, "playing Azure Communication Services towards %s, seed %d\n", c.Target, seed)

@@ -163,8 +163,8 @@ func TestConnections_discardWithinBounds(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(discardFor - time.Millisecond)
 		synctest.Wait()
-		if n := closed.Load(); n != 0 {
-			t.Errorf("%d were closed early", n)
+		if n := closed.Load(); n != 0 || len(c.discarding) != maxDiscarding {
+			t.Errorf("%d were closed early, %d are read from, want 0 and %d", n, len(c.discarding), maxDiscarding)
 		}
 		// A server that ends does not wait for them.
 		if err := slow[0].Close(); err != nil || closed.Load() == 0 { // the first Close may end as well

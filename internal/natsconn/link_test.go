@@ -147,10 +147,13 @@ func TestLink_errorsDoNotFloodTheLog(t *testing.T) {
 	begin := time.Now()
 	for range 1000 {
 		l.nc.Opts.AsyncErrorCB(l.nc, nil, nats.ErrPermissionViolation)
+		l.nc.Opts.AsyncErrorCB(l.nc, nil, nats.ErrSlowConsumer)
 	}
 	most := 1 + int(time.Since(begin)/time.Second)
-	if n := log.count("NATS reports a missing right"); n == 0 || n > most {
-		t.Errorf("%d lines for 1000 errors, want 1 to %d", n, most)
+	for _, line := range []string{"NATS reports a missing right", "NATS reports an error"} {
+		if n := log.count(line); n == 0 || n > most {
+			t.Errorf("%q: %d lines for 1000 errors, want 1 to %d", line, n, most)
+		}
 	}
 }
 

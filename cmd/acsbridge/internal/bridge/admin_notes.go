@@ -51,7 +51,7 @@ func (b *Bridge) eventGridNotes() []note {
 }
 
 // refusalNotes are the refusals of the last minutes, by reason. They do not make the
-// bridge unready: a stranger can cause any of them.
+// bridge unready: an unauthenticated client can cause any of them.
 func (b *Bridge) refusalNotes() (list []note) {
 	for _, r := range b.handler.Activity().Refused {
 		text := fmt.Sprintf("%s, %d in the last %.0f minutes", r.Reason, r.Count, ingest.RecentRefusals.Minutes())

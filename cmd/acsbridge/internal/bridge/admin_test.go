@@ -58,9 +58,9 @@ func TestAdmin_token(t *testing.T) {
 			t.Errorf("%s with %q: %d %v, want %d", test.path, test.authorization, w.Code, w.Header(), test.want)
 		}
 	}
-	const stranger = "process  ok\nkeys     missing\nstorage  ok\n"
-	if got := askAdmin(guarded, "/readyz", "127.0.0.1", "").Body.String(); got != stranger {
-		t.Errorf("a stranger reads %q, want %q", got, stranger)
+	const withoutToken = "process  ok\nkeys     missing\nstorage  ok\n"
+	if got := askAdmin(guarded, "/readyz", "127.0.0.1", "").Body.String(); got != withoutToken {
+		t.Errorf("without the token: %q, want %q", got, withoutToken)
 	}
 	if got := askAdmin(guarded, "/readyz", "127.0.0.1", "Bearer "+testSecret).Body.String(); !strings.Contains(got, "keys     missing  none yet from https://") {
 		t.Errorf("an operator reads %q", got)

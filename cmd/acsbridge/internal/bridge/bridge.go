@@ -1,4 +1,4 @@
-// Package bridge wires the rooms of serve together, and watches what goes wrong slowly.
+// Package bridge wires the rooms of serve together, and watches for slow failures such as expiry.
 package bridge
 
 import (

@@ -22,15 +22,15 @@ func TuneGC() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	if limit, found := containerMemory(os.DirFS("/")); found && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(limit / 100 * 85)
+	if limit, found := memoryLimit(os.DirFS("/")); found && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit)
 	}
 }
 
-// containerMemory returns the lowest memory limit, in bytes, of the process's
+// memoryLimit returns 85 % of the lowest memory limit, in bytes, of the process's
 // control group and those around it, as far as the process can see them
 // (cgroups(7), version 2).
-func containerMemory(root fs.FS) (limit int64, found bool) {
+func memoryLimit(root fs.FS) (limit int64, found bool) {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
 		return 0, false
@@ -48,5 +48,5 @@ func containerMemory(root fs.FS) (limit int64, found bool) {
 			}
 		}
 	}
-	return limit, found
+	return limit / 100 * 85, found
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// watchInterval is how often the bridge checks for what goes wrong slowly. A check
+// watchInterval is how often the bridge checks for slow failures. A check
 // reads a few small files and asks NATS once, which takes about a millisecond.
 const watchInterval = 5 * time.Second
 
@@ -82,12 +82,12 @@ func (w *watch) check(ctx context.Context) {
 	for _, c := range before {
 		known[c.key] = c.state
 		if _, ok := present[c.key]; !ok {
-			w.logger.Info("over, and not in /readyz any more", "part", c.part, "note", c.text)
+			w.logger.Info("problem is over, /readyz shows it no longer", "part", c.part, "note", c.text)
 		}
 	}
 	for _, c := range found {
 		if state, ok := known[c.key]; !ok || state != c.state {
-			w.logger.Warn("not well, and in /readyz until it is over", "part", c.part, "note", c.text)
+			w.logger.Warn("problem found, /readyz shows it until it is over", "part", c.part, "note", c.text)
 		}
 	}
 }

@@ -81,7 +81,7 @@ func (c *credential) conditions(v validity, err error, now time.Time) (found []c
 		found = append(found, condition{c.key + " " + key, note{c.part, c.name + " " + fmt.Sprintf(format, args...)}, state})
 	}
 	if err != nil {
-		add("file", err.Error(), "cannot be read again, mend its files: %v", err)
+		add("file", err.Error(), "cannot be read again, repair its files: %v", err)
 	}
 	day := func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04Z") }
 	switch {
@@ -138,7 +138,7 @@ func ofChain(chain [][]byte) (v validity) {
 }
 
 // ofAuthorities returns until when a file of certificate authorities holds a valid
-// one: old ones are often kept beside their successors.
+// one: old ones are often kept together with their successors.
 func ofAuthorities(file string) (v validity, err error) {
 	if file == "" {
 		return v, nil

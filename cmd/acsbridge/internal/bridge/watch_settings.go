@@ -115,17 +115,17 @@ func (b *Bridge) compareSettings() {
 	if err == nil {
 		changes := last.changes(now)
 		for _, change := range changes {
-			b.logger.Warn("a setting is another than at the last start; if that was not meant, set it back", "change", change)
+			b.logger.Warn("a setting differs from the last start; if that was not intended, restore it", "change", change)
 		}
 		b.changed.Set(float64(len(changes)))
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		b.logger.Warn("settings of the last start cannot be read, so that changes are not seen", "file", file, "error", err)
+		b.logger.Warn("settings of the last start cannot be read, so changes are not reported", "file", file, "error", err)
 	}
 	if text, err = json.MarshalIndent(now, "", "  "); err == nil {
 		err = datadir.ReplaceFile(file, append(text, '\n'))
 	}
 	if err != nil {
-		b.logger.Warn("settings cannot be kept for the next start, so that changes will not be seen", "file", file, "error", err)
+		b.logger.Warn("settings cannot be kept for the next start, so changes will not be reported", "file", file, "error", err)
 	}
 }
 
@@ -140,7 +140,7 @@ func (b *Bridge) journaled() func(context.Context) []condition {
 	}
 	counts, last, err := b.publisher.Unsent(maxUnsent)
 	if err != nil {
-		b.logger.Warn("records of before the start cannot be read, so that those of other settings are not seen", "error", err)
+		b.logger.Warn("records from before the start cannot be read, so those with other settings are not reported", "error", err)
 	}
 	now := newLastStart(b.settings)
 	var found []condition

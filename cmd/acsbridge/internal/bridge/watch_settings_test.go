@@ -100,12 +100,12 @@ func TestCompareSettings_changes(t *testing.T) {
 	r := newRestarted(t)
 	const before, after = "--resource=contoso=" + testGUID, "--resource=contoso2=" + testGUID
 	r.run(func(b *Bridge) { r.send(b) }, before, "--nats-url=nats://127.0.0.1:1")
-	if got := r.log.taken("another than at the last start"); len(got) != 0 {
+	if got := r.log.taken("differs from the last start"); len(got) != 0 {
 		t.Errorf("at the first start: %q", got)
 	}
 	const held = "journal  note     holds 1 record of the time before this start of the resource contoso, which is not configured, to be sent under that name"
 	r.run(func(b *Bridge) {
-		if got := r.log.taken("the resource contoso2 was called contoso: "); len(got) != 1 || !strings.HasPrefix(got[0], "WARN a setting is another") {
+		if got := r.log.taken("the resource contoso2 was called contoso: "); len(got) != 1 || !strings.HasPrefix(got[0], "WARN a setting differs") {
 			t.Errorf("after the rename: %q", got)
 		}
 		if got := ready(r.t, b); !strings.Contains(got, held) {
@@ -114,7 +114,7 @@ func TestCompareSettings_changes(t *testing.T) {
 	}, after, "--nats-url=nats://127.0.0.1:1")
 	server := natstest.Start(t)
 	r.run(func(b *Bridge) {
-		if got := r.log.taken("another than at the last start"); len(got) != 0 {
+		if got := r.log.taken("differs from the last start"); len(got) != 0 {
 			t.Errorf("at the start after it: %q", got)
 		}
 		natstest.Until(t, func() bool { return b.publisher.Status().Waiting == 0 && b.publisher.Status().Sending })
@@ -148,7 +148,7 @@ func TestCompareSettings_streamAndPrefix(t *testing.T) {
 				t.Errorf("/readyz lacks %q: %s", want, text)
 			}
 		}
-		if got := r.log.taken("a setting is another than at the last start"); len(got) != 2 {
+		if got := r.log.taken("a setting differs from the last start"); len(got) != 2 {
 			t.Errorf("said %q", got)
 		}
 	}, away, resource, "--stream=CALLS", "--subject-prefix=calls")

@@ -27,8 +27,8 @@ func notesOf(t *testing.T, b *Bridge, part string) (texts []string) {
 }
 
 // TestWatch_diskTooSmallForTheJournal has a file system of its own. A journal of 1 GiB
-// takes 1152 MiB at most and that of the quarantine 272 MiB, of which they have their
-// first 64 and 8 MiB.
+// takes 1152 MiB at most and that of the quarantine 272 MiB; their first 64 and 8 MiB
+// are in use.
 func TestWatch_diskTooSmallForTheJournal(t *testing.T) {
 	free := int64(1 << 40)
 	freeBytes = func(string) (int64, error) { return free, nil }

@@ -98,7 +98,7 @@ func TestWatch_warnsOnce(t *testing.T) {
 			set(figure(n))
 			time.Sleep(time.Second / 2)
 		}
-		if got := log.taken(""); len(got) != 1 || got[0] != "WARN not well, and in /readyz until it is over part=disk note=short of 0" {
+		if got := log.taken(""); len(got) != 1 || got[0] != "WARN problem found, /readyz shows it until it is over part=disk note=short of 0" {
 			t.Errorf("said %q", got)
 		}
 		worse := figure(1000)
@@ -112,7 +112,7 @@ func TestWatch_warnsOnce(t *testing.T) {
 		set()
 		time.Sleep(watchInterval)
 		synctest.Wait()
-		if got := log.taken("INFO over, and not in /readyz any more part=disk"); len(got) != 1 || len(w.notes()) != 0 {
+		if got := log.taken("INFO problem is over, /readyz shows it no longer part=disk"); len(got) != 1 || len(w.notes()) != 0 {
 			t.Errorf("when it was over, said %q, notes %v", got, w.notes())
 		}
 	})
@@ -166,7 +166,7 @@ func TestWatch_certificateExpires(t *testing.T) {
 		if err := os.Remove(keyFile); err != nil {
 			t.Fatal(err)
 		}
-		step(32*day, "cannot be read again, mend its files: ")
+		step(32*day, "cannot be read again, repair its files: ")
 	})
 }
 
@@ -257,9 +257,9 @@ func TestWatch_oldKeys(t *testing.T) {
 	}
 }
 
-// TestNotes_metric has a dead letter for a note, and the server that is away for
+// TestNoteCounter_metric has a dead letter for a note, and the server that is away for
 // another.
-func TestNotes_metric(t *testing.T) {
+func TestNoteCounter_metric(t *testing.T) {
 	b := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--nats-url=nats://127.0.0.1:1"))
 	if err := os.WriteFile(filepath.Join(b.settings.DataDir, "dead-letters.ndjson"), []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)

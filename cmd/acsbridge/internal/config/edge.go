@@ -113,7 +113,7 @@ func (s *Settings) checkAdminToken() {
 	case s.AdminTokenFile == "":
 		return
 	case s.AdminInsecure:
-		s.reject("admin-insecure", "is set beside admin-token-file (%s); keep one", s.sources.originOf(setting))
+		s.reject("admin-insecure", "conflicts with admin-token-file (%s); keep one", s.sources.originOf(setting))
 		return
 	}
 	token, err := secretfile.Read(s.AdminTokenFile)

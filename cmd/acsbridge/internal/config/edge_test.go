@@ -67,7 +67,7 @@ func TestSettings_refuseAdmin(t *testing.T) {
 		{"localhost", []string{"--admin-listen=localhost:9090"}, nil},
 		{"all, with a token", []string{"--admin-listen=:9090", "--admin-token-file=" + token}, nil},
 		{"all, on purpose", []string{"--admin-listen=:9090", "--admin-insecure"}, nil},
-		{"both", []string{"--admin-token-file=" + token, "--admin-insecure"}, []string{"admin-insecure (flag --admin-insecure): is set beside admin-token-file"}},
+		{"both", []string{"--admin-token-file=" + token, "--admin-insecure"}, []string{"admin-insecure (flag --admin-insecure): conflicts with admin-token-file"}},
 		{"short token", []string{"--admin-token-file=" + short}, []string{tokenFile + short + " must hold one line of 32 or more"}},
 		{"token with a space", []string{"--admin-token-file=" + bridgetest.WriteFile(t, "space", testSecret+" "+testSecret)}, []string{tokenFile}},
 		{"token of two lines", []string{"--admin-token-file=" + bridgetest.WriteFile(t, "lines", testSecret+"\n"+testSecret)}, []string{tokenFile}},

@@ -44,7 +44,7 @@ func TestSettings_refuseEventGrid(t *testing.T) {
 		{"source alone", []string{"--eventgrid-source=contoso=" + testTopic}, []string{flag("eventgrid-source") + idle}},
 		{"tokens alone", []string{"--eventgrid-audience=a", "--eventgrid-app=" + testTenant, "--eventgrid-issuer=https://a.example", "--eventgrid-oidc-config-url=https://a.example"}, []string{
 			flag("eventgrid-audience") + idle, flag("eventgrid-app") + idle, flag("eventgrid-issuer") + idle, flag("eventgrid-oidc-config-url") + idle}},
-		{"tokens beside a key", with(byKey, "--eventgrid-audience=a", "--eventgrid-app="+testTenant), []string{
+		{"tokens and a key", with(byKey, "--eventgrid-audience=a", "--eventgrid-app="+testTenant), []string{
 			flag("eventgrid-audience") + noToken, flag("eventgrid-app") + noToken}},
 
 		{"path without a slash", gridArgs("--eventgrid-path=grid"), []string{flag("eventgrid-path") + `"grid" is not a path of plain segments; write it like /eventgrid`}},

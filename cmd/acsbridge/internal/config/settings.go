@@ -117,8 +117,8 @@ type streamSettings struct {
 	Stream                string        `help:"Stream that holds the events." default:"${stream}" placeholder:"NAME"`
 	SubjectPrefix         string        `help:"First token of every subject." default:"${prefix}" placeholder:"TOKEN"`
 	StreamReplicas        int           `help:"Copies of the stream in the cluster, 1 to 5." default:"1" placeholder:"N"`
-	StreamMaxAge          time.Duration `help:"How long events are kept; 0s is no limit." default:"72h" placeholder:"DURATION"`
-	StreamMaxBytes        size          `help:"Size at which the oldest events are removed; 0 is no limit." default:"0" placeholder:"SIZE"`
+	StreamMaxAge          time.Duration `help:"How long events are kept; 0s means no limit." default:"72h" placeholder:"DURATION"`
+	StreamMaxBytes        size          `help:"Size at which the oldest events are removed; 0 means no limit." default:"0" placeholder:"SIZE"`
 	StreamDuplicateWindow time.Duration `help:"How long the stream recognizes a repeated event, 1m to 24h. Each takes about 180 bytes of the server's memory." default:"10m" placeholder:"DURATION"`
 	StreamUpdate          bool          `help:"Change a stream that differs from these settings. Without it the difference is only reported."`
 }

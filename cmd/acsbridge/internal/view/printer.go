@@ -173,7 +173,7 @@ func Printable(text string) string {
 	return b.String()
 }
 
-// Quarantined is one line of a callback or an event that was set aside: its number,
+// Quarantined is one line of a quarantined callback or a dead letter: its number,
 // time, reason, resource, size, and type.
 func (p *Printer) Quarantined(number uint64, reason, kind string, m *replay.StoredMessage) string {
 	return fmt.Sprintf("%6d  %s  %s %s %13s  %s", number, p.clocks.fit(-leastClock, p.clock(m.Time)),
