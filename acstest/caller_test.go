@@ -4,62 +4,15 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"github.com/acsbridge/acsbridge/acstest"
 )
-
-// TestCaller_orderWithinACall: over sockets, with many calls at a time, the next event
-// of a call is sent after the answer to the one before. No connection is left open.
-func TestCaller_orderWithinACall(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
-	const calls, concurrency = 40, 8
-	busy := make(map[string]chan struct{}) // by call: room for one request
-	b := &bridge{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := b.RoundTrip(r); err != nil {
-			t.Error(err)
-		}
-		b.mu.Lock()
-		slot, ok := busy[r.URL.Path]
-		if !ok {
-			slot = make(chan struct{}, 1)
-			busy[r.URL.Path] = slot
-		}
-		b.mu.Unlock()
-		select {
-		case slot <- struct{}{}:
-			<-slot
-		default:
-			t.Error("two callbacks of one leg at a time")
-		}
-	}))
-	defer server.Close()
-
-	load := oneCall(t, "  - {event: CallConnected}\n  - {event: PlayStarted}\n  - {event: PlayCompleted}\n  - {event: CallDisconnected}\n")
-	load.Calls, load.Concurrency = calls, concurrency
-	report := play(t, t.Context(), nil, load, func(o *acstest.CallerOptions) { o.Target = server.URL + "/callbacks" })
-
-	byCall := make(map[string][]post)
-	for _, p := range b.posts {
-		byCall[p.path] = append(byCall[p.path], p)
-	}
-	if len(byCall) != calls || report.Calls != calls || report.Answers[200] != 4*calls {
-		t.Errorf("%d calls arrived, report %+v, want %d calls", len(byCall), report, calls)
-	}
-	for path, posts := range byCall {
-		if got, want := strings.Join(types(t, posts), " "), "CallConnected PlayStarted PlayCompleted CallDisconnected"; got != want {
-			t.Errorf("%s: %s, want %s", path, got, want)
-		}
-	}
-}
 
 // TestCaller_retries: the same event with a new token, and not before Retry-After.
 func TestCaller_retries(t *testing.T) {
@@ -197,23 +150,16 @@ func TestCaller_noAnswer(t *testing.T) {
 
 func TestNewCaller_badOptions(t *testing.T) {
 	for name, o := range map[string]acstest.CallerOptions{
-		"no target":    {Signer: brokenSigner{}},
-		"other target": {Target: "ftp://127.0.0.1/", Signer: brokenSigner{}},
-		"no host":      {Target: "http:///callbacks", Signer: brokenSigner{}},
-		"bad target":   {Target: "http://%zz", Signer: brokenSigner{}},
-		"no signer":    {Target: target},
+		"no target":         {Signer: brokenSigner{}},
+		"other target":      {Target: "ftp://127.0.0.1/", Signer: brokenSigner{}},
+		"no host":           {Target: "http:///callbacks", Signer: brokenSigner{}},
+		"bad target":        {Target: "http://%zz", Signer: brokenSigner{}},
+		"no signer":         {Target: target},
+		"Event Grid target": {Target: target, Signer: brokenSigner{}, EventGrid: &acstest.EventGridOptions{Target: "bridge"}},
+		"Event Grid schema": {Target: target, Signer: brokenSigner{}, EventGrid: &acstest.EventGridOptions{Target: gridTarget, Schema: "x"}},
 	} {
 		if _, err := acstest.NewCaller(o); err == nil {
 			t.Errorf("%s: no error", name)
 		}
-	}
-}
-
-// TestCaller_targetKeepsItsQuery, which may hold a secret of the application.
-func TestCaller_targetKeepsItsQuery(t *testing.T) {
-	b := &bridge{}
-	play(t, t.Context(), b, oneCall(t, oneStep), func(o *acstest.CallerOptions) { o.Target = "http://bridge.example/a/?code=x" })
-	if p := b.posts[0]; !strings.HasPrefix(p.query, "code=x&callerId=%2B1") || !strings.HasPrefix(p.path, "/a/") || strings.Contains(p.path, "//") {
-		t.Errorf("path %q, query %q", p.path, p.query)
 	}
 }

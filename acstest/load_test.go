@@ -27,7 +27,7 @@ func TestLoad_expect(t *testing.T) {
 	}
 	load := acstest.Load{
 		Flows: flows, Calls: 2 * len(flows), Speed: math.Inf(1), Seed: 3,
-		Chaos: acstest.Chaos{Duplicate: 0.2, Reorder: 0.2, Batch: 0.2, Hostile: 0.6},
+		Chaos: acstest.Chaos{Duplicate: 0.2, Reorder: 0.2, Batch: 0.2, Hostile: 0.6}, EventGrid: true,
 	}
 	want, err := load.Expect()
 	if err != nil {
@@ -38,11 +38,15 @@ func TestLoad_expect(t *testing.T) {
 	b := &bridge{}
 	b.answer = func(p post) *http.Response {
 		token, ok := strings.CutPrefix(p.header.Get("Authorization"), "Bearer ")
-		parsed, err := parse(t, issuer, token, acstest.DemoAudience)
+		audience, longest := acstest.DemoAudience, 10*time.Minute
+		if p.path == "/eventgrid" {
+			audience, longest = acstest.DemoApplication, 24*time.Hour
+		}
+		parsed, err := parse(t, issuer, token, audience)
 		if !ok || err != nil {
 			return status(http.StatusUnauthorized)
 		}
-		if end, err := parsed.Claims.GetExpirationTime(); err != nil || time.Until(end.Time) > 10*time.Minute {
+		if end, err := parsed.Claims.GetExpirationTime(); err != nil || time.Until(end.Time) > longest {
 			return status(http.StatusUnauthorized)
 		}
 		b.mu.Lock()
@@ -52,7 +56,7 @@ func TestLoad_expect(t *testing.T) {
 		}
 		return status(http.StatusOK)
 	}
-	report := play(t, t.Context(), b, load, func(o *acstest.CallerOptions) { o.Signer, o.KeepIDs = issuer, true })
+	report := play(t, t.Context(), b, load, withGrid(acstest.EventGridCloudEvents), func(o *acstest.CallerOptions) { o.Signer, o.KeepIDs = issuer, true })
 	got := acstest.Expectation{Callbacks: report.Callbacks, Kinds: report.Kinds, Answers: report.Answers, Stored: report.Stored}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("outcome (-expected +got):\n%s", diff)
@@ -136,22 +140,18 @@ func TestChaos_kinds(t *testing.T) {
 	}
 }
 
-func TestChaos_delay(t *testing.T) {
+// TestChaos_time: a delay is at most 800 ms, and a duplicate comes with the events and the
+// URL of the first callback, without a pause.
+func TestChaos_time(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		start, load := time.Now(), oneCall(t, fourSteps)
+		b, load, start := &bridge{}, oneCall(t, fourSteps), time.Now()
 		load.Chaos, load.Speed = acstest.Chaos{Delay: 1}, 10
-		play(t, t.Context(), &bridge{}, load)
+		play(t, t.Context(), b, load)
 		if late := time.Since(start) - time.Second; late <= 0 || late > 800*time.Millisecond {
 			t.Errorf("%v late, want more than 0 and at most 800ms", late)
 		}
-	})
-}
-
-// TestChaos_duplicate: the events and the URL of the first callback, without a pause.
-func TestChaos_duplicate(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, load, start := &bridge{}, oneCall(t, fourSteps), time.Now()
-		load.Chaos = acstest.Chaos{Duplicate: 1}
+		b, start = &bridge{}, time.Now()
+		load.Chaos, load.Speed = acstest.Chaos{Duplicate: 1}, 0
 		report := play(t, t.Context(), b, load)
 		if took := time.Since(start); took != 10*time.Second {
 			t.Errorf("took %v, want 10s", took)
@@ -160,11 +160,8 @@ func TestChaos_duplicate(t *testing.T) {
 		for _, p := range b.posts {
 			seen[p.path+string(p.body)]++
 		}
-		if len(b.posts) != 8 || len(seen) != 4 {
-			t.Errorf("%d posts of %d callbacks, want 8 of 4", len(b.posts), len(seen))
-		}
-		if report.Kinds["good"] != 4 || report.Kinds["duplicate"] != 4 || report.Stored != 4 {
-			t.Errorf("report %+v, want 4 good, 4 duplicates, 4 stored", report)
+		if len(b.posts) != 8 || len(seen) != 4 || report.Kinds["good"] != 4 || report.Kinds["duplicate"] != 4 || report.Stored != 4 {
+			t.Errorf("%d posts of %d callbacks, report %+v; want 4 good, 4 duplicates, 4 stored", len(b.posts), len(seen), report)
 		}
 	})
 }

@@ -108,16 +108,6 @@ func TestReport_json(t *testing.T) {
 	}
 }
 
-// TestReport_bounded: twenty wrong answers are described, however many there are.
-func TestReport_bounded(t *testing.T) {
-	load := oneCall(t, oneStep)
-	load.Calls = 25
-	got := play(t, t.Context(), &bridge{answer: func(post) *http.Response { return status(http.StatusTeapot) }}, load)
-	if got.Unexpected != 25 || len(got.Mismatches) != 20 || got.StoredIDs != nil {
-		t.Errorf("%d wrong, %d described, ids %v; want 25, 20, none", got.Unexpected, len(got.Mismatches), got.StoredIDs)
-	}
-}
-
 // TestReport_latency: quantiles of 1 ms to 1000 ms are right to 0.8 %, and answers other
 // than 200 do not count.
 func TestReport_latency(t *testing.T) {
@@ -143,29 +133,4 @@ func TestReport_latency(t *testing.T) {
 			t.Errorf("max %v, want 1s", l.Max)
 		}
 	})
-}
-
-// TestReport_copy: a report does not change afterwards.
-func TestReport_copy(t *testing.T) {
-	caller := newCaller(t, &bridge{}, func(o *acstest.CallerOptions) { o.KeepIDs = true })
-	if err := caller.Run(t.Context(), oneCall(t, oneStep)); err != nil {
-		t.Fatal(err)
-	}
-	report := caller.Report()
-	before, err := json.Marshal(report)
-	if err != nil {
-		t.Fatal(err)
-	}
-	caller.Report().StoredIDs[0] = "changed"
-	call := acstest.NewCall()
-	if a := caller.Send(t.Context(), call.Callback(newEvents(t, call, "PlayStarted")...)); a.Status != 200 || !a.Expected || a.Type != "PlayStarted" {
-		t.Errorf("attempt %+v", a)
-	}
-	after, err := json.Marshal(report)
-	if err != nil || string(before) != string(after) {
-		t.Errorf("the report changed from %s\nto %s, %v", before, after, err)
-	}
-	if now := caller.Report(); now.Callbacks != 2 || len(now.StoredIDs) != 2 || now.StoredIDs[0] != report.StoredIDs[0] {
-		t.Errorf("report %+v, want both callbacks", now)
-	}
 }

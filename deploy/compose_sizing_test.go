@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -83,15 +81,7 @@ func quarantineSize(t *testing.T) (bytes int64) {
 		_ = bridge.Process.Kill()
 		_ = bridge.Wait()
 	}()
-	conn, err := nats.Connect(server.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	js, err := jetstream.New(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := server.JetStream()
 	natstest.Until(t, func() bool {
 		stream, err := js.Stream(t.Context(), schemas.QuarantineStream)
 		if err != nil {

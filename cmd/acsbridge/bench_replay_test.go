@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -20,15 +20,7 @@ func BenchmarkReplay(b *testing.B) {
 	server := (&wholePath{b: b}).start("natsd", b.TempDir())
 	defer server.stop()
 	storeEvents(b, server.says, tailed)
-	nc, err := nats.Connect(server.says)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		b.Fatal(err)
-	}
+	js := natstest.JetStream(b, server.says)
 	copies, err := js.CreateStream(b.Context(), jetstream.StreamConfig{Name: "ACS_REPLAY", Subjects: []string{schemas.ReplayPrefix + ".>"}})
 	if err != nil {
 		b.Fatal(err)

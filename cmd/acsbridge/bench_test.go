@@ -26,10 +26,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
 var (
@@ -359,16 +357,7 @@ func exchange(b *testing.B, conn net.Conn, answers *bufio.Reader, request []byte
 // checkStored makes sure that what was measured did its job: the stream has
 // every callback, and the ones of warming up.
 func (w *wholePath) checkStored(url string) {
-	nc, err := nats.Connect(url)
-	if err != nil {
-		w.b.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		w.b.Fatal(err)
-	}
-	stream, err := js.Stream(context.Background(), "ACS")
+	stream, err := natstest.JetStream(w.b, url).Stream(context.Background(), "ACS")
 	if err != nil {
 		w.b.Fatal(err)
 	}

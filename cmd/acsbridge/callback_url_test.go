@@ -3,10 +3,12 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
 
 func TestCallbackKey_inURL(t *testing.T) {
-	file := writeFile(t, "key", testSecret+"\n")
+	file := bridgetest.WriteFile(t, "key", testSecret+"\n")
 	for target, want := range map[string]string{
 		"http://h/callbacks":           "http://h/callbacks?acsbridge-key=" + testSecret,
 		"http://h/callbacks?a=%2B1&b=": "http://h/callbacks?a=%2B1&b=&acsbridge-key=" + testSecret,
@@ -18,7 +20,7 @@ func TestCallbackKey_inURL(t *testing.T) {
 			t.Errorf("%s without a key: %s, %v", target, got, err)
 		}
 	}
-	for _, bad := range []string{file + "x", writeFile(t, "short", testSecret[1:])} {
+	for _, bad := range []string{file + "x", bridgetest.WriteFile(t, "short", testSecret[1:])} {
 		if _, err := withCallbackKey("http://h", bad); err == nil || !strings.Contains(err.Error(), "--callback-key-file: ") {
 			t.Errorf("%s: %v", bad, err)
 		}

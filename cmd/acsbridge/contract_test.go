@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -46,7 +47,7 @@ type reference struct {
 
 func readAsyncAPI(t *testing.T) (a asyncAPI) {
 	t.Helper()
-	if err := yaml.Unmarshal([]byte(readRoot(t, "schemas/asyncapi.yaml")), &a); err != nil {
+	if err := yaml.Unmarshal([]byte(bridgetest.ReadFile(t, "../../schemas/asyncapi.yaml")), &a); err != nil {
 		t.Fatal(err)
 	}
 	return a
@@ -126,7 +127,7 @@ func TestAsyncAPI_agreesWithTheCode(t *testing.T) {
 		t.Errorf("messages (-catalogue +document):\n%s", diff)
 	}
 	var headers []string
-	for _, constant := range regexp.MustCompile(`(?m)^\tHeader\w+ += "([\w-]+)"`).FindAllStringSubmatch(readRoot(t, "schemas/header.go"), -1) {
+	for _, constant := range regexp.MustCompile(`(?m)^\tHeader\w+ += "([\w-]+)"`).FindAllStringSubmatch(bridgetest.ReadFile(t, "../../schemas/header.go"), -1) {
 		headers = append(headers, constant[1])
 	}
 	slices.Sort(headers)
@@ -213,16 +214,8 @@ func TestMessages_asDescribed(t *testing.T) {
 // its schema, and one that lacks its id.
 func sendEveryType(t *testing.T, server *natstest.Server) {
 	t.Helper()
-	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := issuer.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { issuer.Close() })
-	target := startBridge(t, "--resource="+acstest.DemoResource+"="+acstest.DemoAudience,
-		"--issuer="+issuer.Name(), "--oidc-config-url="+issuer.MetadataURL(), "--nats-url="+server.URL())
+	issuer := newIssuer(t)
+	target := startBridge(t, append(trust(issuer), "--nats-url="+server.URL())...)
 	caller, err := acstest.NewCaller(acstest.CallerOptions{Target: target.String(), Signer: issuer})
 	if err != nil {
 		t.Fatal(err)

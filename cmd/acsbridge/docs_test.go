@@ -7,6 +7,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
 
 // TestPages_settings checks that the pages name no flag or variable
@@ -39,7 +40,7 @@ func TestPages_settings(t *testing.T) {
 		"docs/consuming.md", "docs/replay.md",
 	}
 	for _, page := range pages {
-		text := readRoot(t, page)
+		text := bridgetest.ReadFile(t, "../../"+page)
 		for _, name := range settingName.FindAllString(text, -1) {
 			if !known[name] && !foreignFlags[name] {
 				t.Errorf("%s names %s, which does not exist", page, name)

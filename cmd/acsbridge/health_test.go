@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
 
 // TestHealth asks stand-ins for an admin listener. That nothing listens is in
@@ -49,13 +51,15 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestHealth_token checks that the token of the admin listener is sent.
-func TestHealth_token(t *testing.T) {
+// TestHealth_settings checks that health asks where serve has its admin listener, and
+// with its token.
+func TestHealth_settings(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.Header.Get("Authorization")) }))
 	defer server.Close()
-	t.Setenv("ACSBRIDGE_ADMIN_TOKEN_FILE", writeFile(t, "token", "hunter2\n"))
+	t.Setenv("ACSBRIDGE_ADMIN_LISTEN", server.Listener.Addr().String())
+	t.Setenv("ACSBRIDGE_ADMIN_TOKEN_FILE", bridgetest.WriteFile(t, "token", "hunter2\n"))
 	var out bytes.Buffer
-	if err := run(t.Context(), []string{"health", "--admin", server.URL}, stdio{out: &out, err: &out}); err != nil || out.String() != "Bearer hunter2\n" {
+	if err := run(t.Context(), []string{"health"}, stdio{out: &out, err: &out}); err != nil || out.String() != "Bearer hunter2\n" {
 		t.Errorf("%q, %v", out.String(), err)
 	}
 }
@@ -65,18 +69,6 @@ func answer(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
 		w.Write([]byte(body))
-	}
-}
-
-// TestHealth_followsTheBridge checks that health asks where serve has
-// have its admin listener.
-func TestHealth_followsTheBridge(t *testing.T) {
-	server := httptest.NewServer(answer(http.StatusOK, "ready"))
-	defer server.Close()
-	t.Setenv("ACSBRIDGE_ADMIN_LISTEN", server.Listener.Addr().String())
-	var out bytes.Buffer
-	if err := run(t.Context(), []string{"health"}, stdio{out: &out, err: &out}); err != nil {
-		t.Fatal(err)
 	}
 }
 

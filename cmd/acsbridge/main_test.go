@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"flag"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -44,20 +44,23 @@ const (
 	testSecret = "0123456789abcdef0123456789abcdef"
 )
 
-// writeFile makes a file that only its owner can read and returns its path.
-func writeFile(t *testing.T, name, text string) string {
+// newIssuer returns a key server that runs until the test ends.
+func newIssuer(t testing.TB) *acstest.Issuer {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
+	if err == nil {
+		err = issuer.Start()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	return path
+	t.Cleanup(func() { issuer.Close() })
+	return issuer
 }
 
-// readRoot reads a file of the repository.
-func readRoot(t *testing.T, name string) string {
-	t.Helper()
-	return string(must(os.ReadFile("../../" + name)))
+// trust returns the settings of serve for the demo's resource and a key server.
+func trust(issuer *acstest.Issuer) []string {
+	return []string{"--resource=" + acstest.DemoResource + "=" + acstest.DemoAudience, "--issuer=" + issuer.Name(), "--oidc-config-url=" + issuer.MetadataURL()}
 }
 
 // TestExitStatus distinguishes mistakes from failures.

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/certtest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/internal/proxytest"
@@ -30,7 +32,7 @@ const (
 func TestProxy_oneRetryAtTheOtherBridge(t *testing.T) {
 	for name, proxy := range map[string]func(t *testing.T, front string, bridges [2]string){
 		"nginx": func(t *testing.T, front string, bridges [2]string) {
-			cert, key := writePair(t)
+			cert, key := bridgetest.PairFiles(t)
 			proxytest.Nginx(t, proxytest.Shipped(t, nginxFile, "listen 443", "listen "+front,
 				"/var/log/nginx/acsbridge.log", "stderr", "/etc/ssl/callbacks.pem", cert, "/etc/ssl/callbacks.key", key,
 				"10.0.0.11:8080", bridges[0], "10.0.0.12:8080", bridges[1]), front)
@@ -38,7 +40,7 @@ func TestProxy_oneRetryAtTheOtherBridge(t *testing.T) {
 		"HAProxy": func(t *testing.T, front string, bridges [2]string) {
 			cert, key := certtest.SelfSigned(t, &x509.Certificate{NotAfter: time.Now().Add(time.Hour)})
 			proxytest.HAProxy(t, proxytest.Shipped(t, haproxyFile, "bind :443", "bind "+front,
-				"/etc/haproxy/callbacks.pem", writeFile(t, "both.pem", string(cert)+string(key)),
+				"/etc/haproxy/callbacks.pem", bridgetest.WriteFile(t, "both.pem", string(cert)+string(key)),
 				"10.0.0.11:8080", bridges[0], "10.0.0.12:8080", bridges[1]), front)
 		},
 	} {
@@ -68,7 +70,7 @@ func TestProxy_oneRetryAtTheOtherBridge(t *testing.T) {
 // connections, because one of them may be sending then.
 func TestProxy_balancerOfTCP(t *testing.T) {
 	const delay = 5 * time.Second
-	cert, key := writePair(t)
+	cert, key := bridgetest.PairFiles(t)
 	p := newPairLoad(t, "--tls-cert="+cert, "--tls-key="+key, "--shutdown-delay="+delay.String())
 	proxytest.HAProxy(t, proxytest.Shipped(t, haproxyTCPFile, "bind :443", "bind "+p.front, "inter 1s", "inter 100ms",
 		"10.0.0.11:8443", p.addresses[0], "10.0.0.12:8443", p.addresses[1]), p.front)
@@ -115,10 +117,8 @@ func newPairLoad(t *testing.T, settings ...string) *pairLoad {
 // start starts one of the bridges at its address, again.
 func (p *pairLoad) start(n int) {
 	p.t.Helper()
-	b := startServe(p.t, append(p.settings, "--listen="+p.addresses[n], "--admin-listen=127.0.0.1:0", "--log-format=json",
-		"--resource="+acstest.DemoResource+"="+acstest.DemoAudience,
-		"--issuer="+p.issuer.Name(), "--oidc-config-url="+p.issuer.MetadataURL(),
-		"--nats-url="+p.nats.URL(), "--data-dir="+p.dirs[n])...)
+	b := startServe(p.t, slices.Concat(p.settings, trust(p.issuer), []string{
+		"--listen=" + p.addresses[n], "--nats-url=" + p.nats.URL(), "--data-dir=" + p.dirs[n]})...)
 	natstest.Until(p.t, func() bool { return strings.HasPrefix(ask(b.admin+"/readyz"), "200") })
 	p.bridges[n] = b
 }
@@ -176,11 +176,4 @@ func (p *pairLoad) sendOnce(ctx context.Context) {
 		p.answered[event.MsgID()] = true
 		p.mu.Unlock()
 	}
-}
-
-// writePair makes a self-signed certificate and its key.
-func writePair(t *testing.T) (cert, key string) {
-	t.Helper()
-	certPEM, keyPEM := certtest.SelfSigned(t, &x509.Certificate{NotAfter: time.Now().Add(time.Hour)})
-	return writeFile(t, "cert.pem", string(certPEM)), writeFile(t, "key.pem", string(keyPEM))
 }

@@ -214,14 +214,19 @@ func (f *deadLetterFile) close() error {
 	return err
 }
 
-// Run lists the items.
-func (c *quarantineListCmd) Run(ctx context.Context, std stdio) (err error) {
-	store, err := c.open(ctx, std, false)
+// read returns the items of a store that stays as it is.
+func (s *quarantineSource) read(ctx context.Context, std stdio) (list []item, err error) {
+	store, err := s.open(ctx, std, false)
 	if err != nil {
-		return unlessEnded(err)
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, store.close()) }()
-	list, err := store.items(ctx)
+	return store.items(ctx)
+}
+
+// Run lists the items.
+func (c *quarantineListCmd) Run(ctx context.Context, std stdio) error {
+	list, err := c.read(ctx, std)
 	if err != nil {
 		return unlessEnded(err)
 	}
@@ -246,13 +251,8 @@ func (c *quarantineListCmd) Run(ctx context.Context, std stdio) (err error) {
 }
 
 // Run shows one entry.
-func (c *quarantineShowCmd) Run(ctx context.Context, std stdio) (err error) {
-	store, err := c.open(ctx, std, false)
-	if err != nil {
-		return unlessEnded(err)
-	}
-	defer func() { err = errors.Join(err, store.close()) }()
-	list, err := store.items(ctx)
+func (c *quarantineShowCmd) Run(ctx context.Context, std stdio) error {
+	list, err := c.read(ctx, std)
 	if err != nil {
 		return unlessEnded(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -42,19 +42,8 @@ func (l *quarantineLoad) post(body string, want int) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	request, err := http.NewRequest(http.MethodPost, l.bridge.callbacks, strings.NewReader(body))
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	request.Header.Set("Authorization", "Bearer "+token)
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	response.Body.Close()
-	if response.StatusCode != want {
-		l.t.Fatalf("answer %s, want %d", response.Status, want)
+	if got := bridgetest.Post(l.t, l.bridge.callbacks, token, body); got != want {
+		l.t.Fatalf("answer %d, want %d", got, want)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
@@ -23,21 +23,8 @@ import (
 func TestServe_wrongConfiguration(t *testing.T) {
 	ignoreEnvironment(t)
 	const theirs = "5aba7c7e-0f0b-4a57-9a1d-3f8f1c0b7d10"
-	var issuers []*acstest.Issuer
-	for range 2 {
-		issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := issuer.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer issuer.Close()
-		issuers = append(issuers, issuer)
-	}
-	ours, other := issuers[0], issuers[1]
-	b := startServe(t, "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-format=json", "--resource=demo="+testGUID,
-		"--issuer="+ours.Name(), "--oidc-config-url="+ours.MetadataURL(), "--nats-listen=127.0.0.1:0", "--data-dir="+t.TempDir())
+	ours, other := newIssuer(t), newIssuer(t)
+	b := startServe(t, "--resource=demo="+testGUID, "--issuer="+ours.Name(), "--oidc-config-url="+ours.MetadataURL(), "--nats-listen=127.0.0.1:0", "--data-dir="+t.TempDir())
 	natstest.Until(t, func() bool { return strings.HasPrefix(ask(b.admin+"/readyz"), "200") })
 	if ready := ask(b.admin + "/readyz"); !strings.Contains(ready, "\ncallback ok       last came never, stored never, refused never\n") || strings.Contains(ready, "refused  note") {
 		t.Errorf("before the first callback: %s", ready)
@@ -64,7 +51,7 @@ func TestServe_wrongConfiguration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := postWithToken(t, wrong.url, token); got != wrong.status {
+		if got := bridgetest.Post(t, wrong.url, token, "[]"); got != wrong.status {
 			t.Errorf("wrong %s: answered %d, want %d", wrong.what, got, wrong.status)
 		}
 	}
@@ -134,20 +121,4 @@ func dropsAuthorization(t *testing.T, target string) string {
 	}})
 	t.Cleanup(proxy.Close)
 	return proxy.URL + u.Path
-}
-
-func postWithToken(t *testing.T, url, token string) int {
-	t.Helper()
-	r, err := http.NewRequest(http.MethodPost, url, strings.NewReader("[]"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Authorization", "Bearer "+token)
-	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-	return response.StatusCode
 }

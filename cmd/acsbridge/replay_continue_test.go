@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -132,9 +131,9 @@ func (l *replayLoad) count(target string) int {
 	return int(stream.CachedInfo().State.Msgs)
 }
 
-// run starts a replay, sends it a signal when so many events more have arrived,
-// unless that is zero, and returns what it said.
-func (l *replayLoad) run(target string, more int, signal os.Signal, command ...string) (said string, err error) {
+// run starts a replay, acts when so many events more have arrived, unless that is zero,
+// and returns what the replay said.
+func (l *replayLoad) run(target string, more int, act func(*os.Process) error, command ...string) (said string, err error) {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(l.t.Context(), processAtMost)
 	defer cancel()
@@ -148,7 +147,7 @@ func (l *replayLoad) run(target string, more int, signal os.Signal, command ...s
 	}
 	if more > 0 {
 		natstest.Until(l.t, func() bool { return l.count(target) >= want })
-		if err := process.Process.Signal(signal); err != nil {
+		if err := act(process.Process); err != nil {
 			l.t.Fatal(err)
 		}
 	}
@@ -194,7 +193,7 @@ func TestReplay_killed(t *testing.T) {
 		command := []string{"acsbridge", "replay", "--since=all", "--to=" + l.to(target), "--checkpoint=" + filepath.Join(t.TempDir(), "checkpoint")}
 		// A file is written once a second, a thousand events at a time.
 		for _, more := range []int{1, 600, 300} {
-			l.run(target, more, syscall.SIGKILL, append(command, replayedPace)...)
+			l.run(target, more, (*os.Process).Kill, append(command, replayedPace)...)
 		}
 		if said, err := l.run(target, 0, nil, command...); err != nil || !strings.Contains(said, "continues at seq:") {
 			t.Fatalf("%s: %v\n%s", target, err, said)
@@ -218,7 +217,7 @@ func TestReplay_killedFromFile(t *testing.T) {
 	}
 	for _, target := range []string{"subject", "url"} {
 		command := []string{"acsbridge", "replay", "--from=" + l.to("file"), "--to=" + l.to(target), "--checkpoint=" + filepath.Join(t.TempDir(), "checkpoint")}
-		l.run(target, 1500, syscall.SIGKILL, append(command, replayedPace)...)
+		l.run(target, 1500, (*os.Process).Kill, append(command, replayedPace)...)
 		if said, err := l.run(target, 0, nil, command...); err != nil || !strings.Contains(said, "continues at seq:") {
 			t.Fatalf("%s: %v\n%s", target, err, said)
 		}
@@ -232,7 +231,7 @@ func TestReplay_interrupted(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, replayedEvents)
 	for _, target := range replayTargets {
-		said, err := l.run(target, 1000, os.Interrupt, "acsbridge", "replay", "--since", "all", "--to="+l.to(target), replayedPace)
+		said, err := l.run(target, 1000, func(p *os.Process) error { return p.Signal(os.Interrupt) }, "acsbridge", "replay", "--since", "all", "--to="+l.to(target), replayedPace)
 		if err == nil {
 			t.Fatalf("%s: no error\n%s", target, said)
 		}
@@ -310,17 +309,9 @@ func TestReplay_overlap(t *testing.T) {
 func TestReplay_outage(t *testing.T) {
 	ignoreEnvironment(t)
 	l := newReplayLoad(t, replayedEvents)
-	process := exec.CommandContext(t.Context(), "acsbridge", "replay", "--since=all", replayedPace)
-	process.Env = append(os.Environ(), "NATS_URL="+l.nats.URL())
-	var said bytes.Buffer
-	process.Stderr = &said
-	if err := process.Start(); err != nil {
-		t.Fatal(err)
-	}
-	natstest.Until(t, func() bool { return l.count("subject") >= 2000 })
-	l.nats.Restart()
-	if err := process.Wait(); err != nil {
-		t.Fatalf("%v\n%s", err, said.String())
+	restart := func(*os.Process) error { l.nats.Restart(); return nil }
+	if said, err := l.run("subject", 2000, restart, "acsbridge", "replay", "--since=all", replayedPace); err != nil {
+		t.Fatalf("%v\n%s", err, said)
 	}
 	l.compare("subject")
 }

@@ -92,16 +92,8 @@ type restartLoad struct {
 }
 
 func newRestartLoad(t *testing.T) *restartLoad {
-	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := issuer.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { issuer.Close() })
 	return &restartLoad{
-		t: t, nats: natstest.Start(t), issuer: issuer, data: t.TempDir(),
+		t: t, nats: natstest.Start(t), issuer: newIssuer(t), data: t.TempDir(),
 		started: make(chan struct{}), sent: make(map[string][]byte), answered: make(map[string]bool),
 	}
 }
@@ -111,10 +103,7 @@ func newRestartLoad(t *testing.T) *restartLoad {
 // journal alone.
 func (l *restartLoad) start() *bridgeProcess {
 	l.t.Helper()
-	b := startServe(l.t, "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-format=json",
-		"--resource="+acstest.DemoResource+"="+acstest.DemoAudience,
-		"--issuer="+l.issuer.Name(), "--oidc-config-url="+l.issuer.MetadataURL(),
-		"--nats-url="+l.nats.URL(), "--data-dir="+l.data, "--ack-wait=0s")
+	b := startServe(l.t, append(trust(l.issuer), "--nats-url="+l.nats.URL(), "--data-dir="+l.data, "--ack-wait=0s")...)
 	// A connection pool for each sender: senders that shared one would open
 	// connections in vain, which net/http gives five seconds when it stops.
 	for range restartSenders {
@@ -249,12 +238,13 @@ type bridgeProcess struct {
 	callers          []*acstest.Caller // one a sender
 }
 
-// startServe starts serve and waits until it says where it listens.
+// startServe starts serve at any ports, unless args name one, and waits until it says
+// where it listens.
 func startServe(t *testing.T, args ...string) *bridgeProcess {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), processAtMost)
 	t.Cleanup(cancel)
-	b := &bridgeProcess{t: t, cmd: exec.CommandContext(ctx, "acsbridge", append([]string{"serve"}, args...)...), said: make(chan string, 1)}
+	b := &bridgeProcess{t: t, cmd: exec.CommandContext(ctx, "acsbridge", append([]string{"serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-format=json"}, args...)...), said: make(chan string, 1)}
 	output, err := b.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -3,15 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
 	"net/url"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,9 +17,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acsbridge/acsbridge/acstest"
-	"github.com/acsbridge/acsbridge/ingest"
-	"github.com/acsbridge/acsbridge/internal/natstest"
-	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // runCommand parses args for one command and runs it.
@@ -42,129 +34,18 @@ func runCommand(t *testing.T, ctx context.Context, grammar any, std stdio, args 
 	return command.Run(std)
 }
 
-// front has an address before the bridge has one: it holds the callbacks until
-// there is a bridge to pass them to.
-type front struct {
-	bridge chan *url.URL // buffered; holds the bridge's URL once it is known
-}
-
-func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	target := <-f.bridge
-	f.bridge <- target
-	proxy := httputil.ReverseProxy{Rewrite: func(p *httputil.ProxyRequest) {
-		p.Out.URL.Scheme, p.Out.URL.Host = target.Scheme, target.Host
-	}}
-	proxy.ServeHTTP(w, r)
-}
-
 // startBridge runs serve with the settings until the test ends, and returns
 // its callback URL.
 func startBridge(t *testing.T, args ...string) *url.URL {
 	t.Helper()
 	ignoreEnvironment(t)
-	b := startServe(t, append(args, "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--data-dir="+t.TempDir(), "--log-format=json")...)
+	b := startServe(t, append(args, "--data-dir="+t.TempDir())...)
 	t.Cleanup(func() { b.stop(syscall.SIGTERM) })
 	target, err := url.Parse(b.callbacks)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return target
-}
-
-// TestSimulate starts the simulation and, with the flags that it prints, a
-// bridge with a real JetStream. Every number of the report must be true of the
-// stream. Then a single event is triggered with the same key.
-func TestSimulate(t *testing.T) {
-	nats := natstest.Start(t)
-	f := &front{bridge: make(chan *url.URL, 1)}
-	server := httptest.NewServer(f)
-	t.Cleanup(server.Close)
-	key := filepath.Join(t.TempDir(), "key.pem")
-	const secret = "0123456789abcdef0123456789abcdef"
-	callbackKey := writeFile(t, "callback-key", secret)
-
-	var out bytes.Buffer
-	said, say := io.Pipe()
-	ended := make(chan error, 1)
-	go func() {
-		ended <- runCommand(t, t.Context(), &simulateCmd{}, stdio{out: &out, err: say},
-			"--target="+server.URL+"/callbacks", "--issuer-listen=127.0.0.1:0", "--key="+key, "--callback-key-file="+callbackKey,
-			"--calls=14", "--rate=0", "--speed=200", "--seed=5", "--json",
-			"--duplicates=0.3", "--reorder=0.2", "--hostile=0.3", "--flow=hostile", "--flow=recording", "--flow=outbound")
-		say.Close()
-	}()
-	trust, trigger := announced(t, said)
-	target := startBridge(t, append(trust, "--nats-url="+nats.URL(), "--callback-key=test="+callbackKey)...)
-	f.bridge <- target
-	if err := <-ended; err != nil {
-		t.Fatal(err, out.String())
-	}
-
-	var report acstest.Report
-	if err := json.Unmarshal(out.Bytes(), &report); err != nil {
-		t.Fatal(err)
-	}
-	want := expectation(t)
-	got := acstest.Expectation{
-		Callbacks: report.Callbacks, Kinds: report.Kinds, Answers: report.Answers, Stored: report.Stored,
-	}
-	if unsure := report.Answers[http.StatusServiceUnavailable]; unsure <= report.Kinds[string(acstest.BearerUnknownKid)] {
-		got.Answers[http.StatusUnauthorized] += unsure // an unknown kid may get either
-		delete(got.Answers, http.StatusServiceUnavailable)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("report (-expected +got):\n%s", diff)
-	}
-	messages := nats.Await("ACS", report.Stored)
-	if len(messages) != report.Stored {
-		t.Errorf("%d events stored, report says %d", len(messages), report.Stored)
-	}
-
-	event := runTrigger(t, nil, trigger...)
-	messages = nats.Await("ACS", report.Stored+1)
-	if got := messages[len(messages)-1].Header.Get(schemas.HeaderMsgID); !strings.Contains(got, event) {
-		t.Errorf("the last event is %s, want %s", got, event)
-	}
-	for _, m := range messages {
-		if text := fmt.Sprint(m.Header); strings.Contains(text, secret) || strings.Contains(text, ingest.KeyParameter) {
-			t.Errorf("the callback key is stored: %s", text)
-		}
-	}
-}
-
-// announced reads the flags for serve and for trigger from the first lines of
-// a simulation, and drops the rest of its output.
-func announced(t *testing.T, said io.Reader) (trust, trigger []string) {
-	t.Helper()
-	var text []byte
-	for buffer := make([]byte, 4096); trigger == nil; {
-		n, err := said.Read(buffer)
-		if err != nil {
-			t.Fatalf("%v after %s", err, text)
-		}
-		text = append(text, buffer[:n]...)
-		if found := regexp.MustCompile(`(?m)^  (--resource .*)\n(?:.*\n)*  acsbridge trigger (.*)\n`).FindSubmatch(text); found != nil {
-			trust, trigger = strings.Fields(string(found[1])), strings.Fields(string(found[2]))
-		}
-	}
-	go func() { _, _ = io.Copy(io.Discard, said) }()
-	return trust, trigger
-}
-
-// expectation is what the flags of TestSimulate must lead to.
-func expectation(t *testing.T) acstest.Expectation {
-	t.Helper()
-	flows, err := acstest.NamedFlows("hostile", "recording", "outbound")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want, err := acstest.Load{
-		Flows: flows, Calls: 14, Seed: 5, Chaos: acstest.Chaos{Duplicate: 0.3, Reorder: 0.2, Hostile: 0.3},
-	}.Expect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return want
 }
 
 // TestSimulate_fails: a bridge that lets forgeries in is reported, and so are

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -10,34 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sys/unix"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
-
-// terminal returns both ends of a pseudo-terminal: see pts(4).
-func terminal(t *testing.T) (person, program *os.File) {
-	t.Helper()
-	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip("no pseudo-terminals: ", err)
-	}
-	t.Cleanup(func() { person.Close() })
-	number, err := unix.IoctlGetInt(int(person.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	program, err = os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return person, program
-}
 
 // TestPrinter_colorsForTerminals shows a failure on a terminal, with and without
 // NO_COLOR.
@@ -59,7 +36,11 @@ func TestPrinter_colorsForTerminals(t *testing.T) {
 		{[]string{"TERM=xterm", "NO_COLOR=1"}, false},
 		{[]string{"TERM=dumb"}, false},
 	} {
-		screen, program := terminal(t)
+		screen, program, err := pty.Open()
+		if err != nil {
+			t.Skipf("no terminals here: %v", err)
+		}
+		defer screen.Close()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "acsbridge", "tail", "--nats-url", server.URL())

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -35,10 +35,7 @@ func TestViewer_replay(t *testing.T) {
 		"replay --call c-1 --to " + app.URL:                             `2 events sent to http`,
 		"replay --since seq:2 --to file:" + t.TempDir() + "/e --redact": `1 event sent to`,
 	} {
-		var out bytes.Buffer
-		if err := run(t.Context(), append(strings.Fields(command), viewer...), stdio{out: &out, err: &out}); err != nil || !regexp.MustCompile(want).Match(out.Bytes()) {
-			t.Errorf("%s: %v, want %s, got\n%s", command, err, want, out.Bytes())
-		}
+		runAs(t, viewer, command, want)
 	}
 	if n := posts.Load(); n != 2 {
 		t.Errorf("%d posts", n)
@@ -73,15 +70,7 @@ func (s *sharedLog) String() string {
 // something.
 func TestViewer_listen(t *testing.T) {
 	viewer := viewed(t)
-	nc, err := nats.Connect(viewer[1]) // as operator
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := natstest.JetStream(t, viewer[1])
 	config := jetstream.StreamConfig{Name: schemas.QuarantineStream, Subjects: []string{schemas.QuarantinePrefix + ".>"}, AllowDirect: true}
 	if _, err := js.CreateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
@@ -93,10 +82,7 @@ func TestViewer_listen(t *testing.T) {
 		t.Fatal(err)
 	}
 	for command, want := range map[string]string{"quarantine list": ` not_json +\S* +5 bytes`, "quarantine show 1 --show-pii": `"data": "aGVsbG8="`} {
-		var out bytes.Buffer
-		if err := run(t.Context(), append(strings.Fields(command), viewer...), stdio{out: &out, err: &out}); err != nil || !regexp.MustCompile(want).Match(out.Bytes()) {
-			t.Errorf("%s: %v, want %s, got\n%s", command, err, want, out.Bytes())
-		}
+		runAs(t, viewer, command, want)
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -116,7 +102,7 @@ func TestViewer_listen(t *testing.T) {
 		}
 	})
 	var out, log bytes.Buffer
-	err = run(ctx, append([]string{"listen", "--forward", app.URL, "--type", "PlayCompleted"}, viewer...), stdio{out: &out, err: &log})
+	err := run(ctx, append([]string{"listen", "--forward", app.URL, "--type", "PlayCompleted"}, viewer...), stdio{out: &out, err: &log})
 	stop()
 	operator.Wait()
 	if err != nil || !strings.Contains(out.String(), "  200 in ") || strings.Contains(log.String(), "violation") {

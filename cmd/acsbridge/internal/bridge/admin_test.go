@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
 
 // adminOf returns the admin handler of a bridge with the settings.
@@ -33,7 +34,7 @@ func askAdmin(h http.Handler, target, host, authorization string) *httptest.Resp
 // TestAdmin_token asks for each page with and without the token. There are no
 // keys, so a bridge that answers says 503 on /readyz.
 func TestAdmin_token(t *testing.T) {
-	guarded := adminOf(t, "--admin-token-file="+writeFile(t, "token", testSecret+"\n"))
+	guarded := adminOf(t, "--admin-token-file="+bridgetest.WriteFile(t, "token", testSecret+"\n"))
 	for _, test := range []struct {
 		path, authorization string
 		want                int
@@ -106,7 +107,7 @@ func TestAdmin_listenIsAName(t *testing.T) {
 
 // TestAdmin_headers holds the headers of every kind of answer.
 func TestAdmin_headers(t *testing.T) {
-	h := adminOf(t, "--admin-token-file="+writeFile(t, "token", testSecret))
+	h := adminOf(t, "--admin-token-file="+bridgetest.WriteFile(t, "token", testSecret))
 	for _, w := range []*httptest.ResponseRecorder{
 		askAdmin(h, "/livez", "localhost", ""), askAdmin(h, "/readyz", "localhost", ""), askAdmin(h, "/metrics", "localhost", ""),
 		askAdmin(h, "/metrics", "localhost", "Bearer "+testSecret), askAdmin(h, "/livez", "attacker.example", ""),

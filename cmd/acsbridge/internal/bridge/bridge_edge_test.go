@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -16,9 +17,9 @@ import (
 // looks at what each of them does to a request. What they do in detail is
 // tested in package ingest.
 func TestBridge_edgeSettings(t *testing.T) {
-	cert, key := writePair(t)
+	cert, key := bridgetest.PairFiles(t)
 	b := runBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--tls-cert="+cert, "--tls-key="+key,
-		"--callback-key=new="+writeFile(t, "callback-key", testSecret), "--max-connections=1",
+		"--callback-key=new="+bridgetest.WriteFile(t, "callback-key", testSecret), "--max-connections=1",
 		"--source-range=198.51.100.0/24", "--trusted-proxy=127.0.0.1"), slog.New(slog.DiscardHandler))
 
 	// It takes the one connection there may be, until it is closed.

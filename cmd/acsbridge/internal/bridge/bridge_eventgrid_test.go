@@ -1,18 +1,17 @@
 package bridge
 
 import (
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -22,19 +21,7 @@ import (
 // own.
 func gridBridge(t *testing.T, more ...string) (b *Bridge, acs, entra *acstest.Issuer) {
 	t.Helper()
-	var issuers []*acstest.Issuer
-	for range 2 {
-		issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := issuer.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { issuer.Close() })
-		issuers = append(issuers, issuer)
-	}
-	acs, entra = issuers[0], issuers[1]
+	acs, entra = newIssuer(t), newIssuer(t)
 	entra.SetFault(acstest.FaultError)
 	b = runBridge(t, onLoopback(t, append(more, "--resource=contoso="+testGUID, "--issuer="+acs.Name(), "--oidc-config-url="+acs.MetadataURL(),
 		"--eventgrid-issuer="+entra.Name(), "--eventgrid-oidc-config-url="+entra.MetadataURL(), "--eventgrid-path=/in/grid")...), slog.New(slog.DiscardHandler))
@@ -50,42 +37,18 @@ func TestBridge_eventGrid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	post := func() int {
-		r, err := http.NewRequest(http.MethodPost, b.EventGridURL(), strings.NewReader(call))
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Authorization", "Bearer "+token)
-		response, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		return response.StatusCode
-	}
-	ready := func() (int, string) {
-		response, err := http.Get("http://" + b.admin.Addr().String() + "/readyz")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		text, err := io.ReadAll(response.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return response.StatusCode, string(text)
-	}
+	post := func() int { return bridgetest.Post(t, b.EventGridURL(), token, call) }
 	natstest.Until(t, func() bool {
-		code, text := ready()
-		return code == 200 && strings.Contains(text, "eventgrid note     no keys: ")
+		text := ready(t, b)
+		return strings.HasPrefix(text, "200\n") && strings.Contains(text, "eventgrid note     no keys: ")
 	})
 	if got := post(); got != 503 {
 		t.Errorf("without keys: %d, want 503", got)
 	}
 	entra.SetFault(acstest.FaultNone)
 	natstest.Until(t, func() bool { return post() == 200 })
-	if code, text := ready(); code != 200 || strings.Contains(text, "eventgrid") {
-		t.Errorf("with keys: %d %s", code, text)
+	if text := ready(t, b); !strings.HasPrefix(text, "200\n") || strings.Contains(text, "eventgrid") {
+		t.Errorf("with keys: %s", text)
 	}
 	want := `
 # HELP acsbridge_jwks_keys Keys that tokens are checked with.
@@ -105,15 +68,7 @@ func TestBridge_eventGridSchemas(t *testing.T) {
 		"--eventgrid-source=contoso="+acstest.DemoTopic)
 	entra.SetFault(acstest.FaultNone)
 	natstest.Until(t, func() bool { return b.gridVerifier.Keys().Held > 0 && b.publisher.Status().Sending })
-	nc, err := nats.Connect(b.nats.ClientURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
+	js := natstest.JetStream(t, b.nats.ClientURL())
 	consumer, err := js.OrderedConsumer(t.Context(), schemas.Stream, jetstream.OrderedConsumerConfig{})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
@@ -14,7 +15,7 @@ import (
 // token from the same key server.
 func (h *hostileRun) gridSettings() []string {
 	return gridArgs("--eventgrid-issuer="+h.issuer.Name(), "--eventgrid-oidc-config-url="+h.issuer.MetadataURL(),
-		"--eventgrid-key=new="+writeFile(h.t, "eventgrid-key", private["a key of Event Grid"]))
+		"--eventgrid-key=new="+bridgetest.WriteFile(h.t, "eventgrid-key", private["a key of Event Grid"]))
 }
 
 // eventGrid is good and bad deliveries and handshakes of Event Grid.

@@ -22,6 +22,7 @@ import (
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -96,20 +97,12 @@ func TestBridge_nothingLeaks(t *testing.T) {
 
 func newHostileRun(t *testing.T, format string) *hostileRun {
 	t.Helper()
-	h := &hostileRun{t: t, nats: natstest.Start(t, withoutTheRightToPublish)}
-	var err error
-	if h.issuer, err = acstest.NewIssuer(acstest.IssuerOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.issuer.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { h.issuer.Close() })
+	h := &hostileRun{t: t, nats: natstest.Start(t, withoutTheRightToPublish), issuer: newIssuer(t)}
 	h.issuer.SetFault(acstest.FaultError)
 	settings := onLoopback(t, append(h.gridSettings(), "--resource=contoso="+testGUID, "--issuer="+h.issuer.Name(), "--oidc-config-url="+h.issuer.MetadataURL(),
-		"--callback-key=new="+writeFile(t, "callback-key", private["a callback key"]),
-		"--admin-token-file="+writeFile(t, "admin-token", private["the admin token"]),
-		"--nats-url="+h.nats.URL(), "--nats-user=bridge", "--nats-password-file="+writeFile(t, "password", private["the password of NATS"]),
+		"--callback-key=new="+bridgetest.WriteFile(t, "callback-key", private["a callback key"]),
+		"--admin-token-file="+bridgetest.WriteFile(t, "admin-token", private["the admin token"]),
+		"--nats-url="+h.nats.URL(), "--nats-user=bridge", "--nats-password-file="+bridgetest.WriteFile(t, "password", private["the password of NATS"]),
 		"--log-level=debug", "--log-format="+format, "--shutdown-timeout=1s", "--ack-wait=10ms")...)
 	h.bridge = runBridge(t, settings, view.NewLogger(h, settings.LogFormat, settings.LogLevel))
 	return h

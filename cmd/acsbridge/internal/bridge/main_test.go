@@ -2,19 +2,16 @@ package bridge
 
 import (
 	"context"
-	"crypto/x509"
+	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
-	"github.com/acsbridge/acsbridge/internal/certtest"
 )
 
 const (
@@ -23,30 +20,6 @@ const (
 
 	testSecret, otherSecret = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
 )
-
-// writeFile makes a file that only its owner can read and returns its path.
-func writeFile(t *testing.T, name, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// makePair returns a certificate that is valid for a time, and its key, in PEM.
-func makePair(t *testing.T, from, until time.Time) (cert, key string) {
-	t.Helper()
-	certPEM, keyPEM := certtest.SelfSigned(t, &x509.Certificate{NotBefore: from, NotAfter: until})
-	return string(certPEM), string(keyPEM)
-}
-
-// writePair makes a self-signed certificate and its key.
-func writePair(t *testing.T) (cert, key string) {
-	t.Helper()
-	cert, key = makePair(t, time.Time{}, time.Now().Add(time.Hour))
-	return writeFile(t, "cert.pem", cert), writeFile(t, "key.pem", key)
-}
 
 // gridArgs are settings with which Event Grid comes with a token.
 func gridArgs(more ...string) []string {
@@ -102,12 +75,31 @@ func runBridge(t *testing.T, s *config.Settings, logger *slog.Logger) *Bridge {
 	return b
 }
 
-// readRoot reads a file of the repository.
-func readRoot(t *testing.T, name string) string {
+// newIssuer returns a key server that runs until the test ends.
+func newIssuer(t testing.TB) *acstest.Issuer {
 	t.Helper()
-	text, err := os.ReadFile("../../../../" + name)
+	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
+	if err == nil {
+		err = issuer.Start()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	t.Cleanup(func() { issuer.Close() })
+	return issuer
+}
+
+// ready returns the answer of /readyz, which begins with its status.
+func ready(t testing.TB, b *Bridge) string {
+	t.Helper()
+	response, err := http.Get("http://" + b.admin.Addr().String() + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%d\n%s", response.StatusCode, text)
 }

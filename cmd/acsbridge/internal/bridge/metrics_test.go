@@ -4,13 +4,12 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 )
@@ -27,36 +26,18 @@ const (
 // everyMetric returns a bridge that has all the metrics there are.
 func everyMetric(t *testing.T) *Bridge {
 	t.Helper()
-	cert, key := writePair(t)
+	cert, key := bridgetest.PairFiles(t)
 	return idleBridge(t, onLoopback(t, gridArgs("--tls-cert="+cert, "--tls-key="+key, "--resource=contoso="+testGUID,
-		"--callback-key=new="+writeFile(t, "callback", testSecret), "--eventgrid-key=new="+writeFile(t, "grid", otherSecret))...))
+		"--callback-key=new="+bridgetest.WriteFile(t, "callback", testSecret), "--eventgrid-key=new="+bridgetest.WriteFile(t, "grid", otherSecret))...))
 }
 
 // TestMetrics_page checks that the page for operators has every metric as the
 // bridge registers it.
 func TestMetrics_page(t *testing.T) {
-	text, err := os.ReadFile(operationsPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, start := strings.Cut(string(text), referenceStart)
-	got, after, end := strings.Cut(rest, referenceEnd)
-	if !start || !end {
-		t.Fatalf("no reference in %s", operationsPage)
-	}
-	want := metricsReference(t)
-	if *update {
-		if err := os.WriteFile(operationsPage, []byte(before+referenceStart+want+referenceEnd+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the page differs from the metrics; run with -update (-want +got):\n%s", diff)
-	}
+	bridgetest.Reference(t, operationsPage, referenceStart, referenceEnd, metricsReference(t), *update)
 	known := registered(t, everyMetric(t))
-	for _, page := range []string{"docs/operations.md", "docs/deployment.md", "CHANGELOG.md"} {
-		for _, name := range metricName.FindAllString(readRoot(t, page), -1) {
+	for _, page := range []string{"docs/operations.md", "docs/deployment.md"} {
+		for _, name := range metricName.FindAllString(bridgetest.ReadFile(t, "../../../../"+page), -1) {
 			if known[name] == nil {
 				t.Errorf("%s names %s, which does not exist", page, name)
 			}

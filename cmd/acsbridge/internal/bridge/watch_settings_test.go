@@ -2,7 +2,6 @@ package bridge
 
 import (
 	"bytes"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
@@ -68,15 +68,7 @@ type restarted struct {
 }
 
 func newRestarted(t *testing.T) *restarted {
-	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := issuer.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { issuer.Close() })
-	return &restarted{t: t, issuer: issuer, dir: t.TempDir(), log: &logLines{}}
+	return &restarted{t: t, issuer: newIssuer(t), dir: t.TempDir(), log: &logLines{}}
 }
 
 // run runs a bridge with the settings for as long as it takes.
@@ -97,32 +89,9 @@ func (r *restarted) send(b *Bridge) {
 		r.t.Fatal(err)
 	}
 	const body = `{"id":"%","source":"calling/callConnections/c","type":"Microsoft.Communication.CallConnected","specversion":"1.0","data":{"callConnectionId":"c"}}`
-	request, err := http.NewRequest(http.MethodPost, b.CallbackURL(), strings.NewReader(strings.Replace(body, "%", token[len(token)-20:], 1)))
-	if err != nil {
-		r.t.Fatal(err)
+	if got := bridgetest.Post(r.t, b.CallbackURL(), token, strings.Replace(body, "%", token[len(token)-20:], 1)); got != 200 {
+		r.t.Fatalf("answered %d", got)
 	}
-	request.Header.Set("Authorization", "Bearer "+token)
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	response.Body.Close()
-	if response.StatusCode != 200 {
-		r.t.Fatalf("answered %d", response.StatusCode)
-	}
-}
-
-func (r *restarted) ready(b *Bridge) string {
-	response, err := http.Get("http://" + b.admin.Addr().String() + "/readyz")
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return string(text)
 }
 
 // TestCompareSettings_changes leaves a record in the journal and
@@ -139,7 +108,7 @@ func TestCompareSettings_changes(t *testing.T) {
 		if got := r.log.taken("the resource contoso2 was called contoso: "); len(got) != 1 || !strings.HasPrefix(got[0], "WARN a setting differs") {
 			t.Errorf("after the rename: %q", got)
 		}
-		if got := r.ready(b); !strings.Contains(got, held) {
+		if got := ready(r.t, b); !strings.Contains(got, held) {
 			t.Errorf("/readyz: %s", got)
 		}
 	}, after, "--nats-url=nats://127.0.0.1:1")
@@ -150,7 +119,7 @@ func TestCompareSettings_changes(t *testing.T) {
 		}
 		natstest.Until(t, func() bool { return b.publisher.Status().Waiting == 0 && b.publisher.Status().Sending })
 		b.watch.check(t.Context())
-		if got := r.ready(b); strings.Contains(got, "journal  note") {
+		if got := ready(r.t, b); strings.Contains(got, "journal  note") {
 			t.Errorf("the record is stored, and /readyz says: %s", got)
 		}
 	}, after, "--nats-url="+server.URL())
@@ -173,7 +142,7 @@ func TestCompareSettings_streamAndPrefix(t *testing.T) {
 	const away, resource = "--nats-url=nats://127.0.0.1:1", "--resource=contoso=" + testGUID
 	r.run(func(b *Bridge) { r.send(b) }, away, resource)
 	r.run(func(b *Bridge) {
-		text := r.ready(b)
+		text := ready(r.t, b)
 		for _, want := range []string{"holds 1 record of the time before this start journaled for --stream ACS, to be sent to CALLS", "journaled for --subject-prefix acs, to be sent with calls"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("/readyz lacks %q: %s", want, text)
@@ -184,7 +153,7 @@ func TestCompareSettings_streamAndPrefix(t *testing.T) {
 		}
 	}, away, resource, "--stream=CALLS", "--subject-prefix=calls")
 	r.run(func(b *Bridge) {
-		if text := r.ready(b); !strings.Contains(text, "holds 1 record that the stream does not have, and --journal off does not send what it holds") {
+		if text := ready(r.t, b); !strings.Contains(text, "holds 1 record that the stream does not have, and --journal off does not send what it holds") {
 			t.Errorf("with --journal off: %s", text)
 		}
 	}, away, resource, "--journal=off")
@@ -215,33 +184,25 @@ func TestCompareSettings_unreadableFile(t *testing.T) {
 
 // TestReadyz_deletedSubscription deletes a subscription, which then delivers again.
 func TestReadyz_deletedSubscription(t *testing.T) {
-	key := writeFile(t, "grid-key", testSecret)
+	key := bridgetest.WriteFile(t, "grid-key", testSecret)
 	b := runBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--eventgrid-key=k="+key, "--eventgrid-source=contoso="+acstest.DemoTopic), slog.New(slog.DiscardHandler))
 	post := func(kind, event string) {
 		t.Helper()
-		request, err := http.NewRequest(http.MethodPost, b.EventGridURL()+"?acsbridge-key="+testSecret, strings.NewReader(
-			`{"id":"`+kind+`","source":"`+acstest.DemoTopic+`","type":"`+event+`","specversion":"1.0","data":{"eventSubscriptionId":"`+acstest.DemoTopic+`/providers/Microsoft.EventGrid/eventSubscriptions/calls"}}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Aeg-Event-Type", kind)
-		request.Header.Set("Aeg-Subscription-Name", "CALLS")
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		if response.StatusCode != 200 {
-			t.Fatalf("%s: answered %d", kind, response.StatusCode)
+		body := `{"id":"` + kind + `","source":"` + acstest.DemoTopic + `","type":"` + event + `","specversion":"1.0","data":{"eventSubscriptionId":"` + acstest.DemoTopic + `/providers/Microsoft.EventGrid/eventSubscriptions/calls"}}`
+		status := bridgetest.Post(t, b.EventGridURL()+"?acsbridge-key="+testSecret, "", body, func(r *http.Request) {
+			r.Header.Set("Aeg-Event-Type", kind)
+			r.Header.Set("Aeg-Subscription-Name", "CALLS")
+		})
+		if status != 200 {
+			t.Fatalf("%s: answered %d", kind, status)
 		}
 	}
-	ready := func() string { return (&restarted{t: t}).ready(b) }
 	post("SubscriptionDeletion", "Microsoft.EventGrid.SubscriptionDeletedEvent")
-	if text := ready(); !strings.Contains(text, "eventgrid note     subscription calls of contoso was deleted on ") {
+	if text := ready(t, b); !strings.Contains(text, "eventgrid note     subscription calls of contoso was deleted on ") {
 		t.Errorf("deleted: %s", text)
 	}
 	post("Notification", "Microsoft.Communication.CallStarted")
-	if text := ready(); strings.Contains(text, "was deleted") {
+	if text := ready(t, b); strings.Contains(text, "was deleted") {
 		t.Errorf("it delivers: %s", text)
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/ingest/edge"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/verify"
 )
@@ -124,7 +125,7 @@ func TestWatch_certificateExpires(t *testing.T) {
 		dir := t.TempDir()
 		certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 		renew := func(from, until time.Time) {
-			cert, key := makePair(t, from, until)
+			cert, key := bridgetest.Pair(t, from, until)
 			for name, text := range map[string]string{certFile: cert, keyFile: key} {
 				if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 					t.Fatal(err)
@@ -172,7 +173,7 @@ func TestWatch_certificateExpires(t *testing.T) {
 func TestValidity_chain(t *testing.T) {
 	at := func(day int) time.Time { return time.Date(2030, 1, day, 0, 0, 0, 0, time.UTC) }
 	der := func(from, until time.Time) []byte {
-		cert, _ := makePair(t, from, until)
+		cert, _ := bridgetest.Pair(t, from, until)
 		block, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(strings.Split(cert, "-----")[2], "\n", ""))
 		if err != nil {
 			t.Fatal(err)
@@ -193,12 +194,12 @@ func TestWatch_natsCredentialsExpire(t *testing.T) {
 		claims := fmt.Sprintf(`{"exp":%d,"sub":"U"}`, expires.Unix())
 		return "-----BEGIN NATS USER JWT-----\neyJ0eXAiOiJKV1QifQ." + base64.RawURLEncoding.EncodeToString([]byte(claims)) + ".c2ln\n------END NATS USER JWT------\n"
 	}
-	cert, key := makePair(t, time.Time{}, soon)
-	old, _ := makePair(t, time.Time{}, time.Now().Add(-time.Hour))
-	good, goodKey := makePair(t, time.Time{}, later)
+	cert, key := bridgetest.Pair(t, time.Time{}, soon)
+	old, _ := bridgetest.Pair(t, time.Time{}, time.Now().Add(-time.Hour))
+	good, goodKey := bridgetest.Pair(t, time.Time{}, later)
 	files := map[string]string{
-		"cert": writeFile(t, "cert.pem", cert), "key": writeFile(t, "key.pem", key),
-		"ca": writeFile(t, "ca.pem", old+cert+old), "creds": writeFile(t, "bridge.creds", creds(soon)),
+		"cert": bridgetest.WriteFile(t, "cert.pem", cert), "key": bridgetest.WriteFile(t, "key.pem", key),
+		"ca": bridgetest.WriteFile(t, "ca.pem", old+cert+old), "creds": bridgetest.WriteFile(t, "bridge.creds", creds(soon)),
 	}
 	b := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--nats-url=tls://127.0.0.1:1", "--nats-creds="+files["creds"],
 		"--nats-ca="+files["ca"], "--nats-cert="+files["cert"], "--nats-key="+files["key"]))

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
 
 // refusal is a configuration that is good but for what args add to it: flags, and
@@ -130,7 +132,7 @@ func TestSettings_refuseStream(t *testing.T) {
 }
 
 func TestSettings_refuseJournalAndProcess(t *testing.T) {
-	file := writeFile(t, "file", "")
+	file := bridgetest.WriteFile(t, "file", "")
 	checkRefusals(t, []refusal{
 		{"no data directory", []string{"--data-dir="}, []string{"data-dir (flag --data-dir): is empty"}},
 		{"data directory is a file", []string{"--data-dir=" + file}, []string{"data-dir (flag --data-dir): " + file + " is not a directory"}},
@@ -155,7 +157,7 @@ func TestSettings_refuseNATS(t *testing.T) {
 	const url = "nats-url (flag --nats-url): "
 	const inbox = "nats-inbox-prefix (flag --nats-inbox-prefix): "
 	missing := filepath.Join(t.TempDir(), "missing")
-	creds := writeFile(t, "bridge.creds", "x")
+	creds := bridgetest.WriteFile(t, "bridge.creds", "x")
 	checkRefusals(t, []refusal{
 		{"URL and context", []string{"--nats-url=n", "--nats-context=c"}, []string{"nats-context (flag --nats-context): conflicts with nats-url (flag --nats-url)"}},
 		{"empty server", []string{"--nats-url=n,,m"}, []string{url + "number 2 is not a URL"}},
@@ -195,8 +197,8 @@ func TestSettings_refuseNATS(t *testing.T) {
 // TestSettings_refuseOpenSecrets checks that a file with a secret in it is refused when
 // every user may read it, and taken when only owner and group may.
 func TestSettings_refuseOpenSecrets(t *testing.T) {
-	path := writeFile(t, "secret", "hunter2\n")
-	config := writeFile(t, "bridge.yaml", "nats-url: n\nnats-token: hunter2\n")
+	path := bridgetest.WriteFile(t, "secret", "hunter2\n")
+	config := bridgetest.WriteFile(t, "bridge.yaml", "nats-url: n\nnats-token: hunter2\n")
 	tests := map[string][]string{
 		"nats-creds":         {"--nats-url=n", "--nats-creds=" + path},
 		"nats-nkey":          {"--nats-url=n", "--nats-nkey=" + path},
@@ -224,7 +226,7 @@ func TestSettings_refuseOpenSecrets(t *testing.T) {
 // TestSettings_overruledSecret checks that a file is not judged by a secret that is not
 // taken from it.
 func TestSettings_overruledSecret(t *testing.T) {
-	config := writeFile(t, "bridge.yaml", "nats-url: n\nnats-token: changeme\n")
+	config := bridgetest.WriteFile(t, "bridge.yaml", "nats-url: n\nnats-token: changeme\n")
 	if err := os.Chmod(config, 0o644); err != nil {
 		t.Fatal(err)
 	}

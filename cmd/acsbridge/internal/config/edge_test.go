@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
 
 const testSecret, otherSecret = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
@@ -18,8 +19,8 @@ func TestSettings_refuseEdge(t *testing.T) {
 	const callbackKey = "callback-key (flag --callback-key): "
 	const source = "source-range (flag --source-range): "
 	const proxy = "trusted-proxy (flag --trusted-proxy): "
-	secret, short := writeFile(t, "secret", testSecret+"\n"), writeFile(t, "short", testSecret[1:])
-	open, odd := writeFile(t, "open", otherSecret), writeFile(t, "odd", testSecret+"+/=")
+	secret, short := bridgetest.WriteFile(t, "secret", testSecret+"\n"), bridgetest.WriteFile(t, "short", testSecret[1:])
+	open, odd := bridgetest.WriteFile(t, "open", otherSecret), bridgetest.WriteFile(t, "odd", testSecret+"+/=")
 	if err := os.Chmod(open, 0o604); err != nil {
 		t.Fatal(err)
 	}
@@ -33,9 +34,9 @@ func TestSettings_refuseEdge(t *testing.T) {
 		{"short key", []string{"--callback-key=a=" + short}, []string{callbackKey + "key a has 31 characters, at least 32"}},
 		{"key to be escaped", []string{"--callback-key=a=" + odd}, []string{callbackKey + "key a has characters that a URL must escape"}},
 		{"key that all can read", []string{"--callback-key=a=" + open}, []string{callbackKey + "a: " + open + " holds a secret"}},
-		{"name of a key twice", []string{"--callback-key=a=" + secret, "--callback-key=a=" + writeFile(t, "other", otherSecret)}, []string{callbackKey + "a: name or secret given twice"}},
+		{"name of a key twice", []string{"--callback-key=a=" + secret, "--callback-key=a=" + bridgetest.WriteFile(t, "other", otherSecret)}, []string{callbackKey + "a: name or secret given twice"}},
 		{"secret of a key twice", []string{"--callback-key=a=" + secret, "--callback-key=b=" + secret}, []string{callbackKey + "b: name or secret given twice"}},
-		{"two keys", []string{"--callback-key=a=" + secret + ",b=" + writeFile(t, "other", otherSecret)}, nil},
+		{"two keys", []string{"--callback-key=a=" + secret + ",b=" + bridgetest.WriteFile(t, "other", otherSecret)}, nil},
 		{"range that is none", []string{"--listen=:8080", "--source-range=10.0.0.0/33"}, []string{source + `"10.0.0.0/33" is not a network`}},
 		{"name for a range", []string{"--listen=:8080", "--source-range=microsoft"}, []string{source + `"microsoft" is not a network`}},
 		{"range with bits too many", []string{"--listen=:8080", "--source-range=10.0.0.1/8"}, []string{source + `"10.0.0.1/8" has bits beyond its length; the network is 10.0.0.0/8`}},
@@ -52,8 +53,8 @@ func TestSettings_refuseAdmin(t *testing.T) {
 	const listen = "admin-listen (flag --admin-listen): "
 	const tokenFile = "admin-token-file (flag --admin-token-file): "
 	const host = "admin-host (flag --admin-host): "
-	token, short := writeFile(t, "token", testSecret+"\n"), writeFile(t, "short", testSecret[1:])
-	open := writeFile(t, "open", testSecret)
+	token, short := bridgetest.WriteFile(t, "token", testSecret+"\n"), bridgetest.WriteFile(t, "short", testSecret[1:])
+	open := bridgetest.WriteFile(t, "open", testSecret)
 	if err := os.Chmod(open, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -68,8 +69,8 @@ func TestSettings_refuseAdmin(t *testing.T) {
 		{"all, on purpose", []string{"--admin-listen=:9090", "--admin-insecure"}, nil},
 		{"both", []string{"--admin-token-file=" + token, "--admin-insecure"}, []string{"admin-insecure (flag --admin-insecure): conflicts with admin-token-file"}},
 		{"short token", []string{"--admin-token-file=" + short}, []string{tokenFile + short + " must hold one line of 32 or more"}},
-		{"token with a space", []string{"--admin-token-file=" + writeFile(t, "space", testSecret+" "+testSecret)}, []string{tokenFile}},
-		{"token of two lines", []string{"--admin-token-file=" + writeFile(t, "lines", testSecret+"\n"+testSecret)}, []string{tokenFile}},
+		{"token with a space", []string{"--admin-token-file=" + bridgetest.WriteFile(t, "space", testSecret+" "+testSecret)}, []string{tokenFile}},
+		{"token of two lines", []string{"--admin-token-file=" + bridgetest.WriteFile(t, "lines", testSecret+"\n"+testSecret)}, []string{tokenFile}},
 		{"token that all can read", []string{"--admin-token-file=" + open}, []string{tokenFile + open + " holds a secret"}},
 		{"no token file", []string{"--admin-token-file=" + token + "x"}, []string{tokenFile + "open " + token + "x: no such file"}},
 		{"host", []string{"--admin-host=bridge.example.net,bridge"}, nil},
@@ -82,9 +83,9 @@ func TestSettings_refuseAdmin(t *testing.T) {
 // TestSettings_edgeValues checks what the settings become.
 func TestSettings_edgeValues(t *testing.T) {
 	s, _, err := parse(t, "--resource=contoso="+testGUID, "--listen=:8080",
-		"--callback-key=new="+writeFile(t, "new", testSecret+"\n"), "--callback-key=old="+writeFile(t, "old", otherSecret),
+		"--callback-key=new="+bridgetest.WriteFile(t, "new", testSecret+"\n"), "--callback-key=old="+bridgetest.WriteFile(t, "old", otherSecret),
 		"--source-range=203.0.113.0/24", "--source-range=198.51.100.7", "--trusted-proxy=10.0.0.0/8,::1",
-		"--admin-token-file="+writeFile(t, "token", otherSecret+"\r\n"))
+		"--admin-token-file="+bridgetest.WriteFile(t, "token", otherSecret+"\r\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,18 +108,21 @@ func TestSettings_edgeSecretsStaySecret(t *testing.T) {
 	for _, args := range [][]string{
 		{"--callback-key=" + testSecret},
 		{"--callback-key=a=" + testSecret},
-		{"--callback-key=a=" + writeFile(t, "key", testSecret+"\n"+testSecret)},
-		{"--callback-key=a=" + writeFile(t, "key", testSecret+"+")},
-		{"--admin-token-file=" + writeFile(t, "token", testSecret+" ")},
+		{"--callback-key=a=" + bridgetest.WriteFile(t, "key", testSecret+"\n"+testSecret)},
+		{"--callback-key=a=" + bridgetest.WriteFile(t, "key", testSecret+"+")},
+		{"--admin-token-file=" + bridgetest.WriteFile(t, "token", testSecret+" ")},
+		gridArgs("--eventgrid-key=" + testSecret),
+		gridArgs("--eventgrid-key=a=" + testSecret),
+		gridArgs("--eventgrid-key=a=" + bridgetest.WriteFile(t, "key", testSecret+"+")),
 	} {
 		_, out, err := parse(t, append(args, "--print-config", "--resource=contoso="+testGUID)...)
 		if err == nil || strings.Contains(out+err.Error(), testSecret) {
 			t.Errorf("%s: %s %v", args, out, err)
 		}
 	}
-	_, out, err := parse(t, "--print-config", "--resource=contoso="+testGUID,
-		"--callback-key=a="+writeFile(t, "key", testSecret), "--admin-token-file="+writeFile(t, "token", testSecret))
-	if err != nil || strings.Contains(out, testSecret) {
+	_, out, err := parse(t, gridArgs("--print-config", "--resource=contoso="+testGUID, "--eventgrid-key=a="+bridgetest.WriteFile(t, "grid-key", otherSecret),
+		"--callback-key=a="+bridgetest.WriteFile(t, "key", testSecret), "--admin-token-file="+bridgetest.WriteFile(t, "token", testSecret))...)
+	if err != nil || strings.Contains(out, testSecret) || strings.Contains(out, otherSecret) {
 		t.Errorf("%s %v", out, err)
 	}
 }

@@ -1,35 +1,19 @@
 package config
 
 import (
-	"crypto/x509"
 	"errors"
 	"os"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/acsbridge/acsbridge/internal/certtest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
-
-// writePair makes a self-signed certificate and its key.
-func writePair(t *testing.T) (cert, key string) {
-	t.Helper()
-	cert, key = makePair(t, time.Time{}, time.Now().Add(time.Hour))
-	return writeFile(t, "cert.pem", cert), writeFile(t, "key.pem", key)
-}
-
-// makePair returns a certificate that is valid for a time, and its key, in PEM.
-func makePair(t *testing.T, from, until time.Time) (cert, key string) {
-	t.Helper()
-	certPEM, keyPEM := certtest.SelfSigned(t, &x509.Certificate{NotBefore: from, NotAfter: until})
-	return string(certPEM), string(keyPEM)
-}
 
 // TestSettings_keyPairs checks both pairs of certificate and key: taken when they fit,
 // refused when they do not, or when all users can read the key.
 func TestSettings_keyPairs(t *testing.T) {
-	cert, key := writePair(t)
-	other, open := writePair(t)
+	cert, key := bridgetest.PairFiles(t)
+	other, open := bridgetest.PairFiles(t)
 	if err := os.Chmod(open, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -51,13 +35,5 @@ func TestSettings_keyPairs(t *testing.T) {
 				t.Errorf("%s %s: error %v, want %s: …%s…", test.cert, test.key, err, test.setting, test.fault)
 			}
 		}
-	}
-}
-
-// TestSettings_authorities checks that a file of certificates is taken.
-func TestSettings_authorities(t *testing.T) {
-	cert, _ := writePair(t)
-	if _, _, err := parse(t, "--resource=contoso="+testGUID, "--nats-url=n", "--nats-ca="+cert); err != nil {
-		t.Error(err)
 	}
 }

@@ -2,8 +2,6 @@ package config
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -28,14 +26,4 @@ func parse(t *testing.T, args ...string) (*Settings, string, error) {
 	var out bytes.Buffer
 	s, err := Parse(flags, variables, &out)
 	return s, out.String(), err
-}
-
-// writeFile makes a file that only its owner can read and returns its path.
-func writeFile(t *testing.T, name, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }

@@ -3,12 +3,11 @@ package config
 import (
 	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/alecthomas/kong"
-	"github.com/google/go-cmp/cmp"
 )
 
 var update = flag.Bool("update", false, "rewrite the reference of docs/configuration.md")
@@ -23,26 +22,7 @@ const (
 // TestSettings_page checks that the page has every setting as the command
 // line has it.
 func TestSettings_page(t *testing.T) {
-	text, err := os.ReadFile(configurationPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, start := strings.Cut(string(text), referenceStart)
-	got, after, end := strings.Cut(rest, referenceEnd)
-	if !start || !end {
-		t.Fatalf("no reference in %s", configurationPage)
-	}
-	want := settingsReference()
-	if *update {
-		page := before + referenceStart + want + referenceEnd + after
-		if err := os.WriteFile(configurationPage, []byte(page), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the page differs from the flags; run with -update (-want +got):\n%s", diff)
-	}
+	bridgetest.Reference(t, configurationPage, referenceStart, referenceEnd, settingsReference(), *update)
 }
 
 // settingsReference is one table a group of settings.

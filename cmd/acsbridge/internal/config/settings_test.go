@@ -9,20 +9,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/verify"
 )
-
-// TestSettings_resourceAlone checks that one resource is a whole configuration. The
-// defaults are in docs/configuration.md.
-func TestSettings_resourceAlone(t *testing.T) {
-	s, _, err := parse(t, "--resource", "contoso="+testGUID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !s.EmbeddedNATS() {
-		t.Error("EmbeddedNATS() = false without nats-url and nats-context")
-	}
-}
 
 // TestSettings_values checks that texts become the values that they say.
 func TestSettings_values(t *testing.T) {
@@ -45,10 +34,10 @@ func TestSettings_values(t *testing.T) {
 	}
 }
 
-// TestSources_order checks flag over variable over file over default, and the names
-// of the nats command.
+// TestSources_order checks flag over variable over file over default, for the file of
+// settings as well, and the names of the nats command.
 func TestSources_order(t *testing.T) {
-	file := writeFile(t, "bridge.yaml", `
+	file := bridgetest.WriteFile(t, "bridge.yaml", `
 # every source sets some
 resource: [contoso=`+testGUID+`]
 listen: 127.0.0.1:1001
@@ -57,9 +46,9 @@ callback-path: /file
 nats-url: nats://file
 stream-update: true
 `)
-	s, _, err := parse(t, "--listen=127.0.0.1:3001", "ACSBRIDGE_CONFIG="+file,
+	s, _, err := parse(t, "--listen=127.0.0.1:3001", "--config="+file, "ACSBRIDGE_CONFIG="+file+"x",
 		"ACSBRIDGE_LISTEN=127.0.0.1:2001", "ACSBRIDGE_ADMIN_LISTEN=127.0.0.1:2002",
-		"ACSBRIDGE_LOG_LEVEL=", // as compose passes an unset variable
+		"ACSBRIDGE_LOG_LEVEL=", "ACSBRIDGE_RESORCE=", // as compose passes an unset variable
 		"ACSBRIDGE_NATS_USER=ours", "NATS_USER=theirs", "NATS_PASSWORD=s3cret")
 	if err != nil {
 		t.Fatal(err)
@@ -89,18 +78,6 @@ stream-update: true
 	}
 }
 
-// TestSources_configFlag checks that --config beats ACSBRIDGE_CONFIG.
-func TestSources_configFlag(t *testing.T) {
-	file := writeFile(t, "bridge.yaml", "resource: contoso="+testGUID+"\nstream: CALLS\n")
-	s, _, err := parse(t, "--config", file, "ACSBRIDGE_CONFIG="+file+"x")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := s.Stream, "CALLS"; got != want {
-		t.Errorf("stream %q, want %q", got, want)
-	}
-}
-
 // TestSettings_print checks that what --print-config writes is the same
 // configuration when it is read back, and that no secret is in it.
 func TestSettings_print(t *testing.T) {
@@ -113,7 +90,7 @@ func TestSettings_print(t *testing.T) {
 	if strings.Contains(first, "s3cret") || !strings.Contains(first, "# nats-password: ******** # NATS_PASSWORD\n") {
 		t.Errorf("want the password masked and in a comment:\n%s", first)
 	}
-	_, second, err := parse(t, "NATS_PASSWORD=s3cret", "--print-config", "--config", writeFile(t, "bridge.yaml", first))
+	_, second, err := parse(t, "NATS_PASSWORD=s3cret", "--print-config", "--config", bridgetest.WriteFile(t, "bridge.yaml", first))
 	if err != nil {
 		t.Fatalf("read back: %v\n%s", err, first)
 	}
@@ -143,7 +120,7 @@ func withoutOrigins(text string) []string {
 // that makes an error, and looks for them in everything that is printed.
 func TestSettings_secretsStaySecret(t *testing.T) {
 	const hidden = "hunter2"
-	file := func(text string) string { return writeFile(t, "bridge.yaml", text) }
+	file := func(text string) string { return bridgetest.WriteFile(t, "bridge.yaml", text) }
 	tests := map[string][]string{
 		"flag that does not exist":  {"--nats-password=" + hidden},
 		"flag, and then a value":    {"--nats-token", hidden},
@@ -194,14 +171,15 @@ func TestSize_text(t *testing.T) {
 // TestSettings_allProblems checks that one refusal names the problems of every
 // source at once.
 func TestSettings_allProblems(t *testing.T) {
-	file := writeFile(t, "bridge.yaml", "leeway: an hour\nstraem: ACS\n")
-	_, _, err := parse(t, "ACSBRIDGE_LISEN=127.0.0.1:8080", "ACSBRIDGE_ACK_WAIT=10s", "--config", file, "--journal=maybe")
+	file := bridgetest.WriteFile(t, "bridge.yaml", "leeway: an hour\nstraem: ACS\n")
+	_, _, err := parse(t, "ACSBRIDGE_LISEN=127.0.0.1:8080", "ACSBRIDGE_PRINT_CONFIG=true", "ACSBRIDGE_ACK_WAIT=10s", "--config", file, "--journal=maybe")
 	problems, ok := errors.AsType[Error](err)
 	if !ok {
 		t.Fatalf("error %v, want a Error", err)
 	}
 	want := `bad configuration, nothing was started
   ACSBRIDGE_LISEN (environment): no such setting; did you mean ACSBRIDGE_LISTEN?
+  ACSBRIDGE_PRINT_CONFIG (environment): no such setting
   straem (bridge.yaml:2): no such setting; did you mean stream?
   leeway (bridge.yaml:1): expected duration but got "an hour": time: invalid duration "an hour"
   resource (not set): at least one is needed; write NAME=GUID, where GUID is the immutable resource id: az communication show --query immutableResourceId

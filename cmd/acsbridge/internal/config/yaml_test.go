@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -37,7 +38,7 @@ func TestYAML_problems(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			file := writeFile(t, "bridge.yaml", test.text)
+			file := bridgetest.WriteFile(t, "bridge.yaml", test.text)
 			_, _, err := parse(t, "--config="+file, "--resource=contoso="+testGUID)
 			problems, ok := errors.AsType[Error](err)
 			if !ok && err != nil {
@@ -65,22 +66,5 @@ func TestYAML_missingFile(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"config ACSBRIDGE_CONFIG", "leeway flag --leeway"}, got); diff != "" {
 		t.Errorf("problems (-want +got):\n%s\n%v", diff, err)
-	}
-}
-
-func TestSources_closest(t *testing.T) {
-	names := []string{"listen", "leeway", "log-level", "stream"}
-	for name, want := range map[string]string{
-		"lisen":     "; did you mean listen?",
-		"loglevel":  "; did you mean log-level?",
-		"leewxx":    "; did you mean leeway?",
-		"lissten":   "; did you mean listen?",
-		"straem":    "; did you mean stream?",
-		"streaming": "",
-		"":          "",
-	} {
-		if got := closest(name, names); got != want {
-			t.Errorf("closest(%q) = %q, want %q", name, got, want)
-		}
 	}
 }

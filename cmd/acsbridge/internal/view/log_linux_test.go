@@ -3,7 +3,6 @@ package view_test
 import (
 	"bufio"
 	"bytes"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,35 +10,17 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
-
-// journalStream returns both ends of a stream to the journal, and sets the variable
-// that names it.
-func journalStream(t *testing.T) (service, journal *os.File) {
-	t.Helper()
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stat unix.Stat_t
-	if err := unix.Fstat(ends[0], &stat); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("JOURNAL_STREAM", fmt.Sprintf("%d:%d", stat.Dev, stat.Ino))
-	service, journal = os.NewFile(uintptr(ends[0]), "service"), os.NewFile(uintptr(ends[1]), "journal")
-	t.Cleanup(func() { service.Close(); journal.Close() })
-	return service, journal
-}
 
 // TestNewLogger_journal checks that each line has the level that the journal
 // understands, and none elsewhere.
 func TestNewLogger_journal(t *testing.T) {
 	for _, format := range []string{"json", "text"} {
 		t.Run(format, func(t *testing.T) {
-			service, journal := journalStream(t)
+			service, journal := bridgetest.JournalStream(t)
 			log := func(l *slog.Logger) {
 				l = l.With("room", "verify").WithGroup("callback")
 				l.Debug("one\ntwo", "a", 1)
