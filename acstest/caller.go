@@ -187,7 +187,7 @@ func (c *Caller) Send(ctx context.Context, d Callback) Attempt {
 
 // pacer starts calls at a rate.
 type pacer struct {
-	rate float64 // a second; zero is no limit
+	rate float64 // a second; zero means no limit
 	next time.Time
 }
 

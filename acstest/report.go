@@ -21,7 +21,7 @@ type Report struct {
 	CutCalls  int            `json:"cut_calls"` // ended early because the caller was stopped
 	Callbacks int            `json:"callbacks"`
 	Kinds     map[string]int `json:"kinds"`   // by [Callback.Kind]
-	Answers   map[int]int    `json:"answers"` // by status; 0 is no answer
+	Answers   map[int]int    `json:"answers"` // by status; 0 means no answer
 	Retries   map[int]int    `json:"retries"` // answers before another attempt, by status
 	Bytes     int64          `json:"bytes"`   // of all bodies, retries too
 
@@ -57,7 +57,7 @@ type Mismatch struct {
 	Kind  string `json:"kind"`
 	Type  string `json:"type"`
 	Want  int    `json:"want"`
-	Got   int    `json:"got"` // 0 is no answer
+	Got   int    `json:"got"` // 0 means no answer
 	Error string `json:"error,omitempty"`
 }
 
@@ -114,7 +114,7 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	return bytes.NewBufferString(r.String()).WriteTo(w)
 }
 
-// counts returns a table of counts as one line, sorted by key. The key 0 is no answer.
+// counts returns a table of counts as one line, sorted by key. The key 0 means no answer.
 func counts[K int | string](table map[K]int) string {
 	var parts []string
 	for _, key := range slices.Sorted(maps.Keys(table)) {

@@ -22,9 +22,9 @@ func demoVariables(t *testing.T) map[string]string {
 	return variables
 }
 
-// TestDemoProfile checks that the bridge of the demo profile trusts the
+// TestCompose_demoProfile checks that the bridge of the demo profile trusts the
 // simulator, and that the simulator calls the bridge.
-func TestDemoProfile(t *testing.T) {
+func TestCompose_demoProfile(t *testing.T) {
 	s := containerSettings(t, demoVariables(t))
 	compose := readCompose(t, demoVariables(t))
 	simulator := compose.Services["simulator"]
@@ -49,7 +49,7 @@ func TestDemoProfile(t *testing.T) {
 		t.Errorf("network_mode %s, want %s: the bridge trusts plain http on loopback only", got, want)
 	}
 	// A bridge that is started again has a new network: Compose restarts the
-	// simulator with it, and after a crash, of which Compose does not learn, the
+	// simulator with it, and after a crash, which Compose does not see, the
 	// simulator gives up in the old one.
 	if !simulator.DependsOn["acsbridge"].Restart {
 		t.Error("the simulator stays in the old network when Compose restarts the bridge")

@@ -26,10 +26,10 @@ const (
 	serverMemory = 20 << 20
 )
 
-// TestComposeSizing checks that NATS has the memory for whatever its store can
+// TestCompose_sizing checks that NATS has the memory for whatever its store can
 // hold, and the store room for the streams. A server with more events than memory
 // is killed at every start.
-func TestComposeSizing(t *testing.T) {
+func TestCompose_sizing(t *testing.T) {
 	options, err := server.ProcessConfigFile("nats/nats.conf")
 	if err != nil {
 		t.Fatal(err)

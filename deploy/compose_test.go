@@ -123,7 +123,7 @@ func containerSettings(t *testing.T, variables map[string]string) *settings {
 	return effective(t, environment, command[1:]...)
 }
 
-func TestImagesArePinnedAndUnprivileged(t *testing.T) {
+func TestCompose_images(t *testing.T) {
 	image, bases := dockerfile(t)
 	compose := readCompose(t, nil) // as for docker compose down
 	release := regexp.MustCompile(`^[a-z]+:\d+\.\d+\.\d+-[a-z]+$`)
@@ -172,9 +172,9 @@ func TestImagesArePinnedAndUnprivileged(t *testing.T) {
 	}
 }
 
-// TestContainerSettings checks that the bridge starts with the settings of its
+// TestCompose_settings checks that the bridge starts with the settings of its
 // container, and that they fit the rest of the container.
-func TestContainerSettings(t *testing.T) {
+func TestCompose_settings(t *testing.T) {
 	s := containerSettings(t, realVariables())
 	image, _ := dockerfile(t)
 	bridge := readCompose(t, realVariables()).Services["acsbridge"]
@@ -223,10 +223,10 @@ func mebibytes(t *testing.T, text, unit string) int {
 	return n
 }
 
-// TestHealthchecks checks that the health check of the bridge is the command health,
+// TestCompose_healthchecks checks that the health check of the bridge is the command health,
 // which reads where the bridge listens from the same variable, and that it is given
 // time to answer.
-func TestHealthchecks(t *testing.T) {
+func TestCompose_healthchecks(t *testing.T) {
 	image, _ := dockerfile(t)
 	bridge := readCompose(t, realVariables()).Services["acsbridge"]
 	check := bridge.Healthcheck
@@ -242,9 +242,9 @@ func TestHealthchecks(t *testing.T) {
 	}
 }
 
-// TestNatsConfig checks deploy/nats/nats.conf with the server's own parser,
+// TestCompose_natsConfig checks deploy/nats/nats.conf with the server's own parser,
 // and against the services that use it.
-func TestNatsConfig(t *testing.T) {
+func TestCompose_natsConfig(t *testing.T) {
 	options, err := server.ProcessConfigFile("nats/nats.conf")
 	if err != nil {
 		t.Fatal(err)

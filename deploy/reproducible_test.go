@@ -11,11 +11,11 @@ import (
 	"testing"
 )
 
-// TestBuildIsReproducible builds a release from two copies of the source in
+// TestRelease_reproducible builds a release from two copies of the source in
 // different directories and expects the same bytes. What -trimpath makes
 // independent of the directory comes out of Go's build cache the second time;
 // that the compiler itself repeats is Go's promise (go.dev/blog/rebuild).
-func TestBuildIsReproducible(t *testing.T) {
+func TestRelease_reproducible(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds twice")
 	}
@@ -25,8 +25,8 @@ func TestBuildIsReproducible(t *testing.T) {
 	}
 }
 
-// TestReleasesAreBuiltToRepeat holds every command that builds a release.
-func TestReleasesAreBuiltToRepeat(t *testing.T) {
+// TestRelease_commands holds every command that builds a release.
+func TestRelease_commands(t *testing.T) {
 	builds := 0
 	for _, file := range []string{"Dockerfile", "docs/deployment.md", ".ci/sbom"} {
 		text := strings.ReplaceAll(read(t, file), "\\\n", " ")

@@ -11,9 +11,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestSBOM has the bill of materials written of the built binary and compares it
+// TestRelease_SBOM has the bill of materials written of the built binary and compares it
 // with what Go wrote into the binary.
-func TestSBOM(t *testing.T) {
+func TestRelease_SBOM(t *testing.T) {
 	if _, err := exec.LookPath("bash"); err != nil {
 		t.Skip("bash is not here")
 	}

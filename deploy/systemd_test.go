@@ -31,9 +31,9 @@ func unit(t *testing.T) map[string][]string {
 	return keys
 }
 
-// TestUnitFitsTheBridge holds the unit against the command line, the exit
+// TestUnit_fitsTheBridge holds the unit against the command line, the exit
 // status and the times of the bridge.
-func TestUnitFitsTheBridge(t *testing.T) {
+func TestUnit_fitsTheBridge(t *testing.T) {
 	keys := unit(t)
 	words := strings.Fields(strings.Join(keys["ExecStart"], " "))
 	if len(words) < 2 || !strings.HasSuffix(words[0], "/acsbridge") || words[1] != "serve" {
@@ -76,8 +76,8 @@ func TestUnitFitsTheBridge(t *testing.T) {
 	}
 }
 
-// TestUnitIsValid has systemd read the unit. It does not start the service.
-func TestUnitIsValid(t *testing.T) {
+// TestUnit_valid has systemd read the unit. It does not start the service.
+func TestUnit_valid(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("systemd-analyze is not here")
 	}
@@ -91,9 +91,9 @@ func TestUnitIsValid(t *testing.T) {
 	}
 }
 
-// TestUnitIsHardened asks systemd-analyze how much of the system the service is
+// TestUnit_hardened asks systemd-analyze how much of the system the service is
 // exposed to. It does not start the service.
-func TestUnitIsHardened(t *testing.T) {
+func TestUnit_hardened(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("systemd-analyze is not here")
 	}

@@ -10,10 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestDependenciesPage checks that docs/dependencies.md has a row for every
+// TestPages_dependencies checks that docs/dependencies.md has a row for every
 // module that go.mod requires directly and for every tool, and for nothing
 // else.
-func TestDependenciesPage(t *testing.T) {
+func TestPages_dependencies(t *testing.T) {
 	want := directDependencies(read(t, "go.mod"))
 	if len(want) == 0 {
 		t.Fatal("no direct dependencies found in go.mod")

@@ -21,9 +21,9 @@ func read(t *testing.T, name string) string {
 	return string(text)
 }
 
-// TestPagesNameEveryHeader checks that the contract's page has every header of
+// TestPages_headers checks that the contract's page has every header of
 // a message, as package schemas spells it.
-func TestPagesNameEveryHeader(t *testing.T) {
+func TestPages_headers(t *testing.T) {
 	names := headerNames(t)
 	for _, page := range []string{"docs/messages.md", "CHANGELOG.md"} {
 		text := read(t, page)
@@ -49,9 +49,9 @@ func headerNames(t *testing.T) (names []string) {
 
 var headerConstant = regexp.MustCompile(`(?m)^\tHeader\w+ += "([\w-]+)"`)
 
-// TestPagesNameEveryLogMessage checks that the page for operators names every message
+// TestPages_logMessages checks that the page for operators names every message
 // that a bridge writes at info and above, and none that it does not.
-func TestPagesNameEveryLogMessage(t *testing.T) {
+func TestPages_logMessages(t *testing.T) {
 	_, section, _ := strings.Cut(read(t, "docs/operations.md"), "\n## Logs\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	named := make(map[string]bool) // and whether there is such a message

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestSecurityPageNamesWhatExists holds docs/security.md to its word: every test
+// TestPages_security holds docs/security.md to its word: every test
 // and every file that it names is there, and no threat is without a test.
-func TestSecurityPageNamesWhatExists(t *testing.T) {
+func TestPages_security(t *testing.T) {
 	tests := testsOfTheModule(t)
 	rows := 0
 	_, table, found := strings.Cut(read(t, "docs/security.md"), "| threat | met by | where | tests |\n|---|---|---|---|\n")

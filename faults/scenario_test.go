@@ -90,7 +90,7 @@ func (s scenario) run(t *testing.T) {
 			t.Logf("round %d: answered 200 again after %v", round, took.Round(time.Millisecond))
 		}
 	}
-	w.settle(s)
+	w.finish(s)
 }
 
 // arrange starts everything but the load.
@@ -179,8 +179,8 @@ func (w *world) pause(d time.Duration) { sleep(w.Context(), d) }
 // upTo returns a random duration.
 func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng.Int64N(int64(d))) }
 
-// settle ends all faults, waits until the journals are empty, and checks.
-func (w *world) settle(s scenario) {
+// finish ends all faults, waits until the journals are empty, and checks.
+func (w *world) finish(s scenario) {
 	w.Helper()
 	w.clear()
 	w.calls = append(w.sender.halt(), w.extra...)
@@ -211,7 +211,7 @@ func (w *world) settle(s scenario) {
 		w.Errorf("%s", v)
 	}
 	if len(w.all) == 1 {
-		w.rest()
+		w.checkFootprint()
 		w.counters(found)
 	}
 	if s.after != nil {

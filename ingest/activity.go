@@ -11,7 +11,7 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// Activity is what came lately, for operators.
+// Activity summarizes recent callbacks, for operators.
 type Activity struct {
 	// When the last callback or delivery of Event Grid came, was stored, and was
 	// refused. Zero means not since the start.
@@ -20,7 +20,7 @@ type Activity struct {
 	Refused []Refusals
 }
 
-// Activity returns what came lately.
+// Activity returns a summary of recent callbacks.
 func (h *Handler) Activity() Activity {
 	return Activity{h.lastCallback.time(), h.lastStored.time(), h.lastRefused.time(), h.refusals.recent()}
 }
@@ -28,7 +28,6 @@ func (h *Handler) Activity() Activity {
 // lastTime is when something last happened, in nanoseconds since 1970.
 type lastTime struct{ atomic.Int64 }
 
-func (l *lastTime) set(t time.Time)  { l.Store(t.UnixNano()) }
 func (l *lastTime) seconds() float64 { return float64(l.Load()) / 1e9 }
 
 func (l *lastTime) time() time.Time {
@@ -52,40 +51,6 @@ func (c *Config) issuers() map[string][]issuer {
 	}
 	both := append(callbacks[:len(callbacks):len(callbacks)], grid...)
 	return map[string][]issuer{routeCallbacks: both, routeOther: both, routeEventGrid: append(grid, callbacks...)}
-}
-
-// recordActivity records how a request was answered, if it may have been a callback.
-// An answer 503 is a refusal only when the sender is to blame; the others are logged
-// as errors.
-func (q *request) recordActivity(err error, code int, reason string) {
-	if !q.mayBeCallback(code) {
-		return
-	}
-	h := q.handler
-	h.lastCallback.set(q.received)
-	switch {
-	case code == http.StatusOK && q.events > 0:
-		h.lastStored.set(q.received)
-	case code != http.StatusOK && code < 500, reason == reasonRefusedClient, errors.Is(err, errIncomplete):
-		h.lastRefused.set(q.received)
-		h.refusals.add(refusalKind{q.route, reason}, code, q.cause(err), q.refusedToken(err, code))
-	}
-}
-
-// mayBeCallback reports whether a request may have been a callback. On another path,
-// or with another method than POST, it needs a token or a good key for that: scanners
-// request anything.
-func (q *request) mayBeCallback(code int) bool {
-	switch code {
-	case http.StatusNotFound:
-		return q.r.Method == http.MethodPost && q.hasCredentials()
-	case http.StatusForbidden:
-		_, onPath := pathBelow(q.handler.config.Path, q.r.URL.EscapedPath())
-		return q.r.Method == http.MethodPost && (onPath || q.hasCredentials())
-	case http.StatusMethodNotAllowed:
-		return q.hasCredentials()
-	}
-	return q.route == routeCallbacks || q.route == routeEventGrid
 }
 
 // hasCredentials reports whether a request has a bearer token, good or not, or a good

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/acsbridge/acsbridge/ingest/edge"
@@ -102,7 +104,7 @@ func (q *request) answer(err error) {
 	code, reason := statusOf(err)
 	q.write(code)
 	took := time.Since(q.received)
-	q.handler.metrics.observe(q.route, code, reason, took)
+	q.count(code, reason, took)
 	q.recordActivity(err, code, reason)
 	q.log(err, code, reason, took)
 	q.discardBody()
@@ -152,6 +154,47 @@ func (q *request) discardBody() {
 	stream := http.NewResponseController(q.w)
 	if stream.Flush() == nil {
 		q.handler.connections.Discard(q.r.Body, stream.SetReadDeadline)
+	}
+}
+
+// count counts an answer.
+func (q *request) count(code int, reason string, took time.Duration) {
+	m, label := q.handler.metrics, strconv.Itoa(code)
+	m.requests.WithLabelValues(q.route, label).Inc()
+	if q.route == routeCallbacks {
+		m.duration.WithLabelValues(label).Observe(took.Seconds())
+	}
+	if slices.Contains(rejectReasons, reason) {
+		m.rejected.WithLabelValues(reason).Inc()
+	}
+}
+
+// recordActivity records how a request was answered, if it may have been a callback.
+func (q *request) recordActivity(err error, code int, reason string) {
+	h, mayBeCallback := q.handler, q.route == routeCallbacks || q.route == routeEventGrid
+	// On another path, or with another method than POST, it needs a token or a good
+	// key for that: scanners request anything.
+	switch code {
+	case http.StatusNotFound:
+		mayBeCallback = q.r.Method == http.MethodPost && q.hasCredentials()
+	case http.StatusForbidden:
+		_, onPath := pathBelow(h.config.Path, q.r.URL.EscapedPath())
+		mayBeCallback = q.r.Method == http.MethodPost && (onPath || q.hasCredentials())
+	case http.StatusMethodNotAllowed:
+		mayBeCallback = q.hasCredentials()
+	}
+	if !mayBeCallback {
+		return
+	}
+	h.lastCallback.Store(q.received.UnixNano())
+	// An answer 503 is a refusal only when the sender is the cause; the others are
+	// logged as errors.
+	switch {
+	case code == http.StatusOK && q.events > 0:
+		h.lastStored.Store(q.received.UnixNano())
+	case code != http.StatusOK && code < 500, reason == reasonRefusedClient, errors.Is(err, errIncomplete):
+		h.lastRefused.Store(q.received.UnixNano())
+		h.refusals.add(refusalKind{q.route, reason}, code, q.cause(err), q.refusedToken(err, code))
 	}
 }
 
@@ -210,6 +253,6 @@ func (q *request) recoverPanic() {
 		panic(http.ErrAbortHandler)
 	}
 	q.write(http.StatusInternalServerError)
-	h.metrics.observe(q.route, http.StatusInternalServerError, "", time.Since(q.received))
+	q.count(http.StatusInternalServerError, "", time.Since(q.received))
 	q.discardBody()
 }

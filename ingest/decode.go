@@ -70,23 +70,19 @@ var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 // the body.
 func Decode(grid bool, contentType string, body []byte) ([]schemas.Inbound, error) {
 	if !grid {
-		return decode(body)
+		return decode(body, decodeEvent)
 	}
 	events, _, err := decodeGrid(contentType, false, body)
 	return events, err
 }
 
-// decode reads a callback's body: an array of CloudEvents in the JSON format,
-// or a single one. Each event keeps its exact bytes, which share body's
-// memory. Types are an open set, and nothing in data is required. All errors
-// are malformedErrors.
-func decode(body []byte) ([]schemas.Inbound, error) { return decodeAll(body, decodeEvent) }
-
 // eventDecoder reads one event of a body.
 type eventDecoder func(d *jsontext.Decoder, body []byte, e *schemas.Inbound) error
 
-// decodeAll reads the events of a body, each with one.
-func decodeAll(body []byte, one eventDecoder) ([]schemas.Inbound, error) {
+// decode reads a body: an array of events, each read with one, or a single event.
+// Each event keeps its exact bytes, which share body's memory. All errors are
+// malformedErrors.
+func decode(body []byte, one eventDecoder) ([]schemas.Inbound, error) {
 	body, err := bom.Trim(body)
 	if err != nil {
 		return nil, malformed(NotUTF8, "%v", err)
@@ -187,7 +183,8 @@ func decodeEnd(d *jsontext.Decoder) error {
 	return malformed(NotJSON, "something follows the document")
 }
 
-// decodeEvent reads one event: its attributes, and of its data the call id.
+// decodeEvent reads a CloudEvent in the JSON format: its attributes, and of its data
+// the call id. Types are an open set, and nothing in data is required.
 func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Inbound) error {
 	if err := requireObject(d); err != nil {
 		return err

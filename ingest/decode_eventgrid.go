@@ -33,7 +33,7 @@ type gridEvents struct {
 // malformedErrors.
 func decodeGrid(contentType string, handshake bool, body []byte) (events []schemas.Inbound, code string, err error) {
 	g := gridEvents{cloudEvents: strings.HasPrefix(contentType, "application/cloudevents")}
-	events, err = decodeAll(body, g.decode)
+	events, err = decode(body, g.decode)
 	var bad *malformedError
 	switch {
 	case errors.As(err, &bad) && bad.reason == NotCloudEvents:

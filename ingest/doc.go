@@ -1,7 +1,7 @@
 // Package ingest answers callbacks over HTTP: it has their token verified, decodes
 // them, and answers when their events are durable. On a route of its own it does the
 // same for deliveries of Event Grid. [LivezPath] is for health probes. Package edge has
-// what a callback does not need to be known for: connections, addresses, limits.
+// what is independent of callbacks: connections, addresses, limits.
 //
 // The order of the steps makes sure that a client without a good token gets no body
 // read, and no detail in an answer:
@@ -33,9 +33,9 @@
 //
 // # Refusals
 //
-// A final answer is a lost event when the configuration is wrong, and most often the
-// answer to junk. Each kind of refusal, a route and a reason, is logged once a minute
-// with what cures it, and [Handler.Activity] has the recent ones. Requests that cannot
+// A final answer loses an event when the configuration is wrong, but most final
+// answers are to junk. Each kind of refusal, a route and a reason, is logged once a minute
+// with its remedy, and [Handler.Activity] has the recent ones. Requests that cannot
 // have been callbacks do not count.
 //
 // # Event Grid
@@ -47,8 +47,8 @@
 // body, because Event Grid uses one for a day; and the topic of the events decides the
 // resource, since the token names none.
 //
-// A subscription is validated before it delivers. What a request is decides about that;
-// no body is searched for it:
+// A subscription is validated before it delivers. The form of the request decides about that;
+// no body is searched:
 //
 //	OPTIONS with WebHook-Request-Origin        200 with WebHook-Allowed-Origin
 //	POST with aeg-event-type

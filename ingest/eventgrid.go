@@ -51,19 +51,13 @@ type gridRoute struct {
 }
 
 // newGridRoute checks the configuration of the route.
-func newGridRoute(config *EventGrid, callbackPath string) (*gridRoute, error) {
+func newGridRoute(config *EventGrid) (*gridRoute, error) {
 	if config == nil {
 		return nil, nil
 	}
 	g := &gridRoute{path: config.Path, verifier: config.Verifier, sources: make(map[string]string)}
 	if g.path == "" {
 		g.path = DefaultGridPath
-	}
-	if err := checkPath("event grid path", g.path); err != nil {
-		return nil, err
-	}
-	if g.path == callbackPath || strings.HasPrefix(g.path, callbackPath+"/") {
-		return nil, fmt.Errorf("event grid path %q: is the callback path or below it; each route has its own senders", g.path)
 	}
 	var err error
 	if g.keys, err = verify.NewSharedKeys(config.Keys); err != nil {
@@ -102,7 +96,7 @@ func (g *gridRoute) resource(events []schemas.Inbound) (name string, err error) 
 	return name, nil
 }
 
-// handleEventGrid takes the steps for a delivery of Event Grid, or for one of its
+// handleEventGrid does the steps for a delivery of Event Grid, or for one of its
 // handshakes. As with callbacks, no body is read and no handshake is answered before
 // the sender is authenticated.
 func (q *request) handleEventGrid() error {

@@ -40,13 +40,13 @@ func TestNew_refusesRoutesForEventGrid(t *testing.T) {
 		change func(*ingest.EventGrid)
 		want   string
 	}{
-		"path without a slash":     {func(g *ingest.EventGrid) { g.Path = "eventgrid" }, "event grid path"},
-		"path with a dot segment":  {func(g *ingest.EventGrid) { g.Path = "/x/../eventgrid" }, "event grid path"},
-		"root":                     {func(g *ingest.EventGrid) { g.Path = "/" }, `event grid path "/": covers /livez`},
-		"probe path":               {func(g *ingest.EventGrid) { g.Path = "/livez" }, `event grid path "/livez": covers /livez`},
+		"path without a slash":     {func(g *ingest.EventGrid) { g.Path = "eventgrid" }, "eventgrid-path: "},
+		"path with a dot segment":  {func(g *ingest.EventGrid) { g.Path = "/x/../eventgrid" }, "eventgrid-path: "},
+		"root":                     {func(g *ingest.EventGrid) { g.Path = "/" }, `eventgrid-path: "/" covers /livez`},
+		"probe path":               {func(g *ingest.EventGrid) { g.Path = "/livez" }, `eventgrid-path: "/livez" covers /livez`},
 		"below the probe path":     {func(g *ingest.EventGrid) { g.Path = "/livez/x" }, ""},
-		"callback path":            {func(g *ingest.EventGrid) { g.Path = "/callbacks" }, "is the callback path or below it"},
-		"below the callbacks":      {func(g *ingest.EventGrid) { g.Path = "/callbacks/eventgrid" }, "is the callback path or below it"},
+		"callback path":            {func(g *ingest.EventGrid) { g.Path = "/callbacks" }, "is callback-path or below it"},
+		"below the callbacks":      {func(g *ingest.EventGrid) { g.Path = "/callbacks/eventgrid" }, "is callback-path or below it"},
 		"no credentials":           {func(g *ingest.EventGrid) { g.Keys = nil }, "a verifier or a key is required"},
 		"weak key":                 {func(g *ingest.EventGrid) { g.Keys[0].Secret = "short" }, "at least 32 are needed"},
 		"no sources":               {func(g *ingest.EventGrid) { g.Sources = nil }, "at least one source"},

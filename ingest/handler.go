@@ -123,7 +123,7 @@ func New(config Config) (*Handler, error) {
 	if config.Path == "" {
 		config.Path = DefaultPath
 	}
-	if err := checkPath("callback path", config.Path); err != nil {
+	if err := config.checkPaths(); err != nil {
 		return nil, err
 	}
 	if config.Verifier == nil || config.Publisher == nil {
@@ -142,7 +142,7 @@ func New(config Config) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	grid, err := newGridRoute(config.EventGrid, config.Path)
+	grid, err := newGridRoute(config.EventGrid)
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +208,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q.answer(q.handle())
 }
 
-// handle takes the steps of the package comment. Its error decides the answer.
+// handle does the steps of the package comment. Its error decides the answer.
 func (q *request) handle() error {
 	h, r := q.handler, q.r
 	switch {
@@ -256,7 +256,7 @@ func (q *request) handle() error {
 	if err := h.config.Verifier.CheckReuse(claims, body); err != nil {
 		return err
 	}
-	events, err := decode(body)
+	events, err := decode(body, decodeEvent)
 	return q.store(claims, &publish.Delivery{Path: below, Query: query}, contentType, body, events, err)
 }
 
@@ -354,7 +354,7 @@ func (q *request) readBody() (contentType string, body []byte, err error) {
 func (q *request) store(claims *verify.Claims, delivery *publish.Delivery, contentType string, body []byte, events []schemas.Inbound, err error) error {
 	h := q.handler
 	delivery.ID, delivery.ReceivedAt, delivery.Traceparent = uuid.Must(uuid.NewV7()), q.received, traceparent(q.r.Header)
-	// Not the request's context: a sender that hangs up must not cancel a write that
+	// Not the request's context: a sender that disconnects must not cancel a write that
 	// is half made.
 	ctx, cancel := context.WithTimeout(context.Background(), storeWithin)
 	defer cancel()

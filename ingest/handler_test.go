@@ -24,8 +24,8 @@ import (
 
 func TestNew_refuses(t *testing.T) {
 	for path, want := range map[string]string{
-		"callbacks": "must start with a slash", "/callbacks/": "not end with one", "/a%2Fb": "need no escapes", "/a/../b": "need no escapes",
-		"/": "covers /livez", "/livez": "covers /livez", "/livez/": "not end with one",
+		"callbacks": "is not a path of plain segments", "/callbacks/": "is not a path of plain segments", "/a%2Fb": "is not a path of plain segments", "/a/../b": "is not a path of plain segments",
+		"/": "covers /livez", "/livez": "covers /livez", "/livez/": "is not a path of plain segments",
 		"/livez/x": "", "/livezx": "", "/callbacks": "",
 	} {
 		_, err := ingest.New(ingest.Config{Path: path, Verifier: fakeVerifier{}, Publisher: &fakePublisher{}})
@@ -177,9 +177,9 @@ func TestHandler_logsAddressesAtDebug(t *testing.T) {
 	})
 }
 
-// TestHandler_storesAfterAHangUp holds that a write has five seconds, whether or not
+// TestHandler_storesAfterADisconnect holds that a write has five seconds, whether or not
 // the sender waits for the answer.
-func TestHandler_storesAfterAHangUp(t *testing.T) {
+func TestHandler_storesAfterADisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHandler(t, ingest.Config{Publisher: &fakePublisher{do: func(ctx context.Context, d *publish.Delivery) error {
 			if until, ok := ctx.Deadline(); ctx.Err() != nil || !ok || until.Sub(d.ReceivedAt) != 5*time.Second {
@@ -187,8 +187,8 @@ func TestHandler_storesAfterAHangUp(t *testing.T) {
 			}
 			return nil
 		}}})
-		ctx, hangUp := context.WithCancel(context.Background())
-		hangUp()
+		ctx, disconnect := context.WithCancel(context.Background())
+		disconnect()
 		if w := serve(h, callback(defaultBody).WithContext(ctx)); w.Code != 200 {
 			t.Errorf("got %d", w.Code)
 		}
@@ -320,9 +320,9 @@ func (b unreadable) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-// TestHandler_readsNoBodyOfAStranger posts to each route without the proof that it asks
+// TestHandler_readsNoBodyWithoutAToken posts to each route without the proof that it asks
 // for, and on ways that end before the proof.
-func TestHandler_readsNoBodyOfAStranger(t *testing.T) {
+func TestHandler_readsNoBodyWithoutAToken(t *testing.T) {
 	for name, test := range map[string]struct {
 		config ingest.Config
 		path   string

@@ -54,7 +54,7 @@ type fakeVerifier struct {
 	verdict chan struct{} // not nil: a verdict takes until it can be received from
 }
 
-// gone marks a request whose sender hangs up while its token is verified.
+// gone marks a request whose sender disconnects while its token is verified.
 type gone struct{}
 
 func (v fakeVerifier) VerifyBearer(ctx context.Context, authorization []string) (*verify.Claims, error) {

@@ -1,9 +1,7 @@
 package ingest
 
 import (
-	"slices"
 	"strconv"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -100,22 +98,10 @@ func newMetrics(reg prometheus.Registerer, h *Handler) *metrics {
 			m.requests.WithLabelValues(route, label)
 		}
 	}
-	gauge("acsbridge_connections", "Connections for callbacks that are open.", func() float64 { return float64(h.connections.Open()) })
-	gauge("acsbridge_inflight", "Verified callbacks in flight.", func() float64 { return float64(h.inFlight.InUse()) })
+	gauge("acsbridge_connections", "Open connections for callbacks, --max-connections at most; more of them wait.", func() float64 { return float64(h.connections.Open()) })
+	gauge("acsbridge_inflight", "Verified callbacks in flight, --max-in-flight at most.", func() float64 { return float64(h.inFlight.InUse()) })
 	gauge("acsbridge_last_callback_timestamp_seconds", "When the last callback or delivery of Event Grid came, as Unix time; 0 before the first.", h.lastCallback.seconds)
 	gauge("acsbridge_last_stored_timestamp_seconds", "When events were last made durable and answered 200, as Unix time; 0 before the first.", h.lastStored.seconds)
 	gauge("acsbridge_last_refused_timestamp_seconds", "When the last callback or delivery of Event Grid was refused, as Unix time; 0 before the first.", h.lastRefused.seconds)
 	return m
-}
-
-// observe counts an answer.
-func (m *metrics) observe(route string, code int, reason string, took time.Duration) {
-	label := strconv.Itoa(code)
-	m.requests.WithLabelValues(route, label).Inc()
-	if route == routeCallbacks {
-		m.duration.WithLabelValues(label).Observe(took.Seconds())
-	}
-	if slices.Contains(rejectReasons, reason) {
-		m.rejected.WithLabelValues(reason).Inc()
-	}
 }

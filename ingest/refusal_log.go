@@ -49,8 +49,8 @@ type Refusals struct {
 // reasons are closed sets, so the number of kinds is bounded.
 type refusalKind struct{ route, reason string }
 
-// refusalLog logs that callbacks are refused, and why. A refusal is a lost event when
-// the configuration is wrong, and most often the answer to junk, which must not fill
+// refusalLog logs that callbacks are refused, and why. A refusal loses an event when
+// the configuration is wrong, but most refusals are of junk, which must not fill
 // the log. So each kind has a line a minute, and one more when a token with a good
 // signature is found after a line about junk.
 //

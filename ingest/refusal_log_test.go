@@ -108,7 +108,7 @@ func entraSpec(claims map[string]any) acstest.TokenSpec {
 }
 
 // TestRefusalLog_everyKind has every kind of refusal once. Each must be logged within
-// five seconds, once, with what cures it, and without anything private.
+// five seconds, once, with its remedy, and without anything private.
 func TestRefusalLog_everyKind(t *testing.T) {
 	keyed := ingest.Config{CallbackKeys: []ingest.CallbackKey{{Name: "new", Secret: goodKey}}}
 	ranged := ingest.Config{SourceRanges: ranges(t, "198.51.100.0/24")}

@@ -11,7 +11,7 @@ import (
 // maxConfigured is how many configured values a line names.
 const maxConfigured = 8
 
-// signedText says why a token with a good signature was refused, and what cures it. It
+// signedText says why a token with a good signature was refused, and the remedy. It
 // names only GUIDs and durations of the token.
 func signedText(kind refusalKind, t *refusedToken, claims verify.SignedClaims) string {
 	e, fact := t.explanation, ""
@@ -77,7 +77,7 @@ func unsignedText(kind refusalKind, cause string, hadTokens bool) string {
 	return cause + ": " + text
 }
 
-// advice says what cures refusals of a kind: a setting, this host, or what is
+// advice returns the remedy for refusals of a kind: a setting, this host, or what is
 // between the sender and the bridge.
 func advice(kind refusalKind) string {
 	if kind.route == routeEventGrid {

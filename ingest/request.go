@@ -1,11 +1,14 @@
 package ingest
 
 import (
-	"fmt"
+	"cmp"
+	"errors"
 	"mime"
 	"net/http"
+	"path"
 	"strings"
 
+	"github.com/acsbridge/acsbridge/internal/setting"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -18,13 +21,45 @@ func pathBelow(callbackPath, path string) (below string, ok bool) {
 	return strings.TrimPrefix(below, "/"), true
 }
 
-// checkPath checks a configured path.
-func checkPath(what, path string) error {
-	if path == LivezPath || path == "/" {
-		return fmt.Errorf("%s %q: covers %s, the path of health probes; choose another, like %s", what, path, LivezPath, DefaultPath)
+// Check returns what is wrong with the paths and limits, each as an error of a setting
+// of the command line. [New] checks the paths only.
+func (c Config) Check() error {
+	err := c.checkPaths()
+	if c.MaxInFlight < 1 || c.MaxInFlight > maxLimit {
+		err = errors.Join(err, setting.Errorf("max-in-flight", "%d is not between 1 and %d", c.MaxInFlight, maxLimit))
 	}
-	if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, "/") || !isPlainPath(path) {
-		return fmt.Errorf("%s %q: must start with a slash, not end with one, and need no escapes", what, path)
+	if c.MaxConnections < 1 || c.MaxConnections > maxLimit {
+		err = errors.Join(err, setting.Errorf("max-connections", "%d is not between 1 and %d", c.MaxConnections, maxLimit))
+	}
+	return err
+}
+
+// maxLimit callbacks are 2 GiB of bodies; with as many connections, file descriptors
+// run out first.
+const maxLimit = 1 << 16
+
+func (c Config) checkPaths() error {
+	err := checkPath("callback-path", c.Path, DefaultPath)
+	if c.EventGrid == nil {
+		return err
+	}
+	const name = "eventgrid-path"
+	p := cmp.Or(c.EventGrid.Path, DefaultGridPath)
+	if p == c.Path || strings.HasPrefix(p, c.Path+"/") {
+		err = errors.Join(err, setting.Errorf(name, "%q is callback-path or below it; each route has its own senders", p))
+	}
+	return errors.Join(err, checkPath(name, p, DefaultGridPath))
+}
+
+// checkPath checks the path of a route. It must not need escapes in a URL, nor mean
+// something in a pattern of net/http.
+func checkPath(name, p, like string) error {
+	odd := func(r rune) bool { return !strings.ContainsRune("/.~", r) && !schemas.ValidToken(string(r)) }
+	switch {
+	case p == "/" || p == LivezPath:
+		return setting.Errorf(name, "%q covers %s, where load balancers ask whether the bridge is there; choose another, like %s", p, LivezPath, like)
+	case !strings.HasPrefix(p, "/") || path.Clean(p) != p || strings.ContainsFunc(p, odd):
+		return setting.Errorf(name, "%q is not a path of plain segments; write it like %s", p, like)
 	}
 	return nil
 }

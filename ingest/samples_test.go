@@ -65,7 +65,7 @@ func (s *story) holds(stream string, want []payload) {
 
 // separate gives each CloudEvent of a body, an array or one object, an id of
 // its own: recorders wrote the same id into many files, and the stream would
-// fold them. It returns the body with these ids, its other bytes as they were,
+// deduplicate them. It returns the body with these ids, its other bytes as they were,
 // and the events in it.
 func separate(t *testing.T, b fixtures.Body) (changed []byte, events []payload) {
 	t.Helper()

@@ -72,15 +72,15 @@ func TestStories(t *testing.T) {
 // story is a bridge with real parts: key server, verifier, journal, stream,
 // HTTP server.
 type story struct {
-	t       *testing.T
-	nats    *natstest.Server
-	issuer  *acstest.Issuer
-	bridge  *publish.Publisher
-	handler *ingest.Handler
-	address string
-	log     *logRecorder
-	tokens  map[string]string // by directive, so that a story can repeat one
-	hangUp  bool              // the sender closes its side after the request
+	t         *testing.T
+	nats      *natstest.Server
+	issuer    *acstest.Issuer
+	bridge    *publish.Publisher
+	handler   *ingest.Handler
+	address   string
+	log       *logRecorder
+	tokens    map[string]string // by directive, so that a story can repeat one
+	halfClose bool              // the sender closes its side after the request
 
 	request, body []byte
 }
@@ -88,7 +88,7 @@ type story struct {
 // newStory builds the bridge that a story's settings ask for.
 func newStory(t *testing.T, archive *txtar.Archive) *story {
 	settings := settings(t, archive)
-	s := &story{t: t, nats: natstest.Start(t), log: everything(), tokens: make(map[string]string), hangUp: settings["hang-up"] == "yes"}
+	s := &story{t: t, nats: natstest.Start(t), log: everything(), tokens: make(map[string]string), halfClose: settings["half-close"] == "yes"}
 	logger := slog.New(s.log)
 	var err error
 	if s.issuer, err = acstest.NewIssuer(acstest.IssuerOptions{Key: key(t)}); err != nil {
@@ -167,7 +167,7 @@ func (s *story) reason() string { return s.log.last("callback", "reason") }
 
 // settings reads the story's "settings" section: lines of "name value".
 func settings(t *testing.T, archive *txtar.Archive) map[string]string {
-	known := []string{"nats", "journal", "keys", "max-in-flight", "draining", "token-reuse", "hang-up", "source-range", "trusted-proxy", "callback-key", "eventgrid"}
+	known := []string{"nats", "journal", "keys", "max-in-flight", "draining", "token-reuse", "half-close", "source-range", "trusted-proxy", "callback-key", "eventgrid"}
 	m := make(map[string]string)
 	for _, f := range archive.Files {
 		if f.Name != "settings" {
@@ -235,7 +235,7 @@ func (s *story) exchange(want string) {
 	if _, err := conn.Write(s.wire()); err != nil && !errors.Is(err, net.ErrClosed) {
 		s.t.Log("write:", err) // the answer may come before the body is through
 	}
-	if s.hangUp {
+	if s.halfClose {
 		if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 			s.t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ import (
 
 // BenchmarkDrain measures how fast a backlog reaches the stream once NATS is
 // back. It has b.N records of 200 calls at random, as old as an outage of ten
-// minutes leaves them, so that the stream is read back first; and the same when
+// minutes leaves them, so that a lookback comes first; and the same when
 // one of a hundred was sent twice, and is compared.
 func BenchmarkDrain(b *testing.B) {
 	for _, twice := range []float64{0, .01} {

@@ -55,9 +55,9 @@ func TestPublish_eventGrid(t *testing.T) {
 	call := gridEvent("IncomingCall", 1, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	own := gridEvent("CallStarted", 2, time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	own.Grid.OwnSchema = true
-	nobody := gridEvent("RecordingFileStatusUpdated", 3, time.Time{})
-	nobody.Grid.CorrelationID = ""
-	if err := b.Publish(context.Background(), byKey(t), d, []schemas.Inbound{call, own, nobody}); err != nil {
+	noCall := gridEvent("RecordingFileStatusUpdated", 3, time.Time{})
+	noCall.Grid.CorrelationID = ""
+	if err := b.Publish(context.Background(), byKey(t), d, []schemas.Inbound{call, own, noCall}); err != nil {
 		t.Fatal(err)
 	}
 	b.drained()

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/acsbridge/acsbridge/internal/lograte"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -102,16 +100,6 @@ func (f *forwarder) stopWaiting() {
 	for index := range f.waiters {
 		f.wake(index)
 	}
-}
-
-// prepare looks at the stream before anything is sent.
-func (f *forwarder) prepare(ctx context.Context, js jetstream.JetStream) (streamState, error) {
-	state, err := f.target.prepare(ctx, js)
-	if err == nil && f.created != nil {
-		f.created()
-		f.created = nil
-	}
-	return state, err
 }
 
 // waiter waits until a record has ended.

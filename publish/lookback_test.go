@@ -70,7 +70,7 @@ func (r *lookbackTest) has(id string, ago time.Duration) bool {
 	return sequence > 0
 }
 
-// reads returns how many messages were read back since the last call.
+// reads returns how many messages were read since the last call.
 func (r *lookbackTest) reads(before *float64) float64 {
 	n := testutil.ToFloat64(r.metrics.lookback)
 	n, *before = n-*before, n
@@ -144,7 +144,7 @@ func TestLookback_goesOn(t *testing.T) {
 	}
 }
 
-// A cluster whose nodes come and go ends a session every few seconds.
+// A cluster whose nodes come and go ends a sender every few seconds.
 func TestLookback_newSenderGoesOn(t *testing.T) {
 	r := newLookbackTest(t)
 	r.store("a")
@@ -165,7 +165,7 @@ func TestLookback_newSenderGoesOn(t *testing.T) {
 	}
 }
 
-// A session may end in the middle of a reading.
+// A sender may end in the middle of a reading.
 func TestLookback_brokenOffGoesOn(t *testing.T) {
 	r := newLookbackTest(t)
 	for range directget.MaxMessages {
@@ -183,7 +183,7 @@ func TestLookback_brokenOffGoesOn(t *testing.T) {
 	}
 	cancel()
 	if _, err := r.find(ctx, old, &entry{index: 1, record: old}, time.Hour); err == nil {
-		t.Fatal("an unread tail is no error")
+		t.Fatal("an unread tail is not an error")
 	}
 	r.begin(r.js)
 	var before float64
@@ -321,7 +321,7 @@ func TestLookback_emptyTail(t *testing.T) {
 	}
 }
 
-// A tail that cannot be read must stop the session: a record might be stored
+// A tail that cannot be read must stop the sender: a record might be stored
 // twice.
 func TestLookback_directGetFails(t *testing.T) {
 	r := newLookbackTest(t)

@@ -42,37 +42,32 @@ var cuttable = []string{
 	schemas.HeaderGridSubscription, schemas.HeaderGridDeliveryCount, schemas.HeaderGridDataVersion, schemas.HeaderGridMetadataVersion,
 }
 
-// addDate adds a NumericDate (RFC 7519, section 2) when the claim is present.
-func addDate(h *schemas.Headers, name string, at time.Time, present bool) {
-	if present {
-		h.Add(name, strconv.FormatInt(at.Unix(), 10))
+// callbackHeaders returns what the messages of a callback have in common: what the
+// token said, for consumers that check or audit, and what is known of the callback.
+func callbackHeaders(c *verify.Claims, d *Delivery) schemas.Headers {
+	h := schemas.Headers{List: make([]schemas.Header, 0, maxHeaders)}
+	if c.HasToken() {
+		date := func(name string, at time.Time, present bool) { // a NumericDate (RFC 7519, section 2)
+			if present {
+				h.Add(name, strconv.FormatInt(at.Unix(), 10))
+			}
+		}
+		h.Text(schemas.HeaderTokenIssuer, c.Issuer())
+		h.Text(schemas.HeaderTokenAudience, c.Audience())
+		h.Text(schemas.HeaderTokenKeyID, c.KeyID())
+		date(schemas.HeaderTokenExpires, c.ExpiresAt(), true)
+		at, ok := c.IssuedAt()
+		date(schemas.HeaderTokenIssuedAt, at, ok)
+		at, ok = c.NotBefore()
+		date(schemas.HeaderTokenNotBefore, at, ok)
+		h.Text(schemas.HeaderTokenSubject, c.Subject())
+		h.Text(schemas.HeaderTokenID, c.ID())
+		if all, ok := schemas.HeaderJSON(c.JSON(), schemas.MaxHeaderClaims); ok {
+			h.Add(schemas.HeaderTokenClaims, all)
+		} else {
+			h.Truncated = append(h.Truncated, schemas.HeaderTokenClaims)
+		}
 	}
-}
-
-// addClaims adds what the token said, for consumers that check or audit.
-func addClaims(h *schemas.Headers, c *verify.Claims) {
-	if !c.HasToken() {
-		return
-	}
-	h.Text(schemas.HeaderTokenIssuer, c.Issuer())
-	h.Text(schemas.HeaderTokenAudience, c.Audience())
-	h.Text(schemas.HeaderTokenKeyID, c.KeyID())
-	addDate(h, schemas.HeaderTokenExpires, c.ExpiresAt(), true)
-	at, ok := c.IssuedAt()
-	addDate(h, schemas.HeaderTokenIssuedAt, at, ok)
-	at, ok = c.NotBefore()
-	addDate(h, schemas.HeaderTokenNotBefore, at, ok)
-	h.Text(schemas.HeaderTokenSubject, c.Subject())
-	h.Text(schemas.HeaderTokenID, c.ID())
-	if all, ok := schemas.HeaderJSON(c.JSON(), schemas.MaxHeaderClaims); ok {
-		h.Add(schemas.HeaderTokenClaims, all)
-	} else {
-		h.Truncated = append(h.Truncated, schemas.HeaderTokenClaims)
-	}
-}
-
-// addDelivery adds what is known of the callback.
-func addDelivery(h *schemas.Headers, c *verify.Claims, d *Delivery) {
 	h.Add(schemas.HeaderResource, c.Resource())
 	h.Add(schemas.HeaderReceivedAt, d.ReceivedAt.UTC().Format(time.RFC3339Nano))
 	h.Add(schemas.HeaderDeliveryID, d.ID.String())
@@ -87,15 +82,13 @@ func addDelivery(h *schemas.Headers, c *verify.Claims, d *Delivery) {
 			h.Bounded(said.Name, said.Value, schemas.MaxHeaderGrid, schemas.HeaderValue)
 		}
 	}
+	return h
 }
 
 // eventRecords turns a callback's events into records, in order.
 func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.Inbound) []*record {
 	// Claims and delivery are the same for every event of a callback.
-	common := schemas.Headers{List: make([]schemas.Header, 0, maxHeaders)}
-	addClaims(&common, c)
-	addDelivery(&common, c, d)
-
+	common := callbackHeaders(c, d)
 	records := make([]*record, len(events))
 	for i := range events {
 		e := &events[i]
@@ -119,9 +112,7 @@ func (o *Options) eventRecords(c *verify.Claims, d *Delivery, events []schemas.I
 // record: its body as received, with the reason. A repetition of the same body
 // to the same resource has the same message id.
 func (o *Options) quarantineRecord(c *verify.Claims, d *Delivery, reason, contentType string, body []byte) *record {
-	var h schemas.Headers
-	addClaims(&h, c)
-	addDelivery(&h, c, d)
+	h := callbackHeaders(c, d)
 	h.Text(schemas.HeaderContentType, contentType)
 	h.Add(schemas.HeaderMsgID, quarantineID(c.Resource(), contentType, body))
 	h.Add(schemas.HeaderExpectedStream, schemas.QuarantineStream)

@@ -83,7 +83,7 @@ func TestMessage_cutHeaders(t *testing.T) {
 		}
 	}
 	if _, ok := h["acs-token-claims"]; ok {
-		t.Error("claims above their limit are no JSON any more, and were sent")
+		t.Error("claims above their limit are not JSON any more, and were sent")
 	}
 	if err := b.Quarantine(context.Background(), claims(t), d, "not_json", "application/json", []byte("[")); err != nil {
 		t.Fatal(err)

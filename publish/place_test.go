@@ -31,7 +31,7 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// hubAndLeaf starts two servers with JetStream domains of their own, of which the
+// hubAndLeaf starts two servers with JetStream domains of their own, where the
 // second is a leaf node of the first.
 func hubAndLeaf(t *testing.T) (hub, leaf *natstest.Server) {
 	t.Helper()

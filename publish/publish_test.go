@@ -15,7 +15,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
@@ -121,15 +120,10 @@ func TestPublish_repeatedEvent(t *testing.T) {
 			b.publish("a", 2, 3)
 			b.drained()
 			checkStream(t, server, map[string]int{"a": 3})
-			want := `
-# HELP acsbridge_published_total Records that left the bridge, by resource and outcome; the stream had a duplicate already.
-# TYPE acsbridge_published_total counter
-acsbridge_published_total{outcome="duplicate",resource="contoso"} 2
-acsbridge_published_total{outcome="stored",resource="contoso"} 3
-`
-			if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "acsbridge_published_total"); err != nil {
-				t.Error(err)
-			}
+			expect(t, scrape(t, reg), map[string]float64{
+				"acsbridge_published_total duplicate contoso": 2,
+				"acsbridge_published_total stored contoso":    3,
+			})
 		})
 	}
 }

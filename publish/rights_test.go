@@ -139,7 +139,7 @@ var forbidden = []string{
 	"_INBOX.victim.1",
 }
 
-// TestRights_noOtherLogins holds the file to its list of users: whoever logs in
+// TestRights_noOtherLogins holds the file to its list of users: a client that logs in
 // beside the streams may do everything with them.
 func TestRights_noOtherLogins(t *testing.T) {
 	restricted(t)
@@ -194,7 +194,7 @@ func TestRights_bridge(t *testing.T) {
 		read++
 	}
 	if read != 20 {
-		t.Errorf("%d messages were read back, want 20", read)
+		t.Errorf("%d messages were read, want 20", read)
 	}
 	for _, subject := range append([]string{"_INBOX_acsbridge.x", "_INBOX_hangups.x", "$JS.ACK.ACS.hangups.1.1.1.1.0", "$JS.API.CONSUMER.MSG.NEXT.ACS.hangups"}, forbidden...) {
 		c.mayNotPublish(subject)
@@ -208,7 +208,7 @@ func TestRights_bridge(t *testing.T) {
 	checkStream(t, server, map[string]int{"a": 20})
 }
 
-// TestRights_afterALongOutage has records in doubt be read back by a bridge
+// TestRights_afterALongOutage has records that may be stored looked up by a bridge
 // that has no more rights than it needs.
 func TestRights_afterALongOutage(t *testing.T) {
 	server := restricted(t)
@@ -220,7 +220,7 @@ func TestRights_afterALongOutage(t *testing.T) {
 	b.publish("a", 1, 5)
 	b.drained()
 	proxy.LoseAnswers(true)
-	b.publishTen(1) // stored, but nobody says so
+	b.publishTen(1) // stored, and not acknowledged
 	server.Await(schemas.Stream, 15)
 	server.Stop()
 	b.publish("a", 6, 10)

@@ -43,9 +43,13 @@ type sender struct {
 func (f *forwarder) send(ctx context.Context, js jetstream.JetStream) error {
 	ctx, stop := f.link.During(ctx)
 	defer stop(nil)
-	state, err := f.prepare(ctx, js)
+	state, err := f.target.prepare(ctx, js)
 	if err != nil {
 		return err
+	}
+	if f.created != nil {
+		f.created()
+		f.created = nil
 	}
 	s := &sender{
 		forwarder: f, js: js, inbox: js.Conn().NewInbox() + ".", acks: acksOf(state.place), duplicates: state.window,
@@ -107,41 +111,34 @@ func (s *sender) run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// publishNext publishes the next record that is ready, and reads another one from
-// the journal when none is. It reports whether there was one.
+// publishNext publishes the next record that is ready, and admits records from the
+// journal until one is. It reports whether there was one.
 func (s *sender) publishNext(ctx context.Context) (published bool, err error) {
-	e := s.pending.takeReady()
-	for e == nil {
-		if _, last := s.forwarder.journal.Bounds(); s.pending.last >= last || !s.pending.hasRoom() {
+	f := s.forwarder
+	for {
+		if e := s.pending.takeReady(); e != nil {
+			return true, s.publish(ctx, e)
+		}
+		if _, last := f.journal.Bounds(); s.pending.last >= last || !s.pending.hasRoom() {
 			return false, nil
 		}
-		if err := s.admit(ctx); err != nil {
+		r, err := f.read(s.pending.last + 1)
+		switch {
+		case permanent(err) != "":
+			err = s.refuse(s.pending.admit(&record{}), err)
+		case err != nil:
+		case f.quarantine != nil && r.forQuarantine(): // a version with one journal for both has left it
+			e := s.pending.admit(r)
+			if e.handed, e.refused, err = f.handOver(ctx, r); err == nil {
+				err = s.finish(e)
+			}
+		default:
+			s.pending.admit(r)
+		}
+		if err != nil {
 			return false, err
 		}
-		e = s.pending.takeReady()
 	}
-	return true, s.publish(ctx, e)
-}
-
-// admit reads the next record from the journal.
-func (s *sender) admit(ctx context.Context) error {
-	f := s.forwarder
-	r, err := f.read(s.pending.last + 1)
-	if err != nil {
-		if permanent(err) == "" {
-			return err
-		}
-		return s.refuse(s.pending.admit(&record{}), err)
-	}
-	e := s.pending.admit(r)
-	if f.quarantine == nil || !r.forQuarantine() {
-		return nil
-	}
-	// A version with one journal for both has left it.
-	if e.handed, e.refused, err = f.handOver(ctx, r); err != nil {
-		return err
-	}
-	return s.finish(e)
 }
 
 // publish sends a record, unless the stream has it already or can never take it.

@@ -24,7 +24,7 @@ func (w *world) check() {
 		s, ok := w.history.events[m.Header.Get(schemas.HeaderMsgID)]
 		switch {
 		case !ok:
-			w.t.Errorf("sequence %d: nobody published %s %v", m.Sequence, m.Subject, m.Header)
+			w.t.Errorf("sequence %d: %s %v was not published", m.Sequence, m.Subject, m.Header)
 			continue
 		case at[s] != 0:
 			w.fail(s, "stored twice: as sequences %d and %d", at[s], m.Sequence)
@@ -101,7 +101,7 @@ func (w *world) checkOrder(at map[*sent]uint64) {
 	}
 }
 
-// checkQuarantine holds what is no event against the quarantine stream. Such a
+// checkQuarantine holds quarantined callbacks against the quarantine stream. Such a
 // callback may be in the dead-letter file instead, or as well; an event never.
 func (w *world) checkQuarantine() {
 	stored, dead := make(map[string]int), make(map[string]bool)
@@ -123,7 +123,7 @@ func (w *world) checkQuarantine() {
 		delete(stored, body)
 	}
 	if len(stored) > 0 {
-		w.t.Errorf("nobody published what is in quarantine: %v", stored)
+		w.t.Errorf("in quarantine and not published: %v", stored)
 	}
 }
 

@@ -21,7 +21,7 @@ const lateness = 3500 * time.Millisecond
 // simulatedWindow is the duplicate window of a plan whose outages outlast it.
 // Half of it is the bridge's: until then it sends a record without a look at
 // what the stream holds. A quarter is for a server that forgets early, or for a
-// repetition that comes later than its twin. The last quarter must hold what a
+// repetition that comes later than the first one. The last quarter must hold what a
 // record can be late: a replica behind, three seconds for the record of its
 // call before it, and lateness.
 const simulatedWindow = 40 * time.Second
@@ -54,7 +54,7 @@ type call struct {
 type callback struct {
 	pause      time.Duration
 	events     []int  // their numbers; an old one is a repetition
-	quarantine string // the body of a callback that is no CloudEvents instead
+	quarantine string // a body that is not CloudEvents instead
 }
 
 // kind of a fault.
@@ -89,7 +89,7 @@ type fault struct {
 }
 
 // passing are answers that do not say anything about the message. Without a
-// code: nobody listens, as while a leader is elected.
+// code: no responders, as while a leader is elected.
 var passing = []*jetstream.APIError{
 	{Code: 503},
 	{Code: 503, ErrorCode: 10008, Description: "JetStream system temporarily unavailable"},
@@ -208,7 +208,7 @@ func (p *plan) newCall(name string) call {
 	return c
 }
 
-// quarantined is a sender of callbacks that are no CloudEvents.
+// quarantined is a sender of callbacks that are not CloudEvents.
 func (p *plan) quarantined() call {
 	var c call
 	for i := range p.dice.IntN(4) {
@@ -251,7 +251,7 @@ func (p *plan) newFault(length time.Duration) *fault {
 		f.kind, f.keeps = power, false
 	case f.kind == stalls && p.outlast:
 		// A copy that a server takes after a stall of more than its window is
-		// stored again, and nobody who publishes can do anything about that.
+		// stored again, and no publisher can prevent that.
 		f.keeps = false
 	case f.kind == forgets && p.outlast && p.repeats:
 		f.kind = breaks

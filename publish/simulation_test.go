@@ -26,7 +26,7 @@ var (
 // and faults of the stream, the connection and the bridge itself. In the end
 // all faults are healed, and the streams must hold what was promised: each event
 // that was answered, once, as it was sent, the events of a call in their order,
-// and nothing that nobody sent.
+// and nothing that was not sent.
 //
 // The bridge is real: publisher, journal on a disk, NATS client. Only the
 // server is a model, and time is synctest's. The plan is a function of the
@@ -41,14 +41,16 @@ var (
 //   - the journal is truncated before the stream has a record;
 //   - Publish answers although the append has failed;
 //   - the message id is left out, or headers of the message before are left in;
-//   - nothing is read back before records older than half the window are sent,
+//   - there is no lookback before records older than half the window are sent,
 //     or too late a part of the stream, or one batch of it alone, or not what
 //     was stored since, or everything is taken for known;
 //   - that is done only for records older than two windows;
+//   - it keeps the ids of records from the one on that is sent first, and not from
+//     the oldest pending one (one seed in 700);
 //   - the cursor moves behind records that are not acknowledged, in memory or
 //     in its file, past a refusal, or past an answer that stays away;
-//   - an answer that stays away ends no session;
-//   - the events of a call do not wait for one another;
+//   - a missing answer does not end the sender;
+//   - the events of a call do not wait for one another, or are released too early;
 //   - the client buffers publishes while it is disconnected (one seed in 500);
 //   - acknowledged records are not kept, or not sent again, for a server that
 //     loses power.

@@ -42,7 +42,7 @@ type instance struct {
 	client *fakenats.Client
 	cancel context.CancelFunc
 	done   chan struct{} // Run has returned
-	// crashed: what it answers from now on reaches nobody.
+	// crashed: its answers are lost from now on.
 	crashed atomic.Bool
 }
 
@@ -125,7 +125,7 @@ func (i *instance) close(t *testing.T) {
 
 // crash ends the bridge as SIGKILL does. What it has written stays: the next
 // one gets a copy, made in an instant, of the directory as it is. The old one
-// goes on for a while, cut off, without anybody to listen to it.
+// goes on for a while, cut off, and its answers are lost.
 func (w *world) crash(f *fault) {
 	synctest.Wait()
 	w.mu.Lock()

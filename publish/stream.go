@@ -75,7 +75,7 @@ func (c StreamConfig) events() jetstream.StreamConfig {
 func (c StreamConfig) quarantine() jetstream.StreamConfig {
 	q := c.events()
 	q.Name = schemas.QuarantineStream
-	q.Description = "Verified ACS callbacks that are no CloudEvents, kept by acsbridge"
+	q.Description = "Verified ACS callbacks whose body is not CloudEvents, kept by acsbridge"
 	q.Subjects = []string{schemas.QuarantinePrefix + ".>"}
 	q.MaxBytes = quarantineMaxBytes
 	return q

@@ -94,8 +94,8 @@ func (c StreamConfig) quarantineTarget(link *natsconn.Link, logger *slog.Logger)
 }
 
 // prepare looks at the stream, and creates it when it is absent. Nothing may be
-// sent before that has succeeded: only by what the stream says of itself can its acknowledgements be
-// told from those of another one.
+// sent before that has succeeded: the place that the stream names tells its
+// acknowledgements from those of another stream.
 func (t *target) prepare(ctx context.Context, js jetstream.JetStream) (streamState, error) {
 	return t.look(ctx, js, t.config.Update)
 }

@@ -83,7 +83,7 @@ type CaptureFile struct {
 }
 
 // CreateCapture opens a file to write a capture to, which is personal data: for its
-// owner alone. To a file that exists it adds only with add, behind its last whole
+// owner alone. To a file that exists it adds only with add, after its last whole
 // line: a process that was killed may have written half of one.
 func CreateCapture(path string, add bool) (*CaptureFile, error) {
 	flags := os.O_RDWR | os.O_CREATE
@@ -135,7 +135,7 @@ func lastLine(file *os.File) (end int64, sequence uint64, err error) {
 	return end, line.Sequence, nil
 }
 
-// lineEnd returns the offset behind the last line feed before another offset, or
+// lineEnd returns the offset after the last line feed before another offset, or
 // zero.
 func lineEnd(file *os.File, before int64) (int64, error) {
 	chunk := make([]byte, 64<<10)

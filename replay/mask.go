@@ -10,7 +10,7 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// Masking says which parts of a message are written masked.
+// Masking selects which parts of a message are written masked.
 type Masking int
 
 const (

@@ -108,7 +108,7 @@ func (c *cursor) stream(ctx context.Context) jetstream.Stream {
 }
 
 // checkTruncated warns when the stream's limits have deleted messages that a filtered
-// reading has not come to: one that was held up, or begins in the middle. Without a
+// reading has not reached: one that was delayed, or begins in the middle. Without a
 // filter the next message says so.
 func (c *cursor) checkTruncated(ctx context.Context) {
 	held := c.answeredAt.IsZero() || c.more && time.Since(c.answeredAt) > truncatedAfter

@@ -22,7 +22,7 @@ type Selection struct {
 
 	Since Position // the first message; zero is the first that is held
 	Until Position // the last message; zero is the last that is held
-	Limit int      // at most so many messages; zero is no limit
+	Limit int      // at most so many messages; zero means no limit
 
 	// Follow continues at the end of the stream with the messages stored later, until
 	// the context, Until or Limit ends it.

@@ -186,7 +186,7 @@ func (r *headerReader) delivery() Delivery {
 // DeadLetter is one line of a dead-letter file, as JSON: a record that its stream can
 // never take, and why. Of a record that cannot be read, only the first three are there.
 type DeadLetter struct {
-	Time       time.Time         `json:"time"` // when it was set aside
+	Time       time.Time         `json:"time"` // when it was written
 	Reason     string            `json:"reason"`
 	Index      uint64            `json:"journalIndex"`
 	ReceivedAt time.Time         `json:"receivedAt,omitzero"` // when its callback arrived

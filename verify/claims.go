@@ -5,7 +5,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -138,6 +141,64 @@ func (c *Claims) read(segment string) (err error) {
 	return nil
 }
 
+// maxLifetime is the longest lifetime of a callback's token. ACS gives callbacks
+// five minutes; the tokens of its media WebSockets have the same issuer and keys,
+// live 24 hours, and must not pass here (RFC 8725, section 3.12).
+// https://learn.microsoft.com/azure/communication-services/how-tos/call-automation/secure-webhook-endpoint
+const maxLifetime = 10 * time.Minute
+
+// checkClaims checks issuer, audience and dates, and picks the resource.
+func (v *Verifier) checkClaims(c *Claims) error {
+	if !contains(v.issuers, c.registered.Issuer) {
+		return refuse(WrongIssuer, "iss is not a configured issuer")
+	}
+
+	if v.entra != nil {
+		if err := v.entra.check(c); err != nil {
+			return err
+		}
+	} else {
+		// aud names one resource (RFC 7519, section 4.1.3). With an aud that names
+		// two, the event's resource would be ambiguous.
+		for _, audience := range c.registered.Audience {
+			name, ours := v.resources[audience]
+			if !ours && len(audience) == guidLength {
+				name, ours = v.resources[foldGUIDs(audience)]
+			}
+			switch {
+			case !ours || name == c.resource:
+			case c.resource != "":
+				return refuse(WrongAudience, "aud names more than one resource")
+			default:
+				c.resource, c.audience = name, audience
+			}
+		}
+		if c.resource == "" {
+			return refuse(WrongAudience, "aud does not name a configured resource")
+		}
+	}
+
+	switch err := v.dates.Validate(&c.registered); {
+	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
+		return refuse(MalformedToken, "no exp")
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return refuse(Expired, "exp is past")
+	case err != nil:
+		return refuse(NotYetValid, "nbf or iat is ahead")
+	}
+	// exp alone shows the rest of the lifetime; iat and nbf also show a lifetime
+	// that is mostly over.
+	expires := c.registered.ExpiresAt.Time
+	tooLong := expires.Sub(v.now()) > v.lifetime+v.leeway
+	for _, start := range []*jwt.NumericDate{c.registered.IssuedAt, c.registered.NotBefore} {
+		tooLong = tooLong || start != nil && expires.Sub(start.Time) > v.lifetime
+	}
+	if tooLong {
+		return refuse(LifetimeTooLong, "a longer lifetime than tokens of this kind have")
+	}
+	return nil
+}
+
 // readAudience reads aud: a string or a list of strings (RFC 7519, 4.1.3).
 func readAudience(value jsontext.Value, audiences *jwt.ClaimStrings) error {
 	if value.Kind() == '"' {
@@ -182,4 +243,24 @@ func readDate(value jsontext.Value, date **jwt.NumericDate) error {
 	}
 	*date = &jwt.NumericDate{Time: time.Unix(int64(seconds), 0)}
 	return nil
+}
+
+// guidLength is the length of a GUID in characters.
+const guidLength = 36
+
+var guid = regexp.MustCompile(`\b[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}\b`)
+
+// isGUID reports whether a text is a GUID, in either case.
+func isGUID(text string) bool { return len(text) == guidLength && guid.MatchString(text) }
+
+// foldGUIDs returns text with the GUIDs in it in lower case. GUIDs are equal
+// whatever their case (RFC 9562, section 4), and Azure's tools write either; the
+// text around them, such as api://, stays exact.
+func foldGUIDs(text string) string { return guid.ReplaceAllStringFunc(text, strings.ToLower) }
+
+// contains reports whether a list has a text, with GUIDs in either case.
+func contains(list []string, text string) bool {
+	return slices.ContainsFunc(list, func(own string) bool {
+		return own == text || strings.EqualFold(own, text) && foldGUIDs(own) == foldGUIDs(text)
+	})
 }

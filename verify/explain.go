@@ -50,10 +50,11 @@ func (v *Verifier) Explain(authorization []string, at time.Time) *Explanation {
 	if err != nil {
 		return nil
 	}
-	e := &Explanation{parts: p, key: v.keys.trusted().key(keyIDOf(p.header)), ConfiguredAudiences: slices.Sorted(maps.Keys(v.resources))}
-	if e.key == nil {
+	key, _ := v.keys.held(keyIDOf(p.header))
+	if key == nil {
 		return nil
 	}
+	e := &Explanation{parts: p, key: key, ConfiguredAudiences: slices.Sorted(maps.Keys(v.resources))}
 	if v.entra != nil {
 		e.ConfiguredAudiences, e.ConfiguredApplications = v.entra.Audiences, v.entra.Applications
 	}

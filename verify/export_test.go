@@ -3,6 +3,7 @@ package verify
 import (
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -22,7 +23,10 @@ func CheckSignature(keySet []byte, token string) error {
 	if err != nil {
 		return err
 	}
-	key := set.key(h.kid)
+	set.began = time.Now()
+	var keys keyring
+	keys.current.Store(set)
+	key, _ := keys.held(h.kid)
 	if key == nil {
 		return errors.New("no such key")
 	}

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/acsbridge/acsbridge/internal/backoff"
 )
 
@@ -38,6 +40,18 @@ type KeyStatus struct {
 	Held      int       // keys that tokens are checked with; without any, no verdict is possible
 	FetchedAt time.Time // when the newest good fetch began; zero before the first
 	LastError error     // why the newest fetch failed; nil when it did not
+}
+
+// keySet is the outcome of one good fetch. It never changes.
+type keySet struct {
+	kids    map[string]bool // that the issuer lists, and whether the key is usable
+	held    int             // usable keys
+	keyfunc jwt.Keyfunc     // picks one of them
+	skipped []string        // why each other key is not usable
+
+	cached bool      // older than the request: see keyServer.read
+	began  time.Time // when the fetch began
+	number uint64    // of the fetch: see keyring
 }
 
 // keyring holds the newest good key set and runs the loop that replaces it.
@@ -77,21 +91,28 @@ func newKeyring(server *keyServer, logger *slog.Logger) *keyring {
 	}
 }
 
-// trusted returns the set that tokens are checked with, nil when there is none
-// or it is too old.
-func (k *keyring) trusted() *keySet {
-	set := k.current.Load()
-	if set == nil || time.Since(set.began) > maxAge {
-		return nil
+// held returns the key of that kid, nil when it is not held, and the set that
+// tokens are checked with, nil when there is none or it is too old.
+func (k *keyring) held(kid string) (key any, set *keySet) {
+	set = k.current.Load()
+	switch {
+	case set == nil || time.Since(set.began) > maxAge:
+		return nil, nil
+	case !set.kids[kid]:
+		return nil, set
 	}
-	return set
+	key, err := set.keyfunc(&jwt.Token{Header: map[string]any{"alg": algorithm, "kid": kid}})
+	if err != nil {
+		panic(err) // the set has this key, for this algorithm
+	}
+	return key, set
 }
 
 // key returns the key of that kid. When it is not held, key asks for a fetch and
 // waits. It refuses the kid only when it is certain that the issuer does not
 // publish it.
 func (k *keyring) key(ctx context.Context, kid string) (any, error) {
-	if key := k.trusted().key(kid); key != nil {
+	if key, _ := k.held(kid); key != nil {
 		return key, nil
 	}
 	before, _, _ := k.progress()
@@ -109,8 +130,8 @@ func (k *keyring) key(ctx context.Context, kid string) (any, error) {
 	defer cancel()
 	for {
 		_, ended, soon := k.progress()
-		set := k.trusted()
-		if key := set.key(kid); key != nil {
+		key, set := k.held(kid)
+		if key != nil {
 			return key, nil
 		}
 		if set != nil && set.number > before && !set.cached {
@@ -243,7 +264,7 @@ func (k *keyring) status() KeyStatus {
 	if set := k.current.Load(); set != nil {
 		status.FetchedAt = set.began
 	}
-	if set := k.trusted(); set != nil {
+	if _, set := k.held(""); set != nil {
 		status.Held = set.held
 	}
 	return status

@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/MicahParks/jwkset"
 	"github.com/MicahParks/keyfunc/v3"
-	"github.com/golang-jwt/jwt/v5"
 )
 
 // Bounds of a key. RFC 7518 section 3.3 asks for 2048 bits; beyond 8192 a
@@ -21,30 +19,6 @@ const (
 	maxKeyBits = 8192
 	maxKeys    = 32 // issuers publish two to six
 )
-
-// keySet is the outcome of one good fetch. It never changes.
-type keySet struct {
-	kids    map[string]bool // that the issuer lists, and whether the key is usable
-	held    int             // usable keys
-	keyfunc jwt.Keyfunc     // picks one of them
-	skipped []string        // why each other key is not usable
-
-	cached bool      // older than the request: see keyServer.read
-	began  time.Time // when the fetch began
-	number uint64    // of the fetch: see keyring
-}
-
-// key returns the usable key of that kid, or nil. There is none in a nil set.
-func (s *keySet) key(kid string) any {
-	if s == nil || !s.kids[kid] {
-		return nil
-	}
-	key, err := s.keyfunc(&jwt.Token{Header: map[string]any{"alg": algorithm, "kid": kid}})
-	if err != nil {
-		panic(err) // the set has this key, for this algorithm
-	}
-	return key
-}
 
 // readKeySet reads a JWK set key by key, so that a key that is not usable does not
 // cost the others. A set without a usable key is an error: it is more likely a

@@ -1,9 +1,6 @@
 package verify
 
 import (
-	"errors"
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 )
@@ -110,31 +107,6 @@ func registerKeys(auto promauto.Factory, k *keyring) {
 			ok.Inc()
 		} else {
 			failed.Inc()
-		}
-	}
-}
-
-// verdict counts the outcome of one Verify.
-func (m *metrics) verdict(err error) {
-	if err == nil {
-		m.ok.Inc()
-		return
-	}
-	if refused := new(RefusedError); errors.As(err, &refused) {
-		m.refused[refused.Reason].Inc()
-		return
-	}
-	m.noVerdict.Inc()
-}
-
-// accepted counts what is known of good tokens alone.
-func (m *metrics) accepted(c *Claims, h *header, now time.Time) {
-	m.unknown.Add(float64(h.unknown))
-	if issued, known := c.IssuedAt(); known {
-		age := now.Sub(issued)
-		m.age.Observe(max(0, age.Seconds())) // the sum of a histogram must not fall
-		if age < -time.Second {
-			m.ahead.Inc()
 		}
 	}
 }

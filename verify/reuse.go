@@ -86,7 +86,25 @@ func (r *reuse) bind(c *Claims, body []byte) bool {
 		}
 		return first == content
 	}
-	r.drop()
+
+	// Forget expired tokens, and those that expire first when there are too many.
+	// There are never more than some twenty buckets: no token that expires later
+	// than ten minutes from now is good.
+	expired, oldest := r.now().Add(-r.leeway).Unix()/bucketSpan, int64(lastDate)
+	for at, bucket := range r.buckets {
+		if at < expired {
+			r.held -= len(bucket)
+			delete(r.buckets, at)
+		} else {
+			oldest = min(oldest, at)
+		}
+	}
+	if r.held >= r.limit {
+		r.forgotten += len(r.buckets[oldest])
+		r.held -= len(r.buckets[oldest])
+		delete(r.buckets, oldest)
+	}
+
 	bucket := r.buckets[minute]
 	if bucket == nil {
 		bucket = map[digest]digest{}
@@ -95,27 +113,4 @@ func (r *reuse) bind(c *Claims, body []byte) bool {
 	bucket[token] = content
 	r.held++
 	return true
-}
-
-// drop forgets expired tokens, and those that expire first when there are too
-// many. There are never more than some twenty buckets: no token that expires
-// later than ten minutes from now is good.
-func (r *reuse) drop() {
-	expired := r.now().Add(-r.leeway).Unix() / bucketSpan
-	for minute, bucket := range r.buckets {
-		if minute < expired {
-			r.held -= len(bucket)
-			delete(r.buckets, minute)
-		}
-	}
-	if r.held < r.limit {
-		return
-	}
-	oldest := int64(lastDate)
-	for minute := range r.buckets {
-		oldest = min(oldest, minute)
-	}
-	r.forgotten += len(r.buckets[oldest])
-	r.held -= len(r.buckets[oldest])
-	delete(r.buckets, oldest)
 }

@@ -4,18 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
-
-// maxLifetime is the longest lifetime of a callback's token. ACS gives callbacks
-// five minutes; the tokens of its media WebSockets have the same issuer and keys,
-// live 24 hours, and must not pass here (RFC 8725, section 3.12).
-// https://learn.microsoft.com/azure/communication-services/how-tos/call-automation/secure-webhook-endpoint
-const maxLifetime = 10 * time.Minute
 
 // Verifier decides about bearer tokens of one profile. Its methods are safe for
 // concurrent use.
@@ -83,7 +78,7 @@ func (v *Verifier) Keys() KeyStatus { return v.keys.status() }
 func (v *Verifier) VerifyBearer(ctx context.Context, authorization []string) (*Claims, error) {
 	token, err := BearerToken(authorization)
 	if err != nil {
-		v.metrics.verdict(err)
+		v.countError(err)
 		return nil, err
 	}
 	return v.Verify(ctx, token)
@@ -124,19 +119,19 @@ func BearerToken(authorization []string) (string, error) {
 // error is a [*RefusedError] when the token is certainly bad, and wraps
 // [ErrNoKeys] when no verdict is possible. It may wait up to two seconds for a
 // key that is not there yet.
-func (v *Verifier) Verify(ctx context.Context, token string) (*Claims, error) {
-	claims, err := v.verify(ctx, token)
-	v.metrics.verdict(err)
-	return claims, err
-}
-
-// verify does the cheap checks first: form, header, claims, key, signature. Claims
-// come before the key so that a token with wrong claims never causes a fetch.
+//
+// The cheap checks come first: form, header, claims, key, signature. Claims come
+// before the key so that a token with wrong claims never causes a fetch.
 //
 // The segments are read here, once, by readers that refuse what parsers disagree
 // about, and not a second time by golang-jwt's parser: an attacker looks for
 // differences between two readers of one token. See ADR 0002.
-func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
+func (v *Verifier) Verify(ctx context.Context, token string) (_ *Claims, err error) {
+	defer func() {
+		if err != nil {
+			v.countError(err)
+		}
+	}()
 	parts, err := split(token)
 	if err != nil {
 		return nil, err
@@ -165,65 +160,17 @@ func (v *Verifier) verify(ctx context.Context, token string) (*Claims, error) {
 		v.lastHeader.Store(h)
 	}
 	c.signing = sha256.Sum256([]byte(parts.signed))
-	v.metrics.accepted(c, h, v.now())
+
+	v.metrics.ok.Inc()
+	v.metrics.unknown.Add(float64(h.unknown))
+	if issued := c.registered.IssuedAt; issued != nil {
+		age := v.now().Sub(issued.Time)
+		v.metrics.age.Observe(max(0, age.Seconds())) // the sum of a histogram must not fall
+		if age < -time.Second {
+			v.metrics.ahead.Inc()
+		}
+	}
 	return c, nil
-}
-
-// checkClaims checks issuer, audience and dates, and picks the resource.
-func (v *Verifier) checkClaims(c *Claims) (err error) {
-	if !contains(v.issuers, c.registered.Issuer) {
-		return refuse(WrongIssuer, "iss is not a configured issuer")
-	}
-	if v.entra != nil {
-		err = v.entra.check(c)
-	} else {
-		err = v.pickResource(c)
-	}
-	if err != nil {
-		return err
-	}
-	switch err := v.dates.Validate(&c.registered); {
-	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
-		return refuse(MalformedToken, "no exp")
-	case errors.Is(err, jwt.ErrTokenExpired):
-		return refuse(Expired, "exp is past")
-	case err != nil:
-		return refuse(NotYetValid, "nbf or iat is ahead")
-	}
-	// exp alone shows the rest of the lifetime; iat and nbf also show a lifetime
-	// that is mostly over.
-	expires := c.registered.ExpiresAt.Time
-	tooLong := expires.Sub(v.now()) > v.lifetime+v.leeway
-	for _, start := range []*jwt.NumericDate{c.registered.IssuedAt, c.registered.NotBefore} {
-		tooLong = tooLong || start != nil && expires.Sub(start.Time) > v.lifetime
-	}
-	if tooLong {
-		return refuse(LifetimeTooLong, "a longer lifetime than tokens of this kind have")
-	}
-	return nil
-}
-
-// pickResource finds the one resource that aud names (RFC 7519, section 4.1.3).
-// With an aud that names two, the event's resource would be ambiguous.
-func (v *Verifier) pickResource(c *Claims) error {
-	for _, audience := range c.registered.Audience {
-		name, ours := v.resources[audience]
-		if !ours && len(audience) == guidLength {
-			name, ours = v.resources[foldGUIDs(audience)]
-		}
-		switch {
-		case !ours || name == c.resource:
-		case c.resource != "":
-			c.resource = ""
-			return refuse(WrongAudience, "aud names more than one resource")
-		default:
-			c.resource, c.audience = name, audience
-		}
-	}
-	if c.resource == "" {
-		return refuse(WrongAudience, "aud does not name a configured resource")
-	}
-	return nil
 }
 
 // checkSignature checks the signature with the key. The method is RS256
@@ -237,4 +184,74 @@ func (p *parts) checkSignature(key any) error {
 		return refuse(BadSignature, "the key did not make this signature")
 	}
 	return nil
+}
+
+// countError counts the verdict of an error. Verify counts good tokens.
+func (v *Verifier) countError(err error) {
+	if refused := new(RefusedError); errors.As(err, &refused) {
+		v.metrics.refused[refused.Reason].Inc()
+		return
+	}
+	v.metrics.noVerdict.Inc()
+}
+
+// Reason says why a token was refused. The set is closed, so that it can be a
+// metric label and a log field.
+type Reason string
+
+// The reasons.
+const (
+	MissingToken      Reason = "missing_token"      // no bearer token at all
+	MalformedToken    Reason = "malformed_token"    // not a JWT of the form that is taken here
+	UnsupportedHeader Reason = "unsupported_header" // a header member that asks for more than a signature check
+	BadAlgorithm      Reason = "bad_algorithm"      // any alg but RS256
+	UnknownKey        Reason = "unknown_key"        // a kid that the issuer does not publish
+	BadSignature      Reason = "bad_signature"      // the key did not make the signature
+	Expired           Reason = "expired"            // exp is past
+	NotYetValid       Reason = "not_yet_valid"      // nbf or iat is ahead
+	LifetimeTooLong   Reason = "lifetime_too_long"  // tokens of this kind do not live that long
+	WrongIssuer       Reason = "wrong_issuer"       // iss is not a configured issuer
+	WrongAudience     Reason = "wrong_audience"     // aud is not that of exactly one resource, or of our application
+	TokenReused       Reason = "token_reused"       // seen before with another body
+	WrongApplication  Reason = "wrong_application"  // of Entra ID: issued to an application that may not send
+)
+
+// KeysUnavailable is the label of [ErrNoKeys]. It is not a [Reason], because the
+// token may be good.
+const KeysUnavailable = "keys_unavailable"
+
+var reasons = []Reason{
+	MissingToken, MalformedToken, UnsupportedHeader, BadAlgorithm, UnknownKey, BadSignature,
+	Expired, NotYetValid, LifetimeTooLong, WrongIssuer, WrongAudience, TokenReused,
+	WrongApplication,
+}
+
+// Reasons returns all reasons.
+func Reasons() []Reason { return slices.Clone(reasons) }
+
+// ErrNoKeys reports that no verdict was possible, because the key to check with is
+// not held. The token may be good, so the sender should try again.
+var ErrNoKeys = errors.New("verify: no keys to check with")
+
+// RefusedError reports a token that no retry can save.
+type RefusedError struct {
+	Reason Reason
+	Err    error // the cause, for our own log; holds nothing of the token
+}
+
+// Error returns the reason and, when there is one, the cause.
+func (e *RefusedError) Error() string {
+	if e.Err == nil {
+		return "verify: refused: " + string(e.Reason)
+	}
+	return "verify: refused: " + string(e.Reason) + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// refuse makes a RefusedError. The cause is never an error of golang-jwt: those
+// repeat parts of the token, which must not get into a log.
+func refuse(reason Reason, cause string) error {
+	return &RefusedError{Reason: reason, Err: errors.New(cause)}
 }

@@ -48,7 +48,7 @@ func BenchmarkReplay(b *testing.B) {
 				}
 				cmd := exec.Command("acsbridge", "replay", "--nats-url", server.says, "--since", "all", "--to", to)
 				var said bytes.Buffer
-				cmd.Stderr = &said // and nobody reads what it prints
+				cmd.Stderr = &said // its output is not read
 				if err := cmd.Run(); err != nil {
 					b.Fatalf("%v\n%s", err, &said)
 				}

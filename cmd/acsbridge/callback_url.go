@@ -32,7 +32,7 @@ func withCallbackKey(target, file string) (string, error) {
 	return u.String(), nil
 }
 
-// callbackKeyFlag is the flag for a command that is suggested to somebody, with
+// callbackKeyFlag is the flag for a command that is suggested, with
 // a space before it.
 func callbackKeyFlag(file string) string {
 	if file == "" {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestCallbackKeyInURL(t *testing.T) {
+func TestCallbackKey_inURL(t *testing.T) {
 	file := writeFile(t, "key", testSecret+"\n")
 	for target, want := range map[string]string{
 		"http://h/callbacks":           "http://h/callbacks?acsbridge-key=" + testSecret,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/replay"
 )
 
@@ -49,15 +50,15 @@ func (c *callsCmd) Run(ctx context.Context, std stdio) error {
 		return unlessEnded(err)
 	}
 	out := bufio.NewWriterSize(std.out, outputBuffer)
-	p := printer{color: colorFor(std.out), now: time.Now()}
+	p := view.Printer{Color: view.ColorFor(std.out), Now: time.Now()}
 	for _, call := range calls {
-		p.call(call) // for the widths
+		p.Summary(call) // for the widths
 	}
 	for _, call := range calls {
 		if c.Output == "json" {
-			err = json.NewEncoder(out).Encode(newCallLine(call, p.now))
+			err = json.NewEncoder(out).Encode(newCallLine(call, p.Now))
 		} else {
-			_, err = out.WriteString(p.call(call))
+			_, err = out.WriteString(p.Summary(call))
 		}
 		if err != nil {
 			return unlessEnded(err)
@@ -84,7 +85,7 @@ func (c *callsCmd) read(ctx context.Context, reader *replay.Reader) ([]*replay.S
 	}
 	call := story.Summary(selection)
 	if call == nil {
-		return nil, fmt.Errorf("stream %s holds call %s, but no event of it by --since and --resource", c.Stream, printable(c.ID))
+		return nil, fmt.Errorf("stream %s holds call %s, but no event of it by --since and --resource", c.Stream, view.Printable(c.ID))
 	}
 	return []*replay.Summary{call}, nil
 }
@@ -112,28 +113,4 @@ func newCallLine(c *replay.Summary, now time.Time) callLine {
 		}
 	}
 	return line
-}
-
-// call is one line: when it began, its state, how long it took, its events and legs,
-// the last event, the resource, and the id of its first connection.
-func (p *printer) call(c *replay.Summary) string {
-	state := c.State(p.now)
-	code := map[replay.State]string{replay.Active: green, replay.Failed: red, replay.Silent: yellow}[state]
-	failures := ""
-	if c.Failures > 0 {
-		failures = p.color.paint(red, fmt.Sprintf("  %d failed", c.Failures))
-	}
-	id, legs := c.Legs[0], 0
-	for _, leg := range c.Legs {
-		if !leg.Connects() {
-			continue
-		}
-		if legs++; legs == 1 {
-			id = leg
-		}
-	}
-	return fmt.Sprintf("%s  %s %9s %s %7s  %s %s %s%s\n", p.color.paint(faint, p.clocks.fit(-leastClock, p.clock(c.First()))),
-		p.color.paint(code, fmt.Sprintf("%-7s", state)), span(c.Last().Sub(c.First())), p.events.fit(-leastEvents, plural(c.Events, "event")),
-		plural(legs, "leg"), p.types.fit(leastType, printable(c.Latest)), p.resources.fit(leastResource, printable(id.Resource)),
-		p.color.paint(cyan, printable(id.ID)), failures)
 }

@@ -100,9 +100,9 @@ func parsed(t *testing.T, document []byte) any {
 	return v
 }
 
-// TestAsyncAPIAgreesWithTheCode holds the document against the catalogue and
+// TestAsyncAPI_agreesWithTheCode holds the document against the catalogue and
 // the headers, and its examples against the schemas that it refers to.
-func TestAsyncAPIAgreesWithTheCode(t *testing.T) {
+func TestAsyncAPI_agreesWithTheCode(t *testing.T) {
 	a := readAsyncAPI(t)
 	c := a.compiler(t)
 	want := []string{}
@@ -142,11 +142,11 @@ func (a *asyncAPI) headers() []string {
 	return slices.Sorted(maps.Keys(properties))
 }
 
-// TestMessagesAreAsDescribed has a bridge store one event of every type that
+// TestMessages_asDescribed has a bridge store one event of every type that
 // comes by callback, one that deviates from its schema, and a callback that is
 // none. It holds each message against the document: subject, headers and payload.
 // Each must be read by Parse.
-func TestMessagesAreAsDescribed(t *testing.T) {
+func TestMessages_asDescribed(t *testing.T) {
 	server := natstest.Start(t)
 	sendEveryType(t, server)
 

@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	// demoSettle bounds the wait for the last events of --calls to be stored
+	// demoStoredWithin bounds the wait for the last events of --calls to be stored
 	// and printed.
-	demoSettle = 20 * time.Second
+	demoStoredWithin = 20 * time.Second
 	// demoReady bounds the start: keys, stream, listeners.
 	demoReady = 30 * time.Second
 	// demoHostileEvery puts one hostile call among so many ordinary ones.
@@ -132,7 +132,7 @@ func (d *demo) build() error {
 		"--nats-listen=" + d.free("NATS", d.NatsListen),
 		"--resource=" + acstest.DemoResource + "=" + acstest.DemoAudience,
 		"--issuer=" + d.issuer.Name(), "--oidc-config-url=" + d.issuer.MetadataURL(),
-		// The demo shows itself what is refused of the hostile callbacks that it sends.
+		// The demo prints the refusals of its hostile callbacks, so the log need not.
 		"--data-dir=" + d.dir, "--log-level=error",
 		// One key server plays both: what keeps the routes apart is in the tokens.
 		"--eventgrid-issuer=" + d.issuer.Name(), "--eventgrid-oidc-config-url=" + d.issuer.MetadataURL(),
@@ -170,7 +170,7 @@ func (d *demo) free(what, address string) string {
 	return l.Addr().String()
 }
 
-// play runs the calls beside a reader of the stream, and sums up.
+// play runs the calls and a reader of the stream, then prints the summary.
 func (d *demo) play(ctx context.Context) error {
 	if err := d.awaitReady(ctx); err != nil {
 		return err
@@ -264,7 +264,7 @@ Try in another terminal:
 `, thisCommand(), callbacks, signed, callbackKeyFlag(d.CallbackKeyFile), thisCommand(), d.bridge.EventGridURL(), signed, admin)
 }
 
-// thisCommand is how the person who started the demo calls acsbridge.
+// thisCommand returns the command line with which the user runs acsbridge.
 func thisCommand() string {
 	// go run builds into a temporary directory that is gone afterwards.
 	if path := cmp.Or(os.Args[0], "acsbridge"); filepath.Base(filepath.Dir(path)) != "exe" {
@@ -294,7 +294,7 @@ func (d *demo) observe(a acstest.Attempt) {
 	case a.Status == http.StatusOK:
 		what = "200, although " + cmp.Or(hostile[a.Kind], a.Kind)
 	}
-	d.printf("%s  %-24s %s\n", time.Now().Format(clock), a.Type, what)
+	d.printf("%s  %-24s %s\n", time.Now().Format(view.Clock), a.Type, what)
 }
 
 func (d *demo) printf(format string, args ...any) {

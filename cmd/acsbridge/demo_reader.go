@@ -15,11 +15,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/schemas"
 )
-
-// clock is how the demo writes the time of day.
-const clock = "15:04:05.000"
 
 // demoReader is a consumer of the stream, as an application's would be. It
 // prints each event and remembers which ones there were.
@@ -76,7 +74,7 @@ func (r *demoReader) stop() {
 }
 
 // receive takes one event from the stream: prints it, and then counts it, so
-// that the summary comes behind the last line.
+// that the summary comes after the last line.
 func (r *demoReader) receive(m jetstream.Msg) {
 	if !r.demo.Quiet {
 		r.demo.printf("%s\n", eventLine(m))
@@ -91,7 +89,7 @@ func (r *demoReader) receive(m jetstream.Msg) {
 	}
 }
 
-// eventLine says an event in short: time, type, what it tells, subject, claims.
+// eventLine is an event in short: time, type, brief, subject, claims.
 func eventLine(m jetstream.Msg) string {
 	e, err := schemas.ParseEvent(m.Data())
 	if err != nil {
@@ -99,7 +97,7 @@ func eventLine(m jetstream.Msg) string {
 	}
 	at := ""
 	if t, err := time.Parse(time.RFC3339Nano, m.Headers().Get(schemas.HeaderReceivedAt)); err == nil {
-		at = t.Local().Format(clock)
+		at = t.Local().Format(view.Clock)
 	}
 	return fmt.Sprintf("%s  %-24s %-22s %s  %s", at, schemas.ShortType(e.Type), e.Brief(), shortSubject(m.Subject()), claimsInShort(m.Headers()))
 }
@@ -128,14 +126,14 @@ func claimsInShort(h nats.Header) string {
 	return fmt.Sprintf("aud=%s… kid=%s… exp=%s", short(schemas.HeaderTokenAudience), short(schemas.HeaderTokenKeyID), expires)
 }
 
-// settle waits until everything that is durable is in the stream and was read
+// awaitStored waits until everything that is durable is in the stream and was read
 // back. It returns how many events the stream has got since the start, and how
 // many of them it has more than once.
-func (r *demoReader) settle() (stored, repeated int, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), demoSettle)
+func (r *demoReader) awaitStored() (stored, repeated int, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), demoStoredWithin)
 	defer cancel()
 	if left := r.demo.bridge.Drain(ctx); left > 0 {
-		return 0, 0, fmt.Errorf("%s did not reach the stream", plural(left, "event"))
+		return 0, 0, fmt.Errorf("%s did not reach the stream", view.Plural(left, "event"))
 	}
 	info, err := r.stream.Info(ctx)
 	if err != nil {
@@ -153,15 +151,15 @@ func (r *demoReader) settle() (stored, repeated int, err error) {
 		select {
 		case <-r.arrived:
 		case <-ctx.Done():
-			return 0, 0, fmt.Errorf("the stream has %s, but only %d could be read", plural(stored, "event"), total)
+			return 0, 0, fmt.Errorf("the stream has %s, but only %d could be read", view.Plural(stored, "event"), total)
 		}
 	}
 }
 
-// sumUp prints the summary and holds it against what must have come of the
-// load. A demo that was interrupted is held against what it sent.
+// sumUp prints the summary and compares it with what the load must have caused.
+// After an interruption it compares with what was sent.
 func (d *demo) sumUp(load acstest.Load, report *acstest.Report, reader *demoReader) error {
-	stored, repeated, err := reader.settle()
+	stored, repeated, err := reader.awaitStored()
 	if err != nil {
 		return err
 	}
@@ -191,7 +189,7 @@ func interruption(r *acstest.Report) string {
 	if r.CutCalls == 0 {
 		return ""
 	}
-	return fmt.Sprintf("stopped with %s under way\n", plural(r.CutCalls, "call"))
+	return fmt.Sprintf("stopped with %s in progress\n", view.Plural(r.CutCalls, "call"))
 }
 
 // missing reports which of the ids that must be in the stream did not come.
@@ -206,7 +204,7 @@ func (r *demoReader) missing(ids []string) error {
 	return nil
 }
 
-// asExpected holds the report against what was computed before the first
+// asExpected compares the report with what was computed before the first
 // callback was sent.
 func asExpected(load acstest.Load, report *acstest.Report) error {
 	want, err := load.Expect()

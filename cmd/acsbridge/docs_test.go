@@ -9,9 +9,9 @@ import (
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 )
 
-// TestPagesNameRealSettings checks that the pages name no flag or variable
+// TestPages_settings checks that the pages name no flag or variable
 // that does not exist.
-func TestPagesNameRealSettings(t *testing.T) {
+func TestPages_settings(t *testing.T) {
 	parser, err := newParser(&cli{}, stdio{})
 	if err != nil {
 		t.Fatal(err)

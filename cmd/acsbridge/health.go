@@ -79,7 +79,7 @@ func (c *healthCmd) readyURL() (string, error) {
 	}
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-		return "", fmt.Errorf("%q is no admin address; write 127.0.0.1:9090 or http://127.0.0.1:9090", c.Admin)
+		return "", fmt.Errorf("%q is not an admin address; write 127.0.0.1:9090 or http://127.0.0.1:9090", c.Admin)
 	}
 	return u.JoinPath("readyz").String(), nil
 }

@@ -68,9 +68,9 @@ func answer(status int, body string) http.HandlerFunc {
 	}
 }
 
-// TestHealthFollowsTheBridge checks that health asks where serve was told to
+// TestHealth_followsTheBridge checks that health asks where serve has
 // have its admin listener.
-func TestHealthFollowsTheBridge(t *testing.T) {
+func TestHealth_followsTheBridge(t *testing.T) {
 	server := httptest.NewServer(answer(http.StatusOK, "ready"))
 	defer server.Close()
 	t.Setenv("ACSBRIDGE_ADMIN_LISTEN", server.Listener.Addr().String())
@@ -80,7 +80,7 @@ func TestHealthFollowsTheBridge(t *testing.T) {
 	}
 }
 
-func TestHealthAddress(t *testing.T) {
+func TestHealth_address(t *testing.T) {
 	for admin, want := range map[string]string{
 		"":                            "http://127.0.0.1:9090/readyz",
 		"localhost:1":                 "http://localhost:1/readyz",

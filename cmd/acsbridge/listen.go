@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/replay/resend"
@@ -32,7 +33,7 @@ const (
 	// listenPosts is how many events are forwarded at a time; those of one call
 	// come one after another.
 	listenPosts = 16
-	// listenGrace is how long posts under way may take when listening ends.
+	// listenGrace is how long posts in flight may take when listening ends.
 	listenGrace = 2 * time.Second
 )
 
@@ -49,13 +50,13 @@ type listening struct {
 	posts *resend.Posts
 
 	mu      sync.Mutex // guards the output and what follows
-	printer printer
+	printer view.Printer
 	last    *replay.StoredMessage
 }
 
 // Run forwards until Ctrl-C or q.
 func (c *listenCmd) Run(ctx context.Context, std stdio) error {
-	l := &listening{std: std, printer: printer{color: colorFor(std.out), now: time.Now()}}
+	l := &listening{std: std, printer: view.Printer{Color: view.ColorFor(std.out), Now: time.Now()}}
 	token, stop, err := c.signer(std.err)
 	if err != nil {
 		return err
@@ -95,7 +96,7 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 		}
 	}
 	progress := sender.Progress()
-	fmt.Fprintf(l.std.err, "%s forwarded%s\n", plural(progress.Accepted, "event"), notAccepted(progress))
+	fmt.Fprintf(l.std.err, "%s forwarded%s\n", view.Plural(progress.Accepted, "event"), notAccepted(progress))
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -107,15 +108,15 @@ func (l *listening) posted(m *replay.StoredMessage, a webhook.Answer, err error)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last = m
-	line := l.printer.appendMessage(nil, m)
+	line := l.printer.AppendMessage(nil, m)
 	line = append(line[:len(line)-1], "  "...)
 	switch {
 	case err != nil:
-		line = append(line, l.printer.color.paint(red, fmt.Sprintf("not posted: %v", err))...)
+		line = append(line, l.printer.Color.Paint(view.Red, fmt.Sprintf("not posted: %v", err))...)
 	case !a.OK():
-		line = append(line, l.printer.color.paint(red, a.String())...)
+		line = append(line, l.printer.Color.Paint(view.Red, a.String())...)
 	default:
-		line = append(line, l.printer.color.paint(green, fmt.Sprint(a.Status))...)
+		line = append(line, l.printer.Color.Paint(view.Green, fmt.Sprint(a.Status))...)
 	}
 	line = fmt.Appendf(line, " in %v\n", a.Latency.Round(100*time.Microsecond))
 	_, _ = l.std.out.Write(line) // the reader of the output may be gone

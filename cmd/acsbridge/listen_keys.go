@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/term"
+
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 )
 
 // keys are the keys of a terminal that is read one by one. The zero value has
@@ -25,11 +27,10 @@ const (
 	keyEnd       = 4 // Ctrl-D
 )
 
-// openKeys puts the terminal into raw mode when a person sits at both ends of
-// the process. Lines that are written to std then begin at the left all the
-// same.
+// openKeys puts the terminal into raw mode when input and output are a terminal. It
+// changes std so that lines still begin at the left.
 func openKeys(std *stdio) (*keys, error) {
-	if !term.IsTerminal(int(os.Stdin.Fd())) || !isTerminal(std.out) {
+	if !term.IsTerminal(int(os.Stdin.Fd())) || !view.IsTerminal(std.out) {
 		return &keys{}, nil
 	}
 	state, err := term.MakeRaw(int(os.Stdin.Fd()))

@@ -2,7 +2,7 @@
 // Call Automation, makes them durable and publishes them to NATS JetStream.
 //
 // Each subcommand is one file. Standard output carries what a command was
-// asked for, standard error its logs and complaints. The exit status is 0 when
+// asked for, standard error its logs and errors. The exit status is 0 when
 // the command did its job, 1 when it failed, and 2 when the command line or
 // the configuration is wrong, so that no restart can help.
 package main
@@ -28,7 +28,7 @@ const (
 	exitUsage  = 2
 )
 
-// helpWidth is the widest help text in columns; a narrower terminal wins.
+// helpWidth is the most columns that help text uses; a narrower terminal uses fewer.
 const helpWidth = 100
 
 // stdio is where a command writes.
@@ -42,11 +42,11 @@ type cli struct {
 	Simulate   simulateCmd   `cmd:"" help:"Play Azure Communication Services against a bridge: calls, key server, chaos."`
 	Trigger    triggerCmd    `cmd:"" help:"Send one signed event of a type to a bridge."`
 	Tail       tailCmd       `cmd:"" help:"Print the events of the stream, past ones and those that come."`
-	Call       callCmd       `cmd:"" help:"Tell the story of one call: its legs, its events in order, what failed, what is missing."`
+	Call       callCmd       `cmd:"" help:"Show one call: its legs, its events in order, what failed, what is missing."`
 	Calls      callsCmd      `cmd:"" help:"List the calls of the stream: state, duration, events."`
 	Replay     replayCmd     `cmd:"" help:"Send events of the stream again: as copies, to a URL, or to a file."`
 	Listen     listenCmd     `cmd:"" help:"Forward the events that come to a local URL, as ACS would post them."`
-	Quarantine quarantineCmd `cmd:"" help:"Look at what did not come into the stream, publish or remove it."`
+	Quarantine quarantineCmd `cmd:"" help:"List, show, publish or remove quarantined callbacks and dead letters."`
 	Events     eventsCmd     `cmd:"" help:"Show the types of events: when they come, what is in them, an example."`
 	Health     healthCmd     `cmd:"" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
 	Version    versionCmd    `cmd:"" help:"Print version, Go version and platform."`
@@ -92,7 +92,7 @@ func newParser(grammar any, std stdio) (*kong.Kong, error) {
 	)
 }
 
-// flagHelp is the help text of one flag. The default stands behind it, since
+// flagHelp is the help text of one flag. The default follows it, since
 // the place holder names the kind of value.
 func flagHelp(value *kong.Value) string {
 	if !value.HasDefault || value.Default == "" {

@@ -28,7 +28,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// ignoreEnvironment keeps the settings of whoever runs the tests out of them.
+// ignoreEnvironment keeps settings of the environment out of a test.
 func ignoreEnvironment(t *testing.T) {
 	t.Helper()
 	for _, pair := range os.Environ() {
@@ -60,7 +60,7 @@ func readRoot(t *testing.T, name string) string {
 	return string(must(os.ReadFile("../../" + name)))
 }
 
-// TestExitStatus tells mistakes from failures.
+// TestExitStatus distinguishes mistakes from failures.
 func TestExitStatus(t *testing.T) {
 	ignoreEnvironment(t)
 	for _, test := range []struct {
@@ -80,9 +80,9 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// TestHelpWidth holds every help text to the columns of helpWidth. Only a
+// TestHelp_width holds every help text to the columns of helpWidth. Only a
 // default that has no place to break at may be longer.
-func TestHelpWidth(t *testing.T) {
+func TestHelp_width(t *testing.T) {
 	t.Setenv("COLUMNS", "200")
 	parser, err := newParser(&cli{}, stdio{})
 	if err != nil {

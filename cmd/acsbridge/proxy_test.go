@@ -24,10 +24,10 @@ const (
 	haproxyTCPFile = "../../deploy/haproxy/acsbridge-tcp.cfg"
 )
 
-// TestProxy_OneRetryAtTheOtherBridge kills one of two bridges behind each proxy, as
+// TestProxy_oneRetryAtTheOtherBridge kills one of two bridges behind each proxy, as
 // the project ships its configuration, and then the other one. No request may
 // fail, and nothing may be in the stream twice.
-func TestProxy_OneRetryAtTheOtherBridge(t *testing.T) {
+func TestProxy_oneRetryAtTheOtherBridge(t *testing.T) {
 	for name, proxy := range map[string]func(t *testing.T, front string, bridges [2]string){
 		"nginx": func(t *testing.T, front string, bridges [2]string) {
 			cert, key := writePair(t)
@@ -63,10 +63,10 @@ func TestProxy_OneRetryAtTheOtherBridge(t *testing.T) {
 	}
 }
 
-// TestProxy_BalancerOfTCP stops one of two bridges whose clients keep their
+// TestProxy_balancerOfTCP stops one of two bridges whose clients keep their
 // connections through a balancer: they must have left before the bridge closes the
 // connections, because one of them may be sending then.
-func TestProxy_BalancerOfTCP(t *testing.T) {
+func TestProxy_balancerOfTCP(t *testing.T) {
 	const delay = 5 * time.Second
 	cert, key := writePair(t)
 	p := newPairLoad(t, "--tls-cert="+cert, "--tls-key="+key, "--shutdown-delay="+delay.String())
@@ -74,14 +74,14 @@ func TestProxy_BalancerOfTCP(t *testing.T) {
 		"10.0.0.11:8443", p.addresses[0], "10.0.0.12:8443", p.addresses[1]), p.front)
 	p.run(func() {
 		p.awaitAnswers(restartAnswers)
-		told := time.Now()
+		signalled := time.Now()
 		if err := p.bridges[0].cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
 		natstest.Until(t, func() bool {
 			return strings.Contains(ask(p.bridges[0].admin+"/metrics"), "\nacsbridge_connections 0\n")
 		})
-		if took := time.Since(told); took >= delay {
+		if took := time.Since(signalled); took >= delay {
 			t.Errorf("the clients kept their connections for %s", took)
 		}
 		p.bridges[0].stop(0)

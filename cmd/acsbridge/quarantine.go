@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/replay"
@@ -18,19 +19,19 @@ import (
 
 // quarantineCmd handles quarantined callbacks and dead letters.
 type quarantineCmd struct {
-	List    quarantineListCmd    `cmd:"" help:"List them: number, time, reason, resource, size."`
+	List    quarantineListCmd    `cmd:"" help:"List the entries: number, time, reason, resource, size."`
 	Show    quarantineShowCmd    `cmd:"" help:"Show one as JSON."`
-	Redrive quarantineRedriveCmd `cmd:"" help:"Publish the events of some, and remove what was published."`
-	Drop    quarantineDropCmd    `cmd:"" help:"Remove some."`
+	Redrive quarantineRedriveCmd `cmd:"" help:"Publish the events of the chosen entries, and remove the published ones."`
+	Drop    quarantineDropCmd    `cmd:"" help:"Remove the chosen entries."`
 }
 
-// quarantineSource says where they are.
+// quarantineSource selects the stream or the file that holds them.
 type quarantineSource struct {
 	DeadLetters string `help:"The dead-letter file of a bridge, in place of the quarantine stream." placeholder:"FILE"`
 	readerSettings
 }
 
-// quarantineChoice selects some of them.
+// quarantineChoice selects entries.
 type quarantineChoice struct {
 	Number []uint64 `arg:"" optional:"" help:"Numbers, as list shows them." placeholder:"NUMBER"`
 	All    bool     `help:"All of them."`
@@ -224,15 +225,13 @@ func (c *quarantineListCmd) Run(ctx context.Context, std stdio) (err error) {
 	if err != nil {
 		return unlessEnded(err)
 	}
-	p := printer{color: colorFor(std.out), now: time.Now()}
+	p := view.Printer{Color: view.ColorFor(std.out), Now: time.Now()}
 	line := func(i item) string {
 		kind := schemas.ShortType(i.message.Header.Get(schemas.HeaderEventType))
 		if kind == "" {
 			kind = i.message.Header.Get(schemas.HeaderContentType)
 		}
-		return fmt.Sprintf("%6d  %s  %s %s %13s  %s", i.number, p.clocks.fit(-leastClock, p.clock(i.message.Time)),
-			p.color.paint(yellow, p.types.fit(leastReason, printable(i.reason))), p.resources.fit(leastResource, printable(i.message.Header.Get(schemas.HeaderResource))),
-			plural(len(i.message.Data), "byte"), printable(kind))
+		return p.Quarantined(i.number, i.reason, kind, i.message)
 	}
 	for _, i := range list {
 		line(i) // for the widths
@@ -246,7 +245,7 @@ func (c *quarantineListCmd) Run(ctx context.Context, std stdio) (err error) {
 	return nil
 }
 
-// Run shows one.
+// Run shows one entry.
 func (c *quarantineShowCmd) Run(ctx context.Context, std stdio) (err error) {
 	store, err := c.open(ctx, std, false)
 	if err != nil {
@@ -271,7 +270,7 @@ func (c *quarantineShowCmd) Run(ctx context.Context, std stdio) (err error) {
 	return fmt.Errorf("there is no number %d; list shows the numbers", c.Number)
 }
 
-// Run publishes some, and removes what was published.
+// Run publishes the chosen entries, and removes those that were published.
 func (c *quarantineRedriveCmd) Run(ctx context.Context, std stdio) error {
 	store, err := c.open(ctx, std, c.NewID)
 	if err != nil {
@@ -280,7 +279,7 @@ func (c *quarantineRedriveCmd) Run(ctx context.Context, std stdio) error {
 	return c.each(ctx, std, store, "This publishes %s into stream "+c.Stream+", where every consumer gets the events.", "published", store.publish)
 }
 
-// Run removes some.
+// Run removes the chosen entries.
 func (c *quarantineDropCmd) Run(ctx context.Context, std stdio) error {
 	store, err := c.open(ctx, std, false)
 	if err != nil {
@@ -298,7 +297,7 @@ func (c *quarantineChoice) each(ctx context.Context, std stdio, store itemStore,
 		return unlessEnded(err)
 	}
 	if !c.Yes {
-		what := fmt.Sprintf("%d of what is set aside", len(chosen))
+		what := fmt.Sprintf("%d quarantined callbacks or dead letters", len(chosen))
 		if err := confirm(ctx, std, fmt.Sprintf(question, what)); err != nil {
 			return unlessEnded(err)
 		}
@@ -322,7 +321,7 @@ func (c *quarantineChoice) each(ctx context.Context, std stdio, store itemStore,
 		}
 		if err != nil {
 			failed++
-			fmt.Fprintf(std.err, "%d%s stays: %s\n", i.number, published, printable(err.Error()))
+			fmt.Fprintf(std.err, "%d%s stays: %s\n", i.number, published, view.Printable(err.Error()))
 			continue
 		}
 		fmt.Fprintf(std.out, "%d %s\n", i.number, done)

@@ -22,21 +22,21 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// asideLoad is a running bridge, and a person who looks at what it sets aside.
-type asideLoad struct {
+// quarantineLoad is a running bridge, and an operator who looks at its quarantine.
+type quarantineLoad struct {
 	*restartLoad
 	bridge *bridgeProcess
 }
 
-func newAsideLoad(t *testing.T) *asideLoad {
+func newQuarantineLoad(t *testing.T) *quarantineLoad {
 	ignoreEnvironment(t)
-	l := &asideLoad{restartLoad: newRestartLoad(t)}
+	l := &quarantineLoad{restartLoad: newRestartLoad(t)}
 	l.bridge = l.start()
 	return l
 }
 
 // post sends a body with a good token and expects an answer.
-func (l *asideLoad) post(body string, want int) {
+func (l *quarantineLoad) post(body string, want int) {
 	l.t.Helper()
 	token, err := l.issuer.Sign(acstest.TokenSpec{Audience: acstest.DemoAudience})
 	if err != nil {
@@ -60,7 +60,7 @@ func (l *asideLoad) post(body string, want int) {
 
 // run runs the command and compares whether it fails, and all that it says, with
 // a pattern.
-func (l *asideLoad) run(fails bool, pattern string, args ...string) (said string) {
+func (l *quarantineLoad) run(fails bool, pattern string, args ...string) (said string) {
 	l.t.Helper()
 	ctx, cancel := context.WithTimeout(l.t.Context(), processAtMost)
 	defer cancel()
@@ -82,7 +82,7 @@ func oddEvent(id, text string) string {
 // TestQuarantine has an event under the id of another, and a body that
 // is none.
 func TestQuarantine(t *testing.T) {
-	l := newAsideLoad(t)
+	l := newQuarantineLoad(t)
 	l.run(false, `^there are none\n$`, "list")
 	l.post("["+oddEvent("1", "first")+"]", 200)
 	l.nats.Await(schemas.Stream, 1)
@@ -137,7 +137,7 @@ func TestQuarantine(t *testing.T) {
 // publishes nothing a second time.
 func TestQuarantine_withoutRightToDelete(t *testing.T) {
 	ignoreEnvironment(t)
-	l := &asideLoad{restartLoad: newRestartLoad(t)}
+	l := &quarantineLoad{restartLoad: newRestartLoad(t)}
 	config := jetstream.StreamConfig{Name: schemas.QuarantineStream, Subjects: []string{schemas.QuarantinePrefix + ".>"}, AllowDirect: true, DenyDelete: true}
 	if _, err := l.nats.JetStream().CreateStream(t.Context(), config); err != nil {
 		t.Fatal(err)
@@ -160,7 +160,7 @@ func TestQuarantine_withoutRightToDelete(t *testing.T) {
 // TestQuarantine_deadLetters has events that are too large for the stream for a
 // while.
 func TestQuarantine_deadLetters(t *testing.T) {
-	l := newAsideLoad(t)
+	l := newQuarantineLoad(t)
 	l.post("["+oddEvent("1", "first")+"]", 200)
 	l.nats.Await(schemas.Stream, 1)
 	l.limit(1500)
@@ -208,7 +208,7 @@ func TestQuarantine_deadLetters(t *testing.T) {
 }
 
 // limit sets the size of a message that the stream takes.
-func (l *asideLoad) limit(size int32) {
+func (l *quarantineLoad) limit(size int32) {
 	l.t.Helper()
 	js := l.nats.JetStream()
 	stream, err := js.Stream(l.t.Context(), schemas.Stream)

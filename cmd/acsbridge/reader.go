@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -15,7 +14,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
-	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/replay"
 )
@@ -30,8 +28,8 @@ const readerGCPercent = 400
 // readerSettings are the settings of the commands that read the stream.
 type readerSettings struct{ config.Reader }
 
-// reader connects to NATS and returns a reader of the stream. What a reading
-// goes on in spite of is written to std.err.
+// reader connects to NATS and returns a reader of the stream. Warnings
+// that do not end a reading are written to std.err.
 func (r *readerSettings) reader(ctx context.Context, std stdio) (*replay.Reader, *natsconn.Link, error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(readerGCPercent)
@@ -48,7 +46,7 @@ func (r *readerSettings) reader(ctx context.Context, std stdio) (*replay.Reader,
 		if ctx.Err() != nil {
 			return nil, nil, ctx.Err()
 		}
-		return nil, nil, r.away(problem)
+		return nil, nil, r.unreachable(problem)
 	}
 	return &replay.Reader{
 		JetStream: link.JetStream, Stream: r.Stream, Prefix: r.SubjectPrefix,
@@ -56,8 +54,9 @@ func (r *readerSettings) reader(ctx context.Context, std stdio) (*replay.Reader,
 	}, link, nil
 }
 
-// away says that NATS is not reached, and where it was looked for.
-func (r *readerSettings) away(problem error) error {
+// unreachable returns the error that NATS does not answer, with its address and its
+// setting.
+func (r *readerSettings) unreachable(problem error) error {
 	where, hint := "at "+r.NatsURL, ""
 	switch {
 	case r.NatsContext != "":
@@ -70,12 +69,6 @@ func (r *readerSettings) away(problem error) error {
 	}
 	return fmt.Errorf("no NATS %s within %v: %w%s", where, connectWithin, problem, hint)
 }
-
-// plural is [view.Plural].
-func plural[N int | int64 | uint64](n N, noun string) string { return view.Plural(n, noun) }
-
-// isTerminal is [view.IsTerminal].
-func isTerminal(w io.Writer) bool { return view.IsTerminal(w) }
 
 // confirm asks on the terminal. Without one it fails.
 func confirm(ctx context.Context, std stdio, what string) error {

@@ -17,10 +17,10 @@ import (
 	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
-// TestWrongConfigurationIsLoud has the built bridge refuse every callback for what
+// TestServe_wrongConfiguration has the built bridge refuse every callback for what
 // is most often wrong, and an operator look at it. Each cause is said within
-// seconds with its cure, in the log and in /readyz, which stays green.
-func TestWrongConfigurationIsLoud(t *testing.T) {
+// seconds with its remedy, in the log and in /readyz, which stays green.
+func TestServe_wrongConfiguration(t *testing.T) {
 	ignoreEnvironment(t)
 	const theirs = "5aba7c7e-0f0b-4a57-9a1d-3f8f1c0b7d10"
 	var issuers []*acstest.Issuer

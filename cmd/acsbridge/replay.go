@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
@@ -219,9 +220,9 @@ func (c *replayCmd) ofStory(story *replay.Story, where string) (iter.Seq2[*repla
 	if leg == nil {
 		var legs []string
 		for _, leg := range story.Legs {
-			legs = append(legs, leg.Name+" "+printable(leg.ID))
+			legs = append(legs, leg.Name+" "+view.Printable(leg.ID))
 		}
-		return nil, fmt.Errorf("--leg: the call has no leg %s; it has %s", printable(c.Leg), strings.Join(legs, ", "))
+		return nil, fmt.Errorf("--leg: the call has no leg %s; it has %s", view.Printable(c.Leg), strings.Join(legs, ", "))
 	}
 	return story.Messages(selection, leg), nil
 }
@@ -240,7 +241,7 @@ func (c *replayCmd) orNoLeg(messages iter.Seq2[*replay.StoredMessage, error]) it
 			}
 		}
 		if none {
-			yield(nil, fmt.Errorf("no event of leg %s was found by its callConnectionId; --call takes any id of a call", printable(c.Leg)))
+			yield(nil, fmt.Errorf("no event of leg %s was found by its callConnectionId; --call takes any id of a call", view.Printable(c.Leg)))
 		}
 	}
 }
@@ -311,15 +312,15 @@ func (c *replayCmd) dryRun(ctx context.Context) error {
 		n++
 		bytes += len(m.Data)
 	}
-	fmt.Fprintf(c.std.out, "would send %s, %s, to %s\n", plural(n, "event"), plural(bytes, "byte"), c.plan.target)
+	fmt.Fprintf(c.std.out, "would send %s, %s, to %s\n", view.Plural(n, "event"), view.Plural(bytes, "byte"), c.plan.target)
 	if truncated > 0 {
-		fmt.Fprintf(c.std.out, "would not send %s: %v; --post-truncated posts to what is left of it\n", plural(truncated, "event"), resend.ErrTruncatedURL)
+		fmt.Fprintf(c.std.out, "would not send %s: %v; --post-truncated posts to what is left of it\n", view.Plural(truncated, "event"), resend.ErrTruncatedURL)
 	}
-	p := printer{now: time.Now()}
+	p := view.Printer{Now: time.Now()}
 	if first != nil {
-		p.appendMessage(nil, last) // for the widths
-		fmt.Fprintf(c.std.out, "first  seq:%d  %s", first.Sequence, p.appendMessage(nil, first))
-		fmt.Fprintf(c.std.out, "last   seq:%d  %s", last.Sequence, p.appendMessage(nil, last))
+		p.AppendMessage(nil, last) // for the widths
+		fmt.Fprintf(c.std.out, "first  seq:%d  %s", first.Sequence, p.AppendMessage(nil, first))
+		fmt.Fprintf(c.std.out, "last   seq:%d  %s", last.Sequence, p.AppendMessage(nil, last))
 	}
 	return ctx.Err()
 }
@@ -339,7 +340,7 @@ func (c *replayCmd) send(ctx context.Context) error {
 	err = c.sender.Send(ctx, c.source.messages)
 	err = errors.Join(err, target.Flush(), show.stop(err == nil), closeTarget())
 	p := c.sender.Progress()
-	fmt.Fprintf(c.std.err, "replay %s: %s sent to %s%s\n", c.ReplayID, plural(p.Accepted, "event"), c.plan.target, notAccepted(p))
+	fmt.Fprintf(c.std.err, "replay %s: %s sent to %s%s\n", c.ReplayID, view.Plural(p.Accepted, "event"), c.plan.target, notAccepted(p))
 	if err != nil {
 		if command := c.resumeCommand(p); command != "" {
 			fmt.Fprintf(c.std.err, "it continues with\n  %s\n", command)
@@ -353,7 +354,7 @@ func (c *replayCmd) send(ctx context.Context) error {
 		return resumeHint(err)
 	}
 	if p.Rejected > 0 {
-		return fmt.Errorf("not accepted: %s", plural(p.Rejected, "event"))
+		return fmt.Errorf("not accepted: %s", view.Plural(p.Rejected, "event"))
 	}
 	return nil
 }

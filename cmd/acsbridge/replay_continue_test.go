@@ -287,7 +287,7 @@ func TestReplay_intoLive(t *testing.T) {
 	}
 }
 
-// TestReplay_overlap has a stream with subjects that nobody would
+// TestReplay_overlap has a stream with subjects that no one would
 // expect; not even one copy comes among its events.
 func TestReplay_overlap(t *testing.T) {
 	ignoreEnvironment(t)
@@ -325,8 +325,8 @@ func TestReplay_outage(t *testing.T) {
 	l.compare("subject")
 }
 
-// TestCommandLine leaves nothing for the shell to expand.
-func TestCommandLine(t *testing.T) {
+// TestReplay_commandLine leaves nothing for the shell to expand.
+func TestReplay_commandLine(t *testing.T) {
 	args := withoutFlags([]string{"replay", "--since", "1h", "--until=2h", "--append", "--to=file:a b", "--limit", "7", "--call=it's"},
 		"--since", "--until", "--limit", "--append")
 	got := commandLine(args)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -44,7 +45,7 @@ type progress struct {
 
 func newProgress(c *replayCmd) *progress {
 	p := &progress{replay: c, began: time.Now(), end: make(chan struct{})}
-	if isTerminal(c.std.err) {
+	if view.IsTerminal(c.std.err) {
 		p.bar = progressbar.NewOptions(barSteps, progressbar.OptionSetWriter(c.std.err), progressbar.OptionSetWidth(barWidth),
 			progressbar.OptionUseANSICodes(true), progressbar.OptionSetElapsedTime(false))
 	}
@@ -108,7 +109,7 @@ func (p *progress) done(m *replay.StoredMessage, err error) {
 		fmt.Fprintln(p.replay.std.err, "more events are not accepted, which are counted and not listed")
 		return
 	}
-	fmt.Fprintf(p.replay.std.err, "not accepted: %s: %v\n", printable(schemas.ShortType(m.Header.Get(schemas.HeaderEventType))), err)
+	fmt.Fprintf(p.replay.std.err, "not accepted: %s: %v\n", view.Printable(schemas.ShortType(m.Header.Get(schemas.HeaderEventType))), err)
 }
 
 // show draws the bar, or writes a line.
@@ -122,7 +123,7 @@ func (p *progress) show() {
 	if limit := p.replay.plan.selection.Limit; limit > 0 {
 		share = max(share, float64(s.Before)/float64(limit))
 	}
-	text := plural(n, "event")
+	text := view.Plural(n, "event")
 	if s.Rejected > 0 {
 		text += fmt.Sprintf(", %d not accepted", s.Rejected)
 	}
@@ -224,7 +225,7 @@ func (c *replayCmd) resumeCommand(p resend.Progress) string {
 }
 
 // withoutFlags removes flags and their values from a command line. A boolean flag has
-// its value behind an equals sign, if at all.
+// its value after an equals sign, if it has one.
 func withoutFlags(args []string, flags ...string) (kept []string) {
 	for i := 0; i < len(args); i++ {
 		name, _, joined := strings.Cut(args[i], "=")

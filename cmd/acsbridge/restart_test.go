@@ -21,21 +21,21 @@ import (
 )
 
 const (
-	// restartSenders are the calls that are under way at a time.
+	// restartSenders are the calls that are in progress at a time.
 	restartSenders = 8
 	// restartAnswers are the callbacks answered 200 before a bridge is stopped
 	// and after the last one was started.
 	restartAnswers = 150
 	// processAtMost bounds the life of a bridge: one that does not stop is
-	// killed, and its exit status tells.
+	// killed, and its exit status says so.
 	processAtMost = time.Minute
 )
 
-// TestAnsweredMeansStored stops a bridge under load, gently and not, and starts
+// TestServe_answeredMeansStored stops a bridge under load, gently and not, and starts
 // another one on its data directory. Whatever was answered 200 must be in the
 // stream once and as it was sent; what was not answered is sent again, as ACS
 // does, and must not be there twice.
-func TestAnsweredMeansStored(t *testing.T) {
+func TestServe_answeredMeansStored(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		signal syscall.Signal
@@ -116,7 +116,7 @@ func (l *restartLoad) start() *bridgeProcess {
 		"--issuer="+l.issuer.Name(), "--oidc-config-url="+l.issuer.MetadataURL(),
 		"--nats-url="+l.nats.URL(), "--data-dir="+l.data, "--ack-wait=0s")
 	// A connection pool for each sender: senders that shared one would open
-	// connections in vain, which net/http, told to stop, gives five seconds.
+	// connections in vain, which net/http gives five seconds when it stops.
 	for range restartSenders {
 		caller, err := acstest.NewCaller(acstest.CallerOptions{Target: b.callbacks, Signer: l.issuer, Attempts: 1})
 		if err != nil {

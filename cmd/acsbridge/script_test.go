@@ -29,8 +29,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 // for a machine that has other things to do.
 const awaitAtMost = 30 * time.Second
 
-// freeport NAME... sets each variable to a loopback address that nobody
-// listens on.
+// freeport NAME... sets each variable to a loopback address without a
+// listener.
 func freeport(ts *testscript.TestScript, neg bool, args []string) {
 	for _, l := range listenFor(ts, "freeport", neg, args) {
 		ts.Check(l.Close())

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 )
 
 // How often simulate says how far it is: a terminal's line is written over, a
@@ -31,23 +32,23 @@ type simulateCmd struct {
 
 	IssuerListen string `help:"Address of the simulated key server." default:"127.0.0.1:8081" placeholder:"ADDR"`
 	IssuerName   string `help:"Issuer of the tokens. None means the key server's URL." placeholder:"URL"`
-	Key          string `help:"File of the signing key, made when absent. None means a new key that nobody else can sign with." placeholder:"FILE"`
+	Key          string `help:"File of the signing key, made when absent. None means a new key for this process alone." placeholder:"FILE"`
 
 	Calls       int           `help:"Stop after so many calls. 0 means at Ctrl-C." placeholder:"N"`
 	Duration    time.Duration `help:"Start no call after this time. 0 means no end." placeholder:"TIME"`
 	Rate        float64       `help:"Calls that start in a second. 0 means as many as --concurrency allows." default:"2" placeholder:"N"`
-	Concurrency int           `help:"Calls under way at a time." default:"64" placeholder:"N"`
+	Concurrency int           `help:"Calls in progress at a time." default:"64" placeholder:"N"`
 	Speed       float64       `help:"Divide the pauses between the events of a call." default:"1" placeholder:"FACTOR"`
 	Flow        []string      `help:"Kind of call to play, in turn; can be repeated. None means all but hostile. An unknown name lists them." placeholder:"NAME"`
 
-	Chaos      float64 `help:"Share of callbacks, 0 to 1, that meet each kind of trouble: duplicates, reordering, delay, batching, forgeries." placeholder:"SHARE"`
+	Chaos      float64 `help:"Share of callbacks, 0 to 1, that meet each kind of fault: duplicates, reordering, delay, batching, forgeries." placeholder:"SHARE"`
 	Duplicates float64 `help:"Share of callbacks that come twice. 0 means --chaos." placeholder:"SHARE"`
 	Reorder    float64 `help:"Share of callbacks that change places with the next. 0 means --chaos." placeholder:"SHARE"`
 	Hostile    float64 `help:"Share of callbacks that are followed by one with a bad token. 0 means --chaos." placeholder:"SHARE"`
 	Seed       uint64  `help:"Seed of the chaos, to have the same again. 0 means a random one." placeholder:"N"`
 
 	// By default twice what a bridge may take for its start: simulate can be started
-	// first, and a supervisor still learns that there is none.
+	// first, and its supervisor still sees when the bridge never starts.
 	GiveUp time.Duration `help:"End with status 1 when no callback was answered for so long. 0 means never." default:"2m" placeholder:"TIME"`
 
 	JSON bool `name:"json" help:"Print the report as one JSON object."`
@@ -71,8 +72,8 @@ func (c *simulateCmd) Run(ctx context.Context, std stdio) error {
 	defer issuer.Close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	silence := silence{limit: c.GiveUp, target: c.Target, stop: stop}
-	options := acstest.CallerOptions{Target: target, Signer: issuer, Audience: c.audience(), Observe: silence.observe}
+	timeout := answerTimeout{limit: c.GiveUp, target: c.Target, stop: stop}
+	options := acstest.CallerOptions{Target: target, Signer: issuer, Audience: c.audience(), Observe: timeout.observe}
 	if c.EventGridTarget != "" {
 		options.EventGrid = &acstest.EventGridOptions{Target: c.EventGridTarget}
 	}
@@ -93,12 +94,12 @@ func (c *simulateCmd) Run(ctx context.Context, std stdio) error {
 	if err := c.print(std.out, &report); err != nil {
 		return err
 	}
-	return cmp.Or(silence.err(), report.Err())
+	return cmp.Or(timeout.err(), report.Err())
 }
 
-// silence ends a simulation that nothing answers: the bridge may be gone for good,
-// as for a container that has the network of one that was started again.
-type silence struct {
+// answerTimeout ends a simulation when nothing answers for the limit: the bridge may
+// not come back, as for a container in the network of one that was started again.
+type answerTimeout struct {
 	limit  time.Duration // zero: none
 	target string
 	stop   context.CancelFunc
@@ -110,7 +111,7 @@ type silence struct {
 
 // observe takes each attempt, from several goroutines at a time. Any answer is
 // one, a refusal too.
-func (s *silence) observe(a acstest.Attempt) {
+func (s *answerTimeout) observe(a acstest.Attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -127,8 +128,8 @@ func (s *silence) observe(a acstest.Attempt) {
 	}
 }
 
-// err says that the simulation was ended, and why.
-func (s *silence) err() error {
+// err returns why the simulation was ended, nil when it was not.
+func (s *answerTimeout) err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.fault
@@ -183,7 +184,7 @@ func (c *simulateCmd) issuer(log io.Writer) (*acstest.Issuer, error) {
 	return issuer, nil
 }
 
-// announce says how a bridge comes to trust the simulation, and how to send
+// announce prints the settings with which a bridge trusts the simulation, and how to send
 // single events beside it.
 func (c *simulateCmd) announce(w io.Writer, issuer *acstest.Issuer, seed uint64) {
 	fmt.Fprintf(w, "playing Azure Communication Services towards %s, seed %d\n", c.Target, seed)
@@ -211,7 +212,7 @@ func (c *simulateCmd) print(w io.Writer, report *acstest.Report) error {
 // function is called.
 func showProgress(w io.Writer, caller *acstest.Caller) (stop func()) {
 	interval, before, after := progressInLog, "", "\n"
-	if isTerminal(w) {
+	if view.IsTerminal(w) {
 		interval, before, after = progressOnTerminal, "\r\x1b[K", "" // carriage return, erase the line
 	}
 	ticker := time.NewTicker(interval)
@@ -223,7 +224,7 @@ func showProgress(w io.Writer, caller *acstest.Caller) (stop func()) {
 			case <-ticker.C:
 				r := caller.Report()
 				fmt.Fprintf(w, "%s%s, %s, %s, p99 %v%s",
-					before, plural(r.Calls, "call"), plural(r.Callbacks, "callback"), plural(r.Unexpected, "wrong answer"), r.Latency.P99.Round(100*time.Microsecond), after)
+					before, view.Plural(r.Calls, "call"), view.Plural(r.Callbacks, "callback"), view.Plural(r.Unexpected, "wrong answer"), r.Latency.P99.Round(100*time.Microsecond), after)
 			case <-done:
 				fmt.Fprint(w, before)
 				return

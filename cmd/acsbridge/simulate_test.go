@@ -133,7 +133,7 @@ func TestSimulate(t *testing.T) {
 }
 
 // announced reads the flags for serve and for trigger from the first lines of
-// a simulation, and lets it say the rest to nobody.
+// a simulation, and drops the rest of its output.
 func announced(t *testing.T, said io.Reader) (trust, trigger []string) {
 	t.Helper()
 	var text []byte
@@ -167,9 +167,9 @@ func expectation(t *testing.T) acstest.Expectation {
 	return want
 }
 
-// TestSimulateFails: a bridge that lets forgeries in is reported, and so are
+// TestSimulate_fails: a bridge that lets forgeries in is reported, and so are
 // flags that make no sense.
-func TestSimulateFails(t *testing.T) {
+func TestSimulate_fails(t *testing.T) {
 	credulous := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer credulous.Close()
 	busy := credulous.Listener.Addr().String()
@@ -203,9 +203,9 @@ func TestSimulateFails(t *testing.T) {
 	}
 }
 
-// TestSimulateUntilStopped: without an end, the end of the context is one, and
+// TestSimulate_untilStopped: without an end, the end of the context is one, and
 // the report is printed.
-func TestSimulateUntilStopped(t *testing.T) {
+func TestSimulate_untilStopped(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	bridge := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { stop() }))
@@ -221,8 +221,8 @@ func TestSimulateUntilStopped(t *testing.T) {
 	}
 }
 
-// TestChaosFlags: a share of its own wins over --chaos.
-func TestChaosFlags(t *testing.T) {
+// TestSimulate_chaosFlags: a share of its own wins over --chaos.
+func TestSimulate_chaosFlags(t *testing.T) {
 	for _, test := range []struct {
 		args []string
 		want acstest.Chaos
@@ -256,8 +256,8 @@ func TestChaosFlags(t *testing.T) {
 	}
 }
 
-// TestProgress: a log gets a line every ten seconds and none after the end.
-func TestProgress(t *testing.T) {
+// TestSimulate_progress: a log gets a line every ten seconds and none after the end.
+func TestSimulate_progress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		caller, err := acstest.NewCaller(acstest.CallerOptions{
 			Target: "http://bridge.example", Signer: &acstest.Issuer{}, Transport: http.NewFileTransport(nil),

@@ -20,7 +20,7 @@ import (
 // All of it is sent with the subjects of today.
 func TestSubjects_dataDirectoryWithoutSlots(t *testing.T) {
 	ignoreEnvironment(t)
-	l := &asideLoad{restartLoad: newRestartLoad(t)}
+	l := &quarantineLoad{restartLoad: newRestartLoad(t)}
 	if said, err := exec.CommandContext(t.Context(), "tar", "-xzf", "testdata/data-dir-without-slots.tar.gz", "-C", l.data).CombinedOutput(); err != nil {
 		t.Fatalf("unpack: %v\n%s", err, said)
 	}

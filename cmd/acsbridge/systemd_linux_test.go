@@ -31,7 +31,7 @@ func notifySocket(t *testing.T, name string) *net.UnixConn {
 	return conn
 }
 
-// state returns the next state that the service tells, "" when none comes in time.
+// state returns the next state of the service, "" when none comes in time.
 func state(conn *net.UnixConn, within time.Duration) string {
 	_ = conn.SetReadDeadline(time.Now().Add(within))
 	buffer := make([]byte, 4096)
@@ -64,7 +64,7 @@ func TestServe_notReady(t *testing.T) {
 		}
 	}
 	if got := state(conn, 10*time.Millisecond); got != "" {
-		t.Errorf("told %q, want nothing", got)
+		t.Errorf("got %q, want nothing", got)
 	}
 }
 

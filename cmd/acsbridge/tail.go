@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/replay"
 )
 
@@ -82,14 +83,14 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 	}
 	defer link.Close()
 	out := bufio.NewWriterSize(std.out, outputBuffer)
-	p := printer{color: colorFor(std.out), personal: c.ShowPII, now: time.Now()}
+	p := view.Printer{Color: view.ColorFor(std.out), Personal: c.ShowPII, Now: time.Now()}
 	line := c.line(&p)
 	selection := replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Since: c.since, Follow: c.Follow}
 	printed := 0
 	var text []byte
 	messages := reader.Read(ctx, selection)
 	if !c.Follow && c.Output == "pretty" {
-		messages = lookAhead(messages, func(m *replay.StoredMessage) { p.appendMessage(nil, m) })
+		messages = lookAhead(messages, func(m *replay.StoredMessage) { p.AppendMessage(nil, m) })
 	}
 	for m, err := range messages {
 		if err != nil {
@@ -128,14 +129,14 @@ func (c *tailCmd) nothing() string {
 const outputBuffer = 64 << 10
 
 // line is how a message is written, by --output.
-func (c *tailCmd) line(p *printer) func([]byte, *replay.StoredMessage) []byte {
+func (c *tailCmd) line(p *view.Printer) func([]byte, *replay.StoredMessage) []byte {
 	switch c.Output {
 	case "json":
 		return func(dst []byte, m *replay.StoredMessage) []byte { return replay.AppendLine(dst, m, c.masking()) }
 	case "raw":
 		return func(dst []byte, m *replay.StoredMessage) []byte { return append(append(dst, m.Data...), '\n') }
 	}
-	return p.appendMessage
+	return p.AppendMessage
 }
 
 // maxLookAhead is how many messages are read ahead, at most.

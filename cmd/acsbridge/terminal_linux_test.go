@@ -39,9 +39,9 @@ func terminal(t *testing.T) (person, program *os.File) {
 	return person, program
 }
 
-// TestColoursAreForTerminals shows a failure to a person, and to one who does not
+// TestPrinter_colorsForTerminals shows a failure to a person, and to one who does not
 // want colours.
-func TestColoursAreForTerminals(t *testing.T) {
+func TestPrinter_colorsForTerminals(t *testing.T) {
 	server := natstest.Start(t)
 	js := server.JetStream()
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}, AllowDirect: true}); err != nil {

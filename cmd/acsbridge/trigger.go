@@ -33,7 +33,7 @@ type triggerCmd struct {
 	Audience        string `help:"Audience of the token. None means the demo resource's, or for Event Grid the demo application's." placeholder:"GUID"`
 }
 
-// Validate is called by kong, so that what does not go together is a mistake of
+// Validate is called by kong, so that flags that exclude each other are an error of
 // the command line.
 func (c *triggerCmd) Validate() error {
 	switch {
@@ -49,7 +49,7 @@ func (c *triggerCmd) Validate() error {
 	return nil
 }
 
-// Run sends the event, once, prints what came of it, and fails unless the answer
+// Run sends the event, once, prints the answer, and fails unless the answer
 // was 200.
 func (c *triggerCmd) Run(ctx context.Context, std stdio) error {
 	if c.List {

@@ -79,9 +79,9 @@ func TestTrigger(t *testing.T) {
 	}
 }
 
-// TestTriggerEdits reads what is sent of an event that is changed, of one on a
+// TestTrigger_edits reads what is sent of an event that is changed, of one on a
 // given call, and of those in a file.
-func TestTriggerEdits(t *testing.T) {
+func TestTrigger_edits(t *testing.T) {
 	dir := t.TempDir()
 	key := filepath.Join(dir, "key.pem")
 	if _, err := acstest.LoadOrCreateKey(key); err != nil {

@@ -25,7 +25,7 @@ func ParseRange(text string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// Addresses tells the clients of requests and connections apart.
+// Addresses identifies the clients of requests and connections.
 type Addresses struct {
 	// SourceRanges are the networks that requests may come from. None means all.
 	SourceRanges []netip.Prefix
@@ -82,7 +82,7 @@ func ParseAddr(text string) netip.Addr {
 // addresses are one client.
 const clientBitsIPv6 = 64
 
-// sharedSpace is what carriers and clusters use inside (RFC 6598).
+// sharedSpace is address space that carriers and clusters use internally (RFC 6598).
 var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
 
 // LimitKey returns what the limits of a client are kept by, and whether the client is

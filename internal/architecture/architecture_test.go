@@ -1,4 +1,4 @@
-// Package architecture_test holds the source of the module against its plan:
+// Package architecture_test checks the source of the module against its plan:
 // which room may import which, and how long a file or a function may be.
 package architecture_test
 
@@ -47,13 +47,13 @@ var arrows = map[string][]string{
 // that serve has nothing that signs tokens.
 var simulators = []string{"cmd/acsbridge/demo*.go", "cmd/acsbridge/simulate.go", "cmd/acsbridge/trigger.go", "cmd/acsbridge/replay_sign.go"}
 
-// TestSource holds this module against the plan.
+// TestSource checks this module.
 func TestSource(t *testing.T) {
 	source := os.DirFS("../..")
 	if _, err := fs.Stat(source, "go.mod"); err != nil {
 		t.Fatal(err)
 	}
-	faults, err := examine(source)
+	faults, err := findFaults(source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,8 +62,8 @@ func TestSource(t *testing.T) {
 	}
 }
 
-// TestFaultsAreFound holds a module against the plan that breaks each rule.
-func TestFaultsAreFound(t *testing.T) {
+// TestFindFaults_eachRule checks a module that breaks each rule.
+func TestFindFaults_eachRule(t *testing.T) {
 	long := func(lines int, in string) string { return fmt.Sprintf(in, strings.Repeat("\n", lines)) }
 	source := fstest.MapFS{}
 	for name, text := range map[string]string{
@@ -85,7 +85,7 @@ func TestFaultsAreFound(t *testing.T) {
 	} {
 		source[name] = &fstest.MapFile{Data: []byte(text)}
 	}
-	got, err := examine(source)
+	got, err := findFaults(source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,9 +104,9 @@ func TestFaultsAreFound(t *testing.T) {
 	}
 }
 
-// examine returns what is wrong with the source of a module, in the order of
+// findFaults returns what is wrong with the source of a module, in the order of
 // its files. Tests may import what they like and be as long as they must.
-func examine(source fs.FS) (faults []string, err error) {
+func findFaults(source fs.FS) (faults []string, err error) {
 	err = fs.WalkDir(source, ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:

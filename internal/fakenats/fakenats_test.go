@@ -98,7 +98,7 @@ func questions() []question {
 }
 
 // The model is worth something as long as it answers like a nats-server.
-func TestTheModelAnswersLikeAServer(t *testing.T) {
+func TestServer_answersLikeNATS(t *testing.T) {
 	real, err := nats.Connect(natstest.Start(t).URL())
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ const (
 // Final returns why a message whose publish failed can never be stored, however
 // often it is tried: [TooLarge] or [BadSubject]. It is empty for errors that
 // concern every message, like a missing right or a missing stream: an operator
-// can mend those.
+// can fix those.
 func Final(err error) (reason string) {
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload), Code(err) == codeMessageTooLarge, Code(err) == codeHeaderTooLarge:
@@ -72,7 +72,7 @@ func Unanswered(err error) bool {
 		errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrAsyncPublishTimeout)
 }
 
-// remedies say what cures a refusal of JetStream, by its error code (nats-server,
+// remedies are those of refusals by JetStream, by its error code (nats-server,
 // errors.json). Those that concern one message alone are in [Final].
 var remedies = map[jetstream.ErrorCode]string{
 	10002: "the account has used up what it may: raise its limits, or bound the stream with --stream-max-bytes",
@@ -101,7 +101,7 @@ var remedies = map[jetstream.ErrorCode]string{
 	10167: "the server has too much to store at once: this is tried again",
 }
 
-// WithRemedy adds to an error of NATS what cures it.
+// WithRemedy adds the remedy to an error of NATS.
 func WithRemedy(err error) error {
 	var remedy string
 	switch {
@@ -126,7 +126,7 @@ func WithRemedy(err error) error {
 	return fmt.Errorf("%w; %s", err, remedy)
 }
 
-// connectRemedy says what cures an error of connecting.
+// connectRemedy returns the remedy for an error of connecting.
 func connectRemedy(err error) string {
 	var unknownName *net.DNSError
 	var header tls.RecordHeaderError

@@ -1,6 +1,6 @@
 // Package natsconn keeps a connection to NATS alive. The bridge and the commands
 // that read the stream use the same one. It never gives up, knows why NATS is
-// away and which rights are missing, and logs neither secrets nor ids of calls.
+// disconnected and which rights are missing, and logs neither secrets nor ids of calls.
 package natsconn
 
 import (
@@ -92,7 +92,7 @@ func Connect(config Config, logger *slog.Logger) (*Link, error) {
 	case <-time.After(dialTimeout):
 		go func() {
 			if err := <-dialed; err != nil {
-				l.away(err)
+				l.disconnected(err)
 				l.rebuild()
 			}
 		}()
@@ -174,10 +174,10 @@ func (l *Link) handlers() []nats.Option {
 			l.mu.Unlock()
 			if err != nil { // nil when we close it ourselves
 				l.logger.Warn("disconnected from NATS", "error", err)
-				l.away(err)
+				l.disconnected(err)
 			}
 		}),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.away(err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { l.disconnected(err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { l.reported(redact(err)) }),
 		nats.ClosedHandler(func(*nats.Conn) { l.rebuild() }),
 	}
@@ -211,13 +211,13 @@ func (l *Link) rebuild() {
 		if err == nil {
 			return
 		}
-		l.away(err)
+		l.disconnected(err)
 	}
 }
 
-// away notes why NATS is not connected. Each cause is one line in the log, until
+// disconnected notes why NATS is not connected. Each cause is one line in the log, until
 // it has been connected.
-func (l *Link) away(cause error) {
+func (l *Link) disconnected(cause error) {
 	if errors.Is(cause, nats.ErrNoServers) { // all of them were tried, and each has its own cause
 		return
 	}
@@ -250,7 +250,7 @@ func (l *Link) away(cause error) {
 }
 
 // watchLogin finds why a connection fails that was made, which reaches none of the
-// client's handlers: TLS, a refused login, a server that hangs up.
+// client's handlers: TLS, a refused login, a server that disconnects.
 func (l *Link) watchLogin() {
 	tick := time.NewTicker(BetweenAttempts.First * 5)
 	defer tick.Stop()
@@ -265,7 +265,7 @@ func (l *Link) watchLogin() {
 			continue
 		}
 		if err := nc.LastError(); err != nil {
-			l.away(err)
+			l.disconnected(err)
 		}
 	}
 }
@@ -277,7 +277,7 @@ func (l *Link) reported(err error) {
 		if connected, _ := l.State(); connected {
 			l.errors.Log(l.logger, slog.LevelError, "NATS reports an error", slog.Any("error", err))
 		}
-		l.away(err) // a refused login comes here
+		l.disconnected(err) // a refused login comes here
 		return
 	}
 	text := err.Error()

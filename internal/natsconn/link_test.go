@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/synadia-io/orbit.go/jetstreamext"
@@ -104,7 +103,7 @@ func TestLink_batchComesOnce(t *testing.T) {
 		read++
 	}
 	if came := l.nc.Stats().InMsgs - before; read != stored || came != stored+1 { // and the end of the batch
-		t.Errorf("%d messages came of which %d were read, want %d", came, read, stored)
+		t.Errorf("%d messages came and %d were read, want %d", came, read, stored)
 	}
 }
 
@@ -301,7 +300,7 @@ func TestConnect_silentServers(t *testing.T) {
 		t.Errorf("Connect took %s", took)
 	}
 	if connected, _ := l.State(); connected {
-		t.Error("connected to nobody")
+		t.Error("connected to no server")
 	}
 	l.Close()
 
@@ -309,7 +308,7 @@ func TestConnect_silentServers(t *testing.T) {
 	connect(t, Config{URL: urls[0] + "," + server.URL()}, nil)
 }
 
-// The server tells its limits when a client connects: a record is above them
+// The server sends its limits when a client connects: a record is above them
 // only by what a new connection says.
 func TestLink_Refresh(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.MaxPayload = 4 << 10 })
@@ -364,7 +363,7 @@ func TestLink_Violation(t *testing.T) {
 }
 
 // Why a connection fails is said again when it changes, also when it fails after it was
-// made, which the client tells no handler.
+// made, which reaches no handler of the client.
 func TestLink_causeChanges(t *testing.T) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -379,7 +378,7 @@ func TestLink_causeChanges(t *testing.T) {
 	defer link.Close()
 	natstest.Until(t, func() bool { return log.has("NATS cannot be reached", "connection refused") })
 	files := certificates(t)
-	natstest.Start(t, func(o *natsserver.Options) {
+	natstest.Start(t, func(o *server.Options) {
 		o.JetStream = false
 		o.Port = free.Addr().(*net.TCPAddr).Port
 		files.require(o)
@@ -394,20 +393,20 @@ func TestLink_causeChanges(t *testing.T) {
 func TestLink_firstConnection(t *testing.T) {
 	files := certificates(t)
 	expired := certificatesUntil(t, time.Now().Add(-time.Minute))
-	plain := natstest.Start(t, func(o *natsserver.Options) { o.JetStream = false })
+	plain := natstest.Start(t, func(o *server.Options) { o.JetStream = false })
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { silent.Close() })
 	for name, c := range map[string]struct {
-		server func(*natsserver.Options)
+		server func(*server.Options)
 		login  Config
 		says   string
 	}{
 		"refused":           {login: Config{URL: "nats://127.0.0.1:1"}, says: "connection refused; is NATS running there? --nats-url"},
 		"unknown name":      {login: Config{URL: "nats://nats.invalid:4222"}, says: "the name of the server in --nats-url cannot be looked up"},
-		"login":             {server: func(o *natsserver.Options) { o.Authorization = "secret" }, says: "Authorization Violation; check the login"},
+		"login":             {server: func(o *server.Options) { o.Authorization = "secret" }, says: "Authorization Violation; check the login"},
 		"unknown authority": {server: files.require, says: "signed by an authority that is not known here: name it with --nats-ca"},
 		"no client certificate": {server: files.require, login: Config{CA: files.ca},
 			says: "it may want a certificate (--nats-cert, --nats-key)"},
@@ -418,7 +417,7 @@ func TestLink_firstConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if c.server != nil {
-				server := natstest.Start(t, func(o *natsserver.Options) {
+				server := natstest.Start(t, func(o *server.Options) {
 					o.JetStream = false
 					c.server(o)
 				})

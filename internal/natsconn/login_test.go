@@ -26,7 +26,7 @@ const (
 	loginNKey     = "UD5RN6MEOD56KDVRPNXXDSNS7DCJH3JGJWUIIEMCGK24ISAVZWG2OJSX"
 )
 
-// TestConfig_logins connects to servers that let nobody in without the login, and
+// TestConfig_logins connects to servers that want the login, and
 // sees that a wrong one keeps trying.
 func TestConfig_logins(t *testing.T) {
 	tlsFiles := certificates(t)
@@ -108,7 +108,7 @@ func TestConfig_context(t *testing.T) {
 		t.Error("the context does not lead to the server")
 	}
 	if _, err := Connect(Config{Context: "another"}, nil); err == nil {
-		t.Error("a context that is not there is no error")
+		t.Error("a context that is not there is not an error")
 	}
 }
 

@@ -26,7 +26,7 @@ func TestRedact_permissionViolation(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", err, want)
 		}
 		if !errors.Is(err, nats.ErrPermissionViolation) {
-			t.Errorf("%v is no permission error any more", err)
+			t.Errorf("%v is not a permission error any more", err)
 		}
 	}
 	for _, err := range []error{nil, nats.ErrTimeout, errors.New(`other "acs.contoso.CallConnected.6.401f"`)} {

@@ -25,7 +25,7 @@ const (
 type Conditions struct {
 	Latency time.Duration
 	Jitter  time.Duration // added to Latency, evenly from zero up to this
-	Rate    int           // bytes a second; zero is no limit
+	Rate    int           // bytes a second; zero means no limit
 	// Held keeps everything until it is lifted, like a partition: nothing is lost,
 	// since TCP would send it again.
 	Held bool

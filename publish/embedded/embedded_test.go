@@ -114,7 +114,7 @@ func TestServer_listen(t *testing.T) {
 	}
 	s, err := embedded.Start(embedded.Options{Dir: t.TempDir(), Listen: address})
 	if errors.Is(err, embedded.ErrAddressTaken) {
-		t.Skip("somebody took the port that was free")
+		t.Skip("another process took the port")
 	}
 	if err != nil {
 		t.Fatal(err)

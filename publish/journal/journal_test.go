@@ -199,7 +199,7 @@ func TestJournal_manyWriters(t *testing.T) {
 	select {
 	case <-j.Changed():
 	default:
-		t.Error("the reader was not told")
+		t.Error("the reader was not woken")
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 // A load balancer sends nothing to a bridge whose journal is failing, so
-// nobody else would ever make it try again.
+// no further append would make it try again.
 func TestJournal_reopenWithoutAnAppend(t *testing.T) {
 	var broken atomic.Bool
 	opts := Options{SegmentSize: 16 << 10, open: func(dir string, size int, l *slog.Logger) (store, error) {
@@ -46,7 +46,7 @@ func TestJournal_reopenWithoutAnAppend(t *testing.T) {
 		select {
 		case <-j.Changed():
 		default:
-			t.Error("the reader was not told")
+			t.Error("the reader was not woken")
 		}
 		mustAppend(t, j, "three", 3)
 	})

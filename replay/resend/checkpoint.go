@@ -28,7 +28,7 @@ type Checkpoint struct {
 
 // LoadCheckpoint reads the checkpoint of a replay. It returns nil when there is no
 // file yet. A checkpoint of a replay that is something else, or is complete, is an
-// error. Limit is how many events the replay has at most; zero is no limit.
+// error. Limit is how many events the replay has at most; zero means no limit.
 func LoadCheckpoint(path, what string, limit int) (*Checkpoint, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

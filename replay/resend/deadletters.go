@@ -65,7 +65,7 @@ func (f *DeadLetterFile) read() error {
 }
 
 // Claim renames the file, since the bridge appends to it at any time, and reads it
-// again: letters may have been added behind those that are known.
+// again: letters may have been added after those that were read.
 func (f *DeadLetterFile) Claim() error {
 	if strings.HasSuffix(f.Path, ClaimedSuffix) {
 		return nil

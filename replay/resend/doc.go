@@ -16,6 +16,6 @@
 //	an acknowledgement of another stream  an error: nothing more is sent
 //
 // A [Checkpoint] keeps that place in a file. A [Redactor] replaces what identifies the
-// participants of a call. A [Redrive] makes events of what was set aside, and says what
-// it trusts.
+// participants of a call. A [Redrive] makes events of quarantined callbacks and dead letters;
+// its comment names what it trusts.
 package resend

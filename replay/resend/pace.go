@@ -15,12 +15,12 @@ import (
 // Pace says how fast messages are sent. The zero value is as fast as the target
 // takes them.
 type Pace struct {
-	Rate  float64 // messages a second; zero is no limit
+	Rate  float64 // messages a second; zero means no limit
 	Speed float64 // times as fast as they once came; zero does not look at that
 }
 
 // catchUp is how much of a delay is made up for, so that timers that are late do
-// not slow a rate down. What was held up for longer does not come in a burst.
+// not slow a rate down. A longer delay is not followed by a burst.
 const catchUp = 100 * time.Millisecond
 
 // maxPause is the longest pause that is kept between two messages: a night

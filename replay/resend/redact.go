@@ -149,7 +149,7 @@ func (r *Redactor) member(dst, member, text []byte, depth int) []byte {
 // quoted appends the replacement of a text that has its quotes.
 func (r *Redactor) quoted(dst, text []byte, replace func(string) string) []byte {
 	plain, err := jsontext.AppendUnquote(nil, text)
-	if err != nil { // invalid UTF-8, of which nothing is kept
+	if err != nil { // nothing is kept of invalid UTF-8
 		plain = nil
 	}
 	dst, _ = jsontext.AppendQuote(dst, replace(string(plain)))
@@ -219,7 +219,7 @@ func (r *Redactor) source(s string) string {
 		case "", "calling", "callConnections", "recordings":
 			continue
 		}
-		// An event's name may come behind the ids.
+		// An event's name may follow the ids.
 		if ids++; ids > 1 && i == len(segments)-1 && strings.HasPrefix(segment, "Recording") {
 			continue
 		}

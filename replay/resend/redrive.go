@@ -219,7 +219,7 @@ func (r *Redrive) Publish(ctx context.Context, m *nats.Msg) error {
 func (r *Redrive) held(ctx context.Context, subject, id string) (*replay.StoredMessage, error) {
 	parts, ok := schemas.ParseSubject(subject)
 	if !ok {
-		return nil, errors.New("the subject is none of an event")
+		return nil, errors.New("the subject is not that of an event")
 	}
 	s := replay.Selection{Resource: parts.Resource, Type: parts.Type, CallToken: parts.Call}
 	for m, err := range r.Reader.Read(ctx, s) {

@@ -70,7 +70,7 @@ func (b *Bridge) readyStorage() (name, state string, ok bool) {
 	s := b.publisher.Status()
 	if s.Journal == nil {
 		if !s.Sending {
-			return "storage", "no journal, and the stream is out of reach: " + said(s.Cause()), false
+			return "storage", "no journal, and the stream is out of reach: " + oneLine(s.Cause()), false
 		}
 		return "storage", "no journal, NATS is connected", true
 	}
@@ -82,12 +82,12 @@ func (b *Bridge) readyStorage() (name, state string, ok bool) {
 	case s.Journal.Failing:
 		return "storage", state + "; the disk refuses writes", false
 	case s.Journal.Full && !s.Sending:
-		return "storage", state + "; it is full, and the stream takes nothing: " + said(s.Cause()), false
+		return "storage", state + "; it is full, and the stream takes nothing: " + oneLine(s.Cause()), false
 	}
 	return "storage", state, true
 }
 
-// lastCallbacks says when callbacks came last, and what became of them.
+// lastCallbacks returns when the last callbacks came, and how they were answered.
 func (b *Bridge) lastCallbacks() string {
 	a := b.handler.Activity()
 	return fmt.Sprintf("last came %s, stored %s, refused %s", ago(a.LastCallback), ago(a.LastStored), ago(a.LastRefused))
@@ -100,8 +100,8 @@ func ago(t time.Time) string {
 	return time.Since(t).Round(time.Second).String() + " ago"
 }
 
-// said is an error on one line.
-func said(err error) string {
+// oneLine returns the text of an error on one line.
+func oneLine(err error) string {
 	if err == nil {
 		return "no error reported"
 	}

@@ -39,7 +39,7 @@ func (b *Bridge) adminServer() *http.Server {
 		IdleTimeout:       adminIdleTimeout,
 		MaxHeaderBytes:    maxAdminHeader,
 		ErrorLog:          slog.NewLogLogger(lograte.Handler(b.logger.Handler()), slog.LevelDebug),
-		// "OPTIONS *" too is the guard's to refuse; net/http would answer 200.
+		// The guard refuses "OPTIONS *" too; net/http would answer 200.
 		DisableGeneralOptionsHandler: true,
 	}
 }
@@ -57,7 +57,7 @@ func (b *Bridge) adminHandler() http.Handler {
 	return access.guard(mux)
 }
 
-// adminAccess decides who may ask the admin listener for what.
+// adminAccess decides which requests to the admin listener are allowed.
 type adminAccess struct {
 	digest [sha256.Size]byte // of the token
 	asks   bool              // for the token
@@ -72,9 +72,9 @@ func newAdminAccess(token string, hosts []string) *adminAccess {
 	return a
 }
 
-// guard answers what next may not see, and sets the headers of every answer.
+// guard answers the requests that next must not see, and sets the headers of every answer.
 // The probes are open to all: what asks them seldom has a place for a secret,
-// and they tell a stranger no more than whether the bridge works.
+// and an unauthenticated client learns no more than whether the bridge works.
 func (a *adminAccess) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -86,7 +86,7 @@ func (a *adminAccess) guard(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
 		switch {
-		case !a.knows(r.Host):
+		case !a.allowsHost(r.Host):
 			http.Error(w, "this name is not among admin-host", http.StatusMisdirectedRequest)
 		case !probe && !a.granted(r):
 			h.Set("WWW-Authenticate", "Bearer")
@@ -107,12 +107,12 @@ func (a *adminAccess) granted(r *http.Request) bool {
 	return err == nil && subtle.ConstantTimeCompare(digest[:], a.digest[:]) == 1
 }
 
-// knows reports whether a Host header is one by which operators ask. A page in
+// allowsHost reports whether a Host header is one by which operators ask. A page in
 // an operator's browser can have its own name resolve to our address, and then
 // reads our answers as its own (DNS rebinding). It cannot do so without a name:
 // an address is never looked up, so any address passes, and so does no name,
-// which no browser sends ("acsbridge health" does when it is told to ask :9090).
-func (a *adminAccess) knows(host string) bool {
+// which no browser sends ("acsbridge health" does for :9090).
+func (a *adminAccess) allowsHost(host string) bool {
 	name := host
 	if split, _, err := net.SplitHostPort(host); err == nil {
 		name = split

@@ -7,11 +7,11 @@ import (
 	"github.com/acsbridge/acsbridge/ingest"
 )
 
-// note is one thing that is not well although callbacks are taken, as one line of
-// /readyz. The line stays until the thing is over.
+// note is one problem that does not stop callbacks, as one line of /readyz. The line
+// stays until the problem is over.
 type note struct{ part, text string }
 
-// notes returns what is not well, part by part. Each part may have several.
+// notes returns the problems of all parts. Each part may have several.
 func (b *Bridge) notes() []note {
 	var all []note
 	for _, part := range []func() []note{
@@ -26,7 +26,7 @@ func (b *Bridge) notes() []note {
 	return all
 }
 
-// natsNotes says what is not well with NATS and the streams.
+// natsNotes are the problems of NATS and the streams.
 func (b *Bridge) natsNotes() []note {
 	var list []note
 	for _, n := range b.publisher.Status().Notes {
@@ -35,8 +35,8 @@ func (b *Bridge) natsNotes() []note {
 	return list
 }
 
-// eventGridNotes says why nothing of Event Grid can be verified. That turns no
-// callback away, and Event Grid tries for a day.
+// eventGridNotes says why deliveries of Event Grid cannot be verified. That refuses no
+// callback, and Event Grid retries for a day.
 func (b *Bridge) eventGridNotes() []note {
 	if b.gridVerifier == nil {
 		return nil
@@ -50,8 +50,8 @@ func (b *Bridge) eventGridNotes() []note {
 	return nil
 }
 
-// refusalNotes says what was refused lately, by reason. It turns nothing red: a
-// stranger can have anything refused.
+// refusalNotes are the refusals of the last minutes, by reason. They do not make the
+// bridge unready: an unauthenticated client can cause any of them.
 func (b *Bridge) refusalNotes() (list []note) {
 	for _, r := range b.handler.Activity().Refused {
 		text := fmt.Sprintf("%s, %d in the last %.0f minutes", r.Reason, r.Count, ingest.RecentRefusals.Minutes())

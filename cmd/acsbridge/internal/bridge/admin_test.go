@@ -30,9 +30,9 @@ func askAdmin(h http.Handler, target, host, authorization string) *httptest.Resp
 	return w
 }
 
-// TestAdminToken asks for each page with and without the token. There are no
+// TestAdmin_token asks for each page with and without the token. There are no
 // keys, so a bridge that answers says 503 on /readyz.
-func TestAdminToken(t *testing.T) {
+func TestAdmin_token(t *testing.T) {
 	guarded := adminOf(t, "--admin-token-file="+writeFile(t, "token", testSecret+"\n"))
 	for _, test := range []struct {
 		path, authorization string
@@ -57,9 +57,9 @@ func TestAdminToken(t *testing.T) {
 			t.Errorf("%s with %q: %d %v, want %d", test.path, test.authorization, w.Code, w.Header(), test.want)
 		}
 	}
-	const stranger = "process  ok\nkeys     missing\nstorage  ok\n"
-	if got := askAdmin(guarded, "/readyz", "127.0.0.1", "").Body.String(); got != stranger {
-		t.Errorf("a stranger reads %q, want %q", got, stranger)
+	const withoutToken = "process  ok\nkeys     missing\nstorage  ok\n"
+	if got := askAdmin(guarded, "/readyz", "127.0.0.1", "").Body.String(); got != withoutToken {
+		t.Errorf("without the token: %q, want %q", got, withoutToken)
 	}
 	if got := askAdmin(guarded, "/readyz", "127.0.0.1", "Bearer "+testSecret).Body.String(); !strings.Contains(got, "keys     missing  none yet from https://") {
 		t.Errorf("an operator reads %q", got)
@@ -73,9 +73,9 @@ func TestAdminToken(t *testing.T) {
 	}
 }
 
-// TestAdminHosts asks as a page does whose own name was made to resolve to the
+// TestAdmin_hosts asks as a page does whose own name was made to resolve to the
 // bridge's address.
-func TestAdminHosts(t *testing.T) {
+func TestAdmin_hosts(t *testing.T) {
 	h := adminOf(t, "--admin-host=bridge.example.net")
 	for host, want := range map[string]int{
 		"localhost": 200, "localhost:9090": 200, "LocalHost.:9090": 200,
@@ -93,8 +93,8 @@ func TestAdminHosts(t *testing.T) {
 	}
 }
 
-// TestAdminListenIsAName asks by the name that the listener was given.
-func TestAdminListenIsAName(t *testing.T) {
+// TestAdmin_listenIsAName asks by the name that the listener was given.
+func TestAdmin_listenIsAName(t *testing.T) {
 	b := &Bridge{settings: &config.Settings{}, logger: slog.New(slog.DiscardHandler)}
 	b.settings.AdminListen = "bridge.internal:9090"
 	for host, want := range map[string]int{"bridge.internal:9090": 200, "bridge.internal.attacker.example": 421} {
@@ -104,8 +104,8 @@ func TestAdminListenIsAName(t *testing.T) {
 	}
 }
 
-// TestAdminHeaders holds the headers of every kind of answer.
-func TestAdminHeaders(t *testing.T) {
+// TestAdmin_headers holds the headers of every kind of answer.
+func TestAdmin_headers(t *testing.T) {
 	h := adminOf(t, "--admin-token-file="+writeFile(t, "token", testSecret))
 	for _, w := range []*httptest.ResponseRecorder{
 		askAdmin(h, "/livez", "localhost", ""), askAdmin(h, "/readyz", "localhost", ""), askAdmin(h, "/metrics", "localhost", ""),
@@ -126,17 +126,17 @@ func TestAdminHeaders(t *testing.T) {
 	}
 }
 
-// TestAdminServerIsBounded holds every wait of the admin server.
-func TestAdminServerIsBounded(t *testing.T) {
+// TestAdmin_serverIsBounded holds every wait of the admin server.
+func TestAdmin_serverIsBounded(t *testing.T) {
 	s := (&Bridge{settings: &config.Settings{}, logger: slog.New(slog.DiscardHandler)}).adminServer()
 	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 || s.MaxHeaderBytes != 16<<10 || !s.DisableGeneralOptionsHandler {
 		t.Errorf("got %+v", s)
 	}
 }
 
-// TestAdminConnectionsAreBounded holds as many as there may be. One more is
+// TestAdmin_connectionsAreBounded holds as many as there may be. One more is
 // answered when one of them is closed.
-func TestAdminConnectionsAreBounded(t *testing.T) {
+func TestAdmin_connectionsAreBounded(t *testing.T) {
 	b := runBridge(t, onLoopback(t, "--resource=contoso="+testGUID), slog.New(slog.DiscardHandler))
 	var held []net.Conn
 	for range maxAdminConnections {

@@ -1,4 +1,4 @@
-// Package bridge wires the rooms of serve together, and watches what goes wrong slowly.
+// Package bridge wires the rooms of serve together, and watches for slow failures such as expiry.
 package bridge
 
 import (
@@ -168,7 +168,7 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	if b.gridVerifier != nil {
 		rooms.Go(func() { _ = b.gridVerifier.Run(work) })
 	}
-	b.watch.look(work)
+	b.watch.check(work)
 	rooms.Go(func() { b.watch.run(work) })
 	rooms.Go(func() { b.compareStream(work) })
 	rooms.Go(func() { b.publisher.Run(work) })
@@ -221,7 +221,7 @@ func serve(s *http.Server, l net.Listener, tls bool) (err error) {
 	return err
 }
 
-// shutDown lets the load balancer notice, finishes the requests under way and
+// shutDown gives the load balancer time to notice, finishes the requests in work and
 // gives the forwarder the rest of the time. What is not in the stream then
 // stays in the journal for the next start.
 func (b *Bridge) shutDown(server *http.Server) {
@@ -237,7 +237,7 @@ func (b *Bridge) shutDown(server *http.Server) {
 		b.logger.Warn("requests were cut off", "error", err)
 	}
 	if !b.publisher.Status().Sending {
-		cancel() // nobody takes records: waiting would not help
+		cancel() // the stream takes no records: waiting would not help
 	}
 	if left := b.publisher.Drain(ctx); left > 0 {
 		b.logger.Warn("records stay in the journal for the next start", "records", left)

@@ -12,10 +12,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// TestEdgeSettingsReachTheEdge runs a bridge with every setting of the edge and
+// TestBridge_edgeSettings runs a bridge with every setting of the edge and
 // looks at what each of them does to a request. What they do in detail is
 // tested in package ingest.
-func TestEdgeSettingsReachTheEdge(t *testing.T) {
+func TestBridge_edgeSettings(t *testing.T) {
 	cert, key := writePair(t)
 	b := runBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--tls-cert="+cert, "--tls-key="+key,
 		"--callback-key=new="+writeFile(t, "callback-key", testSecret), "--max-connections=1",

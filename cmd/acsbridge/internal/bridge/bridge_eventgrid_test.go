@@ -41,9 +41,9 @@ func gridBridge(t *testing.T, more ...string) (b *Bridge, acs, entra *acstest.Is
 	return b, acs, entra
 }
 
-// TestEventGridOfAWholeBridge has the key server of Entra ID away at first: that
+// TestBridge_eventGrid has the key server of Entra ID away at first: that
 // makes no bridge unready, and answers deliveries 503.
-func TestEventGridOfAWholeBridge(t *testing.T) {
+func TestBridge_eventGrid(t *testing.T) {
 	b, _, entra := gridBridge(t, gridArgs()...)
 	const call = `{"id":"1","source":"` + acstest.DemoTopic + `","type":"Microsoft.Communication.IncomingCall","specversion":"1.0","data":{"correlationId":"k-1"}}`
 	token, err := entra.Sign(acstest.TokenSpec{Audience: acstest.DemoApplication, Lifetime: 24 * time.Hour, Claims: map[string]any{"appid": verify.EventGridApplication}})
@@ -98,9 +98,9 @@ acsbridge_jwks_keys{profile="eventgrid"} 1
 	}
 }
 
-// TestConsumersReadBothSchemas has the simulated Event Grid subscribe and deliver in
+// TestBridge_eventGridSchemas has the simulated Event Grid subscribe and deliver in
 // each schema, and reads the stream as a consumer does.
-func TestConsumersReadBothSchemas(t *testing.T) {
+func TestBridge_eventGridSchemas(t *testing.T) {
 	b, _, entra := gridBridge(t, "--eventgrid-tenant="+acstest.DemoTenant, "--eventgrid-audience="+acstest.DemoApplication,
 		"--eventgrid-source=contoso="+acstest.DemoTopic)
 	entra.SetFault(acstest.FaultNone)

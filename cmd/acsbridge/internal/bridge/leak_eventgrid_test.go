@@ -47,7 +47,7 @@ func (h *hostileRun) eventGrid() {
 			r.Header.Set("WebHook-Request-Origin", private["a header"]+" x")
 		}},
 		{"guessed key", token(nil), call, 401, func(r *http.Request) {
-			r.URL.RawQuery = "acsbridge-key=" + private["a callback key that somebody guessed"]
+			r.URL.RawQuery = "acsbridge-key=" + private["a guessed callback key"]
 		}},
 	} {
 		h.want("Event Grid: "+test.what, h.post(test.token, test.body, func(r *http.Request) {

@@ -30,24 +30,24 @@ import (
 
 // What must be in nothing that the bridge says, each by what it is.
 var private = map[string]string{
-	"a token":                              "eyJ",
-	"a callback key":                       "callback0key0that0nobody0else0has",
-	"a callback key that somebody guessed": "guessed0callback0key0of0a0stranger",
-	"the admin token":                      "admin0token0that0nobody0else0has0",
-	"an admin token that somebody guessed": "guessed0admin0token0of0a0stranger",
-	"the password of NATS":                 "nats0password0that0nobody0else0has",
-	"a telephone number":                   "4915550100234",
-	"a participant":                        "7e0b6ac5-participant",
-	"a call":                               "401f3500-call",
-	"a body":                               "words-of-a-body",
-	"a query":                              "words-of-a-query",
-	"a path":                               "words-of-a-path",
-	"an event's id":                        "4b1d-event",
-	"a claim":                              "words-of-a-claim",
-	"a key's name":                         "kid-of-a-stranger",
-	"a header":                             "words-of-a-header",
-	"a key of Event Grid":                  "eventgrid0key0that0nobody0else0has",
-	"the context of an incoming call":      "words-of-a-context",
+	"a token":                         "eyJ",
+	"a callback key":                  "callback0key0that0nobody0else0has",
+	"a guessed callback key":          "guessed0callback0key0of0a0client",
+	"the admin token":                 "admin0token0that0nobody0else0has0",
+	"a guessed admin token":           "guessed0admin0token0of0a0client",
+	"the password of NATS":            "nats0password0that0nobody0else0has",
+	"a telephone number":              "4915550100234",
+	"a participant":                   "7e0b6ac5-participant",
+	"a call":                          "401f3500-call",
+	"a body":                          "words-of-a-body",
+	"a query":                         "words-of-a-query",
+	"a path":                          "words-of-a-path",
+	"an event's id":                   "4b1d-event",
+	"a claim":                         "words-of-a-claim",
+	"a key's name":                    "kid-of-a-foreign-key",
+	"a header":                        "words-of-a-header",
+	"a key of Event Grid":             "eventgrid0key0that0nobody0else0has",
+	"the context of an incoming call": "words-of-a-context",
 }
 
 // hostileRun is a bridge with everything that it says written down.
@@ -73,16 +73,16 @@ func (h *hostileRun) text() string {
 	return h.said.String()
 }
 
-// TestNothingLeaks runs everything hostile and everything that fails against a
+// TestBridge_nothingLeaks runs everything hostile and everything that fails against a
 // whole bridge that logs at debug, and looks for what is private in its log, its
 // answers, its metrics and its admin pages.
-func TestNothingLeaks(t *testing.T) {
+func TestBridge_nothingLeaks(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
 			h := newHostileRun(t, format)
 			h.withoutKeys()
 			h.withoutRights()
-			h.strangers()
+			h.unauthenticated()
 			h.insiders()
 			h.eventGrid()
 			h.withoutNATS()
@@ -226,8 +226,8 @@ func (h *hostileRun) withoutRights() {
 	h.nats.Await(schemas.Stream, 1)
 }
 
-// strangers have no good token.
-func (h *hostileRun) strangers() {
+// unauthenticated posts callbacks without a valid token.
+func (h *hostileRun) unauthenticated() {
 	good := h.token(acstest.TokenSpec{})
 	for what, token := range map[string]string{
 		"bad_signature":      h.token(acstest.TokenSpec{Forge: acstest.ForgeSignature}),
@@ -254,7 +254,7 @@ func (h *hostileRun) strangers() {
 	h.want("another scheme", h.post(good, h.body("c"), func(r *http.Request) { r.SetBasicAuth("u", private["a claim"]) }), 401)
 	h.want("two tokens", h.post(good, h.body("c"), func(r *http.Request) { r.Header.Add("Authorization", "Bearer "+good) }), 401)
 	h.want("a guessed key", h.post(good, h.body("c"), func(r *http.Request) {
-		r.URL.RawQuery = "acsbridge-key=" + private["a callback key that somebody guessed"] + "&q=" + private["a query"]
+		r.URL.RawQuery = "acsbridge-key=" + private["a guessed callback key"] + "&q=" + private["a query"]
 	}), 401)
 	h.want("another path", h.post(good, h.body("c"), func(r *http.Request) { r.URL.Path = "/" + private["a path"] }), 404)
 	h.want("another method", h.post(good, "", func(r *http.Request) { r.Method = http.MethodGet }), 405)
@@ -356,16 +356,16 @@ func (h *hostileRun) warnings() {
 	natstest.Until(h.t, func() bool { return strings.Count(h.text(), "callbacks are refused") >= 15 })
 }
 
-// ofOperators asks the admin listener what strangers would.
+// ofOperators asks the admin listener what unauthenticated clients would.
 func (h *hostileRun) ofOperators() {
 	base := "http://" + h.bridge.admin.Addr().String()
 	for _, path := range []string{"/metrics", "/readyz", "/livez", "/" + private["a path"], "/debug/pprof/"} {
 		for _, change := range []func(*http.Request){
 			func(*http.Request) {},
 			func(r *http.Request) {
-				r.Header.Set("Authorization", "Bearer "+private["an admin token that somebody guessed"])
+				r.Header.Set("Authorization", "Bearer "+private["a guessed admin token"])
 			},
-			func(r *http.Request) { r.URL.RawQuery = "token=" + private["an admin token that somebody guessed"] },
+			func(r *http.Request) { r.URL.RawQuery = "token=" + private["a guessed admin token"] },
 			func(r *http.Request) { r.Host = private["a header"] + ".example" },
 		} {
 			r, err := http.NewRequest(http.MethodGet, base+path, nil)

@@ -5,7 +5,7 @@ import (
 	"testing/fstest"
 )
 
-func TestContainerMemory(t *testing.T) {
+func TestTuneGC_containerMemory(t *testing.T) {
 	files := func(list map[string]string) fstest.MapFS {
 		fs := fstest.MapFS{}
 		for name, text := range list {

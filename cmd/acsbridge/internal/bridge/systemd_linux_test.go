@@ -25,7 +25,7 @@ func notifySocket(t *testing.T, name string) *net.UnixConn {
 	return conn
 }
 
-// state returns the next state that the service tells, "" when none comes in time.
+// state returns the next state of the service, "" when none comes in time.
 func state(conn *net.UnixConn, within time.Duration) string {
 	_ = conn.SetReadDeadline(time.Now().Add(within))
 	buffer := make([]byte, 4096)
@@ -51,7 +51,7 @@ func TestBridge_notify(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- b.Run(ctx) }()
 			if got := state(conn, time.Minute); got != "READY=1" {
-				t.Errorf("told %q, want READY=1", got)
+				t.Errorf("got %q, want READY=1", got)
 			}
 			response, err := http.Post(b.CallbackURL(), "application/json", strings.NewReader("[]"))
 			if err != nil || response.StatusCode == http.StatusNotFound {
@@ -59,7 +59,7 @@ func TestBridge_notify(t *testing.T) {
 			}
 			stop()
 			if got := state(conn, time.Minute); got != "STOPPING=1" {
-				t.Errorf("told %q, want STOPPING=1", got)
+				t.Errorf("got %q, want STOPPING=1", got)
 			}
 			if err := <-ended; err != nil {
 				t.Error(err)

@@ -9,36 +9,34 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// watchInterval is how often the bridge looks for what goes wrong slowly. It says
-// so within seconds; a look reads a few small files and asks NATS once, which
-// takes about a millisecond.
+// watchInterval is how often the bridge checks for slow failures. A check
+// reads a few small files and asks NATS once, which takes about a millisecond.
 const watchInterval = 5 * time.Second
 
-// condition is one thing that is not well, as a look finds it. It is the same one
-// as long as its key is.
+// condition is one problem that a check finds. It stays the same problem as long as
+// its key is the same.
 type condition struct {
 	key string
 	note
-	// state is what the warning depends on: it is repeated when that changes.
-	// The text of the note may also hold figures that always change.
+	// The warning is repeated when state changes. The text of the note may have
+	// figures that always change.
 	state string
 }
 
-// watch looks at intervals for what goes wrong slowly, warns when something is
-// new, and keeps it for /readyz until a look does not find it any more.
+// watch runs checks at intervals, warns of each new problem, and keeps it for /readyz
+// until a check does not find it any more.
 type watch struct {
 	logger *slog.Logger
-	looks  []func(context.Context) []condition
+	checks []func(context.Context) []condition
 
 	mu    sync.Mutex
 	found []condition
 }
 
-// makeWatch wires the looks. What the journal holds is read before anything of it
-// is sent.
+// makeWatch makes the checks. The journal is read before any of its records is sent.
 func (b *Bridge) makeWatch() error {
 	b.compareSettings()
-	b.watch = &watch{logger: b.logger, looks: []func(context.Context) []condition{
+	b.watch = &watch{logger: b.logger, checks: []func(context.Context) []condition{
 		b.expiries(), b.oldKeys, b.disk(), b.deadLetters(), b.quarantined(), b.journaled(),
 	}}
 	b.registry.MustRegister(noteCounter{b.notes})
@@ -52,26 +50,26 @@ func (b *Bridge) gauge(name, help string) prometheus.Gauge {
 	return g
 }
 
-// run looks until ctx ends.
+// run checks until ctx ends.
 func (w *watch) run(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			w.look(ctx)
+			w.check(ctx)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// look looks once.
-func (w *watch) look(ctx context.Context) {
+// check runs every check once.
+func (w *watch) check(ctx context.Context) {
 	var found []condition
 	present := make(map[string]string)
-	for _, look := range w.looks {
-		for _, c := range look(ctx) {
+	for _, check := range w.checks {
+		for _, c := range check(ctx) {
 			found = append(found, c)
 			present[c.key] = c.state
 		}
@@ -84,17 +82,17 @@ func (w *watch) look(ctx context.Context) {
 	for _, c := range before {
 		known[c.key] = c.state
 		if _, ok := present[c.key]; !ok {
-			w.logger.Info("over, and not in /readyz any more", "part", c.part, "note", c.text)
+			w.logger.Info("problem is over, /readyz shows it no longer", "part", c.part, "note", c.text)
 		}
 	}
 	for _, c := range found {
 		if state, ok := known[c.key]; !ok || state != c.state {
-			w.logger.Warn("not well, and in /readyz until it is over", "part", c.part, "note", c.text)
+			w.logger.Warn("problem found, /readyz shows it until it is over", "part", c.part, "note", c.text)
 		}
 	}
 }
 
-// notes returns what the last look found.
+// notes returns what the last checks found.
 func (w *watch) notes() (list []note) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -18,8 +18,8 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// expirySoon is how long before its end a certificate or a login is said to end.
-// Most are renewed 30 days before, so that by then a renewal has failed.
+// expirySoon is how long before it expires a certificate or a login is warned of. Most
+// are renewed 30 days before, so that by then a renewal has failed.
 const expirySoon = 14 * 24 * time.Hour
 
 // credential is something that is valid for a time only.
@@ -33,7 +33,7 @@ type credential struct {
 // validity is when something is valid. A zero time sets no bound.
 type validity struct{ from, until time.Time }
 
-// expiries looks at what the bridge shows to others and logs in with.
+// expiries checks the certificate for callbacks and the credentials for NATS.
 func (b *Bridge) expiries() func(context.Context) []condition {
 	metric := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "acsbridge_nats_credential_expiry_timestamp_seconds",
@@ -75,13 +75,13 @@ func (b *Bridge) expiries() func(context.Context) []condition {
 	}
 }
 
-// conditions says what is not well with a credential at a time.
+// conditions are the problems of a credential at a time.
 func (c *credential) conditions(v validity, err error, now time.Time) (found []condition) {
 	add := func(key, state, format string, args ...any) {
 		found = append(found, condition{c.key + " " + key, note{c.part, c.name + " " + fmt.Sprintf(format, args...)}, state})
 	}
 	if err != nil {
-		add("file", err.Error(), "cannot be read again, mend its files: %v", err)
+		add("file", err.Error(), "cannot be read again, repair its files: %v", err)
 	}
 	day := func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04Z") }
 	switch {
@@ -96,11 +96,11 @@ func (c *credential) conditions(v validity, err error, now time.Time) (found []c
 	return found
 }
 
-// keysOld is the age from which keys that cannot be fetched again are said: they
+// keysOld is the age from which keys that cannot be fetched again are warned of: they
 // are fetched more often than that, and used for a day.
 const keysOld = time.Hour
 
-// oldKeys looks for keys of tokens that are used although they cannot be fetched.
+// oldKeys checks for keys that are used although they cannot be fetched again.
 func (b *Bridge) oldKeys(context.Context) (found []condition) {
 	found = keyConditions("keys", "callbacks", b.verifier.Keys(), time.Now())
 	if b.gridVerifier != nil {
@@ -109,7 +109,7 @@ func (b *Bridge) oldKeys(context.Context) (found []condition) {
 	return found
 }
 
-// keyConditions says what is not well with keys that are held at a time.
+// keyConditions are the problems of keys at a time.
 func keyConditions(part, what string, keys verify.KeyStatus, now time.Time) []condition {
 	age := now.Sub(keys.FetchedAt)
 	if keys.Held == 0 || keys.LastError == nil || age < keysOld {
@@ -120,7 +120,7 @@ func keyConditions(part, what string, keys verify.KeyStatus, now time.Time) []co
 }
 
 // ofChain returns when all certificates of a chain are valid: a client needs each
-// of them. What cannot be parsed is passed over.
+// of them. What cannot be parsed is skipped.
 func ofChain(chain [][]byte) (v validity) {
 	for _, der := range chain {
 		certificate, err := x509.ParseCertificate(der)
@@ -138,7 +138,7 @@ func ofChain(chain [][]byte) (v validity) {
 }
 
 // ofAuthorities returns until when a file of certificate authorities holds a valid
-// one: old ones are often kept beside their successors.
+// one: old ones are often kept together with their successors.
 func ofAuthorities(file string) (v validity, err error) {
 	if file == "" {
 		return v, nil

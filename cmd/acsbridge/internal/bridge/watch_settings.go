@@ -44,7 +44,7 @@ func newLastStart(s *config.Settings) lastStart {
 	return l
 }
 
-// changes says what is different now, and what that means for the events.
+// changes are the differences from now, and what they mean for the events.
 func (l lastStart) changes(now lastStart) (list []string) {
 	add := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
 	if l.Stream != now.Stream {
@@ -97,8 +97,8 @@ func nameOf(resources map[string]string, audience string) string {
 	return ""
 }
 
-// compareSettings says which settings differ from those of the last start with
-// this data directory, and keeps the present ones for the next.
+// compareSettings warns of settings that differ from those of the last start with this
+// data directory, and saves the present ones for the next.
 func (b *Bridge) compareSettings() {
 	b.changed = b.gauge("acsbridge_changed_settings",
 		"Settings that decide where events go, and were others at the last start with this --data-dir or are others in the stream.")
@@ -115,32 +115,32 @@ func (b *Bridge) compareSettings() {
 	if err == nil {
 		changes := last.changes(now)
 		for _, change := range changes {
-			b.logger.Warn("a setting is another than at the last start; if that was not meant, set it back", "change", change)
+			b.logger.Warn("a setting differs from the last start; if that was not intended, restore it", "change", change)
 		}
 		b.changed.Set(float64(len(changes)))
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		b.logger.Warn("settings of the last start cannot be read, so that changes are not seen", "file", file, "error", err)
+		b.logger.Warn("settings of the last start cannot be read, so changes are not reported", "file", file, "error", err)
 	}
 	if text, err = json.MarshalIndent(now, "", "  "); err == nil {
 		err = datadir.ReplaceFile(file, append(text, '\n'))
 	}
 	if err != nil {
-		b.logger.Warn("settings cannot be kept for the next start, so that changes will not be seen", "file", file, "error", err)
+		b.logger.Warn("settings cannot be kept for the next start, so changes will not be reported", "file", file, "error", err)
 	}
 }
 
 // maxUnsent bounds the records that are read at start, which takes some 50 ms.
 const maxUnsent = 10_000
 
-// journaled looks at what the journal holds from before the start: records of
-// other settings, or of a journal that is not used any more.
+// journaled checks what the journal has from before the start: records of other
+// settings, or of a journal that is not used any more.
 func (b *Bridge) journaled() func(context.Context) []condition {
 	if b.settings.Journal == "off" {
 		return b.leftBehind()
 	}
 	counts, last, err := b.publisher.Unsent(maxUnsent)
 	if err != nil {
-		b.logger.Warn("records of before the start cannot be read, so that those of other settings are not seen", "error", err)
+		b.logger.Warn("records from before the start cannot be read, so those with other settings are not reported", "error", err)
 	}
 	now := newLastStart(b.settings)
 	var found []condition
@@ -167,7 +167,7 @@ func (b *Bridge) journaled() func(context.Context) []condition {
 	}
 }
 
-// leftBehind looks for a journal that --journal off does not send.
+// leftBehind checks for a journal that --journal off does not send.
 func (b *Bridge) leftBehind() func(context.Context) []condition {
 	records, err := publish.LeftBehind(b.settings.DataDir)
 	if errors.Is(err, datadir.ErrLocked) || err == nil && records == 0 { // another bridge sends it

@@ -125,18 +125,18 @@ func (r *restarted) ready(b *Bridge) string {
 	return string(text)
 }
 
-// TestServe_saysWhichSettingsAreOthersThanBefore leaves a record in the journal and
+// TestCompareSettings_changes leaves a record in the journal and
 // starts with another name for its resource, until NATS has taken it.
-func TestServe_saysWhichSettingsAreOthersThanBefore(t *testing.T) {
+func TestCompareSettings_changes(t *testing.T) {
 	r := newRestarted(t)
 	const before, after = "--resource=contoso=" + testGUID, "--resource=contoso2=" + testGUID
 	r.run(func(b *Bridge) { r.send(b) }, before, "--nats-url=nats://127.0.0.1:1")
-	if got := r.log.taken("another than at the last start"); len(got) != 0 {
+	if got := r.log.taken("differs from the last start"); len(got) != 0 {
 		t.Errorf("at the first start: %q", got)
 	}
 	const held = "journal  note     holds 1 record of the time before this start of the resource contoso, which is not configured, to be sent under that name"
 	r.run(func(b *Bridge) {
-		if got := r.log.taken("the resource contoso2 was called contoso: "); len(got) != 1 || !strings.HasPrefix(got[0], "WARN a setting is another") {
+		if got := r.log.taken("the resource contoso2 was called contoso: "); len(got) != 1 || !strings.HasPrefix(got[0], "WARN a setting differs") {
 			t.Errorf("after the rename: %q", got)
 		}
 		if got := r.ready(b); !strings.Contains(got, held) {
@@ -145,11 +145,11 @@ func TestServe_saysWhichSettingsAreOthersThanBefore(t *testing.T) {
 	}, after, "--nats-url=nats://127.0.0.1:1")
 	server := natstest.Start(t)
 	r.run(func(b *Bridge) {
-		if got := r.log.taken("another than at the last start"); len(got) != 0 {
+		if got := r.log.taken("differs from the last start"); len(got) != 0 {
 			t.Errorf("at the start after it: %q", got)
 		}
 		natstest.Until(t, func() bool { return b.publisher.Status().Waiting == 0 && b.publisher.Status().Sending })
-		b.watch.look(t.Context())
+		b.watch.check(t.Context())
 		if got := r.ready(b); strings.Contains(got, "journal  note") {
 			t.Errorf("the record is stored, and /readyz says: %s", got)
 		}
@@ -166,9 +166,9 @@ func TestServe_saysWhichSettingsAreOthersThanBefore(t *testing.T) {
 	}, after, "--nats-url="+server.URL())
 }
 
-// TestServe_saysWhatAnotherStreamAndPrefixMean leaves a record in the journal that
+// TestCompareSettings_streamAndPrefix leaves a record in the journal that
 // was addressed otherwise.
-func TestServe_saysWhatAnotherStreamAndPrefixMean(t *testing.T) {
+func TestCompareSettings_streamAndPrefix(t *testing.T) {
 	r := newRestarted(t)
 	const away, resource = "--nats-url=nats://127.0.0.1:1", "--resource=contoso=" + testGUID
 	r.run(func(b *Bridge) { r.send(b) }, away, resource)
@@ -179,7 +179,7 @@ func TestServe_saysWhatAnotherStreamAndPrefixMean(t *testing.T) {
 				t.Errorf("/readyz lacks %q: %s", want, text)
 			}
 		}
-		if got := r.log.taken("a setting is another than at the last start"); len(got) != 2 {
+		if got := r.log.taken("a setting differs from the last start"); len(got) != 2 {
 			t.Errorf("said %q", got)
 		}
 	}, away, resource, "--stream=CALLS", "--subject-prefix=calls")
@@ -190,7 +190,7 @@ func TestServe_saysWhatAnotherStreamAndPrefixMean(t *testing.T) {
 	}, away, resource, "--journal=off")
 }
 
-func TestCompareSettings_withAFileThatCannotBeRead(t *testing.T) {
+func TestCompareSettings_unreadableFile(t *testing.T) {
 	s := onLoopback(t, "--resource=contoso="+testGUID, "--nats-url=nats://127.0.0.1:1")
 	file := filepath.Join(s.DataDir, lastStartFile)
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
@@ -213,8 +213,8 @@ func TestCompareSettings_withAFileThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestReadyz_namesADeletedSubscription deletes a subscription, which then delivers again.
-func TestReadyz_namesADeletedSubscription(t *testing.T) {
+// TestReadyz_deletedSubscription deletes a subscription, which then delivers again.
+func TestReadyz_deletedSubscription(t *testing.T) {
 	key := writeFile(t, "grid-key", testSecret)
 	b := runBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--eventgrid-key=k="+key, "--eventgrid-source=contoso="+acstest.DemoTopic), slog.New(slog.DiscardHandler))
 	post := func(kind, event string) {

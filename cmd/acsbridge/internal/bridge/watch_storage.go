@@ -17,7 +17,7 @@ import (
 // so that it does not come and go with every log file of the journal.
 const diskMargin = 64 << 20
 
-// disk looks whether the file system of the data directory has room for what the
+// disk checks whether the file system of the data directory has room for what the
 // journal, and the embedded server, may still take.
 func (b *Bridge) disk() func(context.Context) []condition {
 	free := b.gauge("acsbridge_data_dir_free_bytes", "Bytes that the file system of --data-dir has left.")
@@ -71,7 +71,7 @@ func (b *Bridge) diskNeed() (int64, error) {
 
 func inMiB[T int64 | uint64](bytes T) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
 
-// deadLetters looks whether there are dead letters.
+// deadLetters checks whether there are dead letters.
 func (b *Bridge) deadLetters() func(context.Context) []condition {
 	metric := b.gauge("acsbridge_dead_letter_bytes", "Bytes of the files of dead letters in --data-dir.")
 	return func(context.Context) []condition {
@@ -96,26 +96,26 @@ func (b *Bridge) deadLetters() func(context.Context) []condition {
 }
 
 const (
-	// quarantineTimeout bounds a look at the quarantine stream.
+	// quarantineTimeout bounds a request about the quarantine stream.
 	quarantineTimeout = 2 * time.Second
-	// quarantineRepeat is how often a growing quarantine is said again.
+	// quarantineRepeat is how often the warning of a growing quarantine is repeated.
 	quarantineRepeat = time.Hour
 )
 
-// quarantineRetry are the pauses after looks that failed: without the right to
-// look, NATS reports each one as an error.
+// quarantineRetry are the pauses after requests that failed: without the right to
+// them, NATS reports each one as an error.
 var quarantineRetry = backoff.Doubling{First: watchInterval, Last: 10 * time.Minute}
 
-// quarantined looks whether callbacks are in quarantine, and whether there is
-// room for more.
+// quarantined checks whether callbacks are in quarantine, and whether there is room
+// for more.
 func (b *Bridge) quarantined() func(context.Context) []condition {
 	count := b.gauge("acsbridge_quarantine_callbacks", "Callbacks in the quarantine stream, of all bridges.")
 	size := b.gauge("acsbridge_quarantine_bytes", "Bytes of the quarantine stream.")
 	var (
 		last     []condition
 		failures int
-		next     = time.Now().Add(watchInterval / 2) // the first look must not hold up a start
-		newest   uint64                              // sequence of the last callback that was said
+		next     = time.Now().Add(watchInterval / 2) // the first check must not delay a start
+		newest   uint64                              // sequence of the last callback that was warned of
 		said     time.Time
 	)
 	return func(ctx context.Context) []condition {

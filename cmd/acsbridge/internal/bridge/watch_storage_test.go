@@ -17,7 +17,7 @@ import (
 // notesOf looks once and returns the texts of a part.
 func notesOf(t *testing.T, b *Bridge, part string) (texts []string) {
 	t.Helper()
-	b.watch.look(t.Context())
+	b.watch.check(t.Context())
 	for _, n := range b.notes() {
 		if n.part == part {
 			texts = append(texts, n.text)
@@ -26,10 +26,10 @@ func notesOf(t *testing.T, b *Bridge, part string) (texts []string) {
 	return texts
 }
 
-// TestDisk_isTooSmallForTheJournal has a file system of its own. A journal of 1 GiB
-// takes 1152 MiB at most and that of the quarantine 272 MiB, of which they have their
-// first 64 and 8 MiB.
-func TestDisk_isTooSmallForTheJournal(t *testing.T) {
+// TestWatch_diskTooSmallForTheJournal has a file system of its own. A journal of 1 GiB
+// takes 1152 MiB at most and that of the quarantine 272 MiB; their first 64 and 8 MiB
+// are in use.
+func TestWatch_diskTooSmallForTheJournal(t *testing.T) {
 	free := int64(1 << 40)
 	freeBytes = func(string) (int64, error) { return free, nil }
 	t.Cleanup(func() { freeBytes = datadir.FreeBytes })
@@ -61,8 +61,8 @@ func TestDisk_isTooSmallForTheJournal(t *testing.T) {
 	}
 }
 
-// TestDisk_ofTheEmbeddedServer needs room for its stream, as far as that is bounded.
-func TestDisk_ofTheEmbeddedServer(t *testing.T) {
+// TestWatch_diskOfTheEmbeddedServer needs room for its stream, as far as that is bounded.
+func TestWatch_diskOfTheEmbeddedServer(t *testing.T) {
 	free := int64(2 << 30)
 	freeBytes = func(string) (int64, error) { return free, nil }
 	t.Cleanup(func() { freeBytes = datadir.FreeBytes })
@@ -76,9 +76,9 @@ func TestDisk_ofTheEmbeddedServer(t *testing.T) {
 	}
 }
 
-// TestDeadLetters_areNotedUntilTheirFilesAreGone has files as the bridge writes them
+// TestWatch_deadLetters has files as the bridge writes them
 // and as a redrive leaves them.
-func TestDeadLetters_areNotedUntilTheirFilesAreGone(t *testing.T) {
+func TestWatch_deadLetters(t *testing.T) {
 	b := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--nats-url=nats://127.0.0.1:1"))
 	if texts := notesOf(t, b, "deadletters"); len(texts) != 0 {
 		t.Fatalf("without any: %q", texts)
@@ -111,8 +111,8 @@ func TestDeadLetters_areNotedUntilTheirFilesAreGone(t *testing.T) {
 	}
 }
 
-// TestQuarantined_isNotedUntilItIsEmpty fills the stream to its bound.
-func TestQuarantined_isNotedUntilItIsEmpty(t *testing.T) {
+// TestWatch_quarantine fills the stream to its bound.
+func TestWatch_quarantine(t *testing.T) {
 	server := natstest.Start(t)
 	ctx := t.Context()
 	js := server.JetStream()

@@ -64,9 +64,9 @@ func (l *logLines) has(text string) bool {
 	return strings.Contains(strings.Join(l.list, "\n"), text)
 }
 
-// TestWatch_warnsOnceAndNotesUntilOver polls the notes every half second for a
+// TestWatch_warnsOnce polls the notes every half second for a
 // minute.
-func TestWatch_warnsOnceAndNotesUntilOver(t *testing.T) {
+func TestWatch_warnsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var present []condition
 		var mu sync.Mutex
@@ -76,7 +76,7 @@ func TestWatch_warnsOnceAndNotesUntilOver(t *testing.T) {
 			present = c
 		}
 		log := &logLines{}
-		w := &watch{logger: slog.New(log), looks: []func(context.Context) []condition{func(context.Context) []condition {
+		w := &watch{logger: slog.New(log), checks: []func(context.Context) []condition{func(context.Context) []condition {
 			mu.Lock()
 			defer mu.Unlock()
 			return present
@@ -97,7 +97,7 @@ func TestWatch_warnsOnceAndNotesUntilOver(t *testing.T) {
 			set(figure(n))
 			time.Sleep(time.Second / 2)
 		}
-		if got := log.taken(""); len(got) != 1 || got[0] != "WARN not well, and in /readyz until it is over part=disk note=short of 0" {
+		if got := log.taken(""); len(got) != 1 || got[0] != "WARN problem found, /readyz shows it until it is over part=disk note=short of 0" {
 			t.Errorf("said %q", got)
 		}
 		worse := figure(1000)
@@ -111,14 +111,14 @@ func TestWatch_warnsOnceAndNotesUntilOver(t *testing.T) {
 		set()
 		time.Sleep(watchInterval)
 		synctest.Wait()
-		if got := log.taken("INFO over, and not in /readyz any more part=disk"); len(got) != 1 || len(w.notes()) != 0 {
+		if got := log.taken("INFO problem is over, /readyz shows it no longer part=disk"); len(got) != 1 || len(w.notes()) != 0 {
 			t.Errorf("when it was over, said %q, notes %v", got, w.notes())
 		}
 	})
 }
 
-// TestExpiries_ofTheCertificateForCallbacks lets the days of a certificate pass.
-func TestExpiries_ofTheCertificateForCallbacks(t *testing.T) {
+// TestWatch_certificateExpires lets the days of a certificate pass.
+func TestWatch_certificateExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const day = 24 * time.Hour
 		dir := t.TempDir()
@@ -139,11 +139,11 @@ func TestExpiries_ofTheCertificateForCallbacks(t *testing.T) {
 		}
 		b := &Bridge{settings: &config.Settings{}, registry: prometheus.NewRegistry(), link: &natsconn.Link{}, certificate: certificate}
 		log := &logLines{}
-		w := &watch{logger: slog.New(log), looks: []func(context.Context) []condition{b.expiries()}}
+		w := &watch{logger: slog.New(log), checks: []func(context.Context) []condition{b.expiries()}}
 		step := func(after time.Duration, want string) {
 			t.Helper()
 			time.Sleep(time.Until(start.Add(after)))
-			w.look(t.Context())
+			w.check(t.Context())
 			notes := w.notes()
 			if said := log.taken("WARN"); (want != "") != (len(said) == 1) {
 				t.Errorf("after %v: said %q", after, said)
@@ -165,11 +165,11 @@ func TestExpiries_ofTheCertificateForCallbacks(t *testing.T) {
 		if err := os.Remove(keyFile); err != nil {
 			t.Fatal(err)
 		}
-		step(32*day, "cannot be read again, mend its files: ")
+		step(32*day, "cannot be read again, repair its files: ")
 	})
 }
 
-func TestValidity_ofAChainIsThatOfAllItsCertificates(t *testing.T) {
+func TestValidity_chain(t *testing.T) {
 	at := func(day int) time.Time { return time.Date(2030, 1, day, 0, 0, 0, 0, time.UTC) }
 	der := func(from, until time.Time) []byte {
 		cert, _ := makePair(t, from, until)
@@ -185,9 +185,9 @@ func TestValidity_ofAChainIsThatOfAllItsCertificates(t *testing.T) {
 	}
 }
 
-// TestExpiries_ofWhatNATSIsReachedWith has a server that is away: the files are
+// TestWatch_natsCredentialsExpire has a server that is away: the files are
 // looked at before a connection fails for them.
-func TestExpiries_ofWhatNATSIsReachedWith(t *testing.T) {
+func TestWatch_natsCredentialsExpire(t *testing.T) {
 	soon, later := time.Now().Add(9*24*time.Hour), time.Now().Add(400*24*time.Hour)
 	creds := func(expires time.Time) string {
 		claims := fmt.Sprintf(`{"exp":%d,"sub":"U"}`, expires.Unix())
@@ -203,7 +203,7 @@ func TestExpiries_ofWhatNATSIsReachedWith(t *testing.T) {
 	b := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--nats-url=tls://127.0.0.1:1", "--nats-creds="+files["creds"],
 		"--nats-ca="+files["ca"], "--nats-cert="+files["cert"], "--nats-key="+files["key"]))
 	texts := func() (list []string) {
-		b.watch.look(t.Context())
+		b.watch.check(t.Context())
 		for _, n := range b.notes() {
 			if strings.Contains(n.text, "(--nats-") || strings.Contains(n.text, "--nats-ca:") || strings.Contains(n.text, "in --nats-ca ") {
 				list = append(list, strings.SplitN(n.text, " on ", 2)[0])
@@ -239,7 +239,7 @@ acsbridge_nats_credential_expiry_timestamp_seconds{credential="user_jwt"} %[1]d
 	}
 }
 
-func TestOldKeys_thatCannotBeFetchedAreSaid(t *testing.T) {
+func TestWatch_oldKeys(t *testing.T) {
 	now := time.Now()
 	for name, test := range map[string]struct {
 		keys verify.KeyStatus
@@ -256,14 +256,14 @@ func TestOldKeys_thatCannotBeFetchedAreSaid(t *testing.T) {
 	}
 }
 
-// TestNotes_areCounted has a dead letter for a note, and the server that is away for
+// TestNoteCounter_metric has a dead letter for a note, and the server that is away for
 // another.
-func TestNotes_areCounted(t *testing.T) {
+func TestNoteCounter_metric(t *testing.T) {
 	b := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--nats-url=nats://127.0.0.1:1"))
 	if err := os.WriteFile(filepath.Join(b.settings.DataDir, "dead-letters.ndjson"), []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.watch.look(t.Context())
+	b.watch.check(t.Context())
 	want := `
 # HELP acsbridge_notes Lines with note in /readyz: what is not well although callbacks are taken, by part.
 # TYPE acsbridge_notes gauge

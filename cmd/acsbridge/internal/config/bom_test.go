@@ -14,9 +14,9 @@ func utf16(text string) string {
 	return "\xff\xfe" + strings.Join(strings.SplitAfter(text, ""), "\x00") + "\x00"
 }
 
-// TestFiles_byteOrderMark: files that tools of Windows have written are read, and
+// TestSettings_byteOrderMark: files that tools of Windows have written are read, and
 // those in another encoding are refused by its name.
-func TestFiles_byteOrderMark(t *testing.T) {
+func TestSettings_byteOrderMark(t *testing.T) {
 	cert, key := writePair(t)
 	withMark := func(name string) string {
 		text, err := os.ReadFile(name)

@@ -16,8 +16,6 @@ import (
 
 // Bounds of the settings that no room checks.
 const (
-	// maxInFlight callbacks are 2 GiB of bodies.
-	maxInFlight = 1 << 16
 	// maxShutdownDelay is ample for a load balancer to look at /readyz.
 	maxShutdownDelay = 5 * time.Minute
 	// minShutdown and maxShutdown: a supervisor kills what takes longer.
@@ -123,7 +121,6 @@ func audienceFault(audience string) string {
 func (s *Settings) checkStorage() {
 	s.directory("data-dir", s.DataDir)
 	s.oneOf("journal", s.Journal, "on", "off")
-	s.amount("max-in-flight", s.MaxInFlight, 1, maxInFlight)
 	s.amount("stream-replicas", s.StreamReplicas, 1, publish.MaxReplicas)
 	if s.EmbeddedNATS() && s.StreamReplicas > 1 {
 		s.reject("stream-replicas", "the embedded server keeps one copy; more need a cluster, see nats-url")

@@ -42,7 +42,7 @@ func checkRefusals(t *testing.T, tests []refusal) {
 	}
 }
 
-func TestRefuseCallbackSettings(t *testing.T) {
+func TestSettings_refuseCallbacks(t *testing.T) {
 	const listen = "listen (flag --listen): "
 	const taken = "admin-listen (default): is the address of listen"
 	const path = "callback-path (flag --callback-path): "
@@ -72,7 +72,7 @@ func TestRefuseCallbackSettings(t *testing.T) {
 	})
 }
 
-func TestRefuseTokenSettings(t *testing.T) {
+func TestSettings_refuseTokens(t *testing.T) {
 	const set = "resource (flag --resource): "
 	const issuer = "issuer (flag --issuer): "
 	const metadata = "oidc-config-url (flag --oidc-config-url): "
@@ -106,7 +106,7 @@ func TestRefuseTokenSettings(t *testing.T) {
 	})
 }
 
-func TestRefuseStreamSettings(t *testing.T) {
+func TestSettings_refuseStream(t *testing.T) {
 	const stream = "stream (flag --stream): "
 	const window = "stream-duplicate-window (flag --stream-duplicate-window): "
 	checkRefusals(t, []refusal{
@@ -129,7 +129,7 @@ func TestRefuseStreamSettings(t *testing.T) {
 	})
 }
 
-func TestRefuseJournalAndProcessSettings(t *testing.T) {
+func TestSettings_refuseJournalAndProcess(t *testing.T) {
 	file := writeFile(t, "file", "")
 	checkRefusals(t, []refusal{
 		{"no data directory", []string{"--data-dir="}, []string{"data-dir (flag --data-dir): is empty"}},
@@ -151,13 +151,13 @@ func TestRefuseJournalAndProcessSettings(t *testing.T) {
 	})
 }
 
-func TestRefuseNatsSettings(t *testing.T) {
+func TestSettings_refuseNATS(t *testing.T) {
 	const url = "nats-url (flag --nats-url): "
 	const inbox = "nats-inbox-prefix (flag --nats-inbox-prefix): "
 	missing := filepath.Join(t.TempDir(), "missing")
 	creds := writeFile(t, "bridge.creds", "x")
 	checkRefusals(t, []refusal{
-		{"URL and context", []string{"--nats-url=n", "--nats-context=c"}, []string{"nats-context (flag --nats-context): is set beside nats-url (flag --nats-url)"}},
+		{"URL and context", []string{"--nats-url=n", "--nats-context=c"}, []string{"nats-context (flag --nats-context): conflicts with nats-url (flag --nats-url)"}},
 		{"empty server", []string{"--nats-url=n,,m"}, []string{url + "number 2 is not a URL"}},
 		{"no host", []string{"--nats-url=nats://:4222"}, []string{url + "number 1 is not a URL"}},
 		{"no NATS scheme", []string{"--nats-url=http://n"}, []string{url + `number 1 has the scheme "http"`}},
@@ -169,19 +169,19 @@ func TestRefuseNatsSettings(t *testing.T) {
 		{"embedded server for all", []string{"--nats-listen=:4222"}, []string{`nats-listen (flag --nats-listen): ":4222" can be reached`}},
 		{"embedded server nowhere", []string{"--nats-listen=local"}, []string{`nats-listen (flag --nats-listen): "local" is not an address`}},
 		{"embedded server elsewhere", []string{"--nats-listen=[::1]:0"}, nil},
-		{"embedded server beside another", []string{"--nats-url=n", "--nats-listen=127.0.0.1:1"}, []string{"nats-listen (flag --nats-listen): there is no embedded server"}},
+		{"embedded server and another", []string{"--nats-url=n", "--nats-listen=127.0.0.1:1"}, []string{"nats-listen (flag --nats-listen): there is no embedded server"}},
 		{"domain", []string{"--nats-url=n", "--nats-domain=a.b"}, []string{`nats-domain (flag --nats-domain): "a.b" is not a JetStream domain`}},
 		{"inbox with a wildcard", []string{"--nats-url=n", "--nats-inbox-prefix=a.>"}, []string{inbox + `"a.>" is not a subject`}},
 		{"inbox with a dot at the end", []string{"--nats-url=n", "--nats-inbox-prefix=a."}, []string{inbox + `"a." is not a subject`}},
 		{"inbox", []string{"--nats-url=n", "--nats-inbox-prefix=_INBOX.bridge"}, nil},
-		{"two logins", []string{"--nats-url=n", "--nats-creds=" + creds, "NATS_TOKEN=x"}, []string{"nats-token (NATS_TOKEN): is a second login beside nats-creds (flag --nats-creds)"}},
+		{"two logins", []string{"--nats-url=n", "--nats-creds=" + creds, "NATS_TOKEN=x"}, []string{"nats-token (NATS_TOKEN): is a second login, besides nats-creds (flag --nats-creds)"}},
 		{"three logins", []string{"--nats-url=n", "--nats-nkey=" + creds, "--nats-user=u", "NATS_PASSWORD=x", "--nats-token-file=" + creds}, []string{
-			"nats-user (flag --nats-user): is a second login beside nats-nkey", "nats-token-file (flag --nats-token-file): is a second login beside nats-nkey"}},
-		{"context and login", []string{"--nats-context=c", "NATS_TOKEN=x"}, []string{"nats-token (NATS_TOKEN): is a second login beside nats-context"}},
-		{"token twice", []string{"--nats-url=n", "NATS_TOKEN=x", "--nats-token-file=" + creds}, []string{"nats-token-file (flag --nats-token-file): is set beside nats-token"}},
-		{"password twice", []string{"--nats-url=n", "--nats-user=u", "NATS_PASSWORD=x", "--nats-password-file=" + creds}, []string{"nats-password-file (flag --nats-password-file): is set beside nats-password"}},
+			"nats-user (flag --nats-user): is a second login, besides nats-nkey", "nats-token-file (flag --nats-token-file): is a second login, besides nats-nkey"}},
+		{"context and login", []string{"--nats-context=c", "NATS_TOKEN=x"}, []string{"nats-token (NATS_TOKEN): is a second login, besides nats-context"}},
+		{"token twice", []string{"--nats-url=n", "NATS_TOKEN=x", "--nats-token-file=" + creds}, []string{"nats-token-file (flag --nats-token-file): conflicts with nats-token"}},
+		{"password twice", []string{"--nats-url=n", "--nats-user=u", "NATS_PASSWORD=x", "--nats-password-file=" + creds}, []string{"nats-password-file (flag --nats-password-file): conflicts with nats-password"}},
 		{"user without password", []string{"--nats-url=n", "--nats-user=u"}, []string{"nats-user (flag --nats-user): needs a password"}},
-		{"password without user", []string{"--nats-url=n", "NATS_PASSWORD=x"}, []string{"nats-user (not set): is missing beside the password"}},
+		{"password without user", []string{"--nats-url=n", "NATS_PASSWORD=x"}, []string{"nats-user (not set): is missing, but a password is set"}},
 		{"missing creds", []string{"--nats-url=n", "--nats-creds=" + missing}, []string{"nats-creds (flag --nats-creds): open " + missing}},
 		{"missing nkey", []string{"--nats-url=n", "--nats-nkey=" + missing}, []string{"nats-nkey (flag --nats-nkey): open " + missing}},
 		{"missing password", []string{"--nats-url=n", "--nats-user=u", "--nats-password-file=" + missing}, []string{"nats-password-file (flag --nats-password-file): open " + missing}},
@@ -192,9 +192,9 @@ func TestRefuseNatsSettings(t *testing.T) {
 	})
 }
 
-// TestRefuseOpenSecrets checks that a file with a secret in it is refused when
+// TestSettings_refuseOpenSecrets checks that a file with a secret in it is refused when
 // every user may read it, and taken when only owner and group may.
-func TestRefuseOpenSecrets(t *testing.T) {
+func TestSettings_refuseOpenSecrets(t *testing.T) {
 	path := writeFile(t, "secret", "hunter2\n")
 	config := writeFile(t, "bridge.yaml", "nats-url: n\nnats-token: hunter2\n")
 	tests := map[string][]string{
@@ -221,9 +221,9 @@ func TestRefuseOpenSecrets(t *testing.T) {
 	}
 }
 
-// TestOverruledSecret checks that a file is not judged by a secret that is not
+// TestSettings_overruledSecret checks that a file is not judged by a secret that is not
 // taken from it.
-func TestOverruledSecret(t *testing.T) {
+func TestSettings_overruledSecret(t *testing.T) {
 	config := writeFile(t, "bridge.yaml", "nats-url: n\nnats-token: changeme\n")
 	if err := os.Chmod(config, 0o644); err != nil {
 		t.Fatal(err)

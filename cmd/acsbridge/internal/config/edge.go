@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"path"
 	"slices"
 	"strings"
 
@@ -16,8 +15,6 @@ import (
 )
 
 const (
-	// maxConnections: beyond it, file descriptors run out first.
-	maxConnections = 1 << 16
 	// minAdminToken characters have 128 bits or more, also in hex.
 	minAdminToken = 32
 )
@@ -25,23 +22,11 @@ const (
 // checkCallbacks checks [callbackSettings].
 func (s *Settings) checkCallbacks() {
 	s.address("listen", s.Listen)
-	s.routePath("callback-path", s.CallbackPath)
 	s.keyPair("tls-cert", s.TLSCert, "tls-key", s.TLSKey)
-	s.amount("max-connections", s.MaxConnections, 1, maxConnections)
 	s.callbackKeys = s.sharedKeys("callback-key", s.CallbackKey)
 	s.trustedProxies = s.networks("trusted-proxy", s.TrustedProxy)
 	s.checkSourceRanges()
-}
-
-// plainRoute reports whether a path can be that of a route.
-func plainRoute(p string) bool {
-	return strings.HasPrefix(p, "/") && p != "/" && path.Clean(p) == p && !strings.ContainsFunc(p, notInPath)
-}
-
-// notInPath reports whether r would need escaping in a URL path or means
-// something in a pattern of net/http.
-func notInPath(r rune) bool {
-	return !strings.ContainsRune("/.~", r) && !schemas.ValidToken(string(r))
+	s.report(s.Ingest().Check())
 }
 
 // sharedKeys reads the keys that a URL may have. The faults do not repeat what
@@ -128,7 +113,7 @@ func (s *Settings) checkAdminToken() {
 	case s.AdminTokenFile == "":
 		return
 	case s.AdminInsecure:
-		s.reject("admin-insecure", "is set beside admin-token-file (%s); keep one", s.sources.originOf(setting))
+		s.reject("admin-insecure", "conflicts with admin-token-file (%s); keep one", s.sources.originOf(setting))
 		return
 	}
 	token, err := secretfile.Read(s.AdminTokenFile)

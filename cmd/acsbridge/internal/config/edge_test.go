@@ -13,7 +13,7 @@ import (
 
 const testSecret, otherSecret = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
 
-func TestRefuseEdgeSettings(t *testing.T) {
+func TestSettings_refuseEdge(t *testing.T) {
 	const limit = "max-connections (flag --max-connections): "
 	const callbackKey = "callback-key (flag --callback-key): "
 	const source = "source-range (flag --source-range): "
@@ -48,7 +48,7 @@ func TestRefuseEdgeSettings(t *testing.T) {
 	})
 }
 
-func TestRefuseAdminSettings(t *testing.T) {
+func TestSettings_refuseAdmin(t *testing.T) {
 	const listen = "admin-listen (flag --admin-listen): "
 	const tokenFile = "admin-token-file (flag --admin-token-file): "
 	const host = "admin-host (flag --admin-host): "
@@ -66,7 +66,7 @@ func TestRefuseAdminSettings(t *testing.T) {
 		{"localhost", []string{"--admin-listen=localhost:9090"}, nil},
 		{"all, with a token", []string{"--admin-listen=:9090", "--admin-token-file=" + token}, nil},
 		{"all, on purpose", []string{"--admin-listen=:9090", "--admin-insecure"}, nil},
-		{"both", []string{"--admin-token-file=" + token, "--admin-insecure"}, []string{"admin-insecure (flag --admin-insecure): is set beside admin-token-file"}},
+		{"both", []string{"--admin-token-file=" + token, "--admin-insecure"}, []string{"admin-insecure (flag --admin-insecure): conflicts with admin-token-file"}},
 		{"short token", []string{"--admin-token-file=" + short}, []string{tokenFile + short + " must hold one line of 32 or more"}},
 		{"token with a space", []string{"--admin-token-file=" + writeFile(t, "space", testSecret+" "+testSecret)}, []string{tokenFile}},
 		{"token of two lines", []string{"--admin-token-file=" + writeFile(t, "lines", testSecret+"\n"+testSecret)}, []string{tokenFile}},
@@ -79,8 +79,8 @@ func TestRefuseAdminSettings(t *testing.T) {
 	})
 }
 
-// TestEdgeValues checks what the settings become.
-func TestEdgeValues(t *testing.T) {
+// TestSettings_edgeValues checks what the settings become.
+func TestSettings_edgeValues(t *testing.T) {
 	s, _, err := parse(t, "--resource=contoso="+testGUID, "--listen=:8080",
 		"--callback-key=new="+writeFile(t, "new", testSecret+"\n"), "--callback-key=old="+writeFile(t, "old", otherSecret),
 		"--source-range=203.0.113.0/24", "--source-range=198.51.100.7", "--trusted-proxy=10.0.0.0/8,::1",
@@ -102,8 +102,8 @@ func TestEdgeValues(t *testing.T) {
 	}
 }
 
-// TestEdgeSecretsStaySecret looks for secrets in what a bad configuration says.
-func TestEdgeSecretsStaySecret(t *testing.T) {
+// TestSettings_edgeSecretsStaySecret looks for secrets in what a bad configuration says.
+func TestSettings_edgeSecretsStaySecret(t *testing.T) {
 	for _, args := range [][]string{
 		{"--callback-key=" + testSecret},
 		{"--callback-key=a=" + testSecret},

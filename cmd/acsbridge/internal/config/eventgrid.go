@@ -7,16 +7,16 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// gridSettings is how Event Grid reaches the bridge, and what it must show.
+// gridSettings are about the route for Event Grid, and its proofs.
 type gridSettings struct {
-	GridPath     string   `name:"eventgrid-path" help:"Path on which Event Grid delivers. There is such a route only with --eventgrid-tenant or --eventgrid-key." default:"${eventgrid}" placeholder:"PATH"`
+	GridPath     string   `name:"eventgrid-path" help:"Path for deliveries of Event Grid. The route exists only with --eventgrid-tenant or --eventgrid-key." default:"${eventgrid}" placeholder:"PATH"`
 	GridSource   []string `name:"eventgrid-source" help:"Resource whose events Event Grid delivers: its name in --resource and its path in Azure. Repeatable." placeholder:"NAME=PATH"`
-	GridTenant   string   `name:"eventgrid-tenant" help:"Directory of Entra ID whose tokens are asked for." placeholder:"GUID"`
+	GridTenant   string   `name:"eventgrid-tenant" help:"Directory of Entra ID whose tokens deliveries must have." placeholder:"GUID"`
 	GridAudience []string `name:"eventgrid-audience" help:"Application of that directory which tokens must be for: its id, or its identifier URI. Repeatable." placeholder:"GUID"`
 	GridApp      []string `name:"eventgrid-app" help:"Application which tokens must be issued to. The default is Event Grid in the public cloud. Repeatable." default:"${eventgridApp}" placeholder:"GUID"`
 	GridIssuer   []string `name:"eventgrid-issuer" help:"Issuer that tokens must name. Repeatable. None means the two of the directory in the public cloud." placeholder:"URL"`
 	GridOIDC     string   `name:"eventgrid-oidc-config-url" help:"OpenID metadata document that names the signing keys. None means that of the directory in the public cloud." placeholder:"URL"`
-	GridKey      []string `name:"eventgrid-key" help:"Secret that the URL of a delivery must have in its query, as acsbridge-key=…: a name of yours and the file that holds it. Repeatable; any of them will do. Beside --eventgrid-tenant, both are asked for." placeholder:"NAME=FILE"`
+	GridKey      []string `name:"eventgrid-key" help:"Secret in the query of a delivery's URL, acsbridge-key=…: a name for it and its file. Repeatable; any one is enough. With --eventgrid-tenant, both are required." placeholder:"NAME=FILE"`
 }
 
 // on reports whether there is a route for Event Grid.
@@ -35,10 +35,6 @@ func (s *Settings) checkEventGrid() {
 	if !g.on() {
 		s.rejectUnusedEventGrid()
 		return
-	}
-	s.routePath("eventgrid-path", g.GridPath)
-	if g.GridPath == s.CallbackPath || strings.HasPrefix(g.GridPath, s.CallbackPath+"/") {
-		s.reject("eventgrid-path", "%q is callback-path or below it; each route has its own senders", g.GridPath)
 	}
 	s.grid.keys = s.sharedKeys("eventgrid-key", g.GridKey)
 	for _, key := range s.grid.keys {
@@ -121,15 +117,4 @@ func (s *Settings) checkEventGridTokens() {
 	}
 	s.grid.entra = &verify.Entra{Tenant: g.GridTenant, Issuers: g.GridIssuer, Audiences: g.GridAudience, Applications: g.GridApp}
 	s.report(s.EventGrid().Check())
-}
-
-// routePath checks the path of a route.
-func (s *Settings) routePath(setting, p string) {
-	like := map[string]string{"callback-path": ingest.DefaultPath, "eventgrid-path": ingest.DefaultGridPath}[setting]
-	switch {
-	case p == "/" || p == ingest.LivezPath:
-		s.reject(setting, "%q covers %s, where load balancers ask whether the bridge is there; choose another, like %s", p, ingest.LivezPath, like)
-	case !plainRoute(p):
-		s.reject(setting, "%q is not a path of plain segments; write it like %s", p, like)
-	}
 }

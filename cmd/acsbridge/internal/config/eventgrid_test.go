@@ -21,7 +21,7 @@ func gridArgs(more ...string) []string {
 	return append([]string{"--eventgrid-tenant=" + testTenant, "--eventgrid-audience=" + testApplication, "--eventgrid-source=contoso=" + testTopic}, more...)
 }
 
-func TestRefuseEventGridSettings(t *testing.T) {
+func TestSettings_refuseEventGrid(t *testing.T) {
 	flag := func(name string) string { return name + " (flag --" + name + "): " }
 	const idle = "is for Event Grid, from which nothing is taken without a proof"
 	const noToken = "is about tokens, and none is asked for"
@@ -43,7 +43,7 @@ func TestRefuseEventGridSettings(t *testing.T) {
 		{"source alone", []string{"--eventgrid-source=contoso=" + testTopic}, []string{flag("eventgrid-source") + idle}},
 		{"tokens alone", []string{"--eventgrid-audience=a", "--eventgrid-app=" + testTenant, "--eventgrid-issuer=https://a.example", "--eventgrid-oidc-config-url=https://a.example"}, []string{
 			flag("eventgrid-audience") + idle, flag("eventgrid-app") + idle, flag("eventgrid-issuer") + idle, flag("eventgrid-oidc-config-url") + idle}},
-		{"tokens beside a key", with(byKey, "--eventgrid-audience=a", "--eventgrid-app="+testTenant), []string{
+		{"tokens and a key", with(byKey, "--eventgrid-audience=a", "--eventgrid-app="+testTenant), []string{
 			flag("eventgrid-audience") + noToken, flag("eventgrid-app") + noToken}},
 
 		{"path without a slash", gridArgs("--eventgrid-path=grid"), []string{flag("eventgrid-path") + `"grid" is not a path of plain segments; write it like /eventgrid`}},
@@ -54,7 +54,7 @@ func TestRefuseEventGridSettings(t *testing.T) {
 		{"callbacks below the path", gridArgs("--callback-path=/eventgrid/callbacks"), nil},
 
 		{"no source", []string{"--eventgrid-key=a=" + key}, []string{"eventgrid-source (not set): at least one is needed"}},
-		{"source of nobody", gridArgs("--eventgrid-source=fabrikam=" + testTopic + "2"), []string{flag("eventgrid-source") + "number 2 names no resource"}},
+		{"source without a resource", gridArgs("--eventgrid-source=fabrikam=" + testTopic + "2"), []string{flag("eventgrid-source") + "number 2 names no resource"}},
 		{"source without a name", gridArgs("--eventgrid-source=" + testTopic), []string{flag("eventgrid-source") + "number 2 names no resource"}},
 		{"source that is a GUID", gridArgs("--eventgrid-source=contoso=" + testGUID), []string{flag("eventgrid-source") + "contoso: the part after = is not the resource's path"}},
 		{"source with a slash behind", gridArgs("--eventgrid-source=contoso=/subscriptions/x/"), []string{flag("eventgrid-source") + "contoso: the part after = is not"}},
@@ -79,8 +79,8 @@ func TestRefuseEventGridSettings(t *testing.T) {
 	})
 }
 
-// TestEventGridValues checks what the settings become.
-func TestEventGridValues(t *testing.T) {
+// TestSettings_eventGridValues checks what the settings become.
+func TestSettings_eventGridValues(t *testing.T) {
 	s, _, err := parse(t, gridArgs("--resource=contoso="+testGUID, "--eventgrid-key=new="+writeFile(t, "new", testSecret))...)
 	if err != nil {
 		t.Fatal(err)
@@ -99,8 +99,8 @@ func TestEventGridValues(t *testing.T) {
 	}
 }
 
-// TestEventGridKeysStaySecret looks for keys in what a configuration says.
-func TestEventGridKeysStaySecret(t *testing.T) {
+// TestSettings_eventGridKeysStaySecret looks for keys in what a configuration says.
+func TestSettings_eventGridKeysStaySecret(t *testing.T) {
 	for _, arg := range []string{"--eventgrid-key=" + testSecret, "--eventgrid-key=a=" + testSecret, "--eventgrid-key=a=" + writeFile(t, "key", testSecret+"+")} {
 		_, out, err := parse(t, gridArgs(arg, "--print-config", "--resource=contoso="+testGUID)...)
 		if err == nil || strings.Contains(out+err.Error(), testSecret) {

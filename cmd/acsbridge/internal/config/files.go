@@ -16,9 +16,9 @@ func (s *Settings) keyPair(certSetting, cert, keySetting, key string) {
 	switch {
 	case cert == "" && key == "":
 	case key == "":
-		s.reject(certSetting, "needs %s beside it", keySetting)
+		s.reject(certSetting, "needs %s too", keySetting)
 	case cert == "":
-		s.reject(keySetting, "needs %s beside it", certSetting)
+		s.reject(keySetting, "needs %s too", certSetting)
 	case s.file(certSetting, cert) && s.secretFile(keySetting, key):
 		if _, err := bom.KeyPair(cert, key); err != nil {
 			s.reject(certSetting, "%v", err)
@@ -75,7 +75,7 @@ func (s *Settings) secretOf(setting, name string) string {
 	case name == "":
 		return text
 	case text != "":
-		s.reject(fileSetting, "is set beside %s (%s); keep one", setting, s.sources.originOf(setting))
+		s.reject(fileSetting, "conflicts with %s (%s); keep one", setting, s.sources.originOf(setting))
 		return ""
 	}
 	content, err := secretfile.Read(name)

@@ -25,9 +25,9 @@ func makePair(t *testing.T, from, until time.Time) (cert, key string) {
 	return string(certPEM), string(keyPEM)
 }
 
-// TestKeyPairs checks both pairs of certificate and key: taken when they fit,
+// TestSettings_keyPairs checks both pairs of certificate and key: taken when they fit,
 // refused when they do not, or when all users can read the key.
-func TestKeyPairs(t *testing.T) {
+func TestSettings_keyPairs(t *testing.T) {
 	cert, key := writePair(t)
 	other, open := writePair(t)
 	if err := os.Chmod(open, 0o644); err != nil {
@@ -54,8 +54,8 @@ func TestKeyPairs(t *testing.T) {
 	}
 }
 
-// TestAuthorities checks that a file of certificates is taken.
-func TestAuthorities(t *testing.T) {
+// TestSettings_authorities checks that a file of certificates is taken.
+func TestSettings_authorities(t *testing.T) {
 	cert, _ := writePair(t)
 	if _, _, err := parse(t, "--resource=contoso="+testGUID, "--nats-url=n", "--nats-ca="+cert); err != nil {
 		t.Error(err)

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// FuzzSettings has strangers write parts of the file, the environment and the
-// command line, each beside a secret. Whatever comes of it, there is an answer
+// FuzzSettings makes up parts of the file, the environment and the
+// command line, each together with a secret. Whatever comes of it, there is an answer
 // without a panic, and no secret in it.
 func FuzzSettings(f *testing.F) {
 	for _, file := range []string{
@@ -25,7 +25,7 @@ func FuzzSettings(f *testing.F) {
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, file, environment, flags string) {
 		if strings.Contains(file+environment+flags, "Fo3") || strings.ContainsAny(flags, "\x00") {
-			t.Skip("the stranger knows a secret")
+			t.Skip("the input has a secret")
 		}
 		path := filepath.Join(dir, "bridge.yaml")
 		if err := os.WriteFile(path, []byte("nats-token: '"+ofFile+"'\n"+file), 0o600); err != nil {

@@ -15,14 +15,14 @@ func (s *Settings) checkNATS() {
 		s.needServer()
 		s.loopback("nats-listen", s.NatsListen)
 	} else if s.NatsListen != DefaultNATSListen {
-		s.reject("nats-listen", "there is no embedded server beside nats-url or nats-context; remove the one or the other")
+		s.reject("nats-listen", "there is no embedded server with nats-url or nats-context; remove one of them")
 	}
 }
 
 // checkServers checks how to reach NATS.
 func (s *Settings) checkServers() {
 	if s.NatsURL != "" && s.NatsContext != "" {
-		s.reject("nats-context", "is set beside nats-url (%s); a context has a URL of its own, so set one of the two",
+		s.reject("nats-context", "conflicts with nats-url (%s); a context has a URL of its own, so set one of the two",
 			s.sources.originOf("nats-url"))
 	}
 	if s.NatsURL != "" {
@@ -100,7 +100,7 @@ func (s *Settings) checkLogin() {
 	}
 	withPassword := s.NatsPasswordFile != "" || s.sources.lookUp("nats-password") != nil
 	if withPassword && s.NatsUser == "" {
-		s.reject("nats-user", "is missing beside the password; NATS wants both")
+		s.reject("nats-user", "is missing, but a password is set; NATS needs both")
 	}
 	if s.NatsUser != "" && !withPassword {
 		s.reject("nats-user", "needs a password; add nats-password-file, or nats-token-file if this is a token")
@@ -123,7 +123,7 @@ func (s *Settings) checkLogin() {
 			first = method.setting
 		case first == "nats-token": // nats-token-file: already refused as a pair
 		default:
-			s.reject(method.setting, "is a second login beside %s (%s); keep one", first, s.sources.originOf(first))
+			s.reject(method.setting, "is a second login, besides %s (%s); keep one", first, s.sources.originOf(first))
 		}
 	}
 }
@@ -144,6 +144,6 @@ func (s *Settings) loopback(setting, address string) {
 		return
 	}
 	if host, _, _ := net.SplitHostPort(address); !isLoopback(host) {
-		s.reject(setting, "%q can be reached from other hosts, and the embedded server asks nobody who they are; take 127.0.0.1", address)
+		s.reject(setting, "%q can be reached from other hosts, and the embedded server has no logins; take 127.0.0.1", address)
 	}
 }

@@ -20,9 +20,9 @@ const (
 	referenceEnd      = "<!-- end of reference -->\n"
 )
 
-// TestConfigurationPage checks that the page has every setting as the command
+// TestSettings_page checks that the page has every setting as the command
 // line has it.
-func TestConfigurationPage(t *testing.T) {
+func TestSettings_page(t *testing.T) {
 	text, err := os.ReadFile(configurationPage)
 	if err != nil {
 		t.Fatal(err)

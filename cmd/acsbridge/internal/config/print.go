@@ -8,7 +8,7 @@ import (
 )
 
 // print writes the settings as a YAML file that --config reads back, each with
-// where it came from. A secret is a comment, so that nobody starts a bridge
+// where it came from. A secret is a comment, so that no bridge starts
 // with the mask for a password.
 func (s *Settings) print(w io.Writer) error {
 	for _, flag := range s.flags {

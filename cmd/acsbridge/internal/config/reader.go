@@ -26,7 +26,7 @@ type Reader struct {
 }
 
 // shared reports whether a command that reads has a setting in common with
-// serve. The others may have the same name and mean something else.
+// serve. Other flags may have the same name and another meaning.
 func shared(setting string) bool {
 	return strings.HasPrefix(setting, "nats-") || setting == "stream" || setting == "subject-prefix"
 }

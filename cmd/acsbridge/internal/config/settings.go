@@ -59,37 +59,37 @@ type Settings struct {
 	grid           grid
 }
 
-// callbackSettings is where and how callbacks reach the bridge.
+// callbackSettings are about the listener for callbacks.
 type callbackSettings struct {
 	Listen       string `help:"Address for callbacks." default:"127.0.0.1:8080" placeholder:"ADDR"`
-	CallbackPath string `help:"Path of the callback URL; paths below it are taken too." default:"/callbacks" placeholder:"PATH"`
+	CallbackPath string `help:"Path of the callback URL; paths below it too." default:"/callbacks" placeholder:"PATH"`
 	TLSCert      string `help:"Certificate chain (PEM) for --listen. Without it: plain HTTP, for a TLS proxy in front." placeholder:"FILE"`
 	TLSKey       string `help:"Private key (PEM) of --tls-cert." placeholder:"FILE"`
 
-	MaxConnections int      `help:"Open connections for callbacks; more wait until one is closed." default:"2048" placeholder:"N"`
-	CallbackKey    []string `help:"Secret that the callback URL must have in its query, as acsbridge-key=…: a name of yours and the file that holds it. Repeatable; any of them will do." placeholder:"NAME=FILE"`
+	MaxConnections int      `help:"Open connections for callbacks; more wait until one closes." default:"2048" placeholder:"N"`
+	CallbackKey    []string `help:"Secret in the query of the callback URL, acsbridge-key=…: a name for it and its file. Repeatable; any one is enough." placeholder:"NAME=FILE"`
 	SourceRange    []string `help:"Network that callbacks may come from, such as 203.0.113.0/24. Repeatable. None means all." placeholder:"RANGE"`
-	TrustedProxy   []string `help:"Network of proxies whose X-Forwarded-For is believed. Repeatable." placeholder:"RANGE"`
+	TrustedProxy   []string `help:"Network of proxies whose X-Forwarded-For is trusted. Repeatable." placeholder:"RANGE"`
 }
 
-// adminSettings is how operators reach the bridge.
+// adminSettings are about the admin listener.
 type adminSettings struct {
 	AdminListen    string   `help:"Address for /livez, /readyz and /metrics." default:"${admin}" placeholder:"ADDR"`
-	AdminTokenFile string   `help:"File that holds a bearer token for the admin listener. Without it nobody is asked for one, and --admin-listen must be a loopback address." placeholder:"FILE"`
+	AdminTokenFile string   `help:"File with a bearer token for the admin listener. Without one, --admin-listen must be a loopback address." placeholder:"FILE"`
 	AdminInsecure  bool     `help:"Let --admin-listen be reached from other hosts without a token."`
-	AdminHost      []string `help:"Host name by which the admin listener may be asked, besides localhost and addresses. Repeatable." placeholder:"NAME"`
+	AdminHost      []string `help:"Host name of the admin listener, besides localhost and addresses. Repeatable." placeholder:"NAME"`
 }
 
-// tokenSettings is which tokens are good.
+// tokenSettings say which tokens of callbacks are accepted.
 type tokenSettings struct {
-	Resource      []string      `help:"ACS resource to take callbacks for: a name for NATS subjects and the immutable resource id. Repeatable, at least one." placeholder:"NAME=GUID"`
+	Resource      []string      `help:"ACS resource: a name for NATS subjects and the immutable resource id. Repeatable, at least one." placeholder:"NAME=GUID"`
 	Issuer        string        `help:"Issuer that tokens must name." default:"${issuer}" placeholder:"URL"`
 	OIDCConfigURL string        `name:"oidc-config-url" help:"OpenID metadata document that names the signing keys." default:"${oidc}" placeholder:"URL"`
-	Leeway        time.Duration `help:"Clock skew to forgive, up to 5m." default:"60s" placeholder:"DURATION"`
-	TokenReuse    string        `help:"What to do with a token seen again with another body: report, refuse or off." default:"report" placeholder:"MODE"`
+	Leeway        time.Duration `help:"Clock skew that is allowed, up to 5m." default:"60s" placeholder:"DURATION"`
+	TokenReuse    string        `help:"A token that comes again with another body: report, refuse or off." default:"report" placeholder:"MODE"`
 }
 
-// natsSettings is the way to NATS.
+// natsSettings are about the connection to NATS.
 type natsSettings struct {
 	NatsURL          string `help:"NATS servers, separated by commas. Neither this nor --nats-context: an embedded server." placeholder:"URL"`
 	NatsContext      string `help:"Context of the nats command: its name, or the path of its file." placeholder:"NAME"`
@@ -102,39 +102,39 @@ type natsSettings struct {
 	NatsCert         string `help:"Client certificate (PEM)." placeholder:"FILE"`
 	NatsKey          string `help:"Private key (PEM) of --nats-cert." placeholder:"FILE"`
 	NatsDomain       string `help:"JetStream domain." placeholder:"NAME"`
-	NatsInboxPrefix  string `help:"Prefix of reply subjects, for servers that permit only a private one." placeholder:"SUBJECT"`
+	NatsInboxPrefix  string `help:"Prefix of reply subjects, where NATS permits only a private one." placeholder:"SUBJECT"`
 
 	password, token string // see Secrets
 }
 
-// embeddedSettings is the NATS server that the bridge runs when it has no other.
+// embeddedSettings are about the NATS server that the bridge runs without an external one.
 type embeddedSettings struct {
 	NatsListen string `help:"Loopback address of the embedded server." default:"${natsListen}" placeholder:"ADDR"`
 }
 
-// streamSettings is the stream that the bridge creates when it is absent.
+// streamSettings describe the stream that the bridge creates when it is absent.
 type streamSettings struct {
 	Stream                string        `help:"Stream that holds the events." default:"${stream}" placeholder:"NAME"`
 	SubjectPrefix         string        `help:"First token of every subject." default:"${prefix}" placeholder:"TOKEN"`
 	StreamReplicas        int           `help:"Copies of the stream in the cluster, 1 to 5." default:"1" placeholder:"N"`
-	StreamMaxAge          time.Duration `help:"How long events are kept; 0s keeps them for ever." default:"72h" placeholder:"DURATION"`
-	StreamMaxBytes        size          `help:"Size at which the oldest events go; 0 sets no limit." default:"0" placeholder:"SIZE"`
-	StreamDuplicateWindow time.Duration `help:"How long the stream knows a repeated event, 1m to 24h. One event costs the server about 180 bytes of memory as long." default:"10m" placeholder:"DURATION"`
+	StreamMaxAge          time.Duration `help:"How long events are kept; 0s means no limit." default:"72h" placeholder:"DURATION"`
+	StreamMaxBytes        size          `help:"Size at which the oldest events are removed; 0 means no limit." default:"0" placeholder:"SIZE"`
+	StreamDuplicateWindow time.Duration `help:"How long the stream recognizes a repeated event, 1m to 24h. Each takes about 180 bytes of the server's memory." default:"10m" placeholder:"DURATION"`
 	StreamUpdate          bool          `help:"Change a stream that differs from these settings. Without it the difference is only reported."`
 }
 
-// journalSettings is what happens between a callback and its answer.
+// journalSettings are about what happens between a callback and its answer.
 type journalSettings struct {
 	DataDir         string        `help:"Directory of the journal, the dead letters and the embedded server." default:"acsbridge-data" placeholder:"DIR"`
 	Journal         string        `help:"on: 200 means synced to disk here. off: 200 means stored by NATS; needs an external NATS." default:"on" placeholder:"on|off"`
 	JournalMaxBytes size          `help:"Size at which the journal is full and callbacks are answered 503." default:"1GiB" placeholder:"SIZE"`
 	AckWait         time.Duration `help:"How long an answer waits for NATS once the journal has the event, up to 4s." default:"250ms" placeholder:"DURATION"`
-	MaxInFlight     int           `help:"Callbacks worked on at a time; more are answered 503." default:"512" placeholder:"N"`
+	MaxInFlight     int           `help:"Callbacks in work at a time; more are answered 503." default:"512" placeholder:"N"`
 }
 
-// processSettings is how the process stops and logs.
+// processSettings are about stopping and logging.
 type processSettings struct {
-	ShutdownDelay   time.Duration `help:"After SIGTERM: how long to go on serving while /readyz says no, up to 5m." default:"0s" placeholder:"DURATION"`
+	ShutdownDelay   time.Duration `help:"After SIGTERM: how long to go on serving while /readyz answers 503, up to 5m." default:"0s" placeholder:"DURATION"`
 	ShutdownTimeout time.Duration `help:"After that: how long requests and forwarding may take to finish, 1s to 10m." default:"20s" placeholder:"DURATION"`
 	LogFormat       string        `help:"text, json, or auto: text on a terminal, else JSON." default:"auto" placeholder:"FORMAT"`
 	LogLevel        string        `help:"debug, info, warn or error." default:"info" placeholder:"LEVEL"`

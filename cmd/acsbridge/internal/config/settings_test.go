@@ -12,9 +12,9 @@ import (
 	"github.com/acsbridge/acsbridge/verify"
 )
 
-// TestResourceAlone checks that one resource is a whole configuration. The
+// TestSettings_resourceAlone checks that one resource is a whole configuration. The
 // defaults are in docs/configuration.md.
-func TestResourceAlone(t *testing.T) {
+func TestSettings_resourceAlone(t *testing.T) {
 	s, _, err := parse(t, "--resource", "contoso="+testGUID)
 	if err != nil {
 		t.Fatal(err)
@@ -24,8 +24,8 @@ func TestResourceAlone(t *testing.T) {
 	}
 }
 
-// TestValues checks that texts become the values that they say.
-func TestValues(t *testing.T) {
+// TestSettings_values checks that texts become the values that they say.
+func TestSettings_values(t *testing.T) {
 	s, _, err := parse(t, "ACSBRIDGE_NATS_PASSWORD=-dashed",
 		"--resource", "contoso="+testGUID+",fabrikam="+otherGUID,
 		"--leeway=1m30s", "--journal-max-bytes=2 GiB", "--stream-max-bytes=5242880", "--max-in-flight=7",
@@ -45,9 +45,9 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// TestStrength checks flag over variable over file over default, and the names
+// TestSources_order checks flag over variable over file over default, and the names
 // of the nats command.
-func TestStrength(t *testing.T) {
+func TestSources_order(t *testing.T) {
 	file := writeFile(t, "bridge.yaml", `
 # every source sets some
 resource: [contoso=`+testGUID+`]
@@ -89,8 +89,8 @@ stream-update: true
 	}
 }
 
-// TestConfigFlagWins checks that --config beats ACSBRIDGE_CONFIG.
-func TestConfigFlagWins(t *testing.T) {
+// TestSources_configFlag checks that --config beats ACSBRIDGE_CONFIG.
+func TestSources_configFlag(t *testing.T) {
 	file := writeFile(t, "bridge.yaml", "resource: contoso="+testGUID+"\nstream: CALLS\n")
 	s, _, err := parse(t, "--config", file, "ACSBRIDGE_CONFIG="+file+"x")
 	if err != nil {
@@ -101,9 +101,9 @@ func TestConfigFlagWins(t *testing.T) {
 	}
 }
 
-// TestPrintConfig checks that what --print-config writes is the same
+// TestSettings_print checks that what --print-config writes is the same
 // configuration when it is read back, and that no secret is in it.
-func TestPrintConfig(t *testing.T) {
+func TestSettings_print(t *testing.T) {
 	_, first, err := parse(t, "NATS_PASSWORD=s3cret", "--print-config",
 		"--resource", "contoso="+testGUID, "--resource", "null="+otherGUID, "--stream", "null", "--journal", "off",
 		"--nats-url", "tls://nats.example.net", "--nats-user", "yes: # no", "--stream-update", "--leeway", "0s")
@@ -139,9 +139,9 @@ func withoutOrigins(text string) []string {
 	return lines
 }
 
-// TestSecretsStaySecret breaks the configuration around secrets in each way
+// TestSettings_secretsStaySecret breaks the configuration around secrets in each way
 // that makes an error, and looks for them in everything that is printed.
-func TestSecretsStaySecret(t *testing.T) {
+func TestSettings_secretsStaySecret(t *testing.T) {
 	const hidden = "hunter2"
 	file := func(text string) string { return writeFile(t, "bridge.yaml", text) }
 	tests := map[string][]string{
@@ -191,9 +191,9 @@ func TestSize_text(t *testing.T) {
 	}
 }
 
-// TestProblemsAreAllNamed checks that one refusal names the problems of every
+// TestSettings_allProblems checks that one refusal names the problems of every
 // source at once.
-func TestProblemsAreAllNamed(t *testing.T) {
+func TestSettings_allProblems(t *testing.T) {
 	file := writeFile(t, "bridge.yaml", "leeway: an hour\nstraem: ACS\n")
 	_, _, err := parse(t, "ACSBRIDGE_LISEN=127.0.0.1:8080", "ACSBRIDGE_ACK_WAIT=10s", "--config", file, "--journal=maybe")
 	problems, ok := errors.AsType[Error](err)

@@ -150,7 +150,7 @@ const secretMask = "********"
 
 // Secrets are the settings that have a variable and a key of the file, and are not
 // flags: other users of the host can read the command line of a process. A setting
-// NAME-file beside each names a file with the secret.
+// NAME-file is the setting for a file with the secret.
 var Secrets = []struct{ Name, Help string }{
 	{"nats-password", "Password of nats-user. Not a flag, since other users of the host can read those."},
 	{"nats-token", "Authentication token. Not a flag either."},

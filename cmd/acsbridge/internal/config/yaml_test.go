@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestConfigFiles checks what is refused in a file, one line a problem.
-func TestConfigFiles(t *testing.T) {
+// TestYAML_problems checks what is refused in a file, one line a problem.
+func TestYAML_problems(t *testing.T) {
 	tests := []struct {
 		name, text string
 		want       []string
@@ -54,9 +54,9 @@ func TestConfigFiles(t *testing.T) {
 	}
 }
 
-// TestMissingConfigFile checks that a file that is named must be there, and
+// TestYAML_missingFile checks that a file that is named must be there, and
 // that the rest is judged all the same.
-func TestMissingConfigFile(t *testing.T) {
+func TestYAML_missingFile(t *testing.T) {
 	_, _, err := parse(t, "ACSBRIDGE_CONFIG="+filepath.Join(t.TempDir(), "absent.yaml"), "--resource=contoso="+testGUID, "--leeway=1h")
 	problems, _ := errors.AsType[Error](err)
 	var got []string
@@ -68,7 +68,7 @@ func TestMissingConfigFile(t *testing.T) {
 	}
 }
 
-func TestClosest(t *testing.T) {
+func TestSources_closest(t *testing.T) {
 	names := []string{"listen", "leeway", "log-level", "stream"}
 	for name, want := range map[string]string{
 		"lisen":     "; did you mean listen?",

@@ -1,7 +1,6 @@
-package main
+package view
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -13,9 +12,9 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestLinesForPeople writes messages with colour and without, and what is
+// TestPrinter_messages writes messages with colour and without, and what is
 // hostile to a terminal harmlessly.
-func TestLinesForPeople(t *testing.T) {
+func TestPrinter_messages(t *testing.T) {
 	at := time.Date(2026, 3, 1, 10, 0, 0, 120_000_000, time.Local)
 	message := func(subject, data string) *replay.StoredMessage {
 		return &replay.StoredMessage{Stream: "ACS", Sequence: 7, Time: at, Subject: subject, Data: []byte(data)}
@@ -24,21 +23,21 @@ func TestLinesForPeople(t *testing.T) {
 	failed := message("acs.contoso.PlayFailed.a.c-1", `{"id":"e","type":"PlayFailed","data":{"callConnectionId":"c-1","resultInformation":{"code":400,"subCode":8535}}}`)
 	for _, test := range []struct {
 		name string
-		p    printer
+		p    Printer
 		m    *replay.StoredMessage
 		want string
 	}{
-		{"plain", printer{now: at}, connected, "10:00:00.120  CallConnected            200/0                  contoso    c-1\n"},
-		{"of another day", printer{now: at.Add(24 * time.Hour)}, failed, "2026-03-01 10:00:00.120  PlayFailed               400/8535               contoso    c-1\n"},
-		{"with personal data", printer{now: at, personal: true}, connected, "10:00:00.120  CallConnected            200/0                  contoso    c-1  context=the context \"all well\"\n"},
-		{"a failure is red", printer{now: at, color: true}, failed, "\x1b[2m10:00:00.120\x1b[0m  \x1b[31mPlayFailed              \x1b[0m 400/8535               contoso    \x1b[36mc-1\x1b[0m\n"},
-		{"hostile", printer{now: at}, message("acs.contoso.X.2.c", `{"id":"e","type":"\u001b[2J\u009b\u202e","data":{"callConnectionId":"\r\nforged"}}`),
+		{"plain", Printer{Now: at}, connected, "10:00:00.120  CallConnected            200/0                  contoso    c-1\n"},
+		{"of another day", Printer{Now: at.Add(24 * time.Hour)}, failed, "2026-03-01 10:00:00.120  PlayFailed               400/8535               contoso    c-1\n"},
+		{"with personal data", Printer{Now: at, Personal: true}, connected, "10:00:00.120  CallConnected            200/0                  contoso    c-1  context=the context \"all well\"\n"},
+		{"a failure is red", Printer{Now: at, Color: true}, failed, "\x1b[2m10:00:00.120\x1b[0m  \x1b[31mPlayFailed              \x1b[0m 400/8535               contoso    \x1b[36mc-1\x1b[0m\n"},
+		{"hostile", Printer{Now: at}, message("acs.contoso.X.2.c", `{"id":"e","type":"\u001b[2J\u009b\u202e","data":{"callConnectionId":"\r\nforged"}}`),
 			"10:00:00.120  ?[2J??                                          contoso    ??forged\n"},
-		{"endless", printer{now: at}, message("acs.contoso.X.2.c", `{"id":"e","type":"T","data":{"callConnectionId":"`+strings.Repeat("x", 500)+`"}}`),
+		{"endless", Printer{Now: at}, message("acs.contoso.X.2.c", `{"id":"e","type":"T","data":{"callConnectionId":"`+strings.Repeat("x", 500)+`"}}`),
 			"10:00:00.120  T                                               contoso    " + strings.Repeat("x", 120) + "…\n"},
-		{"no event", printer{now: at}, message("acs-quarantine.contoso.not_json", "no\x1b"), "10:00:00.120  acs-quarantine.contoso.not_json  3 bytes, not an event\n"},
+		{"no event", Printer{Now: at}, message("acs-quarantine.contoso.not_json", "no\x1b"), "10:00:00.120  acs-quarantine.contoso.not_json  3 bytes, not an event\n"},
 	} {
-		if got := string(test.p.appendMessage(nil, test.m)); got != test.want {
+		if got := string(test.p.AppendMessage(nil, test.m)); got != test.want {
 			t.Errorf("%s:\n got %q\nwant %q", test.name, got, test.want)
 		}
 	}
@@ -47,11 +46,11 @@ func TestLinesForPeople(t *testing.T) {
 // TestPrinter_columns keeps columns in line behind whatever is longer than usual.
 func TestPrinter_columns(t *testing.T) {
 	at := time.Date(2026, 3, 1, 10, 0, 0, 0, time.Local)
-	line := func(p *printer, at time.Time, resource, kind, data string) string {
-		return string(p.appendMessage(nil, &replay.StoredMessage{Time: at, Subject: "acs." + resource + "." + kind + ".a.c-1",
+	line := func(p *Printer, at time.Time, resource, kind, data string) string {
+		return string(p.AppendMessage(nil, &replay.StoredMessage{Time: at, Subject: "acs." + resource + "." + kind + ".a.c-1",
 			Data: []byte(`{"id":"e","type":"Microsoft.Communication.` + kind + `","data":{"callConnectionId":"c-1"` + data + `}}`)}))
 	}
-	write := func(p *printer) (lines []string) {
+	write := func(p *Printer) (lines []string) {
 		return []string{
 			line(p, at, "contoso", "CallConnected", `,"resultInformation":{"code":200,"subCode":0}`),
 			line(p, at.Add(-24*time.Hour), "contoso", "ContinuousDtmfRecognitionToneReceived", ""),
@@ -60,7 +59,7 @@ func TestPrinter_columns(t *testing.T) {
 			line(p, at, "contoso", "ParticipantsUpdated", `,"sequenceNumber":1234567,"participants":[{},{},{},{},{},{},{},{},{},{}],"resultInformation":{"code":200,"subCode":5002}`),
 		}
 	}
-	p := &printer{now: at}
+	p := &Printer{Now: at}
 	write(p)
 	lines := write(p)
 	column := func(line, text string) int { return utf8.RuneCountInString(line[:strings.Index(line, text)]) }
@@ -84,7 +83,7 @@ func TestPrinter_people(t *testing.T) {
 	} {
 		m := &replay.StoredMessage{Subject: "acs.contoso." + test.kind + ".2.c", Data: []byte(`{"id":"e","type":"Microsoft.Communication.` + test.kind + `","data":{` + test.data + `}}`)}
 		for personal, want := range map[bool]string{false: test.masked, true: test.whole} {
-			if got := string((&printer{personal: personal}).appendMessage(nil, m)); !strings.HasSuffix(got, want) {
+			if got := string((&Printer{Personal: personal}).AppendMessage(nil, m)); !strings.HasSuffix(got, want) {
 				t.Errorf("got %q, want %q at its end", got, want)
 			}
 		}
@@ -95,46 +94,14 @@ func TestPrinter_people(t *testing.T) {
 func TestPrinter_truncated(t *testing.T) {
 	m := &replay.StoredMessage{Subject: "acs.contoso.CallConnected.2.c", Header: nats.Header{schemas.HeaderTruncated: {"acs-path,acs-query"}},
 		Data: []byte(`{"id":"e","type":"CallConnected","data":{"callConnectionId":"c"}}`)}
-	p := &printer{}
+	p := &Printer{}
 	e, err := m.Event()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, got := range []string{strings.TrimSpace(string(p.appendMessage(nil, m))), p.details(&replay.Step{StoredEvent: e, Message: m})} {
+	for _, got := range []string{strings.TrimSpace(string(p.AppendMessage(nil, m))), p.details(&replay.Step{StoredEvent: e, Message: m})} {
 		if !strings.HasSuffix(got, "[cut: acs-path,acs-query]") {
 			t.Errorf("got %q", got)
-		}
-	}
-}
-
-// TestLookAhead yields everything in its order, and has seen the first ones before.
-func TestLookAhead(t *testing.T) {
-	for _, n := range []int{0, 1, maxLookAhead, maxLookAhead + 3} {
-		for _, end := range []error{nil, errors.New("the stream went away")} {
-			messages := func(yield func(*replay.StoredMessage, error) bool) {
-				for i := range n {
-					if !yield(&replay.StoredMessage{Sequence: uint64(i)}, nil) {
-						return
-					}
-				}
-				if end != nil {
-					yield(nil, end)
-				}
-			}
-			seen, got := 0, 0
-			var failed error
-			for m, err := range lookAhead(messages, func(*replay.StoredMessage) { seen++ }) {
-				if failed = err; err != nil {
-					break
-				}
-				if m.Sequence != uint64(got) || seen != min(n, maxLookAhead) {
-					t.Fatalf("sequence %d after %d, %d seen", m.Sequence, got, seen)
-				}
-				got++
-			}
-			if got != n || failed != end {
-				t.Errorf("%d of %d, %v", got, n, failed)
-			}
 		}
 	}
 }
@@ -142,7 +109,7 @@ func TestLookAhead(t *testing.T) {
 // TestPlural is about one.
 func TestPlural(t *testing.T) {
 	for n, want := range map[int]string{0: "0 events", 1: "1 event", 2: "2 events"} {
-		if got := plural(n, "event"); got != want {
+		if got := Plural(n, "event"); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}

@@ -24,8 +24,8 @@ func (b *bridge) footprint() footprint {
 }
 
 const (
-	// restsWithin is how long a bridge has to return to its footprint.
-	restsWithin = 30 * time.Second
+	// footprintWithin is how long a bridge has to return to its footprint.
+	footprintWithin = 30 * time.Second
 	// slack is allowed above the footprint before the load, in addition to a tenth: some
 	// connections are being opened or closed.
 	slack = 4
@@ -35,11 +35,11 @@ const (
 	maxMemory = 256 << 20
 )
 
-// rest checks that the bridge returns to its footprint before the load (O8).
-func (w *world) rest() {
+// checkFootprint checks that the bridge returns to its footprint before the load (O8).
+func (w *world) checkFootprint() {
 	w.Helper()
 	var now footprint
-	deadline := time.Now().Add(restsWithin)
+	deadline := time.Now().Add(footprintWithin)
 	for {
 		now = w.bridge.footprint()
 		if now.goroutines <= w.base.goroutines*1.1+slack && now.files <= w.base.files*1.1+slack {
@@ -58,7 +58,7 @@ func (w *world) rest() {
 	if now.memory > bound {
 		w.Errorf("O8: the bridge has %v", now)
 	}
-	w.Logf("at rest: %v before the load, %v after it", w.base, now)
+	w.Logf("footprint: %v before the load, %v after it", w.base, now)
 }
 
 // counters compares the bridge's metrics with the evidence (O9), if the bridge was not
@@ -82,7 +82,7 @@ func differences(figures map[string]float64, found evidence) (list []string) {
 		}
 		repeats += float64((len(c.attempts) - 1) * len(c.events))
 	}
-	surplus := 0.0
+	unmatched := 0.0
 	for status, n := range found.others {
 		answered[status] += float64(n)
 	}
@@ -91,10 +91,10 @@ func differences(figures map[string]float64, found evidence) (list []string) {
 		if counted < answered[status] {
 			list = append(list, fmt.Sprintf("%v answers %d came, the bridge counts %v", answered[status], status, counted))
 		}
-		surplus += max(counted-answered[status], 0)
+		unmatched += max(counted-answered[status], 0)
 	}
-	if surplus > answered[0] {
-		list = append(list, fmt.Sprintf("the bridge counts %v answers more than came, and only %v attempts had none", surplus, answered[0]))
+	if unmatched > answered[0] {
+		list = append(list, fmt.Sprintf("the bridge counts %v answers more than came, and only %v attempts had none", unmatched, answered[0]))
 	}
 	events := 0.0
 	for _, m := range found.stream {
