@@ -39,8 +39,8 @@ func terminal(t *testing.T) (person, program *os.File) {
 	return person, program
 }
 
-// TestPrinter_colorsForTerminals shows a failure to a person, and to one who does not
-// want colours.
+// TestPrinter_colorsForTerminals shows a failure on a terminal, with and without
+// NO_COLOR.
 func TestPrinter_colorsForTerminals(t *testing.T) {
 	server := natstest.Start(t)
 	js := server.JetStream()
@@ -59,7 +59,7 @@ func TestPrinter_colorsForTerminals(t *testing.T) {
 		{[]string{"TERM=xterm", "NO_COLOR=1"}, false},
 		{[]string{"TERM=dumb"}, false},
 	} {
-		person, program := terminal(t)
+		screen, program := terminal(t)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "acsbridge", "tail", "--nats-url", server.URL())
@@ -68,9 +68,9 @@ func TestPrinter_colorsForTerminals(t *testing.T) {
 			t.Fatal(err)
 		}
 		program.Close()
-		seen, _ := io.ReadAll(person) // ends with EIO
+		seen, _ := io.ReadAll(screen) // ends with EIO
 		if got := strings.Contains(string(seen), "\x1b[31mPlayFailed"); got != test.want || !strings.Contains(string(seen), "PlayFailed") {
-			t.Errorf("%v: a person sees %q", test.environment, seen)
+			t.Errorf("%v: the terminal shows %q", test.environment, seen)
 		}
 	}
 }

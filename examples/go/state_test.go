@@ -9,9 +9,9 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestOrderAndRepetitionDoNotMatter applies the events of a call in every order,
+// TestState_orderAndRepetition applies the events of a call in every order,
 // each twice.
-func TestOrderAndRepetitionDoNotMatter(t *testing.T) {
+func TestState_orderAndRepetition(t *testing.T) {
 	var events []schemas.Data
 	for _, e := range []struct{ name, data string }{
 		{"CallConnected", `{}`},

@@ -59,14 +59,14 @@ func TestInFlight_countsRealSizes(t *testing.T) {
 		p = l.Acquire(maxBody, now, nil)
 	}
 	if p == nil || l.Acquire(1, now, nil) != nil {
-		t.Fatal("there is other room than for eight of the largest bodies")
+		t.Fatal("there is not exactly the room for eight of the largest bodies")
 	}
 	p.SetSize(1 << 10)
 	if p.Grow(maxBody) || !p.Grow(1<<10) {
 		t.Error("a permit grew beyond the room, or not within it")
 	}
 	if l.Acquire(maxBody-1<<10, now, nil) != nil || l.Acquire(maxBody-2<<10, now, nil) == nil {
-		t.Error("there is other room than beside 2 KiB")
+		t.Error("there is not exactly the room that 2 KiB leave")
 	}
 }
 

@@ -18,7 +18,7 @@ type Request struct {
 	MsgID   string // of a publish
 }
 
-// Fate is what becomes of a request. The zero value is a server in good health.
+// Fate is the outcome of a request. The zero value is that of a healthy server.
 type Fate struct {
 	// Wait is the time from the request's arrival until it is acted on. Later
 	// requests may overtake it.
@@ -76,7 +76,7 @@ func New(opts Options) *Server {
 	return &Server{opts: opts}
 }
 
-// Client is one who connects: a nats.InProcessConnProvider.
+// Client connects to the server: a nats.InProcessConnProvider.
 type Client struct {
 	server  *Server
 	name    string

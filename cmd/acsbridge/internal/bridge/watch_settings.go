@@ -60,7 +60,7 @@ func (l lastStart) changes(now lastStart) (list []string) {
 	case l.Embedded && !now.Embedded:
 		add("NATS was the embedded server and is another one: events that are stored stay in the nats directory of --data-dir")
 	case !l.Embedded && now.Embedded:
-		add("NATS was a server of its own and is the embedded one: what reads the former gets nothing new")
+		add("NATS was a separate server and is now the embedded one: consumers of the separate server get nothing new")
 	}
 	renamed := make(map[string]bool)
 	for _, was := range slices.Sorted(maps.Keys(l.Resources)) {
@@ -73,7 +73,7 @@ func (l lastStart) changes(now lastStart) (list []string) {
 			renamed[was] = true
 			add("the resource %[1]s was called %[2]s: its new events are in %[3]s.%[1]s.>, those of before in %[4]s.%[2]s.>, and a filter of %[2]s gets nothing new", is, was, now.SubjectPrefix, l.SubjectPrefix)
 		case kept:
-			add("the resource %s has another immutable resource id: callbacks for the former one, %s, are answered 401", was, audience)
+			add("the resource %s has another immutable resource id: callbacks for the previous one, %s, are answered 401", was, audience)
 		default:
 			add("the resource %s (%s) is not configured any more: its callbacks are answered 401", was, audience)
 		}

@@ -31,10 +31,10 @@ func TestLastStart_changes(t *testing.T) {
 		"stream":                    {func(l *lastStart) { l.Stream = "CALLS" }, []string{"--stream was ACS and is CALLS: events that are stored stay in ACS, and what reads ACS gets nothing new"}},
 		"prefix":                    {func(l *lastStart) { l.SubjectPrefix = "calls" }, []string{"--subject-prefix was acs and is calls: a consumer whose filter begins with acs gets nothing new"}},
 		"domain":                    {func(l *lastStart) { l.Domain = "hub" }, []string{`--nats-domain was "" and is "hub": events that are stored stay in the first`}},
-		"to the embedded server":    {func(l *lastStart) { l.Embedded = true }, []string{"NATS was a server of its own and is the embedded one: what reads the former gets nothing new"}},
+		"to the embedded server":    {func(l *lastStart) { l.Embedded = true }, []string{"NATS was a separate server and is now the embedded one: consumers of the separate server get nothing new"}},
 		"another resource":          {func(l *lastStart) { l.Resources["tailspin"] = "x" }, nil},
 		"GUID in capitals":          {func(l *lastStart) { l.Resources["contoso"] = strings.ToUpper(testGUID) }, nil},
-		"resource with another id":  {func(l *lastStart) { l.Resources["contoso"] = "x" }, []string{"the resource contoso has another immutable resource id: callbacks for the former one, " + testGUID + ", are answered 401"}},
+		"resource with another id":  {func(l *lastStart) { l.Resources["contoso"] = "x" }, []string{"the resource contoso has another immutable resource id: callbacks for the previous one, " + testGUID + ", are answered 401"}},
 		"resource that is gone":     {func(l *lastStart) { delete(l.Resources, "fabrikam") }, []string{"the resource fabrikam (" + otherGUID + ") is not configured any more: its callbacks are answered 401"}},
 		"topic of another resource": {func(l *lastStart) { l.Sources = map[string]string{"/subscriptions/s": "fabrikam"} }, []string{"--eventgrid-source: events of a topic that were of contoso are of fabrikam now"}},
 		"renamed resource, which its topic follows": {func(l *lastStart) {

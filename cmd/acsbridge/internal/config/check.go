@@ -142,7 +142,7 @@ func (s *Settings) checkProcess() {
 // oneOf checks a setting that has a few values.
 func (s *Settings) oneOf(setting, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
-		s.reject(setting, "%q is none of %s", value, strings.Join(allowed, ", "))
+		s.reject(setting, "%q is not one of %s", value, strings.Join(allowed, ", "))
 	}
 }
 

@@ -135,7 +135,7 @@ func TestSettings_refuseJournalAndProcess(t *testing.T) {
 		{"no data directory", []string{"--data-dir="}, []string{"data-dir (flag --data-dir): is empty"}},
 		{"data directory is a file", []string{"--data-dir=" + file}, []string{"data-dir (flag --data-dir): " + file + " is not a directory"}},
 		{"data directory", []string{"--data-dir=" + filepath.Dir(file)}, nil},
-		{"journal", []string{"--journal=true"}, []string{`journal (flag --journal): "true" is none of on, off`}},
+		{"journal", []string{"--journal=true"}, []string{`journal (flag --journal): "true" is not one of on, off`}},
 		{"no journal and no NATS", []string{"--journal=off"}, []string{"journal (flag --journal): the embedded server alone"}},
 		{"no journal", []string{"--journal=off", "--nats-url=n"}, nil},
 		{"small journal", []string{"--journal-max-bytes=0"}, []string{"journal-max-bytes (flag --journal-max-bytes): 0 bytes are less than 1 MiB"}},
@@ -146,8 +146,8 @@ func TestSettings_refuseJournalAndProcess(t *testing.T) {
 		{"long delay", []string{"--shutdown-delay=6m"}, []string{"shutdown-delay (flag --shutdown-delay): 6m0s is more than 5m0s"}},
 		{"short timeout", []string{"--shutdown-timeout=0s"}, []string{"shutdown-timeout (flag --shutdown-timeout): 0s is less than 1s"}},
 		{"long timeout", []string{"--shutdown-timeout=11m"}, []string{"shutdown-timeout (flag --shutdown-timeout): 11m0s is more than 10m0s"}},
-		{"log format", []string{"--log-format=xml"}, []string{`log-format (flag --log-format): "xml" is none of auto, text, json`}},
-		{"log level", []string{"--log-level=trace"}, []string{`log-level (flag --log-level): "trace" is none of debug, info, warn, error`}},
+		{"log format", []string{"--log-format=xml"}, []string{`log-format (flag --log-format): "xml" is not one of auto, text, json`}},
+		{"log level", []string{"--log-level=trace"}, []string{`log-level (flag --log-level): "trace" is not one of debug, info, warn, error`}},
 	})
 }
 

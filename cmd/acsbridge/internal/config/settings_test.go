@@ -205,7 +205,7 @@ func TestSettings_allProblems(t *testing.T) {
   straem (bridge.yaml:2): no such setting; did you mean stream?
   leeway (bridge.yaml:1): expected duration but got "an hour": time: invalid duration "an hour"
   resource (not set): at least one is needed; write NAME=GUID, where GUID is the immutable resource id: az communication show --query immutableResourceId
-  journal (flag --journal): "maybe" is none of on, off
+  journal (flag --journal): "maybe" is not one of on, off
   ack-wait (ACSBRIDGE_ACK_WAIT): 10s is not between 0s and 4s`
 	if diff := cmp.Diff(want, problems.Error()); diff != "" {
 		t.Errorf("error (-want +got):\n%s", diff)
