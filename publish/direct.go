@@ -78,7 +78,7 @@ func (p *Publisher) storeDirect(ctx context.Context, to *target, records []*reco
 	}
 	defer func() { _ = answers.Unsubscribe() }()
 	if err = p.sendDirect(ctx, js.Conn(), to, inbox, records); err == nil {
-		err = p.settleDirect(ctx, js, to, acksOf(at), answers, inbox, records)
+		err = p.awaitAcks(ctx, js, to, acksOf(at), answers, inbox, records)
 	}
 	if err != nil {
 		to.refused(err)
@@ -110,9 +110,9 @@ func (p *Publisher) sendDirect(ctx context.Context, nc *nats.Conn, to *target, i
 	return nil
 }
 
-// settleDirect waits until each record is acknowledged. What another stream answers
+// awaitAcks waits until each record is acknowledged. What another stream answers
 // does not count.
-func (p *Publisher) settleDirect(ctx context.Context, js jetstream.JetStream, to *target, acks acks, answers *nats.Subscription, inbox string, records []*record) error {
+func (p *Publisher) awaitAcks(ctx context.Context, js jetstream.JetStream, to *target, acks acks, answers *nats.Subscription, inbox string, records []*record) error {
 	open := make(map[string]*record, len(records))
 	for i, r := range records {
 		open[inbox+strconv.Itoa(i)] = r

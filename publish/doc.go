@@ -28,7 +28,7 @@
 //	record never fits     dead-letter file, with the reason; the rest goes on
 //	record corrupt        dead-letter file; the rest goes on
 //	a wrong setting, missing rights, no room
-//	                      the journal holds the events until that is mended
+//	                      the journal holds the events until that is corrected
 //	another stream acknowledges
 //	                      that does not count; the journal holds the events
 //	quarantine stream away

@@ -34,17 +34,17 @@ import (
 // others stored during a long outage has no bound.
 //
 // It outlives senders: a cluster whose nodes come and go ends one every few seconds,
-// and reading a long tail takes as long. It is used by one goroutine.
+// and reading a long stretch takes as long. It is used by one goroutine.
 type lookback struct {
 	js      jetstream.JetStream
 	pending func(ctx context.Context, stream string, from uint64) (map[messageID]uint64, error)
 	logger  *slog.Logger
 	metrics *metrics
-	tails   map[string]*tail // by stream
+	ends    map[string]*streamEnd // by stream
 }
 
-// tail is what was read of the end of one stream.
-type tail struct {
+// streamEnd is what was read of the end of one stream.
+type streamEnd struct {
 	since time.Time // when the first message of it was stored, or before
 	read  time.Time // when the reading began that found the last; zero for a new sender
 	next  uint64    // sequence to go on at, zero before the first reading
@@ -69,7 +69,7 @@ func hashID(id string) messageID {
 // hold the last of it still, and is read on to the present end.
 func (l *lookback) begin(js jetstream.JetStream) {
 	l.js = js
-	for _, t := range l.tails {
+	for _, t := range l.ends {
 		t.read = time.Time{}
 	}
 }
@@ -83,7 +83,7 @@ func (l *lookback) begin(js jetstream.JetStream) {
 func (l *lookback) find(ctx context.Context, r *record, oldest *entry, window time.Duration) (sequence uint64, err error) {
 	now := time.Now()
 	if now.Sub(oldest.record.receivedAt).Abs() <= window/8 {
-		clear(l.tails) // not at a quarter: records are not quite in the order of their times
+		clear(l.ends) // not at a quarter: records are not quite in the order of their times
 	}
 	age := now.Sub(r.receivedAt)
 	if age.Abs() <= window/4 {
@@ -93,7 +93,7 @@ func (l *lookback) find(ctx context.Context, r *record, oldest *entry, window ti
 	if age < 0 {
 		since = time.Time{} // our clock was set back: the time says nothing
 	}
-	t, err := l.tail(ctx, r.stream, oldest.index, since, window)
+	t, err := l.endOf(ctx, r.stream, oldest.index, since, window)
 	if err != nil {
 		return 0, err
 	}
@@ -105,10 +105,10 @@ func (l *lookback) find(ctx context.Context, r *record, oldest *entry, window ti
 	return t.ids[hashID(r.msgID())], nil
 }
 
-// tail returns what was read of a stream, or is to be, for records that were received
+// endOf returns what was read of a stream, or is to be, for records that were received
 // one window after since. From is the index of the oldest pending record.
-func (l *lookback) tail(ctx context.Context, stream string, from uint64, since time.Time, window time.Duration) (*tail, error) {
-	if t := l.tails[stream]; t != nil && !t.since.After(since.Add(window/2)) {
+func (l *lookback) endOf(ctx context.Context, stream string, from uint64, since time.Time, window time.Duration) (*streamEnd, error) {
+	if t := l.ends[stream]; t != nil && !t.since.After(since.Add(window/2)) {
 		if !t.read.IsZero() {
 			return t, nil
 		}
@@ -124,11 +124,11 @@ func (l *lookback) tail(ctx context.Context, stream string, from uint64, since t
 	if err != nil {
 		return nil, err
 	}
-	if l.tails == nil {
-		l.tails = make(map[string]*tail)
+	if l.ends == nil {
+		l.ends = make(map[string]*streamEnd)
 	}
-	t := &tail{since: since, recent: time.Now().Add(-window), ids: ids}
-	l.tails[stream] = t
+	t := &streamEnd{since: since, recent: time.Now().Add(-window), ids: ids}
+	l.ends[stream] = t
 	return t, nil
 }
 
@@ -139,7 +139,7 @@ func lookbackError(stream string, err error) error {
 
 // holds reports whether the stream still has what was read of it last. One that
 // was lost, or its end, has nothing there or something else.
-func (l *lookback) holds(ctx context.Context, stream string, t *tail) (bool, error) {
+func (l *lookback) holds(ctx context.Context, stream string, t *streamEnd) (bool, error) {
 	if t.next == 0 {
 		return false, nil
 	}
@@ -147,8 +147,8 @@ func (l *lookback) holds(ctx context.Context, stream string, t *tail) (bool, err
 	return m != nil && hashID(m.Header.Get(schemas.HeaderMsgID)) == t.last, err
 }
 
-// read reads the tail to the stream's end, one bounded request after another.
-func (l *lookback) read(ctx context.Context, stream string, t *tail) error {
+// read reads to the stream's end, one bounded request after another.
+func (l *lookback) read(ctx context.Context, stream string, t *streamEnd) error {
 	began := time.Now()
 	var newest uint64 // zero also when the right is missing, or the stream has no leader: then it takes nothing either
 	if held, err := l.js.Stream(ctx, stream); err == nil {
@@ -175,7 +175,7 @@ func (l *lookback) read(ctx context.Context, stream string, t *tail) error {
 }
 
 // readBatch makes one request, and reports whether the stream holds more.
-func (l *lookback) readBatch(ctx context.Context, stream string, t *tail) (more bool, err error) {
+func (l *lookback) readBatch(ctx context.Context, stream string, t *streamEnd) (more bool, err error) {
 	foreign := false
 	more, err = directget.Get(ctx, l.js, directget.Request{Stream: stream, Seq: t.next, Since: t.since}, func(m *jetstream.RawStreamMsg) bool {
 		if foreign = m.Header.Get(jetstream.StreamHeader) != stream; foreign {

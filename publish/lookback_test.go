@@ -125,20 +125,20 @@ func TestLookback_goesOn(t *testing.T) {
 	if r.has("b", 2*time.Hour) {
 		t.Error("b was read too early to be known")
 	}
-	r.tails["ACS"].read = time.Now().Add(-29 * time.Minute) // of half a window
+	r.ends["ACS"].read = time.Now().Add(-29 * time.Minute) // of half a window
 	var before float64
 	r.reads(&before)
 	if r.has("b", 2*time.Hour); r.reads(&before) > 0 {
 		t.Error("the reading went on before it was time")
 	}
-	r.tails["ACS"].read = time.Now().Add(-31 * time.Minute)
+	r.ends["ACS"].read = time.Now().Add(-31 * time.Minute)
 	if !r.has("b", 2*time.Hour) || !r.has("a", 2*time.Hour) {
 		t.Error("a or b is not known")
 	}
 	if n := r.reads(&before); n != 1 {
 		t.Errorf("%v messages were read, want the one that is new", n)
 	}
-	r.tails["ACS"].read = time.Now().Add(-31 * time.Minute)
+	r.ends["ACS"].read = time.Now().Add(-31 * time.Minute)
 	if r.has("c", 2*time.Hour) { // nothing is new
 		t.Error("c is known")
 	}
@@ -174,7 +174,7 @@ func TestLookback_brokenOffGoesOn(t *testing.T) {
 	r.store("a")
 	ctx, cancel := context.WithCancel(t.Context())
 	old := &record{receivedAt: time.Now().Add(-2 * time.Hour), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: "a"}}}
-	tail, err := r.tail(ctx, "ACS", 1, old.receivedAt.Add(-time.Hour), time.Hour)
+	tail, err := r.endOf(ctx, "ACS", 1, old.receivedAt.Add(-time.Hour), time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestLookback_keepsWhatIsRecent(t *testing.T) {
 	r.store("x")
 	<-time.After(2 * window)
 	r.store("y")
-	knows := func(id string) bool {
+	stored := func(id string) bool {
 		old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: id}}}
 		sequence, err := r.find(t.Context(), old, &entry{index: 1, record: old}, window)
 		if err != nil {
@@ -278,19 +278,19 @@ func TestLookback_keepsWhatIsRecent(t *testing.T) {
 		return sequence > 0
 	}
 	for id, want := range map[string]bool{"a": true, "b": false, "x": false, "y": true} {
-		if knows(id) != want {
+		if stored(id) != want {
 			t.Errorf("%s: known %v", id, !want)
 		}
 	}
 	r.store("z") // and whatever is stored after that
-	r.tails["ACS"].read = time.Now().Add(-window)
-	if !knows("z") {
+	r.ends["ACS"].read = time.Now().Add(-window)
+	if !stored("z") {
 		t.Error("what was stored after the first reading is not known")
 	}
 }
 
 // No replica is behind where there is nothing to be read.
-func TestLookback_emptyTail(t *testing.T) {
+func TestLookback_nothingToRead(t *testing.T) {
 	r := newLookbackTest(t)
 	r.store("a")
 	r.store("b")
@@ -307,7 +307,7 @@ func TestLookback_emptyTail(t *testing.T) {
 	if err := held.DeleteMsg(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	clear(r.tails)
+	clear(r.ends)
 	if r.has("a", 2*time.Hour) {
 		t.Error("a was deleted")
 	}
@@ -315,7 +315,7 @@ func TestLookback_emptyTail(t *testing.T) {
 	<-time.After(100 * time.Millisecond)
 	const window = 40 * time.Millisecond // and c was stored before it
 	rec := &record{receivedAt: time.Now().Add(-window), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: "c"}}}
-	clear(r.tails)
+	clear(r.ends)
 	if sequence, err := r.find(t.Context(), rec, &entry{index: 1, record: rec}, window); sequence != 0 || err != nil {
 		t.Errorf("got %d, %v", sequence, err)
 	}

@@ -48,8 +48,8 @@ func (o *outage) lose(n, stored int) {
 	o.server.Await(schemas.Stream, stored)
 }
 
-// heal lets answers through again.
-func (o *outage) heal() {
+// restore lets answers through again.
+func (o *outage) restore() {
 	o.proxy.LoseAnswers(false)
 	o.proxy.Cut()
 	o.drained()
@@ -96,7 +96,7 @@ func TestForwarder_outages(t *testing.T) {
 			o.drained()
 			for round := range 3 {
 				o.lose(round+1, 15+10*round)
-				o.heal()
+				o.restore()
 			}
 		}, tenCalls(3, map[string]int{"a": 5})},
 		"for longer than the window": {publish.Options{Stream: shortWindow}, func(o *outage) {
@@ -107,7 +107,7 @@ func TestForwarder_outages(t *testing.T) {
 			o.publish("a", 6, 10) // not stored
 			afterWindow()
 			o.server.Restart()
-			o.heal()
+			o.restore()
 			if n := metric(o.t, o.opts.Registerer.(*prometheus.Registry), "acsbridge_lookback_messages_total"); n != 15 {
 				o.t.Errorf("%v messages were read, want those that the stream has had since", n)
 			}
@@ -123,7 +123,7 @@ func TestForwarder_outages(t *testing.T) {
 			o.drained()
 			o.lose(1, 12)
 			afterWindow()
-			o.heal()
+			o.restore()
 		}, tenCalls(1, map[string]int{"a": 2})},
 		"for longer than the window, and the cursor is lost": {publish.Options{Stream: shortWindow}, func(o *outage) {
 			o.publish("a", 1, 5)
@@ -151,7 +151,7 @@ func TestForwarder_outages(t *testing.T) {
 			o.withoutCall("a", 2, 5)
 			o.server.Await(schemas.Stream, 5)
 			afterWindow()
-			o.heal()
+			o.restore()
 		}, map[string]int{"a": 5}},
 		"the server loses what it acknowledged": {publish.Options{KeepAcked: time.Hour, Stream: shortWindow}, func(o *outage) {
 			o.withoutCall("a", 1, 20)

@@ -119,7 +119,7 @@ func TestForwarder_waitsUntilItIsMended(t *testing.T) {
 
 // With an embedded server the tail that it acknowledged is sent again at a start, to
 // that stream, and not to the one that the settings name now.
-func TestForwarder_tailOfAnotherStream(t *testing.T) {
+func TestForwarder_acknowledgedByAnotherStream(t *testing.T) {
 	server := natstest.Start(t)
 	dir := t.TempDir()
 	run := func(config publish.StreamConfig, from, to int) {

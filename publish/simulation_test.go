@@ -24,7 +24,7 @@ var (
 
 // TestSimulation plays a plan for each seed: calls whose events are published,
 // and faults of the stream, the connection and the bridge itself. In the end
-// all faults are healed, and the streams must hold what was promised: each event
+// all faults are over, and the streams must hold what was promised: each event
 // that was answered, once, as it was sent, the events of a call in their order,
 // and nothing that was not sent.
 //
@@ -84,7 +84,7 @@ func simulate(t *testing.T, first, end uint64) {
 		for seed := first; seed < end && !t.Failed(); seed++ {
 			w := newWorld(t, newPlan(seed), filepath.Join(space, fmt.Sprint(seed)))
 			w.play()
-			w.settle()
+			w.finish()
 			w.check()
 			if t.Failed() || *simSeed != 0 {
 				t.Logf("seed %d, again with: go test ./publish -run Simulation -sim.seed=%d\n%s\n%s", seed, seed, w.plan, w.history.faults())
@@ -129,13 +129,13 @@ func (w *world) play() {
 	w.senders.Wait()
 }
 
-// How long the healed bridge may take to bring everything to the stream: the
+// How long the repaired bridge may take to bring everything to the stream: the
 // longest pause, an acknowledgement that does not come, and some.
 const drainWithin = 30 * time.Second
 
-// settle lets the healed bridge finish, twice: what it does when it is started
+// finish lets the repaired bridge finish, twice: what it does when it is started
 // once more, after the stream has forgotten every id, must change nothing.
-func (w *world) settle() {
+func (w *world) finish() {
 	w.drain()
 	w.stop()
 	time.Sleep(lateness) // what the server received and has not acted on
@@ -164,7 +164,7 @@ func (w *world) drain() {
 		left = b.Drain(ctx)
 	}
 	if left != 0 {
-		w.t.Errorf("%d records left, %v after everything was healed: %v", left, drainWithin, b.Status().Notes)
+		w.t.Errorf("%d records left, %v after all faults were over: %v", left, drainWithin, b.Status().Notes)
 	}
 }
 

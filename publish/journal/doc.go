@@ -14,7 +14,7 @@
 //     its offset and its bytes ([ErrCorrupt]);
 //   - a second process would hang on its metadata, so the directory is locked;
 //   - a crash while a full segment is being sealed leaves a log that refuses
-//     every append, so that state is mended when the log is opened;
+//     every append, so that state is repaired when the log is opened;
 //   - a failed append leaves its writer unusable, so the log is closed and
 //     opened again before the next one;
 //   - an emptied log forgets its indexes, so the last record always stays.

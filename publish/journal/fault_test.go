@@ -57,7 +57,7 @@ func TestJournal_failedAppend(t *testing.T) {
 		if !j.Stats().Failing {
 			t.Error("stats do not say failing")
 		}
-		// Even a healed disk is left alone until the pause is over.
+		// Even a repaired disk is left alone until the pause is over.
 		broken.Store(false)
 		if _, err := j.Append(t.Context(), Record{Data: []byte("early")}); !errors.Is(err, ErrFailing) {
 			t.Fatalf("got %v, want ErrFailing", err)
@@ -124,7 +124,7 @@ func TestJournal_crashWhileSealing(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	for range 2 { // the mended state must itself be good to open again
+	for range 2 { // the repaired state must itself be good to open again
 		j, err := Open(dir, Options{SegmentSize: segmentSize})
 		if err != nil {
 			t.Fatal(err)

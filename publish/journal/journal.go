@@ -41,7 +41,7 @@ const (
 	maxBatchBytes = 8 << 20
 
 	// reopenAfter is the pause after a failed append before the log is opened
-	// again, so that a broken disk is not hammered.
+	// again, so that a broken disk is not tried all the time.
 	reopenAfter = time.Second
 )
 
@@ -273,7 +273,7 @@ func (j *Journal) Truncate(index uint64) error {
 		return fmt.Errorf("truncate journal: %w", err)
 	}
 	failpoint.At("after-truncate")
-	if next.index != 0 { // unless corrupt: then the size is mended next time
+	if next.index != 0 { // unless corrupt: then the size is repaired next time
 		j.startOffset.Store(next.offset)
 	}
 	j.first.Store(index + 1)

@@ -35,12 +35,12 @@ func TestJournal_reopenWithoutAnAppend(t *testing.T) {
 		}
 		time.Sleep(3 * reopenAfter)
 		if !j.Stats().Failing {
-			t.Error("a disk that is still broken counts as healed")
+			t.Error("a disk that is still broken counts as repaired")
 		}
 		broken.Store(false)
 		time.Sleep(2 * reopenAfter)
 		if j.Stats().Failing {
-			t.Error("the disk has healed and the journal still says failing")
+			t.Error("the disk works again and the journal still says failing")
 		}
 		// The failed record had reached the disk: the reader must hear of it.
 		select {

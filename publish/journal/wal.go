@@ -61,7 +61,7 @@ func openWAL(dir string, segmentSize int, logger *slog.Logger) (store, error) {
 	filer := segment.NewFiler(dir, dataSync{fs.New()})
 	log, err := wal.Open(dir,
 		wal.WithSegmentFiler(filer),
-		wal.WithMetaStore(&sealMender{MetaStore: meta, filer: filer, segmentSize: segmentSize}),
+		wal.WithMetaStore(&sealRepair{MetaStore: meta, filer: filer, segmentSize: segmentSize}),
 		wal.WithSegmentSize(segmentSize),
 		wal.WithLogger(walLogger(logger)))
 	if err != nil {
@@ -127,20 +127,20 @@ func (s *walStore) close() error {
 	return errors.Join(s.log.Close(), s.meta.Close())
 }
 
-// sealMender completes the sealing of a segment that a crash interrupted.
+// sealRepair completes the sealing of a segment that a crash interrupted.
 //
 // raft-wal writes a full segment's index block with the last batch and records
 // the seal in its metadata afterwards, in the background. When the process
 // dies in between, the file says sealed and the metadata says open: raft-wal
 // v0.4.0 opens such a log and then refuses every append with ErrSealed, for
 // good. Here the missing metadata is written before raft-wal looks at it.
-type sealMender struct {
+type sealRepair struct {
 	types.MetaStore
 	filer       *segment.Filer
 	segmentSize int
 }
 
-func (m *sealMender) Load(dir string) (types.PersistentState, error) {
+func (m *sealRepair) Load(dir string) (types.PersistentState, error) {
 	state, err := m.MetaStore.Load(dir)
 	if err != nil || len(state.Segments) == 0 {
 		return state, err
@@ -178,7 +178,7 @@ func (m *sealMender) Load(dir string) (types.PersistentState, error) {
 
 // CommitState writes the list of segments: when one is sealed, created or
 // removed.
-func (m *sealMender) CommitState(state types.PersistentState) error {
+func (m *sealRepair) CommitState(state types.PersistentState) error {
 	failpoint.At("before-segment-list")
 	err := m.MetaStore.CommitState(state)
 	failpoint.At("after-segment-list")

@@ -148,7 +148,7 @@ func (w *writer) ready(j *Journal) error {
 	return nil
 }
 
-// reopen closes the log, settles its tail and opens it again.
+// reopen closes the log, completes its last segment and opens it again.
 func (j *Journal) reopen() error {
 	j.mu.Lock()
 	old := j.store
@@ -160,7 +160,7 @@ func (j *Journal) reopen() error {
 		}
 	}
 	if err := rewriteTail(j.dir); err != nil {
-		return fmt.Errorf("write tail again: %w", err)
+		return fmt.Errorf("write the last records again: %w", err)
 	}
 	before := j.last.Load()
 	if err := j.load(); err != nil {
