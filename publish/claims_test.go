@@ -143,7 +143,7 @@ func (b *bridge) publish(call string, from, to int) {
 	}
 }
 
-// ten are the calls of publishTen. Of one call only one event is under way.
+// ten are the calls of publishTen. Of one call only one event is in flight.
 const ten = "bcdefghijk"
 
 // publishTen makes the n-th event of ten calls durable, in one callback: ten would

@@ -18,8 +18,8 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// shortWindow is a duplicate window that a test can outlast, and of which a
-// quarter is more than a record waits before it is sent, on a busy machine too.
+// shortWindow is a duplicate window that a test can outlast. A quarter of it
+// is more than a record waits before it is sent, on a busy machine too.
 var shortWindow = publish.StreamConfig{Duplicates: time.Second}
 
 // afterWindow returns once the stream has forgotten the ids it had.

@@ -217,7 +217,7 @@ func (p *plan) quarantined() call {
 	return c
 }
 
-// pause is mostly short, because faults are where much is under way.
+// pause is mostly short, because faults are where much is in flight.
 func (p *plan) pause() time.Duration {
 	if p.dice.IntN(3) > 0 {
 		return spread(p.dice, 0, 20*time.Millisecond)

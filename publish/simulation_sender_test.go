@@ -44,7 +44,7 @@ func (w *world) send(c *call, dice *rand.Rand) {
 // attempt publishes a callback once.
 func (w *world) attempt(c *call, cb *callback, dice *rand.Rand) outcome {
 	ctx := context.Background()
-	if dice.IntN(8) == 0 { // a sender that hangs up
+	if dice.IntN(8) == 0 { // a sender that disconnects
 		short, cancel := context.WithTimeout(ctx, spread(dice, 0, 300*time.Millisecond))
 		defer cancel()
 		ctx = short

@@ -148,7 +148,7 @@ func TestKeyring_K3_clientThatHangsUpCancelsNoFetch(t *testing.T) {
 		if held := time.Since(began); verdict(err) != verify.KeysUnavailable || held != 100*time.Millisecond {
 			t.Errorf("a client that hung up after 100ms got %v after %v", err, held)
 		}
-		issuer.SetFault(acstest.FaultNone) // the fetch that is under way goes on
+		issuer.SetFault(acstest.FaultNone) // the present fetch goes on
 		synctest.Wait()
 		expect(t, v, sign(t, issuer, acstest.TokenSpec{}), vectorAccepted)
 	})

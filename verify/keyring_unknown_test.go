@@ -80,7 +80,7 @@ func TestKeyring_K3_fetchThatBeganBeforeTheTokenProvesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		before.SetFault(acstest.FaultSlow)
 		v := start(t, config(before))
-		synctest.Wait() // the first fetch is under way
+		synctest.Wait() // the first fetch has begun
 		got := make(chan string)
 		go func() {
 			_, err := v.Verify(t.Context(), sign(t, after, acstest.TokenSpec{Issuer: before.Name()}))

@@ -21,12 +21,9 @@ const MaxSecret = 4 << 10
 // Read returns the one line of a file that [Check] takes, without its end and
 // without a byte order mark.
 func Read(name string) (string, error) {
-	if err := Check(name); err != nil {
-		return "", err
-	}
-	file, err := os.Open(name)
+	file, err := open(name)
 	if err != nil {
-		return "", Explain(err)
+		return "", err
 	}
 	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, MaxSecret+3)) // and the end of the line
@@ -47,24 +44,35 @@ func Read(name string) (string, error) {
 // outside its group can read or change. The group may read it: that is how
 // Kubernetes hands a secret to a process that is not root.
 func Check(name string) error {
-	file, err := os.Open(name)
-	if err != nil {
-		return Explain(err)
-	}
-	defer file.Close()
-	info, err := file.Stat()
+	file, err := open(name)
 	if err != nil {
 		return err
 	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file", name)
+	return file.Close()
+}
+
+// open opens a file that [Check] takes. The rule is about what was opened, so that no
+// other file can take its name in between.
+func open(name string) (*os.File, error) {
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, Explain(err)
 	}
-	// Windows has no such bits and shows them all as set.
-	if runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0 {
-		return fmt.Errorf("%s holds a secret and every user of this host can read it (mode %04o); run chmod o= on it",
+	info, err := file.Stat()
+	// Windows has no bits for others and shows them all as set.
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = fmt.Errorf("%s is not a regular file", name)
+	case runtime.GOOS != "windows" && info.Mode().Perm()&0o007 != 0:
+		err = fmt.Errorf("%s holds a secret and every user of this host can read it (mode %04o); run chmod o= on it",
 			name, info.Mode().Perm())
 	}
-	return nil
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
 }
 
 // Explain adds to an error about a file or directory without the permission who

@@ -1,8 +1,8 @@
 // Package journal is a durable queue of records.
 //
 // [Journal.Append] returns once its records have been fsynced. Appends that
-// arrive while an fsync is under way share the next one (group commit), so the
-// cost of an fsync is divided by the number of writers that wait for it.
+// arrive during an fsync share the next one (group commit), so the cost of an
+// fsync is divided by the number of writers that wait for it.
 // Records carry indexes without gaps, in the order in which Append took them;
 // one reader follows them by index and truncates what it no longer needs.
 //

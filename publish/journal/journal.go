@@ -303,7 +303,7 @@ func (j *Journal) Stats() Stats {
 	return s
 }
 
-// Close waits for the appends under way and closes the log.
+// Close waits for the present appends and closes the log.
 func (j *Journal) Close() error {
 	j.closing()
 	<-j.done
