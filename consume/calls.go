@@ -1,0 +1,436 @@
+package consume
+
+import (
+	"cmp"
+	"container/list"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/acsbridge/acsbridge/internal/backoff"
+	"github.com/acsbridge/acsbridge/internal/failpoint"
+)
+
+// errFenced reports that another replica has written an entry under a newer lease.
+var errFenced = errors.New("another replica has the slot")
+
+// calls are those of one slot that are in memory, and what is to be done for them. It
+// knows neither NATS nor a clock, and is used by one goroutine, the loop of the slot,
+// which carries out its commands and reports what became of them.
+//
+// Of each call at most one event is with a handler, and at most one read or write of
+// its entry is under way; both can be at the same time.
+type calls struct {
+	epoch  uint64 // of the slot's lease
+	limits limits
+
+	byToken  map[string]*call
+	window   window
+	ready    []*call   // their first event waits for a handler
+	commands []command // for the loop
+	writes   uint64    // number of the last write
+	draining bool      // no further handler starts
+
+	timers  timers               // when something is to be done for a call, also for one not in memory
+	overdue map[string]bool      // calls with a deadline that has passed
+	parked  map[string]time.Time // since when
+	idle    list.List            // calls with nothing to do, longest idle first
+	bytes   int                  // of their entries
+
+	finished func(*call, *outcome) // called when an outcome is stored; may be nil
+}
+
+// limits are the settings that calls need.
+type limits struct {
+	attempts  int
+	age       time.Duration
+	pause     backoff.Doubling
+	hold      bool // a call stays parked after a dead letter
+	parked    int  // calls of this slot
+	idleBytes int  // of entries that are kept in memory
+}
+
+// call is one call in memory.
+type call struct {
+	token    string
+	known    bool   // entry and revision are those of the bucket, as far as is known
+	entry    *Entry // never nil
+	revision uint64 // zero: the bucket has none
+	events   []*event
+	busy     bool     // the first event is with a handler, or ready for one
+	outcome  *outcome // of the first event, until it is stored
+	keep     bool     // the waiting events are to be written into the entry
+	bury     string   // why the first event is to become a dead letter
+	io       ioState
+	next     *Entry // is being written
+	applies  bool   // next has the outcome
+
+	element *list.Element // in idle
+	size    int
+}
+
+// event is one event of a call that is not finished: of the stream, or a timeout.
+type event struct {
+	seq   uint64
+	msg   *nats.Msg // nil: to be read from the stream again
+	place *place    // in the window; nil when it is in the entry
+	wait  string    // of a timeout: the id of its wait
+}
+
+// outcome is how a handler ended.
+type outcome struct {
+	event     *event
+	err       error
+	permanent bool
+	after     time.Duration // pause that the handler asked for; zero for none
+	notRun    bool          // the lease had ended
+	skipped   string        // why it was not handled, a reason of metrics
+	buried    bool          // it is a dead letter now
+
+	state              []byte
+	waits              []Wait
+	ended              bool
+	id                 string // hash of the message id
+	shortType, context string
+}
+
+// ioState says which request for a call is under way.
+type ioState uint8
+
+const (
+	ioNone    ioState = iota
+	ioReading         // its entry
+	ioWriting
+	ioBurying // the first event, into the dead-letter stream
+	ioPaused  // a read has failed and is tried again
+)
+
+// command asks the loop for a request. Its answer is reported by loaded, saved, unsure,
+// buried or failed.
+type command struct {
+	io   ioState
+	call *call
+}
+
+func newCalls(epoch uint64, l limits) *calls {
+	return &calls{
+		epoch: epoch, limits: l, byToken: make(map[string]*call), overdue: make(map[string]bool),
+		parked: make(map[string]time.Time), timers: newTimers(),
+	}
+}
+
+// admit takes a message of the consumer, in its order.
+func (q *calls) admit(seq uint64, token string, msg *nats.Msg, now time.Time) {
+	p := q.window.admit(seq, msg.Reply, token, now)
+	if p == nil {
+		return
+	}
+	c := q.byToken[token]
+	if c == nil { // most are new: the first write shows it
+		c = q.add(token)
+		c.known = true
+	}
+	if failpoint.Broken("ack") {
+		q.window.finish(p)
+	}
+	if c.known && c.entry.finished(seq) {
+		q.window.finish(p)
+		return
+	}
+	if slices.ContainsFunc(c.events, func(ev *event) bool { return ev.seq == seq && ev.wait == "" }) { // it is in the queue
+		q.window.finish(p)
+		return
+	}
+	c.events = append(c.events, &event{seq: seq, msg: msg, place: p})
+	q.step(c, now)
+}
+
+func (q *calls) add(token string) *call {
+	c := &call{token: token, entry: &Entry{}}
+	q.byToken[token] = c
+	return c
+}
+
+// remember takes an entry that was read when the slot was taken.
+func (q *calls) remember(token string, e *Entry, revision uint64) {
+	if failpoint.Broken("waits") {
+		e.Waits = nil
+	}
+	if at := e.nextTime(func(string) bool { return false }); !at.IsZero() {
+		q.timers.set(token, at)
+	}
+	q.setParked(token, e)
+	if e.Ended || len(e.Queue) > 0 || q.byToken[token] != nil {
+		return
+	}
+	c := q.add(token)
+	c.known, c.entry, c.revision = true, e, revision
+	q.rest(c)
+}
+
+// step decides what is to be done next for a call.
+func (q *calls) step(c *call, now time.Time) {
+	q.wake(c)
+	switch {
+	case c.io != ioNone: // its answer leads back here
+	case !c.known:
+		q.request(c, ioReading)
+	case c.entry.Epoch != q.epoch && len(c.events) > 0 && !failpoint.Broken("fence"):
+		q.write(c, c.entry.clone(), false)
+	case c.outcome != nil:
+		q.conclude(c, now)
+	case len(c.events) == 0:
+		c.keep, c.bury = false, ""
+		q.rest(c)
+	case c.bury != "" && !c.busy:
+		q.request(c, ioBurying)
+	case c.unkept() && (c.keep || c.isParked(now)):
+		if len(c.entry.Queue) < maxQueue {
+			q.keepAll(c)
+			break
+		}
+		if c.keep = false; !c.busy {
+			c.bury = reasonQueueFull
+			q.request(c, ioBurying)
+		}
+	case !c.busy && !c.isParked(now) && !q.draining:
+		c.busy = true
+		q.ready = append(q.ready, c)
+	default:
+		q.rest(c)
+	}
+}
+
+func (q *calls) request(c *call, io ioState) {
+	c.io = io
+	q.commands = append(q.commands, command{io, c})
+}
+
+// write has an entry written that takes the place of the call's.
+func (q *calls) write(c *call, next *Entry, applies bool) {
+	q.writes++
+	next.Epoch, next.Write = q.epoch, q.writes
+	c.next, c.applies = next, applies
+	q.request(c, ioWriting)
+}
+
+// keepAll writes the sequences of the waiting events into the entry.
+func (q *calls) keepAll(c *call) {
+	c.keep = false
+	next := c.entry.clone()
+	next.enqueue(c.events)
+	q.write(c, next, false)
+}
+
+// enqueue adds events behind the cursor to the queue, as many as fit.
+func (e *Entry) enqueue(events []*event) {
+	for _, ev := range events {
+		if ev.seq > e.Cursor && len(e.Queue) < maxQueue {
+			e.Queue = append(e.Queue, ev.seq)
+			e.Cursor = ev.seq
+		}
+	}
+}
+
+// unkept reports whether an event of the call is neither finished nor in the entry.
+func (c *call) unkept() bool {
+	return slices.ContainsFunc(c.events, func(ev *event) bool { return ev.place != nil && !ev.place.done })
+}
+
+// isParked reports whether the first event has failed and is not due.
+func (c *call) isParked(now time.Time) bool {
+	r := c.entry.Retry
+	return c.entry.Held || r != nil && len(c.events) > 0 && r.Event == c.events[0].key() && now.Before(r.Next)
+}
+
+// takeReady returns the call whose first event is to be handled next, nil for none.
+func (q *calls) takeReady() *call {
+	if len(q.ready) == 0 {
+		return nil
+	}
+	c := q.ready[0]
+	q.ready = q.ready[1:]
+	return c
+}
+
+// stopReady takes the events back that wait for a handler.
+func (q *calls) stopReady() {
+	q.draining = true
+	for _, c := range q.ready {
+		c.busy = false
+	}
+	q.ready = nil
+}
+
+// handled takes the outcome of the first event of a call.
+func (q *calls) handled(c *call, o *outcome, now time.Time) {
+	if o.notRun {
+		c.busy = false
+	} else {
+		c.outcome = o
+	}
+	q.step(c, now)
+}
+
+// conclude has the outcome of the first event written.
+func (q *calls) conclude(c *call, now time.Time) {
+	o, next := c.outcome, c.entry.clone()
+	switch {
+	case o.buried:
+		next.remove(o.event)
+		next.Held = q.limits.hold
+	case o.err == nil:
+		next.succeed(o, now)
+		if o.id != "" {
+			next.Recent = appendBounded(next.Recent, o.id, maxRecent)
+		}
+	default:
+		r := Retry{Event: o.event.key(), Since: now}
+		if before := c.entry.Retry; before != nil && before.Event == r.Event {
+			r = *before
+		}
+		r.Attempts++
+		if c.bury = q.limits.verdict(o, &r, now); c.bury != "" {
+			q.request(c, ioBurying)
+			return
+		}
+		r.Next = now.Add(cmp.Or(o.after, q.limits.pause.After(r.Attempts)))
+		next.Retry = &r
+		next.enqueue(c.events)
+	}
+	q.write(c, next, true)
+}
+
+// verdict returns why an event that failed becomes a dead letter, or "".
+func (l *limits) verdict(o *outcome, r *Retry, now time.Time) string {
+	switch {
+	case o.permanent:
+		return reasonPermanent
+	case r.Attempts >= l.attempts:
+		return reasonAttempts
+	case now.Sub(r.Since) >= l.age:
+		return reasonAge
+	}
+	return ""
+}
+
+// buried takes the news that the first event of a call is in the dead-letter stream.
+func (q *calls) buried(c *call, now time.Time) {
+	c.io = ioNone
+	if c.outcome == nil {
+		c.outcome = &outcome{event: c.events[0]}
+	}
+	c.outcome.buried, c.outcome.skipped, c.bury = true, c.bury, ""
+	q.step(c, now)
+}
+
+// saved takes the news that the entry was written, as this revision.
+func (q *calls) saved(c *call, revision uint64, now time.Time) {
+	c.known, c.io = true, ioNone
+	c.entry, c.revision, c.next = c.next, revision, nil
+	if c.applies {
+		o := c.outcome
+		c.outcome, c.busy, c.applies, c.bury = nil, false, false, ""
+		if o.err == nil || o.buried {
+			q.finish(c.events[0])
+			c.events = c.events[1:]
+		} else if failpoint.Broken("order") && len(c.events) > 1 {
+			c.entry.Retry = nil
+			c.events = append(c.events[1:], c.events[0])
+		}
+		if q.finished != nil {
+			q.finished(c, o)
+		}
+	}
+	for i, ev := range c.events {
+		if ev.place == nil || ev.seq > c.entry.Cursor {
+			continue
+		}
+		q.finish(ev)
+		if i > 0 || !c.busy {
+			ev.msg = nil
+		}
+	}
+	q.schedule(c)
+	q.step(c, now)
+	q.boundParked(now)
+}
+
+// finish gives up the event's place in the window.
+func (q *calls) finish(ev *event) {
+	if ev.place != nil {
+		q.window.finish(ev.place)
+		ev.place = nil
+	}
+}
+
+// unsure takes the news that a write was refused, or was not answered. What the bucket
+// has decides.
+func (q *calls) unsure(c *call, now time.Time) {
+	c.known, c.io = false, ioNone
+	q.step(c, now)
+}
+
+// failed takes the news that a read, or a dead letter, has failed; resume tries again.
+func (q *calls) failed(c *call) { c.io = ioPaused }
+
+func (q *calls) resume(c *call, now time.Time) {
+	c.io = ioNone
+	q.step(c, now)
+}
+
+// loaded takes the entry that was read; nil when the bucket has none. It returns
+// [errFenced] when another replica has the slot.
+func (q *calls) loaded(c *call, found *Entry, revision uint64, now time.Time) error {
+	if found != nil && found.Epoch > q.epoch && !failpoint.Broken("fence") {
+		return errFenced
+	}
+	c.io = ioNone
+	if c.next != nil && found != nil && found.Epoch == q.epoch && found.Write == c.next.Write {
+		q.saved(c, revision, now)
+		return nil
+	}
+	if found == nil {
+		found = &Entry{}
+	}
+	c.known, c.entry, c.revision, c.next, c.applies = true, found, revision, nil, false
+	q.merge(c)
+	q.schedule(c)
+	q.step(c, now)
+	return nil
+}
+
+// merge puts the events of an entry that was read before those that came since.
+func (q *calls) merge(c *call) {
+	have := make(map[uint64]*event, len(c.events))
+	var timeouts, later []*event
+	for _, ev := range c.events {
+		switch {
+		case ev.wait != "":
+			timeouts = append(timeouts, ev)
+		case ev.seq > c.entry.Cursor:
+			later = append(later, ev)
+		default:
+			have[ev.seq] = ev
+			q.finish(ev) // it is in the queue, or finished
+		}
+	}
+	first := len(c.events) > 0 && c.events[0].wait != ""
+	if r := c.entry.Retry; r != nil && len(timeouts) == 0 && slices.ContainsFunc(c.entry.Waits, func(w Wait) bool { return w.ID == r.Event }) {
+		timeouts, first = []*event{{wait: r.Event}}, true
+	}
+	c.events = nil
+	if first {
+		c.events, timeouts = timeouts[:1:1], timeouts[1:]
+	}
+	for _, seq := range c.entry.Queue {
+		ev := have[seq]
+		if ev == nil {
+			ev = &event{seq: seq}
+		}
+		c.events = append(c.events, ev)
+	}
+	c.events = append(append(c.events, later...), timeouts...)
+}
