@@ -46,6 +46,10 @@ type Delivery struct {
 	Traceparent string   // W3C trace context
 	Truncated   []string // headers that were cut or left out at their bound
 
+	// ReplayID and ReplayOf are those of a copy that acsbridge replay has sent: of the
+	// replay, and of the original, "<stream>/<sequence>".
+	ReplayID, ReplayOf string
+
 	// ExpiresAt is when an incoming call stops ringing. Zero for others.
 	ExpiresAt time.Time
 	// EventGrid is what Event Grid said of its delivery. Empty for a callback.
@@ -166,6 +170,8 @@ func (r *headerReader) delivery() Delivery {
 		Path:        r.raw(HeaderPath),
 		Query:       r.raw(HeaderQuery),
 		Traceparent: r.raw(HeaderTraceparent),
+		ReplayID:    r.raw(HeaderReplayID),
+		ReplayOf:    r.raw(HeaderReplayOf),
 	}
 	d.ReceivedAt, d.ExpiresAt = r.time(HeaderReceivedAt), r.time(HeaderExpiresAt)
 	if place := r.raw(HeaderDeliveryIndex); place != "" {

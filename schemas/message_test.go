@@ -30,6 +30,8 @@ var headers = map[string][]string{
 	"acs-query":          {"callerId=%2B14255550123"},
 	"traceparent":        {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
 	"acs-truncated":      {"acs-path,acs-query"},
+	"acs-replay-id":      {"019cae40-0000-7000-8000-0123456789ab"},
+	"acs-replay-of":      {"ACS/17"},
 }
 
 const playFailed = `{"id":"7","source":"calling/callConnections/c-42","type":"Microsoft.Communication.PlayFailed",
@@ -61,6 +63,7 @@ func TestParse(t *testing.T) {
 			MsgID: "calling/callConnections/c-42#7", Resource: "contoso", ReceivedAt: time.Date(2026, 3, 2, 9, 25, 0, 123456789, time.UTC),
 			ID: "019cae3f-0000-7000-8000-0123456789ab", Index: 1, Count: 3, Path: "a%2Bb", Query: "callerId=%2B14255550123",
 			Traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Truncated: []string{"acs-path", "acs-query"},
+			ReplayID: "019cae40-0000-7000-8000-0123456789ab", ReplayOf: "ACS/17",
 		},
 	}
 	if diff := cmp.Diff(want, m); diff != "" {
