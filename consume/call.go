@@ -25,6 +25,9 @@ type Call[S any] struct {
 	Attempt int
 	// Sequence is that of the event in the stream, zero for a timeout.
 	Sequence uint64
+	// Payload is the event in its sender's own bytes, which the parsers of the SDKs read;
+	// nil for a timeout. It must not be changed.
+	Payload []byte
 	// Ended reports that the CallDisconnected of the call was handled.
 	Ended bool
 
@@ -36,6 +39,7 @@ type attempt struct {
 	service  string
 	id       string // of the event: its message id, or the id of its wait
 	resource string
+	payload  []byte
 	now      time.Time
 	results  []string // that were handled before
 	waiting  int      // waits that the call has
@@ -151,11 +155,27 @@ type retryError struct {
 
 func (e *retryError) Unwrap() error { return e.error }
 
+// Postpone marks an error that is not about the event, such as a receiver that takes
+// nothing for a while: the call is parked for the pause, and neither the attempt nor the
+// time counts towards a dead letter. Of nil it returns nil.
+func Postpone(err error, pause time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &postponedError{retryError{err, pause}}
+}
+
+type postponedError struct{ retryError }
+
 // fail fills the outcome of a handler that has returned an error.
 func (o *outcome) fail(err error) {
 	var retry *retryError
 	if errors.As(err, &retry) {
 		o.after = retry.pause
+	}
+	var postponed *postponedError
+	if o.postponed = errors.As(err, &postponed); o.postponed {
+		o.after = postponed.pause
 	}
 	var permanent *permanentError
 	o.err, o.permanent = err, errors.As(err, &permanent)

@@ -85,6 +85,7 @@ type outcome struct {
 	err       error
 	permanent bool
 	after     time.Duration // pause that the handler asked for; zero for none
+	postponed bool          // the attempt does not count
 	notRun    bool          // the lease had ended
 	skipped   string        // why it was not handled, a reason of metrics
 	buried    bool          // it is a dead letter now
@@ -291,10 +292,15 @@ func (q *calls) conclude(c *call, now time.Time) {
 		if before := c.entry.Retry; before != nil && before.Event == r.Event {
 			r = *before
 		}
-		r.Attempts++
-		if c.bury = q.limits.verdict(o, &r, now); c.bury != "" {
-			q.request(c, ioBurying)
-			return
+		switch {
+		case !o.postponed:
+			r.Attempts++
+			if c.bury = q.limits.verdict(o, &r, now); c.bury != "" {
+				q.request(c, ioBurying)
+				return
+			}
+		case r.Attempts == 0:
+			r.Since = now
 		}
 		r.Next = now.Add(cmp.Or(o.after, q.limits.pause.After(r.Attempts)))
 		next.Retry = &r

@@ -115,7 +115,7 @@ func (j *job) message(msg *nats.Msg, a *attempt, o *outcome) (*schemas.Message, 
 	if a.id == "" {
 		a.id = j.slot.opts.Stream + "/" + strconv.FormatUint(j.event.seq, 10)
 	}
-	o.id = short(a.id)
+	o.id, a.payload = short(a.id), msg.Data
 	if slices.Contains(j.entry.Recent, o.id) {
 		o.skipped, o.id = skippedDuplicate, ""
 		return nil, nil
