@@ -20,10 +20,9 @@ import (
 const ContentType = "application/json; charset=utf-8"
 
 const (
-	defaultTimeout  = 30 * time.Second
-	idleConnTimeout = time.Minute
-	// maxRetryAfter bounds the pause that an answer can ask for.
-	maxRetryAfter = 10 * time.Second
+	defaultTimeout    = 30 * time.Second
+	idleConnTimeout   = time.Minute
+	defaultRetryAfter = 10 * time.Second // at most
 	// maxAnswerBody is how much of an answer's body is read, so that its connection
 	// can be used again. Answers to callbacks have next to none.
 	maxAnswerBody = 64 << 10
@@ -35,6 +34,8 @@ type Client struct {
 	Transport http.RoundTripper
 	// Timeout bounds the wait for one answer. Zero means 30 seconds.
 	Timeout time.Duration
+	// MaxRetryAfter bounds the pause that an answer can ask for. Zero means 10 seconds.
+	MaxRetryAfter time.Duration
 }
 
 // NewTransport returns a transport that keeps a connection open for each of so many
@@ -83,7 +84,7 @@ func Below(base *url.URL, path, query string) (*url.URL, error) {
 type Answer struct {
 	Status     int           // zero when there was no answer
 	Latency    time.Duration // until the answer's headers
-	RetryAfter time.Duration // the pause that it asks for, at most ten seconds
+	RetryAfter time.Duration // the pause that it asks for
 	Header     http.Header
 	Body       []byte // its beginning, or what could be read of it
 	Err        error  // why there is no answer
@@ -109,8 +110,13 @@ func (a Answer) String() string {
 
 // Do sends one request. The end of ctx does not cut it off: only its answer says
 // whether the receiver has the event.
-func (c Client) Do(ctx context.Context, request *http.Request) (a Answer) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(c.Timeout, defaultTimeout))
+func (c Client) Do(ctx context.Context, request *http.Request) Answer {
+	return c.DoContext(context.WithoutCancel(ctx), request)
+}
+
+// DoContext is [Client.Do], but the end of ctx cuts the request off.
+func (c Client) DoContext(ctx context.Context, request *http.Request) (a Answer) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, defaultTimeout))
 	defer cancel()
 	client := http.Client{
 		Transport: c.Transport,
@@ -127,7 +133,7 @@ func (c Client) Do(ctx context.Context, request *http.Request) (a Answer) {
 	}
 	defer response.Body.Close()
 	a.Status, a.Header = response.StatusCode, response.Header
-	a.RetryAfter = backoff.RetryAfter(response.Header.Get("Retry-After"), time.Now(), maxRetryAfter)
+	a.RetryAfter = backoff.RetryAfter(response.Header.Get("Retry-After"), time.Now(), cmp.Or(c.MaxRetryAfter, defaultRetryAfter))
 	// A body that cannot be read costs the connection and nothing else.
 	a.Body, _ = io.ReadAll(io.LimitReader(response.Body, maxAnswerBody))
 	return a

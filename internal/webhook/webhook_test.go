@@ -49,18 +49,27 @@ func TestClientDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := webhook.NewRequest(target, webhook.ContentType, []byte("[]"), "")
-	if err != nil {
-		t.Fatal(err)
+	newRequest := func() *http.Request {
+		r, err := webhook.NewRequest(target, webhook.ContentType, []byte("[]"), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	a := webhook.Client{}.Do(ended, r)
+	a := webhook.Client{}.Do(ended, newRequest())
 	if a.Status != http.StatusTemporaryRedirect || a.RetryAfter != 10*time.Second || len(a.Body) != 64<<10 || a.OK() || a.Retryable() {
 		t.Errorf("status %d, retry after %v, %d bytes, error %v", a.Status, a.RetryAfter, len(a.Body), a.Err)
 	}
+	if a := (webhook.Client{MaxRetryAfter: time.Hour}).Do(ended, newRequest()); a.RetryAfter != time.Hour {
+		t.Errorf("retry after %v", a.RetryAfter)
+	}
+	if a := (webhook.Client{}).DoContext(ended, newRequest()); a.Status != 0 || !errors.Is(a.Err, context.Canceled) {
+		t.Errorf("cut off: %v", a)
+	}
 	refused := errors.New("refused")
-	a = webhook.Client{Transport: failing{refused}}.Do(t.Context(), r)
+	a = webhook.Client{Transport: failing{refused}}.Do(t.Context(), newRequest())
 	if !errors.Is(a.Err, refused) || strings.Contains(a.String(), secret) || !a.Retryable() {
 		t.Errorf("answer %v", a)
 	}

@@ -13,6 +13,14 @@ import (
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 )
 
+// operators is the listener for them.
+func (b *Bridge) operators() *Admin {
+	return &Admin{
+		Listen: b.settings.AdminListen, Hosts: b.settings.AdminHost, Token: b.settings.AdminToken(),
+		Registry: b.registry, Ready: b.readyz, Logger: b.logger,
+	}
+}
+
 // readyz answers 200 when callbacks can be verified and made durable, and says
 // what is missing otherwise. One line a part: its name, its state. Details are
 // for operators; a load balancer needs none.
@@ -120,8 +128,8 @@ func withoutCredentials(urls string) string {
 	return strings.Join(list, ",")
 }
 
-// buildInfo is the metric that says which build runs.
-func buildInfo(version string) prometheus.Collector {
+// BuildInfo is the metric that says which build runs.
+func BuildInfo(version string) prometheus.Collector {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name:        "acsbridge_build_info",
 		Help:        "1, labelled with the build that runs.",

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"github.com/acsbridge/acsbridge/internal/lograte"
 	"github.com/acsbridge/acsbridge/verify"
@@ -29,31 +31,46 @@ const (
 	adminContentSecurity = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-// adminServer is the server for operators: probes and metrics.
-func (b *Bridge) adminServer() *http.Server {
+// Admin is the listener for operators of a command that runs for long: probes and
+// metrics.
+type Admin struct {
+	Listen   string   // its address; a request may ask for its host
+	Hosts    []string // other names that a request may ask for
+	Token    string   // bearer token of operators; empty asks for none
+	Registry *prometheus.Registry
+	// Ready answers /readyz. Details are for operators.
+	Ready  func(w http.ResponseWriter, details bool)
+	Logger *slog.Logger
+}
+
+// Server returns the server, for a listener of [LimitAdmin].
+func (a *Admin) Server() *http.Server {
 	return &http.Server{
-		Handler:           b.adminHandler(),
+		Handler:           a.handler(),
 		ReadHeaderTimeout: adminHeaderTimeout,
 		ReadTimeout:       adminReadTimeout,
 		WriteTimeout:      adminWriteTimeout,
 		IdleTimeout:       adminIdleTimeout,
 		MaxHeaderBytes:    maxAdminHeader,
-		ErrorLog:          slog.NewLogLogger(lograte.Handler(b.logger.Handler()), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(lograte.Handler(a.Logger.Handler()), slog.LevelDebug),
 		// The guard refuses "OPTIONS *" too; net/http would answer 200.
 		DisableGeneralOptionsHandler: true,
 	}
 }
 
-func (b *Bridge) adminHandler() http.Handler {
-	hosts := b.settings.AdminHost
-	if host, _, err := net.SplitHostPort(b.settings.AdminListen); err == nil {
+// LimitAdmin bounds the connections of the listener of an [Admin].
+func LimitAdmin(l net.Listener) net.Listener { return netutil.LimitListener(l, maxAdminConnections) }
+
+func (a *Admin) handler() http.Handler {
+	hosts := a.Hosts
+	if host, _, err := net.SplitHostPort(a.Listen); err == nil {
 		hosts = append([]string{host}, hosts...)
 	}
-	access := newAdminAccess(b.settings.AdminToken(), hosts)
+	access := newAdminAccess(a.Token, hosts)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { b.readyz(w, access.granted(r)) })
-	mux.Handle("GET /metrics", promhttp.HandlerFor(b.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.Ready(w, access.granted(r)) })
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}))
 	return access.guard(mux)
 }
 

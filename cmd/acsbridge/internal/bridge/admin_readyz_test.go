@@ -27,7 +27,7 @@ func TestReadyz_isRedUntilItIsOver(t *testing.T) {
 		"--nats-url=nats://127.0.0.1:1", "--journal-max-bytes=1 MiB"), slog.New(slog.DiscardHandler))
 	says := func(status int, line string) func() bool {
 		return func() bool {
-			w := askAdmin(b.adminHandler(), "/readyz", "127.0.0.1", "")
+			w := askAdmin(b.operators().handler(), "/readyz", "127.0.0.1", "")
 			return w.Code == status && strings.Contains(w.Body.String(), line)
 		}
 	}
@@ -55,7 +55,7 @@ func TestReadyz_isRedUntilItIsOver(t *testing.T) {
 		status = response.StatusCode
 	}
 	if status != 503 || !says(503, "; it is full, and the stream takes nothing")() {
-		t.Errorf("with a full journal a callback is answered %d, and /readyz says:\n%s", status, askAdmin(b.adminHandler(), "/readyz", "127.0.0.1", "").Body)
+		t.Errorf("with a full journal a callback is answered %d, and /readyz says:\n%s", status, askAdmin(b.operators().handler(), "/readyz", "127.0.0.1", "").Body)
 	}
 
 	b = idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID))

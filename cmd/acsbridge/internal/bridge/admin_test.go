@@ -17,7 +17,7 @@ import (
 func adminOf(t *testing.T, args ...string) http.Handler {
 	t.Helper()
 	b := idleBridge(t, onLoopback(t, append(args, "--resource=contoso="+testGUID)...))
-	return b.adminHandler()
+	return b.operators().handler()
 }
 
 func askAdmin(h http.Handler, target, host, authorization string) *httptest.ResponseRecorder {
@@ -99,7 +99,7 @@ func TestAdmin_listenIsAName(t *testing.T) {
 	b := &Bridge{settings: &config.Settings{}, logger: slog.New(slog.DiscardHandler)}
 	b.settings.AdminListen = "bridge.internal:9090"
 	for host, want := range map[string]int{"bridge.internal:9090": 200, "bridge.internal.attacker.example": 421} {
-		if w := askAdmin(b.adminHandler(), "/livez", host, ""); w.Code != want {
+		if w := askAdmin(b.operators().handler(), "/livez", host, ""); w.Code != want {
 			t.Errorf("%q: %d, want %d", host, w.Code, want)
 		}
 	}
@@ -129,7 +129,7 @@ func TestAdmin_headers(t *testing.T) {
 
 // TestAdmin_serverIsBounded holds every wait of the admin server.
 func TestAdmin_serverIsBounded(t *testing.T) {
-	s := (&Bridge{settings: &config.Settings{}, logger: slog.New(slog.DiscardHandler)}).adminServer()
+	s := (&Bridge{settings: &config.Settings{}, logger: slog.New(slog.DiscardHandler)}).operators().Server()
 	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 || s.MaxHeaderBytes != 16<<10 || !s.DisableGeneralOptionsHandler {
 		t.Errorf("got %+v", s)
 	}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/net/netutil"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/ingest"
@@ -55,7 +54,7 @@ type Bridge struct {
 func New(s *config.Settings, version string, logger *slog.Logger) (*Bridge, error) {
 	b := &Bridge{settings: s, logger: logger, registry: prometheus.NewRegistry()}
 	b.registry.MustRegister(collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(version))
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), BuildInfo(version))
 	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifiers, b.makeHandler, b.openCertificate, b.makeWatch}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -159,7 +158,7 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 		tlsConfig = b.certificate.TLS()
 	}
 	server := b.handler.Server(tlsConfig)
-	admin := b.adminServer()
+	admin := b.operators().Server()
 
 	// The rooms outlive ctx: what has been accepted is still finished.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
@@ -174,7 +173,7 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	rooms.Go(func() { b.publisher.Run(work) })
 	failed := make(chan error, 2)
 	go func() { failed <- serve(server, b.handler.LimitListener(b.callbacks), tlsConfig != nil) }()
-	go func() { failed <- serve(admin, netutil.LimitListener(b.admin, maxAdminConnections), false) }()
+	go func() { failed <- serve(admin, LimitAdmin(b.admin), false) }()
 	b.logger.Info("acsbridge is running", "callbacks", b.CallbackURL(), "admin", b.AdminURL(), "nats", b.natsURL(), "journal", b.settings.Journal, "data", b.settings.DataDir)
 	b.notify("READY=1")
 

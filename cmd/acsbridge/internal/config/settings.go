@@ -74,7 +74,12 @@ type callbackSettings struct {
 
 // adminSettings are about the admin listener.
 type adminSettings struct {
-	AdminListen    string   `help:"Address for /livez, /readyz and /metrics." default:"${admin}" placeholder:"ADDR"`
+	AdminListen string `help:"Address for /livez, /readyz and /metrics." default:"${admin}" placeholder:"ADDR"`
+	adminAccess
+}
+
+// adminAccess says who may use the admin listener.
+type adminAccess struct {
 	AdminTokenFile string   `help:"File with a bearer token for the admin listener. Without one, --admin-listen must be a loopback address." placeholder:"FILE"`
 	AdminInsecure  bool     `help:"Let --admin-listen be reached from other hosts without a token."`
 	AdminHost      []string `help:"Host name of the admin listener, besides localhost and addresses. Repeatable." placeholder:"NAME"`

@@ -50,7 +50,7 @@ func newSources(environ []string, settings []*kong.Flag, path string) *sources {
 
 // checkVariables looks for variables of ours that nothing reads.
 func (s *sources) checkVariables(settings []*kong.Flag) {
-	known := EnvNames("config")
+	known := append(EnvNames("config"), WebhookSecret)
 	for _, secret := range Secrets {
 		known = append(known, EnvNames(secret.Name)...)
 	}
@@ -155,6 +155,9 @@ var Secrets = []struct{ Name, Help string }{
 	{"nats-password", "Password of nats-user. Not a flag, since other users of the host can read those."},
 	{"nats-token", "Authentication token. Not a flag either."},
 }
+
+// WebhookSecret is the variable with the secrets of deliver, separated by spaces.
+const WebhookSecret = envPrefix + "WEBHOOK_SECRET"
 
 // maxTypos is how far a name may be from the one it was meant to be. kong uses
 // the same number for flags.

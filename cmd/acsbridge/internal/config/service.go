@@ -1,0 +1,32 @@
+package config
+
+// Service is what a command has that runs for long beside serve: how it reaches the
+// stream, and its own listener for operators. That is not shared with serve, since both
+// can run on one host.
+type Service struct {
+	Reader
+
+	AdminListen string `group:"Operators (HTTP):" help:"Address for /livez, /readyz and /metrics." default:"127.0.0.1:9091" placeholder:"ADDR"`
+	adminAccess `group:"Operators (HTTP):"`
+
+	LogFormat string `group:"Process:" help:"text, json, or auto: text on a terminal, else JSON." enum:"auto,text,json" default:"auto" placeholder:"FORMAT"`
+	LogLevel  string `group:"Process:" help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
+
+	adminToken string
+}
+
+// AdminToken is the token of the admin listener, empty when none is asked for.
+func (s *Service) AdminToken() string { return s.adminToken }
+
+// CheckAdmin rejects settings of the admin listener with problems, and reads its token.
+func (s *Service) CheckAdmin() error {
+	all := &Settings{
+		adminSettings: adminSettings{AdminListen: s.AdminListen, adminAccess: s.adminAccess}, sources: s.sources,
+	}
+	all.checkAdmin()
+	if len(all.found) > 0 {
+		return Error(all.found)
+	}
+	s.adminToken = all.adminToken
+	return nil
+}
