@@ -105,7 +105,6 @@ func BenchmarkRun_latency(b *testing.B) {
 	b.ReportMetric(quantile(all, 0.99).Seconds()*1e3, "p99-ms")
 }
 
-
 func quantile(all []time.Duration, q float64) time.Duration {
 	all = slices.Sorted(slices.Values(all))
 	return all[min(int(q*float64(len(all))), len(all)-1)]

@@ -168,4 +168,3 @@ func subjects(c *jetstream.ConsumerConfig) []string {
 	}
 	return slices.Sorted(slices.Values(c.FilterSubjects))
 }
-

@@ -54,8 +54,8 @@ type slot struct {
 	resetting   bool
 	retryFeedAt time.Time
 
-	offered   *job   // waits for a worker
-	running   int    // handlers
+	offered   *job // waits for a worker
+	running   int  // handlers
 	paused    []*call
 	acked     uint64 // floor that was acknowledged
 	read      uint64 // everything up to here was received
