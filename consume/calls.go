@@ -143,6 +143,9 @@ func (q *calls) admit(seq uint64, token string, msg *nats.Msg, now time.Time) {
 		return
 	}
 	c.events = append(c.events, &event{seq: seq, msg: msg, place: p})
+	if last := len(c.events) - 1; failpoint.Broken("order") && !c.busy {
+		c.events[0], c.events[last] = c.events[last], c.events[0]
+	}
 	q.step(c, now)
 }
 
@@ -242,6 +245,18 @@ func (c *call) unkept() bool {
 func (c *call) isParked(now time.Time) bool {
 	r := c.entry.Retry
 	return c.entry.Held || r != nil && len(c.events) > 0 && r.Event == c.events[0].key() && now.Before(r.Next)
+}
+
+// wakeUp has the entry of a call read again, since it was changed by [Redrive].
+func (q *calls) wakeUp(token string, now time.Time) {
+	c := q.byToken[token]
+	if c == nil {
+		c = q.add(token)
+	}
+	if c.io == ioNone && !c.busy && c.outcome == nil { // else its next write finds the change
+		c.known = false
+		q.step(c, now)
+	}
 }
 
 // takeReady returns the call whose first event is to be handled next, nil for none.

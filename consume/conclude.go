@@ -70,9 +70,6 @@ func (q *calls) saved(c *call, revision uint64, now time.Time) {
 		if o.err == nil || o.buried {
 			q.finish(c.events[0])
 			c.events = c.events[1:]
-		} else if failpoint.Broken("order") && len(c.events) > 1 {
-			c.entry.Retry = nil
-			c.events = append(c.events[1:], c.events[0])
 		}
 		if q.finished != nil {
 			q.finished(c, o)

@@ -105,6 +105,7 @@ func (s *slot) tick(ctx context.Context, now time.Time) error {
 	if now.Sub(s.infoAt) > infoInterval {
 		s.infoAt = now
 		s.checkPosition(ctx)
+		s.checkWakes(ctx)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -307,5 +308,38 @@ func TestRun_cannotStart(t *testing.T) {
 		if err := consume.Run(t.Context(), nc, service); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)
 		}
+	}
+}
+
+// A held call waits after its dead letter, until that is redriven to this service.
+func TestRedrive(t *testing.T) {
+	server := newStream(t)
+	js := server.JetStream()
+	var h history
+	var repaired atomic.Bool
+	service := consume.Service[tally]{
+		Name: "ivr", HoldFailed: true, Lease: 3 * time.Second,
+		Handle: func(_ context.Context, call *consume.Call[tally], m *schemas.Message) error {
+			if m.Event.ID == "bad" && !repaired.Load() {
+				return consume.Permanent(errors.New("no such tenant"))
+			}
+			h.add(m.Event.ID)
+			return nil
+		},
+	}
+	start(t, server.URL(), service)
+	ready(t, js, "ivr")
+	bad := store(t, js, newEvent("PlayCompleted", "call", "bad", nil))
+	store(t, js, newEvent("PlayCompleted", "call", "next", nil))
+	store(t, js, newEvent("PlayCompleted", "other", "0", nil))
+	server.Await(consume.DeadStream("ivr"), 1)
+	natstest.Until(t, func() bool { return slices.Contains(h.all(), "0") })
+	repaired.Store(true)
+	if err := consume.Redrive(t.Context(), connect(t, server.URL()), "ivr", "call", bad); err != nil {
+		t.Fatal(err)
+	}
+	natstest.Until(t, func() bool { return len(h.all()) == 3 })
+	if diff := cmp.Diff([]string{"0", "bad", "next"}, h.all()); diff != "" {
+		t.Error(diff)
 	}
 }
