@@ -43,9 +43,7 @@ func newLookbackTest(t *testing.T) *lookbackTest {
 	js := natstest.Start(t).JetStream()
 	r := &lookbackTest{t: t, lookback: newLookback(js, "a", "b", "c")}
 	r.stream = jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, AllowDirect: true}
-	if _, err := js.CreateStream(context.Background(), r.stream); err != nil {
-		t.Fatal(err)
-	}
+	natstest.CreateStream(t, js, r.stream)
 	return r
 }
 
@@ -211,9 +209,7 @@ func TestLookback_streamLostItsEnd(t *testing.T) {
 		if err := r.js.DeleteStream(t.Context(), "ACS"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.js.CreateStream(t.Context(), r.stream); err != nil {
-			t.Fatal(err)
-		}
+		natstest.CreateStream(t, r.js, r.stream)
 		for _, id := range stored {
 			r.store(id)
 		}

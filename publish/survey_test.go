@@ -12,6 +12,7 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 )
@@ -99,14 +100,14 @@ func TestSurvey_fromTheStart(t *testing.T) {
 			if c.rights != nil {
 				url = bridgeURL(url)
 			}
-			var log lines
-			b := start(t, url, publish.Options{Dir: t.TempDir(), Logger: log.logger()})
+			var log bridgetest.Log
+			b := start(t, url, publish.Options{Dir: t.TempDir(), Logger: log.Logger()})
 			until := time.Now().Add(10 * time.Second)
 			natstest.Until(t, func() bool { return b.says(c.says) || time.Now().After(until) })
 			if !b.says(c.says) {
 				t.Errorf("notes: %v", b.Status().Notes)
 			}
-			if !log.await("level=WARN", c.says[:20]) {
+			if !await(&log, "level=WARN", c.says[:20]) {
 				t.Errorf("the log does not say it:\n%s", log.String())
 			}
 		})
@@ -117,7 +118,7 @@ func TestSurvey_fromTheStart(t *testing.T) {
 func TestSurvey_accountLimit(t *testing.T) {
 	server := natstest.Start(t, inAccount(t, "max_file: 10000000"))
 	js := server.JetStream()
-	makeStream(t, server, jetstream.StreamConfig{Name: "FILLS", Subjects: []string{"fills"}})
+	natstest.CreateStream(t, server.JetStream(), jetstream.StreamConfig{Name: "FILLS", Subjects: []string{"fills"}})
 	for range 19 {
 		if _, err := js.Publish(t.Context(), "fills", make([]byte, 500_000)); err != nil {
 			t.Fatal(err)
@@ -131,11 +132,11 @@ func TestSurvey_accountLimit(t *testing.T) {
 // Polled again and again, a note is there every time until it is over.
 func TestStatus_notesAreSteady(t *testing.T) {
 	server := natstest.Start(t)
-	makeStream(t, server, asConfigured())
+	natstest.CreateStream(t, server.JetStream(), asConfigured())
 	rights := []string{"$JS.API.>", "acs-quarantine.>"}
 	url := grant(server, rights)
-	var log lines
-	b := start(t, url, publish.Options{Dir: t.TempDir(), Logger: log.logger()})
+	var log bridgetest.Log
+	b := start(t, url, publish.Options{Dir: t.TempDir(), Logger: log.Logger()})
 	b.publish("a", 1, 1)
 	const cause = `Permissions Violation for Publish to "acs.contoso.…"`
 	natstest.Until(t, func() bool { return b.says(cause) })
@@ -151,7 +152,7 @@ func TestStatus_notesAreSteady(t *testing.T) {
 		}
 		break
 	}
-	if n := log.count("stream does not take records", "stream=ACS "); n != 1 {
+	if n := log.Count("stream does not take records", "stream=ACS "); n != 1 {
 		t.Errorf("it was logged %d times:\n%s", n, log.String())
 	}
 	grant(server, append(rights, "acs.>"))
