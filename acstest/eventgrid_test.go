@@ -162,6 +162,19 @@ func TestEventGrid_renewsTokens(t *testing.T) {
 	})
 }
 
+func TestEventGrid_badTokens(t *testing.T) {
+	for _, bearer := range []acstest.Bearer{acstest.BearerExpired, acstest.BearerWrongAudience} {
+		b, call := failing(nil, 401), acstest.NewCall()
+		d := call.Callback(newEvents(t, call, "IncomingCall")...)
+		d.Bearer = bearer
+		a := newCaller(t, b, withGrid("")).Send(t.Context(), d)
+		token := strings.TrimPrefix(b.posts[0].header.Get("Authorization"), "Bearer ")
+		if _, err := parse(t, newIssuer(t), token, acstest.DemoApplication); err == nil || !a.Expected {
+			t.Errorf("%s: the token is good, or %+v is wrong", bearer, a)
+		}
+	}
+}
+
 // echo answers a handshake in Event Grid's own schema.
 func echo(code func(string) string) func(post) *http.Response {
 	return func(p post) *http.Response {

@@ -1,10 +1,7 @@
 package publish_test
 
 import (
-	"bytes"
 	"fmt"
-	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -17,49 +14,9 @@ import (
 	"github.com/acsbridge/acsbridge/publish"
 )
 
-// rewriting stands in front of a server and replaces a text in what it says by
-// another one of the same length.
-func rewriting(t *testing.T, server *natstest.Server, from, to string) (url string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			upstream, err := net.Dial("tcp", strings.TrimPrefix(server.URL(), "nats://"))
-			if err != nil {
-				client.Close()
-				continue
-			}
-			go func() {
-				_, _ = io.Copy(upstream, client)
-				upstream.Close()
-			}()
-			go func() {
-				defer client.Close()
-				for buf := make([]byte, 64<<10); ; {
-					n, err := upstream.Read(buf)
-					if _, werr := client.Write(bytes.ReplaceAll(buf[:n], []byte(from), []byte(to))); err != nil || werr != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
-	return "nats://" + l.Addr().String()
-}
-
 // What recovery needs is looked at from the start, not when it is needed.
 func TestSurvey_fromTheStart(t *testing.T) {
-	current := fmt.Sprintf(`"version":%q`, natsserver.VERSION)
-	old := `"version":"2.10.29"`
-	old += strings.Repeat(" ", max(0, len(current)-len(old)))
+	current, old := fmt.Sprintf(`"version":%q`, natsserver.VERSION), `"version":"2.10.29"`
 	for name, c := range map[string]struct {
 		server func(*natsserver.Options)
 		rights []string // of the bridge; nil means all
@@ -67,7 +24,11 @@ func TestSurvey_fromTheStart(t *testing.T) {
 		says   string
 	}{
 		"an old server": {
-			url:  func(s *natstest.Server) string { return rewriting(t, s, current, old[:max(len(current), len(old))]) },
+			url: func(s *natstest.Server) string {
+				proxy := natstest.NewProxy(t, strings.TrimPrefix(s.URL(), "nats://"))
+				proxy.Shape(natstest.Conditions{}, natstest.Conditions{Old: current, New: old})
+				return proxy.URL()
+			},
 			says: "nats-server is 2.10.29: the bridge needs 2.11 or newer",
 		},
 		"small messages": {
