@@ -39,10 +39,10 @@ func newMetrics() *metrics {
 	m := &metrics{
 		published:   counters("acsbridge_published_total", "Records that left the bridge, by resource and outcome; the stream had a duplicate already.", "resource", "outcome"),
 		deadLetters: counters("acsbridge_dead_letters_total", "Records that went to a dead-letter file, by reason.", "reason"),
-		failures:    counter("acsbridge_forwarder_failures_total", "How often forwarding failed and began again at the first record without an acknowledgement."),
+		failures:    counter("acsbridge_forwarder_failures_total", "Failures after which forwarding began again at the first record without an acknowledgement."),
 		lookback:    counter("acsbridge_lookback_messages_total", "Messages read from the end of the stream after an outage, to find records that it has already."),
 		conflicts:   counter("acsbridge_conflicts_total", "Events that had the id of another one in the stream and went to quarantine."),
-		truncated:   counters("acsbridge_truncated_headers_total", "Headers of messages that were cut, or left out, at their bound. The message names them in acs-truncated. A cut acs-path or acs-query is not the callback URL any more: make that shorter.", "header"),
+		truncated:   counters("acsbridge_truncated_headers_total", "Headers of messages that were cut, or left out, at their bound.", "header"),
 		badTimes:    counter("acsbridge_unreadable_times_total", "Events whose time is not a date and time. Their messages have no ce-time."),
 		durable:     histogram("acsbridge_durable_duration_seconds", "From the arrival of a callback until its events were durable."),
 		acked:       histogram("acsbridge_ack_duration_seconds", "From the arrival of a callback until the stream acknowledged an event of it."),

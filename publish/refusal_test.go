@@ -185,7 +185,7 @@ func TestDeadLetters_doNotFloodTheLog(t *testing.T) {
 	}
 }
 
-// A record that cannot be set aside holds up the others: late is better than
+// A record that the dead-letter file does not take holds up the others: late is better than
 // lost.
 func TestForwarder_deadLetterFileFails(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
@@ -198,7 +198,7 @@ func TestForwarder_deadLetterFileFails(t *testing.T) {
 	big := event("a", 99)
 	big.Raw = []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
 	b.store(big, event("a", 1))
-	natstest.Until(t, func() bool { return b.says("set aside") })
+	natstest.Until(t, func() bool { return b.says("move record") })
 	if n := b.Status().Waiting; n != 2 {
 		t.Errorf("%d records wait, want both", n)
 	}
