@@ -105,8 +105,40 @@ func BenchmarkRun_latency(b *testing.B) {
 	b.ReportMetric(quantile(all, 0.99).Seconds()*1e3, "p99-ms")
 }
 
-
 func quantile(all []time.Duration, q float64) time.Duration {
 	all = slices.Sorted(slices.Values(all))
 	return all[min(int(q*float64(len(all))), len(all)-1)]
+}
+
+// BenchmarkPlainConsumer handles the same backlog with a durable consumer that all
+// workers share: no order, no state, an acknowledgement for each event.
+func BenchmarkPlainConsumer(b *testing.B) {
+	server := newStream(b)
+	js := server.JetStream()
+	fill(b, js, b.N)
+	consumer, err := js.CreateConsumer(b.Context(), schemas.Stream, jetstream.ConsumerConfig{Durable: "plain", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var handled atomic.Int64
+	all := make(chan struct{})
+	b.ResetTimer()
+	running, err := consumer.Consume(func(m jetstream.Msg) {
+		if _, err := schemas.Parse(m.Headers(), m.Data()); err != nil {
+			b.Error(err)
+		}
+		if err := m.Ack(); err != nil {
+			b.Error(err)
+		}
+		if handled.Add(1) == int64(b.N) {
+			close(all)
+		}
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer running.Stop()
+	<-all
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }

@@ -50,6 +50,7 @@ func newBucket(js jetstream.JetStream, service string) *bucket {
 func leaseKey(slot string) string        { return slot + ".lease" }
 func readKey(slot string) string         { return slot + ".read" }
 func callKey(slot, token string) string  { return slot + ".call." + token }
+func wakeKey(slot, token string) string  { return slot + ".wake." + token }
 func replicaKey(id string) string        { return "replica." + id }
 func (b *bucket) key(subj string) string { return strings.TrimPrefix(subj, b.prefix) }
 

@@ -44,7 +44,6 @@ type attempt struct {
 	results  []string // that were handled before
 	waiting  int      // waits that the call has
 	waits    []Wait
-	onEffect func(id, step string)
 }
 
 // Expect waits for an event of one of the types, such as "RecognizeCompleted". When none
@@ -92,11 +91,7 @@ var effects = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/acsbrid
 // which ACS does a request once that is made twice
 // (https://learn.microsoft.com/rest/api/communication/).
 func (a *attempt) EffectID(step string) string {
-	id := uuid.NewSHA1(effects, []byte(a.service+"\x00"+a.id+"\x00"+step)).String()
-	if a.onEffect != nil {
-		a.onEffect(id, step)
-	}
-	return id
+	return uuid.NewSHA1(effects, []byte(a.service+"\x00"+a.id+"\x00"+step)).String()
 }
 
 // TimeoutType is the type of the event of a [Timeout].

@@ -158,7 +158,9 @@ func short(s string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:9])
 }
 
-func result(shortType, operationContext string) string { return shortType + ":" + short(operationContext) }
+func result(shortType, operationContext string) string {
+	return shortType + ":" + short(operationContext)
+}
 
 // key names an event in [Retry].
 func (ev *event) key() string {

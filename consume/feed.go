@@ -166,7 +166,7 @@ func (s *slot) askBarrier(ctx context.Context, now time.Time) {
 				s.barrier = nil
 				return nil
 			}
-			b.known, b.target = true, info.Delivered.Consumer + info.NumPending
+			b.known, b.target = true, info.Delivered.Consumer+info.NumPending
 			s.passBarrier(now)
 			return nil
 		})

@@ -173,3 +173,19 @@ func ready(t testing.TB, js jetstream.JetStream, service string) {
 		return true
 	})
 }
+
+// stateOf returns the events in the state of a call.
+func stateOf(t testing.TB, kv jetstream.KeyValue, call string) []string {
+	t.Helper()
+	token := schemas.CallToken(call)
+	value, err := kv.Get(t.Context(), schemas.Slot(token)+".call."+token)
+	if err != nil {
+		return nil
+	}
+	var e consume.Entry
+	var state tally
+	if json.Unmarshal(value.Value(), &e) != nil || len(e.State) == 0 || json.Unmarshal(e.State, &state) != nil {
+		return nil
+	}
+	return state.Events
+}

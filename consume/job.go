@@ -49,7 +49,8 @@ func (r *replica) work() {
 }
 
 // staleAfter is how old an event is before the stream is asked whether its call is over.
-const staleAfter = time.Minute
+// Tests change it.
+var staleAfter = time.Minute
 
 // run handles the event.
 func (j *job) run() *outcome {

@@ -105,6 +105,7 @@ func (s *slot) tick(ctx context.Context, now time.Time) error {
 	if now.Sub(s.infoAt) > infoInterval {
 		s.infoAt = now
 		s.checkPosition(ctx)
+		s.checkWakes(ctx)
 	}
 	return nil
 }
@@ -143,6 +144,7 @@ func (s *slot) checkPosition(ctx context.Context) {
 			if err != nil || feed == nil || feed != s.feed {
 				return nil
 			}
+			s.metrics.parked.WithLabelValues(s.name).Set(float64(len(s.calls.parked)))
 			s.metrics.lag.WithLabelValues(s.name).Set(float64(info.NumPending))
 			state := stream.CachedInfo().State
 			s.overtaken(state.FirstSeq)

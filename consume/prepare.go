@@ -17,9 +17,12 @@ import (
 // consumer.
 const ackWait = 30 * 24 * time.Hour
 
+// prepareTimeout bounds the start. A cluster makes the sixteen consumers in some seconds.
+const prepareTimeout = time.Minute
+
 // prepare checks the server, and makes what the service needs and does not find.
 func (r *replica) prepare(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 4*requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
 	defer cancel()
 	if err := checkVersion(r.nc.ConnectedServerVersion()); err != nil {
 		return err
@@ -168,4 +171,3 @@ func subjects(c *jetstream.ConsumerConfig) []string {
 	}
 	return slices.Sorted(slices.Values(c.FilterSubjects))
 }
-

@@ -66,7 +66,9 @@ func run(ctx context.Context, nc *nats.Conn, o *options, h handler) error {
 		id: uuid.NewString(), opts: o, handle: h, nc: nc, js: js, bucket: newBucket(js, o.Name), metrics: newMetrics(o.Name),
 		started: time.Now(), jobs: make(chan *job), owned: make(map[string]*ownership), ended: make(chan *ownership, len(slots)),
 	}
-	if err := r.prepare(ctx); err != nil {
+	if err := r.prepare(ctx); ctx.Err() != nil {
+		return nil
+	} else if err != nil {
 		return fmt.Errorf("consume: service %s: %w", o.Name, err)
 	}
 	if o.Registerer != nil {

@@ -62,7 +62,7 @@ type Service[S any] struct {
 	MaxAttempts int
 	MaxAge      time.Duration
 	// HoldFailed keeps a call parked after a dead letter, for services where the events
-	// that follow must not be handled without it. [Release] lets it go on.
+	// that follow must not be handled without it. [Redrive] lets it go on.
 	HoldFailed bool
 	// MaxParked is how many calls may be parked; beyond that the oldest event of the one
 	// that has been parked longest becomes a dead letter. Zero means 100,000. It is

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -54,13 +55,14 @@ type slot struct {
 	resetting   bool
 	retryFeedAt time.Time
 
-	offered   *job   // waits for a worker
-	running   int    // handlers
+	offered   *job // waits for a worker
+	running   int  // handlers
 	paused    []*call
 	acked     uint64 // floor that was acknowledged
 	read      uint64 // everything up to here was received
 	readSaved uint64
 	infoAt    time.Time
+	woken     uint64 // revision of the newest wake key that was seen
 	connects  uint64 // of the connection, when it was looked at last
 }
 
@@ -182,7 +184,7 @@ func (s *slot) take(ctx context.Context) error {
 			return
 		}
 		e := new(Entry)
-		if removed(m.Header) || json.Unmarshal(m.Data, e) != nil {
+		if !strings.HasPrefix(key, callKey(s.name, "")) || removed(m.Header) || json.Unmarshal(m.Data, e) != nil {
 			return
 		}
 		s.calls.remember(callOf(key), e, m.Sequence)

@@ -18,9 +18,13 @@ func (q *calls) schedule(c *call) {
 	}
 }
 
+// maxDue is how many calls are looked at in one tick, so that thousands that were parked
+// in the same moment are not read all at once.
+const maxDue = 100
+
 // due takes the time: calls whose retry or deadline has come are looked at.
 func (q *calls) due(now time.Time) {
-	for {
+	for range maxDue {
 		token, ok := q.timers.take(now)
 		if !ok {
 			return
