@@ -23,7 +23,7 @@ func TestPages_settings(t *testing.T) {
 		flags = append(flags, commands[0].Flags...)
 		commands = append(commands[1:], commands[0].Children...)
 	}
-	known := map[string]bool{}
+	known := map[string]bool{config.WebhookSecret: true}
 	for _, flag := range flags {
 		known["--"+flag.Name] = true
 		for _, name := range config.EnvNames(flag.Name) {

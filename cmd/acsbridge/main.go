@@ -46,6 +46,7 @@ type cli struct {
 	Calls      callsCmd      `cmd:"" help:"List the calls of the stream: state, duration, events."`
 	Replay     replayCmd     `cmd:"" help:"Send events of the stream again: as copies, to a URL, or to a file."`
 	Listen     listenCmd     `cmd:"" help:"Forward the events that come to a local URL, as ACS would post them."`
+	Deliver    deliverCmd    `cmd:"" help:"Post the events to an application: ordered, retried, signed, in any number of replicas."`
 	Quarantine quarantineCmd `cmd:"" help:"List, show, publish or remove quarantined callbacks and dead letters."`
 	Events     eventsCmd     `cmd:"" help:"Show the types of events: when they come, what is in them, an example."`
 	Health     healthCmd     `cmd:"" help:"Ask a running bridge whether it is ready; exit 0 when it is."`

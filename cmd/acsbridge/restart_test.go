@@ -242,9 +242,16 @@ type bridgeProcess struct {
 // where it listens.
 func startServe(t *testing.T, args ...string) *bridgeProcess {
 	t.Helper()
+	return startProcess(t, append([]string{"serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-format=json"}, args...)...)
+}
+
+// startProcess starts a command that runs for long, and waits until it says where it
+// listens.
+func startProcess(t *testing.T, args ...string) *bridgeProcess {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), processAtMost)
 	t.Cleanup(cancel)
-	b := &bridgeProcess{t: t, cmd: exec.CommandContext(ctx, "acsbridge", append([]string{"serve", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-format=json"}, args...)...), said: make(chan string, 1)}
+	b := &bridgeProcess{t: t, cmd: exec.CommandContext(ctx, "acsbridge", args...), said: make(chan string, 1)}
 	output, err := b.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -256,13 +263,13 @@ func startServe(t *testing.T, args ...string) *bridgeProcess {
 	for lines := bufio.NewScanner(output); lines.Scan(); {
 		fmt.Fprintln(&before, lines.Text())
 		var entry struct{ Callbacks, Admin string }
-		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Callbacks != "" {
+		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Admin != "" {
 			b.callbacks, b.admin = entry.Callbacks, entry.Admin
 			go b.listen(output)
 			return b
 		}
 	}
-	t.Fatalf("serve did not start: %v\n%s", b.cmd.Wait(), before.String())
+	t.Fatalf("%s did not start: %v\n%s", args[0], b.cmd.Wait(), before.String())
 	return nil
 }
 
@@ -273,16 +280,17 @@ func (b *bridgeProcess) listen(output io.Reader) {
 }
 
 // stop sends a signal and checks how the process ended: killed, or with status
-// 0 of its own accord.
-func (b *bridgeProcess) stop(signal syscall.Signal) {
+// 0 of its own accord. It returns what the process has said.
+func (b *bridgeProcess) stop(signal syscall.Signal) (said string) {
 	b.t.Helper()
 	if err := b.cmd.Process.Signal(signal); err != nil {
 		b.t.Error(err)
 	}
-	said := <-b.said
+	said = <-b.said
 	err := b.cmd.Wait()
 	status, _ := b.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if killed := status.Signaled() && status.Signal() == syscall.SIGKILL; killed != (signal == syscall.SIGKILL) || !killed && err != nil {
 		b.t.Fatalf("after the signal %q: %v\n%s", signal, err, said)
 	}
+	return said
 }

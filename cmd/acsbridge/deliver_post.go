@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/acsbridge/acsbridge/consume"
+	"github.com/acsbridge/acsbridge/internal/lograte"
+	"github.com/acsbridge/acsbridge/internal/webhook"
+	"github.com/acsbridge/acsbridge/replay/resend"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// maxReceiverPause bounds what a Retry-After can ask for: it holds back every call.
+const maxReceiverPause = time.Hour
+
+// handle posts one event. Its errors, which a dead letter keeps, do not have the URL.
+func (d *delivery) handle(ctx context.Context, call *consume.Call[struct{}], m *schemas.Message) error {
+	if pause, err := d.receiver.closed(time.Now()); err != nil {
+		return consume.Postpone(err, pause)
+	}
+	request, err := d.request(call, m)
+	if err != nil {
+		return consume.Permanent(err)
+	}
+	answer := d.client.DoContext(ctx, request)
+	now := time.Now()
+	d.metrics.count(answer)
+	if answer.OK() {
+		d.receiver.accepted(now)
+		d.metrics.accepted.Set(float64(now.UnixMilli()) / 1e3)
+		return nil
+	}
+	if ctx.Err() != nil { // the right to the call is lost, or the command ends
+		return ctx.Err()
+	}
+	err = fmt.Errorf("the application answered: %s", answer)
+	switch {
+	case answer.Status == http.StatusGone && d.AppendPath && m.Delivery.Path+m.Delivery.Query != "":
+		return consume.Permanent(err) // about this call's URL
+	case answer.Status == http.StatusGone:
+		err = fmt.Errorf("%s answered 410 Gone, and wants no more events. None is lost: service %s continues there at its next start; set another --to, or remove the service", d.target.Host, d.Name)
+		d.receiver.gone(err, now)
+		d.end(err)
+		return consume.Postpone(err, d.pauses.First)
+	}
+	d.receiver.failed(err, now)
+	d.metrics.log(d.logger, m, call, err)
+	if answer.RetryAfter > 0 && (answer.Status == http.StatusTooManyRequests || answer.Status == http.StatusServiceUnavailable) {
+		d.receiver.pause(now.Add(answer.RetryAfter))
+	}
+	return consume.RetryAfter(err, max(d.pauses.After(call.Attempt), answer.RetryAfter))
+}
+
+// request makes the request that ACS, or Event Grid, would make for this event alone.
+func (d *delivery) request(call *consume.Call[struct{}], m *schemas.Message) (*http.Request, error) {
+	target := d.target
+	if d.AppendPath {
+		cut := slices.Contains(m.Delivery.Truncated, schemas.HeaderPath) || slices.Contains(m.Delivery.Truncated, schemas.HeaderQuery)
+		if cut && !d.PostTruncated {
+			return nil, resend.ErrTruncatedURL
+		}
+		var err error
+		if target, err = webhook.Below(d.target, m.Delivery.Path, m.Delivery.Query); err != nil {
+			return nil, fmt.Errorf("header %s: %w", schemas.HeaderPath, err)
+		}
+	}
+	body := slices.Concat([]byte{'['}, call.Payload, []byte{']'})
+	r, err := webhook.NewRequest(target, webhook.ContentType, body, "")
+	if err != nil {
+		return nil, fmt.Errorf("headers %s and %s do not make a URL: %w", schemas.HeaderPath, schemas.HeaderQuery, err)
+	}
+	r.Header.Set("User-Agent", "acsbridge")
+	for name, value := range map[string]string{
+		schemas.HeaderTraceparent: m.Delivery.Traceparent,
+		schemas.HeaderReplayID:    m.Delivery.ReplayID,
+		schemas.HeaderReplayOf:    m.Delivery.ReplayOf,
+	} {
+		if value != "" {
+			r.Header.Set(name, value)
+		}
+	}
+	setGridHeaders(r.Header, m.Delivery.EventGrid)
+	if d.signer == nil {
+		return r, nil
+	}
+	return r, d.signer.Sign(r, call.EffectID("deliver"), time.Now(), body)
+}
+
+// setGridHeaders sets the headers by which applications know a delivery of Event Grid
+// (https://learn.microsoft.com/azure/event-grid/delivery-properties).
+func setGridHeaders(h http.Header, g schemas.GridDelivery) {
+	if g == (schemas.GridDelivery{}) {
+		return
+	}
+	h.Set("aeg-event-type", "Notification")
+	for name, value := range map[string]string{
+		"aeg-subscription-name": g.Subscription, "aeg-data-version": g.DataVersion, "aeg-metadata-version": g.MetadataVersion,
+	} {
+		if value != "" {
+			h.Set(name, url.PathEscape(value))
+		}
+	}
+}
+
+// receiver is what the answers say about the application as a whole.
+type receiver struct {
+	mu      sync.Mutex
+	since   time.Time // of the failures since it accepted an event; zero for none
+	last    time.Time // when it accepted one
+	problem error     // the last failure since then
+	until   time.Time // nothing is posted before
+	goneFor error     // it wants no more events
+}
+
+func (r *receiver) accepted(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last, r.since, r.problem = now, time.Time{}, nil
+}
+
+func (r *receiver) failed(err error, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.problem = err; r.since.IsZero() {
+		r.since = now
+	}
+}
+
+func (r *receiver) gone(err error, now time.Time) {
+	r.failed(err, now)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.goneFor = err
+}
+
+func (r *receiver) pause(until time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if until.After(r.until) {
+		r.until = until
+	}
+}
+
+var errPaused = errors.New("the application has asked for a pause with Retry-After")
+
+// closed returns why nothing is posted now, and for how long. The pauses of many calls
+// end one after another.
+func (r *receiver) closed(now time.Time) (time.Duration, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left := r.until.Sub(now)
+	switch {
+	case r.goneFor != nil:
+		return time.Second, r.goneFor
+	case left > 0:
+		return left + rand.N(left/10+time.Millisecond), errPaused
+	}
+	return 0, nil
+}
+
+// state is a line of /readyz. An application that fails does not make this replica less
+// ready: another one would fare no better.
+func (r *receiver) state(now time.Time) (mark, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	mark, text = "ok", "last accepted never"
+	if !r.last.IsZero() {
+		text = fmt.Sprintf("last accepted %s ago", now.Sub(r.last).Round(time.Second))
+	}
+	if r.problem != nil {
+		mark, text = "note", fmt.Sprintf("%s; failing for %s: %v", text, now.Sub(r.since).Round(time.Second), r.problem)
+	}
+	if left := r.until.Sub(now); left > 0 {
+		mark, text = "note", fmt.Sprintf("%s; nothing is posted for another %s, as its Retry-After asks", text, left.Round(time.Second))
+	}
+	return mark, text
+}
+
+// ready answers /readyz: 200 while this replica works and NATS is connected.
+func (d *delivery) ready(w http.ResponseWriter, details bool) {
+	var text strings.Builder
+	ok := true
+	line := func(part, mark, state string) {
+		if ok = ok && mark != "missing"; !details {
+			state = ""
+		}
+		fmt.Fprintln(&text, strings.TrimRight(fmt.Sprintf("%-8s %-8s %s", part, mark, state), " "))
+	}
+	if d.stopping.Load() {
+		line("process", "missing", "stopping")
+	} else {
+		line("process", "ok", "running")
+	}
+	if connected, cause := d.link.State(); connected {
+		line("nats", "ok", "connected")
+	} else {
+		line("nats", "missing", fmt.Sprintf("away: %v", cause))
+	}
+	if mark, state := d.receiver.state(time.Now()); details {
+		line("webhook", mark, state)
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if !ok {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	fmt.Fprint(w, text.String())
+}
+
+// deliverMetrics are those of deliver, beside those of package consume.
+type deliverMetrics struct {
+	posts    *prometheus.CounterVec // answer
+	duration prometheus.Histogram
+	accepted prometheus.Gauge
+	warnings lograte.Limiter
+}
+
+// answers are the values of the label answer.
+var answers = []string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
+
+func newDeliverMetrics() *deliverMetrics {
+	m := &deliverMetrics{
+		posts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "acsbridge_deliver_posts_total",
+			Help: "Posts to the application, by the class of its answer; none: no answer in time.",
+		}, []string{"answer"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "acsbridge_deliver_post_duration_seconds", Help: "How long the application takes to answer.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}),
+		accepted: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "acsbridge_deliver_last_accepted_timestamp_seconds",
+			Help: "When the application accepted an event last. Zero: not since the start.",
+		}),
+	}
+	for _, answer := range answers {
+		m.posts.WithLabelValues(answer)
+	}
+	return m
+}
+
+func (m *deliverMetrics) register(r prometheus.Registerer) {
+	r.MustRegister(m.posts, m.duration, m.accepted)
+}
+
+func (m *deliverMetrics) count(a webhook.Answer) {
+	class := min(max(a.Status/100, 0), len(answers)-1)
+	m.posts.WithLabelValues(answers[class]).Inc()
+	m.duration.Observe(a.Latency.Seconds())
+}
+
+// log writes a line about an event that was not accepted, one a second at most.
+func (m *deliverMetrics) log(logger *slog.Logger, e *schemas.Message, call *consume.Call[struct{}], err error) {
+	m.warnings.Log(logger, slog.LevelWarn, "an event was not accepted; its call is parked, and it is posted again",
+		slog.String("type", schemas.ShortType(e.Event.Type)), slog.Uint64("sequence", call.Sequence), slog.Int("attempt", call.Attempt), slog.Any("error", err))
+}
