@@ -126,7 +126,7 @@ func TestExample_go(t *testing.T) {
 
 func TestExample_node(t *testing.T) {
 	t.Parallel()
-	dir := installNode(t)
+	dir := installNode(t, "node")
 	if out, err := command(t, dir, "npm", "test").CombinedOutput(); err != nil {
 		t.Errorf("npm test: %v\n%s", err, out)
 	}
@@ -135,17 +135,17 @@ func TestExample_node(t *testing.T) {
 	})
 }
 
-// installNode returns a copy of the example with its packages. Without npm, or
+// installNode returns a copy of an example with its packages. Without npm, or
 // where npm reaches no registry, there are none.
-func installNode(t *testing.T) (dir string) {
+func installNode(t *testing.T, example string) (dir string) {
 	t.Helper()
 	for _, name := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(name); err != nil {
-			t.Skipf("the example in node needs %s, which is not installed", name)
+			t.Skipf("the examples in Node need %s, which is not installed", name)
 		}
 	}
 	dir = t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("node")); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(example)); err != nil {
 		t.Fatal(err)
 	}
 	out, err := command(t, dir, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0").CombinedOutput()
