@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"strings"
@@ -95,6 +96,11 @@ func (c *deliverCmd) Validate() (err error) {
 	if c.target = plan.url; c.target.Scheme == "http" && !c.AllowPrivate {
 		return errors.New("--to: http:// is for loopback and private addresses; write https://, or add --allow-private")
 	}
+	if ip, err := netip.ParseAddr(c.target.Hostname()); err == nil {
+		if err := c.rule().Check(ip); err != nil {
+			return fmt.Errorf("--to: %w", allowHint(err))
+		}
+	}
 	if c.PostTruncated && !c.AppendPath {
 		return errors.New("--post-truncated is for --append-path; add that")
 	}
@@ -126,6 +132,22 @@ func (c *deliverCmd) Validate() (err error) {
 		return err
 	}
 	return c.CheckAdmin()
+}
+
+// rule says to which addresses posts may go.
+func (c *deliverCmd) rule() webhook.Restricted {
+	return webhook.Restricted{Private: c.AllowPrivate, Plaintext: c.target.Scheme == "http", Roots: c.roots}
+}
+
+// allowHint names the flag that allows an address.
+func allowHint(err error) error {
+	switch {
+	case errors.Is(err, webhook.ErrPrivateAddress):
+		return fmt.Errorf("%w; add --allow-private if the application is there", err)
+	case errors.Is(err, webhook.ErrPublicPlaintext):
+		return fmt.Errorf("%w; write https:// in --to", err)
+	}
+	return err
 }
 
 // readSecrets makes the signer.
@@ -174,8 +196,7 @@ func (c *deliverCmd) Run(ctx context.Context, std stdio) error {
 		deliverCmd: c, logger: view.NewLogger(std.err, c.LogFormat, c.LogLevel), metrics: newDeliverMetrics(),
 		pauses: backoff.Doubling{First: c.FirstRetry, Last: c.LastRetry},
 		client: webhook.Client{
-			Transport: webhook.Restricted{Private: c.AllowPrivate, Plaintext: c.target.Scheme == "http", Roots: c.roots}.Transport(c.Concurrency),
-			Timeout:   c.Timeout, MaxRetryAfter: maxReceiverPause,
+			Transport: c.rule().Transport(c.Concurrency), Timeout: c.Timeout, MaxRetryAfter: maxReceiverPause,
 		},
 	}
 	registry := prometheus.NewRegistry()

@@ -60,8 +60,10 @@ type post struct {
 	call, event string
 	id          string // webhook-id
 	url         string
+	header      http.Header
 	at          time.Time
 	status      int
+	ended       <-chan struct{} // closed when the sender has broken off
 }
 
 // app is an application that keeps what it gets.
@@ -106,7 +108,7 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	p := &post{
 		call: event.Data.IDs().CallConnectionID, event: event.ID, id: r.Header.Get("webhook-id"), url: r.URL.String(),
-		at: time.Now(), status: http.StatusOK,
+		header: r.Header, at: time.Now(), status: http.StatusOK, ended: r.Context().Done(),
 	}
 	if string(deliverPayload(p.call, p.event)) != inner {
 		a.t.Errorf("payload %s", inner)

@@ -45,8 +45,17 @@ func (d *delivery) handle(ctx context.Context, call *consume.Call[struct{}], m *
 	if ctx.Err() != nil { // the right to the call is lost, or the command ends
 		return ctx.Err()
 	}
-	err = fmt.Errorf("the application answered: %s", answer)
+	err = fmt.Errorf("the application answered %s", answer)
 	switch {
+	case errors.Is(answer.Err, webhook.ErrPrivateAddress), errors.Is(answer.Err, webhook.ErrLinkLocal), errors.Is(answer.Err, webhook.ErrPublicPlaintext):
+		err = fmt.Errorf("not posted: %w", allowHint(answer.Err))
+		d.receiver.failed(err, now)
+		d.metrics.log(d.logger, m, call, err)
+		return consume.Postpone(err, d.pauses.Last) // the event has not been tried
+	case errors.Is(answer.Err, context.DeadlineExceeded):
+		err = fmt.Errorf("the application did not answer within %v (--timeout)", d.Timeout)
+	case answer.Err != nil:
+		err = fmt.Errorf("no answer from the application: %w", answer.Err)
 	case answer.Status == http.StatusGone && d.AppendPath && m.Delivery.Path+m.Delivery.Query != "":
 		return consume.Permanent(err) // about this call's URL
 	case answer.Status == http.StatusGone:

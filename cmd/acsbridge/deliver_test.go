@@ -132,6 +132,64 @@ func TestDeliver_killed(t *testing.T) {
 	wantInOrder(t, a)
 }
 
+// TestDeliver_headers begins before the first start, and posts copies and what came by
+// Event Grid.
+func TestDeliver_headers(t *testing.T) {
+	server, js := newDeliverStream(t)
+	const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	storeEvent(t, js, "call-0", "0", schemas.HeaderTraceparent, trace)
+	storeEvent(t, js, "call-1", "0", schemas.HeaderReplayID, "replay-1", schemas.HeaderReplayOf, "ACS/1")
+	storeEvent(t, js, "call-2", "0", schemas.HeaderGridSubscription, "CALLS%0A", schemas.HeaderGridDataVersion, "1.0", schemas.HeaderGridMetadataVersion, "1")
+	a := newApp(t, nil)
+	b := startDeliver(t, server.URL(), a.URL, "--since=all", "--replays", "--stale", "--type=PlayCompleted")
+	a.await(3)
+	b.stop(syscall.SIGTERM)
+	got := make(map[string][]string)
+	for _, p := range a.all() {
+		for _, name := range []string{"traceparent", "acs-replay-id", "acs-replay-of", "aeg-event-type", "aeg-subscription-name", "aeg-data-version", "aeg-metadata-version"} {
+			if value := p.header.Get(name); value != "" {
+				got[p.call] = append(got[p.call], name+": "+value)
+			}
+		}
+	}
+	want := map[string][]string{
+		"call-0": {"traceparent: " + trace},
+		"call-1": {"acs-replay-id: replay-1", "acs-replay-of: ACS/1"},
+		"call-2": {"aeg-event-type: Notification", "aeg-subscription-name: CALLS%0A", "aeg-data-version: 1.0", "aeg-metadata-version: 1"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestDeliver_timeout stops the application for one event, and NATS for a while.
+func TestDeliver_timeout(t *testing.T) {
+	server, js := newDeliverStream(t)
+	var n atomic.Int64
+	a := newApp(t, func(w http.ResponseWriter, p *post) {
+		if n.Add(1) == 1 {
+			p.status = 0
+			<-p.ended
+		}
+	})
+	b := startDeliver(t, server.URL(), a.URL, "--timeout=1s")
+	awaitSlots(t, map[*bridgeProcess]int{b: 16})
+	storeEvent(t, js, "call-0", "0")
+	storeEvent(t, js, "call-0", "1")
+	a.await(2)
+	server.Restart()
+	natstest.Until(t, func() bool { return strings.HasPrefix(ask(b.admin+"/readyz"), "200") && js.Conn().IsConnected() })
+	storeEvent(t, js, "call-0", "2")
+	a.await(3)
+	said := b.stop(syscall.SIGTERM)
+	if diff := cmp.Diff(map[string][]string{"call-0": {"0", "1", "2"}}, a.accepted()); diff != "" {
+		t.Error(diff)
+	}
+	if !strings.Contains(said, "the application did not answer within 1s (--timeout)") {
+		t.Error(said)
+	}
+}
+
 func TestDeliver_deadLetters(t *testing.T) {
 	server, js := newDeliverStream(t)
 	a := newApp(t, func(w http.ResponseWriter, p *post) {
@@ -159,7 +217,7 @@ func TestDeliver_deadLetters(t *testing.T) {
 		got[event.ID] = strings.Join([]string{m.Header.Get(consume.HeaderDeadReason), m.Header.Get(consume.HeaderDeadAttempts), m.Header.Get(consume.HeaderDeadError)}, ", ")
 	}
 	want := map[string]string{
-		"bad":     "attempts, 3, the application answered: 400 Bad Request",
+		"bad":     "attempts, 3, the application answered 400 Bad Request",
 		"cut":     "permanent, 1, the path or query of its callback URL was cut at its bound",
 		"outside": "permanent, 1, header acs-path: the path is not one below the URL",
 	}
@@ -266,7 +324,7 @@ func TestDeliver_https(t *testing.T) {
 		to, want string
 		args     []string
 	}{
-		{named, "is a loopback or private address", []string{"--ca=" + ca, "--allow-private=false"}},
+		{named, "is a loopback or private address; add --allow-private", []string{"--ca=" + ca, "--allow-private=false", "--max-attempts=1"}},
 		{secure.URL, x509.UnknownAuthorityError{}.Error(), nil},
 	} {
 		b := startDeliver(t, server.URL(), test.to, test.args...)

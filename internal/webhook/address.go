@@ -48,20 +48,26 @@ func (r Restricted) Transport(requests int) *http.Transport {
 	return t
 }
 
-// Errors of a transport of [Restricted].
+// Errors of [Restricted.Check], and of a connection by its transport.
 var (
 	ErrPrivateAddress  = errors.New("is a loopback or private address")
 	ErrLinkLocal       = errors.New("is not the address of a receiver: link-local, multicast, or unspecified")
 	ErrPublicPlaintext = errors.New("is a public address, and http is not encrypted")
 )
 
-// check returns why a connection to an address, with its port, is not allowed.
+// check is [Restricted.Check] for an address with its port.
 func (r Restricted) check(address string) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", address, err)
 	}
-	ip := unmap(to.Addr())
+	return r.Check(to.Addr())
+}
+
+// Check returns why a connection to an address is not allowed: one of the errors of this
+// package, or nil.
+func (r Restricted) Check(address netip.Addr) (err error) {
+	ip := unmap(address)
 	switch private := ip.IsLoopback() || ip.IsPrivate() || reserved(ip); {
 	case ip.IsUnspecified(), ip.IsMulticast(), ip.IsLinkLocalUnicast(), ip == broadcast:
 		err = ErrLinkLocal
@@ -69,11 +75,10 @@ func (r Restricted) check(address string) error {
 		err = ErrPrivateAddress
 	case !private && r.Plaintext:
 		err = ErrPublicPlaintext
+	default:
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("%s %w", ip, err)
-	}
-	return nil
+	return fmt.Errorf("%s %w", ip, err)
 }
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
