@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/replay"
 )
@@ -17,7 +18,7 @@ type callCmd struct {
 	ID     string `arg:"" help:"Any id of the call: the callConnectionId of any of its legs, its serverCallId or correlationId, or a recordingId." placeholder:"ID"`
 	Output string `help:"pretty, or json (its events, one object a line)." default:"pretty" enum:"pretty,json" placeholder:"FORMAT"`
 	personalFlag
-	readerSettings
+	config.Reader
 }
 
 // Help is the text between the summary and the flags of call --help.
@@ -30,7 +31,7 @@ func (callCmd) Help() string {
 
 // Run prints the call's legs, its events, and its findings.
 func (c *callCmd) Run(ctx context.Context, std stdio) error {
-	reader, link, err := c.reader(ctx, std)
+	reader, link, err := c.Open(ctx, std.err)
 	if err != nil {
 		return unlessEnded(err)
 	}

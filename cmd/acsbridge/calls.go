@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/replay"
 )
@@ -18,7 +19,7 @@ type callsCmd struct {
 	Since    string `help:"Where to begin: as --since of tail. Without it: 1h, or all with --id." placeholder:"POSITION"`
 	Resource string `help:"Only calls of this resource, by the name that serve has for it." placeholder:"NAME"`
 	Output   string `help:"pretty, or json (one object a line)." default:"pretty" enum:"pretty,json" placeholder:"FORMAT"`
-	readerSettings
+	config.Reader
 
 	since replay.Position
 }
@@ -40,7 +41,7 @@ func (c *callsCmd) Validate() (err error) {
 
 // Run prints one line a call.
 func (c *callsCmd) Run(ctx context.Context, std stdio) error {
-	reader, link, err := c.reader(ctx, std)
+	reader, link, err := c.Open(ctx, std.err)
 	if err != nil {
 		return unlessEnded(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
@@ -28,7 +29,7 @@ type quarantineCmd struct {
 // quarantineSource selects the stream or the file that holds them.
 type quarantineSource struct {
 	DeadLetters string `help:"The dead-letter file of a bridge, in place of the quarantine stream." placeholder:"FILE"`
-	readerSettings
+	config.Reader
 }
 
 // quarantineChoice selects entries.
@@ -98,7 +99,7 @@ func (s *quarantineSource) open(ctx context.Context, std stdio, newID bool) (ite
 		}
 		return &deadLetterFile{source: s, std: std, file: file}, nil
 	}
-	reader, link, err := s.reader(ctx, std)
+	reader, link, err := s.Open(ctx, std.err)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +187,7 @@ func (f *deadLetterFile) claim() error {
 
 func (f *deadLetterFile) publish(ctx context.Context, i item) error {
 	if f.redrive == nil {
-		reader, link, err := f.source.reader(ctx, f.std)
+		reader, link, err := f.source.Open(ctx, f.std.err)
 		if err != nil {
 			return err
 		}
@@ -298,7 +299,7 @@ func (c *quarantineChoice) each(ctx context.Context, std stdio, store itemStore,
 	}
 	if !c.Yes {
 		what := fmt.Sprintf("%d quarantined callbacks or dead letters", len(chosen))
-		if err := confirm(ctx, std, fmt.Sprintf(question, what)); err != nil {
+		if err := view.Confirm(ctx, std.err, fmt.Sprintf(question, what)); err != nil {
 			return unlessEnded(err)
 		}
 	}

@@ -1,13 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"iter"
-	"os"
+	"net/url"
 	"strings"
 	"time"
 
@@ -15,11 +13,13 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/replay/resend"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // replayCmd sends events of the stream again.
@@ -46,7 +46,7 @@ type replayCmd struct {
 	ReplayID   string `help:"Id of the replay, in the headers of each copy. None means a new one." placeholder:"ID"`
 
 	signFlags `group:"Tokens of a simulator, for a URL that asks for one:"`
-	readerSettings
+	config.Reader
 
 	plan replayPlan
 
@@ -73,15 +73,6 @@ func (c *replayCmd) Validate() (err error) {
 	return err
 }
 
-// eventSource is where the events come from.
-type eventSource struct {
-	messages iter.Seq2[*replay.StoredMessage, error]
-	// done is the share of the source before a sequence, 0 to 1; negative when it is
-	// not known.
-	done  func(next uint64) float64
-	close func() error
-}
-
 // Run sends the selected events, and fails unless all of them were accepted.
 func (c *replayCmd) Run(ctx context.Context, command *kong.Context, std stdio) (err error) {
 	c.std, c.args = std, command.Args
@@ -95,7 +86,7 @@ func (c *replayCmd) Run(ctx context.Context, command *kong.Context, std stdio) (
 	}
 	var link *natsconn.Link
 	if c.From == "" || c.plan.prefix != "" {
-		if c.streamReader, link, err = c.reader(ctx, std); err != nil {
+		if c.streamReader, link, err = c.Open(ctx, std.err); err != nil {
 			return unlessEnded(err)
 		}
 		defer link.Close()
@@ -120,130 +111,6 @@ func (c *replayCmd) Run(ctx context.Context, command *kong.Context, std stdio) (
 		return unlessEnded(c.dryRun(ctx))
 	}
 	return c.send(ctx)
-}
-
-// openStream fixes the end of the replay, which would otherwise follow its own copies
-// when they go to the same stream.
-func (c *replayCmd) openStream(ctx context.Context) (eventSource, error) {
-	s := eventSource{done: func(uint64) float64 { return -1 }, close: func() error { return nil }}
-	selection := &c.plan.selection
-	info, err := c.streamReader.Info(ctx)
-	if err != nil && c.IntoLive {
-		return s, fmt.Errorf("--into-live has to know where the stream ends: %w", err)
-	}
-	if err == nil {
-		last := info.State.LastSeq
-		if selection.Until.Sequence > 0 {
-			last = min(last, selection.Until.Sequence)
-		}
-		if c.IntoLive || selection.Until == (replay.Position{}) {
-			selection.Until.Sequence = max(last, 1)
-		}
-		var first uint64
-		s.done = func(next uint64) float64 {
-			if first == 0 {
-				first = next
-			}
-			if next > last {
-				return 1
-			}
-			return float64(next-first) / float64(last+1-first)
-		}
-	}
-	if c.Call == "" {
-		s.messages = c.orNoLeg(c.streamReader.Read(ctx, *selection))
-		return s, nil
-	}
-	story, err := c.streamReader.Story(ctx, c.Call, time.Now())
-	if err == nil {
-		s.messages, err = c.ofStory(story, "stream "+c.Stream)
-	}
-	return s, err
-}
-
-// openCapture opens a file of events to send.
-func (c *replayCmd) openCapture(ctx context.Context) (s eventSource, err error) {
-	path := c.plan.fromPath
-	file, err := os.Open(path)
-	if err != nil {
-		return s, fmt.Errorf("--from: %w", err)
-	}
-	s.close = file.Close
-	if c.Call != "" {
-		s.done = func(uint64) float64 { return -1 }
-		story, err := replay.CaptureStory(ctx, file, c.Call, time.Now())
-		if err != nil {
-			err = fmt.Errorf("%s: %w", path, err)
-		} else {
-			s.messages, err = c.ofStory(story, path)
-		}
-		if err != nil {
-			return s, errors.Join(err, file.Close())
-		}
-		return s, nil
-	}
-	var info fs.FileInfo
-	if info, err = file.Stat(); err != nil {
-		return s, errors.Join(err, file.Close())
-	}
-	s.done = func(uint64) float64 {
-		at, err := file.Seek(0, io.SeekCurrent)
-		if err != nil || info.Size() == 0 {
-			return -1
-		}
-		return float64(at) / float64(info.Size())
-	}
-	s.messages = c.orNoLeg(func(yield func(*replay.StoredMessage, error) bool) {
-		for m, err := range replay.ReadCapture(file, c.plan.selection) {
-			if err != nil {
-				err = fmt.Errorf("%s: %w", path, err)
-			}
-			if !yield(m, err) {
-				return
-			}
-		}
-	})
-	return s, nil
-}
-
-// ofStory returns the selected messages of a call.
-func (c *replayCmd) ofStory(story *replay.Story, where string) (iter.Seq2[*replay.StoredMessage, error], error) {
-	if len(story.Steps) == 0 {
-		return nil, unknownCall(where, c.Call, story.Searched)
-	}
-	selection := c.plan.selection
-	selection.Call = ""
-	if c.Leg == "" {
-		return story.Messages(selection, nil), nil
-	}
-	leg := story.Leg(c.Leg)
-	if leg == nil {
-		var legs []string
-		for _, leg := range story.Legs {
-			legs = append(legs, leg.Name+" "+view.Printable(leg.ID))
-		}
-		return nil, fmt.Errorf("--leg: the call has no leg %s; it has %s", view.Printable(c.Leg), strings.Join(legs, ", "))
-	}
-	return story.Messages(selection, leg), nil
-}
-
-// orNoLeg ends with an error when there is no message of the leg of --leg.
-func (c *replayCmd) orNoLeg(messages iter.Seq2[*replay.StoredMessage, error]) iter.Seq2[*replay.StoredMessage, error] {
-	if c.Leg == "" || c.Type != "" || c.Resource != "" || c.plan.selection.Since != (replay.Position{}) {
-		return messages // which may well select nothing
-	}
-	return func(yield func(*replay.StoredMessage, error) bool) {
-		none := true
-		for m, err := range messages {
-			none = false
-			if !yield(m, err) {
-				return
-			}
-		}
-		if none {
-			yield(nil, fmt.Errorf("no event of leg %s was found by its callConnectionId; --call takes any id of a call", view.Printable(c.Leg)))
-		}
-	}
 }
 
 // openTarget opens the target of --to, after a check that copies go where they are
@@ -272,7 +139,7 @@ func (c *replayCmd) openTarget(ctx context.Context) (target resend.Target, close
 	case !c.IntoLive:
 		err = c.checkOverlap(ctx)
 	case !c.Yes:
-		err = confirm(ctx, c.std, fmt.Sprintf("This publishes events again into %s.> of stream %s, where every consumer gets them.", c.plan.prefix, c.Stream))
+		err = view.Confirm(ctx, c.std.err, fmt.Sprintf("This publishes events again into %s.> of stream %s, where every consumer gets them.", c.plan.prefix, c.Stream))
 	}
 	copies := &resend.Copies{JetStream: c.streamReader.JetStream, ID: c.ReplayID, Prefix: c.plan.prefix, Source: c.Stream, Live: c.IntoLive}
 	return copies, closeTarget, err
@@ -374,4 +241,143 @@ func notAccepted(p resend.Progress) string {
 // truncatedFlag is for what posts events to a URL.
 type truncatedFlag struct {
 	PostTruncated bool `help:"Post also events whose callback URL is not known in whole, because its path or query was cut at its bound, to what is left of it. They are not posted without."`
+}
+
+// replayPlan is what the flags of replay ask for.
+type replayPlan struct {
+	selection replay.Selection
+	pace      resend.Pace
+	fromPath  string
+
+	// One of these, by --to.
+	prefix string
+	url    *url.URL
+	stdout bool
+	path   string
+
+	target string // in words
+}
+
+// parse reads the flags, and refuses those that contradict each other.
+func (c *replayCmd) parse(now time.Time) (p replayPlan, err error) {
+	if p.pace, err = resend.ParsePace(c.Pace); err != nil {
+		return p, fmt.Errorf("--pace: %w", err)
+	}
+	if c.Since == "" && c.Call == "" && c.Leg == "" && c.From == "" {
+		return p, errors.New("--since is missing: say where to begin, such as --since 1h, or which call, with --call")
+	}
+	if c.Limit < 0 || c.Concurrency < 1 {
+		return p, errors.New("--limit must not be negative, and --concurrency at least 1")
+	}
+	p.selection = replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Leg, Limit: c.Limit}
+	if p.selection.Since, err = replay.ParsePosition(cmp.Or(c.Since, "all"), now); err != nil {
+		return p, fmt.Errorf("--since: %w", err)
+	}
+	if p.selection.Until, err = replay.ParsePosition(cmp.Or(c.Until, "all"), now); err != nil {
+		return p, fmt.Errorf("--until: %w", err)
+	}
+	if err := c.parseSource(&p); err != nil {
+		return p, err
+	}
+	if err := c.parseTarget(&p); err != nil {
+		return p, err
+	}
+	if c.PostTruncated && p.url == nil {
+		return p, errors.New("--post-truncated is for a URL; set --to http://…")
+	}
+	if c.SignWithSimulator && p.url == nil {
+		return p, errors.New("--sign-with-simulator is for a URL; set --to http://…")
+	}
+	if c.RedactKey != "" && !c.Redact {
+		return p, errors.New("--redact-key is for --redact; add that")
+	}
+	if c.Checkpoint != "" && c.Redact && c.RedactKey == "" {
+		return p, errors.New("--checkpoint with --redact needs --redact-key: the run that continues has to use the same pseudonyms")
+	}
+	if c.Checkpoint != "" && p.stdout {
+		return p, errors.New("--checkpoint cannot know how much of the standard output was kept; set --to file:PATH")
+	}
+	return p, nil
+}
+
+func (c *replayCmd) parseSource(p *replayPlan) error {
+	if c.From == "" {
+		return nil
+	}
+	path, ok := strings.CutPrefix(c.From, "file:")
+	if !ok || path == "" {
+		return fmt.Errorf("--from: %q is not a source; write file:PATH", c.From)
+	}
+	if c.IntoLive {
+		return errors.New("--into-live takes only events of the stream: the author of a file is not known")
+	}
+	p.fromPath = path
+	return nil
+}
+
+// parseTarget reads --to.
+func (c *replayCmd) parseTarget(p *replayPlan) error {
+	path, file := strings.CutPrefix(c.To, "file:")
+	if c.Append && !file {
+		return errors.New("--append is for --to file:PATH")
+	}
+	if c.IntoLive {
+		return c.parseLive(p)
+	}
+	prefix, subject := strings.CutPrefix(c.To, "subject:")
+	switch {
+	case file && path != "":
+		p.path, p.target = path, path
+		return nil
+	case c.To == "stdout":
+		p.stdout, p.target = true, "the standard output"
+		return nil
+	case strings.HasPrefix(c.To, "http://"), strings.HasPrefix(c.To, "https://"):
+		return p.setURL("--to", c.To)
+	case c.To == "":
+		prefix = schemas.ReplayPrefix
+	case !subject:
+		return fmt.Errorf("--to: %q is not a target; write subject:PREFIX, http://…, https://…, stdout or file:PATH", c.To)
+	}
+	p.prefix = strings.TrimSuffix(prefix, ".")
+	p.target = p.prefix + ".>"
+	for i, token := range strings.Split(p.prefix, ".") {
+		if !schemas.ValidToken(token) {
+			return fmt.Errorf("--to: %q is not a prefix of subjects; write it like subject:%s", prefix, schemas.ReplayPrefix)
+		}
+		if i == 0 && (token == c.SubjectPrefix || token == schemas.SubjectPrefix) {
+			return fmt.Errorf("--to: %s.> is where the events themselves are; take another prefix, or --into-live if every consumer is to get the copies", p.prefix)
+		}
+		if i == 0 && token == schemas.QuarantinePrefix {
+			return fmt.Errorf("--to: %s.> is reserved for the bridge; take another prefix", p.prefix)
+		}
+	}
+	return nil
+}
+
+// parseLive allows copies among the events only when they are what the bridge
+// has verified: not a file's, not redacted ones.
+func (c *replayCmd) parseLive(p *replayPlan) error {
+	if c.To != "" {
+		return errors.New("--into-live is a target itself; leave out --to")
+	}
+	if c.Redact {
+		return errors.New("--into-live takes only unchanged events; leave out --redact")
+	}
+	p.prefix = c.SubjectPrefix
+	p.target = p.prefix + ".>, among the events themselves"
+	return nil
+}
+
+// setURL takes the URL of a flag.
+func (p *replayPlan) setURL(flag, text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("%s is not a URL; write it like http://127.0.0.1:7071/api/callbacks", flag)
+	case u.User != nil || u.Fragment != "":
+		return fmt.Errorf("%s must not hold a login or a fragment", flag)
+	}
+	p.url, p.target = u, u.Scheme+"://"+u.Host+u.Path
+	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
 
 // runCommand parses args for one command and runs it.
@@ -156,4 +157,27 @@ func TestSimulate_progress(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
+}
+
+func TestCallbackKey_inURL(t *testing.T) {
+	file := bridgetest.WriteFile(t, "key", testSecret+"\n")
+	for target, want := range map[string]string{
+		"http://h/callbacks":           "http://h/callbacks?acsbridge-key=" + testSecret,
+		"http://h/callbacks?a=%2B1&b=": "http://h/callbacks?a=%2B1&b=&acsbridge-key=" + testSecret,
+	} {
+		if got, err := withCallbackKey(target, file); err != nil || got != want {
+			t.Errorf("%s: %s, %v, want %s", target, got, err, want)
+		}
+		if got, err := withCallbackKey(target, ""); err != nil || got != target {
+			t.Errorf("%s without a key: %s, %v", target, got, err)
+		}
+	}
+	for _, bad := range []string{file + "x", bridgetest.WriteFile(t, "short", testSecret[1:])} {
+		if _, err := withCallbackKey("http://h", bad); err == nil || !strings.Contains(err.Error(), "--callback-key-file: ") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+	if _, err := withCallbackKey("http://h:x", file); err == nil || strings.Contains(err.Error(), testSecret) {
+		t.Errorf("a bad target: %v", err)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/replay"
 )
@@ -23,7 +24,7 @@ type tailCmd struct {
 	Follow bool   `short:"f" help:"Continue with new events, until Ctrl-C."`
 	Output string `help:"pretty, json (one object a line) or raw (the payload alone)." default:"pretty" enum:"pretty,json,raw" placeholder:"FORMAT"`
 	personalFlag
-	readerSettings
+	config.Reader
 
 	since replay.Position
 }
@@ -77,7 +78,7 @@ func (c *tailCmd) Validate() (err error) {
 
 // Run prints until the end of the stream, or until ctx ends with --follow.
 func (c *tailCmd) Run(ctx context.Context, std stdio) error {
-	reader, link, err := c.reader(ctx, std)
+	reader, link, err := c.Open(ctx, std.err)
 	if err != nil {
 		return unlessEnded(err)
 	}

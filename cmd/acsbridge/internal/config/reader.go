@@ -1,11 +1,19 @@
 package config
 
 import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
 	"os"
+	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
+	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -70,6 +78,55 @@ func (r *Reader) AfterApply() error {
 	}
 	r.natsSettings = s.natsSettings // with the secrets that were read
 	return nil
+}
+
+// connectWithin is how long a command waits for NATS before it gives up.
+const connectWithin = 2 * time.Second
+
+// readerGCPercent: a reading leaves a few KiB of garbage for each event, on a live
+// heap of a few MiB, and at Go's 100 a quarter of its CPU went into collections.
+const readerGCPercent = 400
+
+// Open connects to NATS and returns a reader of the stream. Warnings that do not end a
+// reading are written to w.
+func (r *Reader) Open(ctx context.Context, w io.Writer) (*replay.Reader, *natsconn.Link, error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(readerGCPercent)
+	}
+	link, err := natsconn.Connect(r.NATS(), slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError})))
+	if err != nil {
+		return nil, nil, err
+	}
+	within, cancel := context.WithTimeout(ctx, connectWithin)
+	defer cancel()
+	if _, err := link.JetStream(within); err != nil {
+		_, problem := link.State()
+		link.Close()
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		return nil, nil, r.unreachable(problem)
+	}
+	return &replay.Reader{
+		JetStream: link.JetStream, Stream: r.Stream, Prefix: r.SubjectPrefix,
+		OnWarning: func(err error) { fmt.Fprintln(w, "acsbridge:", err) },
+	}, link, nil
+}
+
+// unreachable returns the error that NATS does not answer, with its address and its
+// setting.
+func (r *Reader) unreachable(problem error) error {
+	where, hint := "at "+r.NatsURL, ""
+	switch {
+	case r.NatsContext != "":
+		where = "by the context " + r.NatsContext
+	case r.NatsURL == "":
+		where, hint = "at "+DefaultNATSListen, "; is a bridge running here, with its embedded server? Another NATS is named with --nats-url or --nats-context"
+	}
+	if problem == nil {
+		problem = context.DeadlineExceeded
+	}
+	return fmt.Errorf("no NATS %s within %v: %w%s", where, connectWithin, problem, hint)
 }
 
 // checkName checks a name of one subject token.

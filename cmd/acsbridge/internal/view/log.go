@@ -3,7 +3,9 @@
 package view
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -135,4 +137,26 @@ func Plural[N int | int64 | uint64](n N, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// Confirm asks on the terminal. Without one it fails.
+func Confirm(ctx context.Context, w io.Writer, what string) error {
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return errors.New("there is no terminal to ask on; add --yes")
+	}
+	fmt.Fprintf(w, "%s\nGo on? [yes/no] ", what)
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(os.Stdin).ReadString('\n') // an error is not a yes
+		answer <- strings.TrimSpace(line)
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case word := <-answer:
+		if word != "yes" {
+			return errors.New("nothing was done")
+		}
+	}
+	return nil
 }

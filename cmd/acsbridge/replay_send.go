@@ -2,7 +2,13 @@ package main
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +21,139 @@ import (
 	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
 )
+
+// eventSource is where the events come from.
+type eventSource struct {
+	messages iter.Seq2[*replay.StoredMessage, error]
+	// done is the share of the source before a sequence, 0 to 1; negative when it is
+	// not known.
+	done  func(next uint64) float64
+	close func() error
+}
+
+// openStream fixes the end of the replay, which would otherwise follow its own copies
+// when they go to the same stream.
+func (c *replayCmd) openStream(ctx context.Context) (eventSource, error) {
+	s := eventSource{done: func(uint64) float64 { return -1 }, close: func() error { return nil }}
+	selection := &c.plan.selection
+	info, err := c.streamReader.Info(ctx)
+	if err != nil && c.IntoLive {
+		return s, fmt.Errorf("--into-live has to know where the stream ends: %w", err)
+	}
+	if err == nil {
+		last := info.State.LastSeq
+		if selection.Until.Sequence > 0 {
+			last = min(last, selection.Until.Sequence)
+		}
+		if c.IntoLive || selection.Until == (replay.Position{}) {
+			selection.Until.Sequence = max(last, 1)
+		}
+		var first uint64
+		s.done = func(next uint64) float64 {
+			if first == 0 {
+				first = next
+			}
+			if next > last {
+				return 1
+			}
+			return float64(next-first) / float64(last+1-first)
+		}
+	}
+	if c.Call == "" {
+		s.messages = c.orNoLeg(c.streamReader.Read(ctx, *selection))
+		return s, nil
+	}
+	story, err := c.streamReader.Story(ctx, c.Call, time.Now())
+	if err == nil {
+		s.messages, err = c.ofStory(story, "stream "+c.Stream)
+	}
+	return s, err
+}
+
+// openCapture opens a file of events to send.
+func (c *replayCmd) openCapture(ctx context.Context) (s eventSource, err error) {
+	path := c.plan.fromPath
+	file, err := os.Open(path)
+	if err != nil {
+		return s, fmt.Errorf("--from: %w", err)
+	}
+	s.close = file.Close
+	if c.Call != "" {
+		s.done = func(uint64) float64 { return -1 }
+		story, err := replay.CaptureStory(ctx, file, c.Call, time.Now())
+		if err != nil {
+			err = fmt.Errorf("%s: %w", path, err)
+		} else {
+			s.messages, err = c.ofStory(story, path)
+		}
+		if err != nil {
+			return s, errors.Join(err, file.Close())
+		}
+		return s, nil
+	}
+	var info fs.FileInfo
+	if info, err = file.Stat(); err != nil {
+		return s, errors.Join(err, file.Close())
+	}
+	s.done = func(uint64) float64 {
+		at, err := file.Seek(0, io.SeekCurrent)
+		if err != nil || info.Size() == 0 {
+			return -1
+		}
+		return float64(at) / float64(info.Size())
+	}
+	s.messages = c.orNoLeg(func(yield func(*replay.StoredMessage, error) bool) {
+		for m, err := range replay.ReadCapture(file, c.plan.selection) {
+			if err != nil {
+				err = fmt.Errorf("%s: %w", path, err)
+			}
+			if !yield(m, err) {
+				return
+			}
+		}
+	})
+	return s, nil
+}
+
+// ofStory returns the selected messages of a call.
+func (c *replayCmd) ofStory(story *replay.Story, where string) (iter.Seq2[*replay.StoredMessage, error], error) {
+	if len(story.Steps) == 0 {
+		return nil, unknownCall(where, c.Call, story.Searched)
+	}
+	selection := c.plan.selection
+	selection.Call = ""
+	if c.Leg == "" {
+		return story.Messages(selection, nil), nil
+	}
+	leg := story.Leg(c.Leg)
+	if leg == nil {
+		var legs []string
+		for _, leg := range story.Legs {
+			legs = append(legs, leg.Name+" "+view.Printable(leg.ID))
+		}
+		return nil, fmt.Errorf("--leg: the call has no leg %s; it has %s", view.Printable(c.Leg), strings.Join(legs, ", "))
+	}
+	return story.Messages(selection, leg), nil
+}
+
+// orNoLeg ends with an error when there is no message of the leg of --leg.
+func (c *replayCmd) orNoLeg(messages iter.Seq2[*replay.StoredMessage, error]) iter.Seq2[*replay.StoredMessage, error] {
+	if c.Leg == "" || c.Type != "" || c.Resource != "" || c.plan.selection.Since != (replay.Position{}) {
+		return messages // which may well select nothing
+	}
+	return func(yield func(*replay.StoredMessage, error) bool) {
+		none := true
+		for m, err := range messages {
+			none = false
+			if !yield(m, err) {
+				return
+			}
+		}
+		if none {
+			yield(nil, fmt.Errorf("no event of leg %s was found by its callConnectionId; --call takes any id of a call", view.Printable(c.Leg)))
+		}
+	}
+}
 
 const (
 	// barInterval and checkpointInterval are how often a replay shows and saves its
