@@ -4,8 +4,6 @@ import (
 	"regexp"
 	"testing"
 
-	"github.com/alecthomas/kong"
-
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
@@ -17,7 +15,7 @@ func TestPages_settings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags := []*kong.Flag{parser.Model.HelpFlag}
+	flags := parser.Model.Node.Flags
 	commands := parser.Model.Children
 	for len(commands) > 0 {
 		flags = append(flags, commands[0].Flags...)
