@@ -109,7 +109,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := publish.Options{Link: link, Dir: t.TempDir(), AckWait: time.Minute}
+	opts := publish.Options{Link: link, Dir: t.TempDir(), AckWait: time.Minute, InsecureLimits: true}
 	switch settings["journal"] {
 	case "full":
 		opts.Journal = journal.Options{MaxBytes: 10}
@@ -120,9 +120,6 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 		t.Fatal(err)
 	}
 	config := ingest.Config{Verifier: verifier, Publisher: s.bridge, Logger: logger}
-	if settings["max-in-flight"] == "none" {
-		config.MaxInFlight = -1
-	}
 	for name, list := range map[string]*[]netip.Prefix{"source-range": &config.SourceRanges, "trusted-proxy": &config.TrustedProxies} {
 		if settings[name] != "" {
 			*list = ranges(t, settings[name])
@@ -139,6 +136,9 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	s.handler = handler
 	if settings["draining"] == "yes" {
 		handler.Drain()
+	}
+	if settings["max-in-flight"] == "none" {
+		handler.AllInUse()
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
