@@ -46,6 +46,7 @@ func commandPaths(t *testing.T) (paths []string) {
 func TestHelp_everyCommand(t *testing.T) {
 	ignoreEnvironment(t)
 	t.Setenv("COLUMNS", "200")
+	const atMost = 80
 	for _, path := range append(commandPaths(t), natsTopic) {
 		t.Run(path, func(t *testing.T) {
 			parser, out := parserFor(t)
@@ -57,8 +58,8 @@ func TestHelp_everyCommand(t *testing.T) {
 				t.Fatal(err)
 			}
 			for line := range strings.Lines(out.String()) {
-				if columns := utf8.RuneCountInString(strings.TrimRight(line, "\n")); columns > helpWidth {
-					t.Errorf("%d columns, want at most %d: %s", columns, helpWidth, line)
+				if columns := utf8.RuneCountInString(strings.TrimRight(line, "\n")); columns > atMost {
+					t.Errorf("%d columns, want at most %d: %s", columns, atMost, line)
 				}
 			}
 			if got := strings.Count(out.String(), "\n  # "); path != "" && got < 2 {

@@ -60,6 +60,8 @@ func manName(node *kong.Node) string { return strings.ReplaceAll(node.FullPath()
 func manPage(node *kong.Node) []byte {
 	var page roff
 	page.macro("TH", strings.ToUpper(manName(node)), "1", "", "acsbridge "+thisBuild().Version, "acsbridge")
+	page.macro("nh") // no hyphens in names of flags
+	page.macro("ad", "l")
 	page.macro("SH", "NAME")
 	name, summary := manName(node), strings.TrimSuffix(node.Help, ".")
 	page.text(name + " - " + strings.ToLower(summary[:1]) + summary[1:])
@@ -125,7 +127,9 @@ func (r *roff) flags(node *kong.Node) {
 				group = flag.Group.Title
 				r.macro("SS", strings.TrimSuffix(group, ":"))
 			}
-			r.tagged(flag.String(), flagHelp(flag.Value))
+			if flag.Name != "version" || node.Parent == nil {
+				r.tagged(flag.String(), flagHelp(flag.Value))
+			}
 		}
 	}
 }
