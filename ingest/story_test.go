@@ -102,7 +102,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if settings["nats"] == "away" {
+	if settings["nats"] == "disconnected" {
 		s.nats.Stop()
 	}
 	link, err := natsconn.Connect(natsconn.Config{URL: s.nats.URL()}, nil)
@@ -143,7 +143,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { s.bridge.Run(ctx) })
-	if settings["keys"] != "away" {
+	if settings["keys"] != "unreachable" {
 		wg.Go(func() { _ = verifier.Run(ctx) })
 		wg.Go(func() { _ = gridVerifier.Run(ctx) })
 	}
@@ -156,7 +156,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 		link.Close()
 	})
 	s.address = startServer(t, handler, nil)
-	if settings["keys"] != "away" {
+	if settings["keys"] != "unreachable" {
 		natstest.Until(t, func() bool { return verifier.Keys().Held > 0 && gridVerifier.Keys().Held > 0 })
 	}
 	return s

@@ -181,7 +181,7 @@ func (p *Publisher) Run(ctx context.Context) {
 }
 
 // Publish makes the events of one callback durable, all or none, in their
-// order. It returns when they are in the journal and, unless NATS is away or
+// order. It returns when they are in the journal and, unless NATS is disconnected or
 // behind, in the stream too. Without a journal it returns when the stream has
 // them. Errors wrap [ErrUnavailable], or are [ErrUnverified].
 func (p *Publisher) Publish(ctx context.Context, claims *verify.Claims, d *Delivery, events []schemas.Inbound) error {
@@ -254,9 +254,9 @@ func (p *Publisher) Status() Status {
 	switch {
 	case connected:
 	case cause == nil:
-		s.Notes = []Note{{partServer, "away: not connected yet"}}
+		s.Notes = []Note{{partServer, "disconnected: no connection yet"}}
 	default:
-		s.Notes = []Note{{partServer, "away: " + oneLine(cause)}}
+		s.Notes = []Note{{partServer, "disconnected: " + oneLine(cause)}}
 	}
 	s.Notes = append(append(s.Notes, p.events.list()...), p.malformed.list()...)
 	if p.journal == nil {
