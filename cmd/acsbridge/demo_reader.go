@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -214,16 +215,16 @@ func (r *demoReader) compare(ids []string) (read int, errs []error) {
 // maxFaults bounds the events that a summary names.
 const maxFaults = 10
 
-// summaryLine is a line of the summary, broken where the terminal ends.
+// summaryLine is a line of the summary, broken after a comma where the terminal ends.
 func summaryLine(name, text string) string {
-	line := fmt.Sprintf("%-10s", name)
+	line := fmt.Sprintf("%-11s", name)
 	var b strings.Builder
-	for _, word := range strings.Fields(text) {
-		if len([]rune(line))+1+len([]rune(word)) > demoColumns {
-			b.WriteString(line + "\n")
-			line = strings.Repeat(" ", 10)
+	for part := range strings.SplitAfterSeq(text, ", ") {
+		if utf8.RuneCountInString(line+strings.TrimSpace(part)) > demoColumns {
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+			line = strings.Repeat(" ", 11)
 		}
-		line += " " + word
+		line += part
 	}
 	return b.String() + line + "\n"
 }
