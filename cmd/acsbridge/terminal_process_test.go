@@ -38,11 +38,11 @@ type terminalProcess struct {
 // atTerminal starts the built binary with the NATS server of a load.
 func (l *replayLoad) atTerminal(t *testing.T, args ...string) *terminalProcess {
 	t.Helper()
-	return atTerminal(t, []string{"NATS_URL=" + l.nats.URL()}, args...)
+	return atTerminal(t, []string{"NATS_URL=" + l.nats.URL()}, "acsbridge", args...)
 }
 
-// atTerminal starts the built binary at a terminal of 80 columns.
-func atTerminal(t *testing.T, environment []string, args ...string) *terminalProcess {
+// atTerminal starts a command with variables of its own, at 80 columns.
+func atTerminal(t *testing.T, environment []string, name string, args ...string) *terminalProcess {
 	t.Helper()
 	screen, tty, err := pty.Open()
 	if err != nil {
@@ -52,7 +52,7 @@ func atTerminal(t *testing.T, environment []string, args ...string) *terminalPro
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), processAtMost)
-	x := &terminalProcess{t: t, process: exec.CommandContext(ctx, "acsbridge", args...), tty: tty, screen: screen, drained: make(chan struct{})}
+	x := &terminalProcess{t: t, process: exec.CommandContext(ctx, name, args...), tty: tty, screen: screen, drained: make(chan struct{})}
 	t.Cleanup(func() {
 		cancel()
 		tty.Close()
@@ -158,7 +158,7 @@ func TestReplay_intoLiveAsks(t *testing.T) {
 func TestDemo_terminal(t *testing.T) {
 	ignoreEnvironment(t)
 	any := "127.0.0.1:0"
-	x := atTerminal(t, nil, "demo", "--rate=20", "--speed=50", "--listen", any, "--admin-listen", any, "--nats-listen", any, "--issuer-listen", any)
+	x := atTerminal(t, nil, "acsbridge", "demo", "--rate=20", "--speed=50", "--listen", any, "--admin-listen", any, "--nats-listen", any, "--issuer-listen", any)
 	x.shows(`\r\nTIME        SEQ  CALL      EVENT                       DETAILS\r\n`)
 	x.shows(`\r\n\d\d:\d\d:\d\d  [ \d]{4}\d  [0-9a-f]{8}  ContinuousDtmfRecognitionToneReceived  200/0\r\n`) // the longest type
 	x.shows(`      -  [0-9a-f]{8}  CallTransferAccepted        refused: forged signature\r\n`)
