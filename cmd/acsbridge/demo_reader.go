@@ -163,12 +163,13 @@ func (r *demoReader) awaitStored() error {
 // After an interruption it compares with what was sent. Events that others sent are
 // counted apart.
 func (d *demo) sumUp(load acstest.Load, report *acstest.Report, reader *demoReader) error {
-	if err := reader.awaitStored(); err != nil {
-		return err
-	}
+	late := reader.awaitStored()
 	reader.mu.Lock()
 	defer reader.mu.Unlock()
 	own, errs := reader.compare(report.StoredIDs)
+	if late != nil {
+		return errors.Join(append([]error{late}, errs...)...) // the second names them
+	}
 	stored := fmt.Sprintf("%d stored", own)
 	// An event without an answer may be there.
 	if others := len(reader.first) - own - report.Uncertain; others > 0 {
