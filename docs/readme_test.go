@@ -37,7 +37,7 @@ var readmeSteps = []struct {
 	{`acsbridge tail --follow$`, func(r *readme, c string) string { return r.until(c, `CallConnected `) }, ``},
 	{`acsbridge listen --forward http://localhost:3000/`, func(r *readme, c string) string { return r.until(r.toApplication(c), `http://127\.0\.0\.1`) }, ``},
 	// The verdict about an application that takes everything is a failure.
-	{`acsbridge probe http://localhost:3000/`, func(r *readme, c string) string { return r.run("! " + r.toApplication(c)) }, `.`},
+	{`acsbridge probe http://localhost:3000/`, func(r *readme, c string) string { return r.run("! " + r.toApplication(c)) }, `(?m)^fail +expired +200 `},
 	{`acsbridge serve --config bridge\.yaml$`, (*readme).serve, `(?m)^stream-replicas: +3\b`},
 	{`nats `, (*readme).parse, ``},
 	// .ci/run runs these whole.
@@ -111,7 +111,7 @@ func (r *readme) copySource() {
 	list.Dir = ".."
 	out, err := list.Output()
 	if err != nil {
-		r.t.Skipf("this is not a clone, or there is no git: %v", err)
+		r.t.Skipf("this is not a clone, or git is missing: %v", err)
 	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
 		content, err := os.ReadFile("../" + name)
@@ -251,7 +251,7 @@ func (r *readme) serve(command string) string {
 	blocks := fenced.FindAllString(before, -1)
 	yaml := strings.Split(blocks[len(blocks)-1], "\n")
 	if yaml[0] != "```yaml" {
-		r.t.Fatalf("before %s there is no block of YAML", command)
+		r.t.Fatalf("%s has no block of YAML before it", command)
 	}
 	for name, content := range map[string]string{"bridge.yaml": strings.Join(yaml[1:len(yaml)-1], "\n"), "bridge.creds": "x"} {
 		if err := os.WriteFile(filepath.Join(r.clone, name), []byte(content), 0o600); err != nil {

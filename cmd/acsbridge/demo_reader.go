@@ -208,7 +208,7 @@ func (r *demoReader) compare(ids []string) (read int, errs []error) {
 		}
 	}
 	if len(errs) > maxFaults {
-		errs = append(errs[:maxFaults], fmt.Errorf("so are %d more events", len(errs)-maxFaults))
+		errs = append(errs[:maxFaults], fmt.Errorf("and %d more events", len(errs)-maxFaults))
 	}
 	return read, errs
 }

@@ -28,7 +28,7 @@ func TestDemoReader_compare(t *testing.T) {
 	}
 
 	_, errs = r.compare(strings.Fields(strings.Repeat("x#1 ", 2*maxFaults)))
-	if last := errs[len(errs)-1].Error(); len(errs) != maxFaults+1 || last != "so are 10 more events" {
+	if last := errs[len(errs)-1].Error(); len(errs) != maxFaults+1 || last != "and 10 more events" {
 		t.Errorf("%d errors, the last %q", len(errs), last)
 	}
 }
