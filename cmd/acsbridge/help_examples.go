@@ -66,7 +66,7 @@ var examples = map[string][]example{
 			"    --forward http://localhost:7071/api/callbacks"},
 	},
 	"trigger": {
-		{"an event, as a running simulate --key key.pem would send it", "acsbridge trigger CallConnected --key key.pem"},
+		{"an event, to the demo that runs", "acsbridge trigger CallConnected"},
 		{"another outcome", "acsbridge trigger CallDisconnected --key key.pem\n    --set data.resultInformation.code=486"},
 	},
 	"simulate": {

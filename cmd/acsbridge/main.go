@@ -112,7 +112,7 @@ func explainUsage(err error) error {
 	if node := parse.Context.Selected(); node != nil {
 		command = node.FullPath()
 	}
-	return fmt.Errorf("%w\nrun %q for the flags", err, command+" --help")
+	return usageError{parse, fmt.Sprintf("%s\nrun %q for the flags", plainUsage(parse), command+" --help")}
 }
 
 // exitStatus is the process's exit status for an error of [run].

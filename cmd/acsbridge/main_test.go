@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,7 +16,21 @@ import (
 var update = flag.Bool("update", false, "rewrite golden files; review the diff")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"acsbridge": profiled, "yardstick": yardstick, "natsd": natsd})
+	testscript.Main(ownRuntimeDir{m}, map[string]func(){"acsbridge": profiled, "yardstick": yardstick, "natsd": natsd})
+}
+
+// ownRuntimeDir gives the tests a directory for state files in place of the user's, and
+// not the commands, for which TestMain runs too.
+type ownRuntimeDir struct{ m *testing.M }
+
+func (o ownRuntimeDir) Run() int {
+	dir, err := os.MkdirTemp("", "acsbridge-runtime-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv("XDG_RUNTIME_DIR", dir)
+	return o.m.Run()
 }
 
 // TestScripts runs the built binary as testdata/script says.
@@ -25,6 +40,10 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		UpdateScripts:       *update,
 		Cmds:                scriptCommands,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, ".runtime")) // of each script its own
+			return nil
+		},
 	})
 }
 

@@ -282,7 +282,7 @@ func withCallbackKey(target, file string) (string, error) {
 	}
 	u, err := url.Parse(target)
 	if err != nil {
-		return "", fmt.Errorf("target: %w", err)
+		return "", fmt.Errorf("target %q is not an http URL, such as %s", target, defaultCallbackURL)
 	}
 	if u.RawQuery != "" {
 		u.RawQuery += "&"

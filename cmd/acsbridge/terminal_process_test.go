@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/creack/pty"
 	"github.com/nats-io/nats.go"
@@ -40,12 +41,15 @@ func (l *replayLoad) atTerminal(t *testing.T, args ...string) *terminalProcess {
 	return atTerminal(t, []string{"NATS_URL=" + l.nats.URL()}, "acsbridge", args...)
 }
 
-// atTerminal starts a command with variables of its own.
+// atTerminal starts a command with variables of its own, at 80 columns.
 func atTerminal(t *testing.T, environment []string, name string, args ...string) *terminalProcess {
 	t.Helper()
 	screen, tty, err := pty.Open()
 	if err != nil {
 		t.Skipf("no terminals here: %v", err)
+	}
+	if err := pty.Setsize(screen, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), processAtMost)
 	x := &terminalProcess{t: t, process: exec.CommandContext(ctx, name, args...), tty: tty, screen: screen, drained: make(chan struct{})}
@@ -146,6 +150,28 @@ func TestReplay_intoLiveAsks(t *testing.T) {
 	}
 	if n := len(l.nats.Messages("ACS")); n != 20 {
 		t.Errorf("%d events in the stream, want 20", n)
+	}
+}
+
+// TestDemo_terminal plays until Ctrl-C. No line is longer than the terminal, where it
+// would be broken.
+func TestDemo_terminal(t *testing.T) {
+	ignoreEnvironment(t)
+	any := "127.0.0.1:0"
+	x := atTerminal(t, nil, "acsbridge", "demo", "--rate=20", "--speed=50", "--listen", any, "--admin-listen", any, "--nats-listen", any, "--issuer-listen", any)
+	x.shows(`\r\nTIME        SEQ  CALL      EVENT                       DETAILS\r\n`)
+	x.shows(`\r\n\d\d:\d\d:\d\d  [ \d]{4}\d  [0-9a-f]{8}  ContinuousDtmfRecognitionToneReceived  200/0\r\n`) // the longest type
+	x.shows(`      -  [0-9a-f]{8}  CallTransferAccepted        refused: forged signature\r\n`)
+	x.press("\x03")
+	if err := x.ends(); err != nil {
+		t.Errorf("%v\n%s", err, x.text())
+	}
+	x.shows(`all numbers are what they must be\r\n\r\nThe events are removed, with \S+\. To keep them:\r\n  \S*acsbridge demo --data-dir DIR\r\n$`)
+	for line := range strings.Lines(x.text()) {
+		line = strings.TrimPrefix(line, "^C") // the terminal's echo
+		if line = strings.TrimRight(line, "\r\n"); utf8.RuneCountInString(line) > 80 && strings.Contains(strings.TrimSpace(line), " ") {
+			t.Errorf("%d columns: %s", utf8.RuneCountInString(line), line)
+		}
 	}
 }
 
