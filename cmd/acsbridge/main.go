@@ -41,6 +41,7 @@ type cli struct {
 	Serve      serveCmd      `cmd:"" help:"Run the bridge: verify callbacks, journal them, publish them to NATS."`
 	Simulate   simulateCmd   `cmd:"" help:"Play Azure Communication Services against a bridge: calls, key server, chaos."`
 	Trigger    triggerCmd    `cmd:"" help:"Send one signed event of a type to a bridge."`
+	Probe      probeCmd      `cmd:"" help:"Test a webhook of your own: good callbacks, and forged, expired and foreign ones."`
 	Tail       tailCmd       `cmd:"" help:"Print the events of the stream, past ones and those that come."`
 	Call       callCmd       `cmd:"" help:"Show one call: its legs, its events in order, what failed, what is missing."`
 	Calls      callsCmd      `cmd:"" help:"List the calls of the stream: state, duration, events."`

@@ -15,7 +15,7 @@ import (
 var update = flag.Bool("update", false, "rewrite golden files; review the diff")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"acsbridge": profiled, "yardstick": yardstick, "natsd": natsd})
+	testscript.Main(m, map[string]func(){"acsbridge": profiled, "yardstick": yardstick, "natsd": natsd, "webhook": webhookApp})
 }
 
 // TestScripts runs the built binary as testdata/script says.
