@@ -10,14 +10,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 
-	"github.com/acsbridge/acsbridge/internal/bom"
+	"github.com/acsbridge/acsbridge/internal/secretfile"
 )
 
 // LoadOrCreateKey reads an RSA key from a PEM file (PKCS #8), which it makes with a new
-// key if needed. The key signs callbacks, so the file is for its owner alone: its mode
-// is 0600, and a file that others can read is refused.
+// key if needed. The key signs callbacks, so a new file has mode 0600, and one that every
+// user of the host can read is refused.
 //
 // Programs that share the file share the key, and because an [Issuer] names a
 // key by its thumbprint, its kid as well.
@@ -42,15 +41,7 @@ func LoadKey(path string) (*rsa.PrivateKey, error) {
 }
 
 func loadKey(path string) (*rsa.PrivateKey, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	// Windows does not have these bits.
-	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
-		return nil, fmt.Errorf("%s can be read by others (mode %04o): run chmod 600 on it", path, mode)
-	}
-	text, err := bom.ReadFile(path)
+	text, err := secretfile.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func TestLoadOrCreateKey_badFiles(t *testing.T) {
 		mode fs.FileMode
 		want string
 	}{
-		"read by others": {block("PRIVATE KEY", good), 0o640, "mode 0640): run chmod 600"},
+		"read by others": {block("PRIVATE KEY", good), 0o604, "mode 0604); run chmod o="},
 		"no PEM":         {[]byte("hello"), 0o600, "does not hold a PEM block"},
 		"PKCS #1":        {block("RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(sharedKey())), 0o600, "does not hold a PEM block"},
 		"garbage":        {block("PRIVATE KEY", []byte("hello")), 0o600, "key.pem: asn1"},

@@ -119,7 +119,7 @@ func (b *bridge) losePower(disk *volume) {
 }
 
 // TestPowerCut_journal cuts the power of the journal's disk at any instant, and so loses
-// what was not synced. NATS is away, so that only the journal has what was answered.
+// what was not synced. NATS is disconnected, so that only the journal has what was answered.
 func TestPowerCut_journal(t *testing.T) {
 	var disk *volume
 	scenario{

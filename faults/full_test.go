@@ -100,8 +100,8 @@ func (w *world) fillsUp() {
 		m := w.bridge.metrics()
 		return m["acsbridge_forwarder_lag_records"] > 500
 	})
-	if away := w.unavailable(); away > before {
-		w.Errorf("%v callbacks were answered 503 while the journal had room", away-before)
+	if now := w.unavailable(); now > before {
+		w.Errorf("%v callbacks were answered 503 while the journal had room", now-before)
 	}
 	w.rejects("it is full, and the stream takes nothing")
 	w.pause(time.Second)

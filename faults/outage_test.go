@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	// outageP99 bounds the answers 200 while NATS is away, in the long form: the short
+	// outageP99 bounds the answers 200 while NATS is disconnected, in the long form: the short
 	// one runs with other tests at the same time.
 	outageP99 = 20 * time.Millisecond
 	// drainRate is the minimum of records a second afterwards.
@@ -42,13 +42,13 @@ func TestLookback_longOutage(t *testing.T) {
 		after: func(w *world) {
 			got := timesOf(w.calls, from, to)
 			p99 := quantile(got.stored, .99)
-			w.Logf("while NATS was away, %d callbacks were answered 200, p50 %v, p99 %v, max %v",
+			w.Logf("while NATS was disconnected, %d callbacks were answered 200, p50 %v, p99 %v, max %v",
 				len(got.stored), quantile(got.stored, .5), p99, quantile(got.stored, 1))
 			if got.others > 0 {
-				w.Errorf("while NATS was away, %d callbacks were not answered 200", got.others)
+				w.Errorf("while NATS was disconnected, %d callbacks were not answered 200", got.others)
 			}
 			if *form == "long" && p99 > outageP99 {
-				w.Errorf("while NATS was away, answers took %v in p99, want at most %v", p99, outageP99)
+				w.Errorf("while NATS was disconnected, answers took %v in p99, want at most %v", p99, outageP99)
 			}
 		},
 	}.run(t)

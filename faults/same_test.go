@@ -169,11 +169,11 @@ func TestConsumers_dead(t *testing.T) {
 				w.Fatal(err)
 			}
 		}
-		away := w.unavailable()
+		before := w.unavailable()
 		w.pause(byForm(2*time.Second, 30*time.Second))
 		w.forwards(time.Second)
-		if got := w.unavailable(); got != away {
-			w.Errorf("%v callbacks were answered 503 because of a consumer", got-away)
+		if got := w.unavailable(); got != before {
+			w.Errorf("%v callbacks were answered 503 because of a consumer", got-before)
 		}
 	}}.run(t)
 }

@@ -20,7 +20,7 @@ func TestStop(t *testing.T) {
 			w.bridge.start()
 		}}.run(t)
 	})
-	t.Run("while NATS is away", func(t *testing.T) {
+	t.Run("while NATS is disconnected", func(t *testing.T) {
 		scenario{rounds: byForm(2, 10), fault: func(w *world, _ int) {
 			w.nats.nodes[0].stop(os.Kill)
 			w.answers(200, recoversWithin)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -70,19 +71,44 @@ var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 // the body.
 func Decode(grid bool, contentType string, body []byte) ([]schemas.Inbound, error) {
 	if !grid {
-		return decode(body, decodeEvent)
+		return new(decoder).decode(body)
 	}
 	events, _, err := decodeGrid(contentType, false, body)
 	return events, err
 }
 
-// eventDecoder reads one event of a body.
-type eventDecoder func(d *jsontext.Decoder, body []byte, e *schemas.Inbound) error
+// decodeGrid reads the body of a delivery of Event Grid, within the bounds of a
+// callback's. A handshake must have one validation event, and other deliveries none: else
+// a publisher of events could get a subscription validated. Errors are malformedErrors.
+func decodeGrid(contentType string, handshake bool, body []byte) (events []schemas.Inbound, code string, err error) {
+	d := decoder{grid: true, cloudEvents: strings.HasPrefix(contentType, "application/cloudevents")}
+	events, err = d.decode(body)
+	var bad *malformedError
+	switch {
+	case errors.As(err, &bad) && bad.reason == NotCloudEvents:
+		return nil, "", &malformedError{NotEventGrid, bad.detail}
+	case err != nil:
+		return nil, "", err
+	case handshake && (len(events) != 1 || d.code == "" || len(d.code) > maxGridCode):
+		return nil, "", malformed(NotEventGrid, "the header says handshake, the body does not")
+	case !handshake && d.handshake:
+		return nil, "", malformed(NotEventGrid, "the body says handshake, the header does not")
+	}
+	return events, d.code, nil
+}
 
-// decode reads a body: an array of events, each read with one, or a single event.
-// Each event keeps its exact bytes, which share body's memory. All errors are
-// malformedErrors.
-func decode(body []byte, one eventDecoder) ([]schemas.Inbound, error) {
+// decoder reads a body.
+type decoder struct {
+	*jsontext.Decoder
+	grid        bool   // a delivery of Event Grid
+	cloudEvents bool   // its media type says that all events are CloudEvents
+	handshake   bool   // one of them is a handshake's
+	code        string // of the last such
+}
+
+// decode reads a body: an array of events, or a single one. Each event keeps its exact
+// bytes, which share body's memory. All errors are malformedErrors.
+func (d *decoder) decode(body []byte) ([]schemas.Inbound, error) {
 	body, err := bom.Trim(body)
 	if err != nil {
 		return nil, malformed(NotUTF8, "%v", err)
@@ -90,19 +116,10 @@ func decode(body []byte, one eventDecoder) ([]schemas.Inbound, error) {
 	if err := scan(body); err != nil {
 		return nil, err
 	}
-	d := decoders.Get().(*jsontext.Decoder)
-	defer decoders.Put(d)
+	d.Decoder = decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(d.Decoder)
 	d.Reset(bytes.NewBuffer(body)) // reads in place
-	var events []schemas.Inbound
-	if d.PeekKind() == '[' {
-		events, err = decodeArray(d, body, one)
-	} else {
-		events = make([]schemas.Inbound, 1)
-		err = one(d, body, &events[0])
-	}
-	if err == nil {
-		err = decodeEnd(d)
-	}
+	events, err := d.readEvents(body)
 	if err != nil {
 		return nil, classify(err)
 	}
@@ -148,62 +165,77 @@ func scan(body []byte) error {
 	return nil
 }
 
-func decodeArray(d *jsontext.Decoder, body []byte, one eventDecoder) ([]schemas.Inbound, error) {
-	if _, err := d.ReadToken(); err != nil {
-		return nil, err
-	}
+func (d *decoder) readEvents(body []byte) ([]schemas.Inbound, error) {
 	events := make([]schemas.Inbound, 0, 1)
-	for d.PeekKind() != ']' {
+	array := d.PeekKind() == '['
+	if array {
+		_, _ = d.ReadToken() // the bracket
+	}
+	for array && d.PeekKind() != ']' || !array && len(events) == 0 {
 		if len(events) == MaxEvents {
 			return nil, malformed(TooManyEvents, "more than %d events", MaxEvents)
 		}
 		events = append(events, schemas.Inbound{})
-		if err := one(d, body, &events[len(events)-1]); err != nil {
+		if err := d.readEvent(body, &events[len(events)-1]); err != nil {
 			return nil, err
 		}
 	}
-	if _, err := d.ReadToken(); err != nil {
-		return nil, err
+	if array {
+		if _, err := d.ReadToken(); err != nil {
+			return nil, err
+		}
+		if len(events) == 0 {
+			return nil, malformed(NoEvents, "the array is empty")
+		}
 	}
-	if len(events) == 0 {
-		return nil, malformed(NoEvents, "the array is empty")
+	switch _, err := d.ReadToken(); {
+	case err == nil:
+		return nil, malformed(NotJSON, "something follows the document")
+	case !errors.Is(err, io.EOF):
+		return nil, err
 	}
 	return events, nil
 }
 
-// decodeEnd requires that nothing but space follows.
-func decodeEnd(d *jsontext.Decoder) error {
-	_, err := d.ReadToken()
-	switch {
-	case errors.Is(err, io.EOF):
-		return nil
-	case err != nil:
-		return err
+// readEvent reads a CloudEvent in the JSON format, or an event in Event Grid's own
+// schema, which has other names for the same: its attributes, and of its data what names
+// the call. Types are an open set, and nothing in data is required.
+func (d *decoder) readEvent(body []byte, e *schemas.Inbound) error {
+	if d.PeekKind() != '{' {
+		if _, err := d.ReadToken(); err != nil {
+			return err
+		}
+		return malformed(NotCloudEvents, "an event is not an object")
 	}
-	return malformed(NotJSON, "something follows the document")
-}
-
-// decodeEvent reads a CloudEvent in the JSON format: its attributes, and of its data
-// the call id. Types are an open set, and nothing in data is required.
-func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Inbound) error {
-	if err := requireObject(d); err != nil {
-		return err
+	var version, topic, eventType, eventTime, subject, code string
+	if d.grid {
+		e.Grid = &schemas.GridEvent{}
 	}
-	var version string
-	start, end, err := readObject(d, func(name string) error {
+	start, end, err := d.readObject(func(name string) error {
 		switch name {
 		case "id":
-			return readString(d, name, &e.ID)
+			return d.readString(name, &e.ID)
 		case "source":
-			return readString(d, name, &e.Source)
+			return d.readString(name, &e.Source)
 		case "type":
-			return readString(d, name, &e.Type)
+			return d.readString(name, &e.Type)
 		case "specversion":
-			return readString(d, name, &version)
+			return d.readString(name, &version)
 		case "time":
-			return readTime(d, &e.Time)
+			return d.readTime(&e.Time)
 		case "data":
-			return readData(d, e)
+			return d.readData(e, &code)
+		}
+		switch {
+		case !d.grid:
+		case name == "topic":
+			return d.readString(name, &topic)
+		case name == "eventType":
+			return d.readString(name, &eventType)
+		case name == "eventTime":
+			return d.readTime(&eventTime)
+		case name == "subject" && d.PeekKind() == '"':
+			return d.readString(name, &subject)
 		}
 		return d.SkipValue()
 	})
@@ -211,18 +243,21 @@ func decodeEvent(d *jsontext.Decoder, body []byte, e *schemas.Inbound) error {
 		return err
 	}
 	e.Raw = body[start:end:end]
-	return checkEvent(e, version)
-}
-
-// requireObject requires that an event is an object.
-func requireObject(d *jsontext.Decoder) error {
-	if d.PeekKind() == '{' {
-		return nil
+	if d.grid && e.Grid.CorrelationID == "" {
+		e.Grid.CorrelationID = schemas.SubjectIDs(subject).CorrelationID
 	}
-	if _, err := d.ReadToken(); err != nil {
-		return err
+	if !d.grid || version != "" || d.cloudEvents {
+		return checkEvent(e, version)
 	}
-	return malformed(NotCloudEvents, "an event is not an object")
+	e.Grid.OwnSchema = true
+	e.Source, e.Type, e.Time = topic, eventType, eventTime
+	if e.ID == "" || topic == "" || eventType == "" {
+		return malformed(NotEventGrid, "id, topic or eventType is missing, and specversion as well")
+	}
+	if eventType == gridValidationType {
+		d.handshake, d.code = true, code
+	}
+	return nil
 }
 
 // checkEvent requires the attributes that CloudEvents 1.0 requires (section 3.1).
@@ -240,14 +275,20 @@ func checkEvent(e *schemas.Inbound, version string) error {
 	return nil
 }
 
-// readData finds the call id. Data may be of any JSON type.
-func readData(d *jsontext.Decoder, e *schemas.Inbound) error {
+// readData finds the call's id, and the code of a handshake. Data may be of any JSON type.
+func (d *decoder) readData(e *schemas.Inbound, code *string) error {
 	if d.PeekKind() != '{' {
 		return d.SkipValue()
 	}
-	_, _, err := readObject(d, func(name string) error {
-		if name == "callConnectionId" && d.PeekKind() == '"' {
-			return readString(d, name, &e.CallConnectionID)
+	_, _, err := d.readObject(func(name string) error {
+		switch {
+		case d.PeekKind() != '"':
+		case name == "callConnectionId" && !d.grid:
+			return d.readString(name, &e.CallConnectionID)
+		case name == "correlationId" && d.grid:
+			return d.readString(name, &e.Grid.CorrelationID)
+		case name == "validationCode":
+			return d.readString(name, code)
 		}
 		return d.SkipValue()
 	})
@@ -256,7 +297,7 @@ func readData(d *jsontext.Decoder, e *schemas.Inbound) error {
 
 // readObject reads an object and calls member with each name; member must
 // consume the value. It returns where the object starts and ends.
-func readObject(d *jsontext.Decoder, member func(name string) error) (start, end int64, err error) {
+func (d *decoder) readObject(member func(name string) error) (start, end int64, err error) {
 	if _, err := d.ReadToken(); err != nil {
 		return 0, 0, err
 	}
@@ -276,36 +317,18 @@ func readObject(d *jsontext.Decoder, member func(name string) error) (start, end
 	return start, d.InputOffset(), nil
 }
 
+// wanted are the names that are looked for, by how they are written.
+var wanted = map[string]string{
+	`"id"`: "id", `"source"`: "source", `"type"`: "type", `"specversion"`: "specversion", `"time"`: "time", `"data"`: "data",
+	`"callConnectionId"`: "callConnectionId", `"correlationId"`: "correlationId", `"validationCode"`: "validationCode",
+	`"topic"`: "topic", `"eventType"`: "eventType", `"eventTime"`: "eventTime", `"subject"`: "subject",
+}
+
 // internName returns the name if it is one that is looked for, else "". Most names in
 // data need not become strings.
 func internName(quoted jsontext.Value) string {
-	switch string(quoted) {
-	case `"id"`:
-		return "id"
-	case `"source"`:
-		return "source"
-	case `"type"`:
-		return "type"
-	case `"specversion"`:
-		return "specversion"
-	case `"time"`:
-		return "time"
-	case `"data"`:
-		return "data"
-	case `"callConnectionId"`:
-		return "callConnectionId"
-	case `"subject"`:
-		return "subject"
-	case `"topic"`:
-		return "topic"
-	case `"eventType"`:
-		return "eventType"
-	case `"eventTime"`:
-		return "eventTime"
-	case `"correlationId"`:
-		return "correlationId"
-	case `"validationCode"`:
-		return "validationCode"
+	if name, ok := wanted[string(quoted)]; ok {
+		return name
 	}
 	if bytes.IndexByte(quoted, '\\') < 0 {
 		return ""
@@ -320,7 +343,7 @@ func internName(quoted jsontext.Value) string {
 // readString reads an attribute that must be a string. One that is null is absent
 // (CloudEvents JSON format 1.0.2, section 2.2), and Event Grid's own schema is read
 // by the same rule.
-func readString(d *jsontext.Decoder, name string, into *string) error {
+func (d *decoder) readString(name string, into *string) error {
 	token, err := d.ReadToken()
 	if err != nil {
 		return err
@@ -337,9 +360,9 @@ func readString(d *jsontext.Decoder, name string, into *string) error {
 
 // readTime reads the time of an event. An event is never refused for its time: another
 // value than a string is kept as it is written, and is not a time later.
-func readTime(d *jsontext.Decoder, into *string) error {
+func (d *decoder) readTime(into *string) error {
 	if d.PeekKind() == '"' || d.PeekKind() == 'n' {
-		return readString(d, "", into)
+		return d.readString("", into)
 	}
 	value, err := d.ReadValue()
 	*into = string(value)

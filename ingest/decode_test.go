@@ -80,7 +80,7 @@ func TestDecode_bounds(t *testing.T) {
 		{"tokens", tokens(MaxTokens + 1), TooManyTokens},
 		{"call id of another type", open + `{"callConnectionId":7}` + end, ""},
 	} {
-		_, err := decode([]byte(c.body), decodeEvent)
+		_, err := new(decoder).decode([]byte(c.body))
 		var bad *malformedError
 		if errors.As(err, &bad); (bad == nil) != (c.want == "") || bad != nil && bad.reason != c.want {
 			t.Errorf("%s: got %v, want %q", c.name, err, c.want)
@@ -144,7 +144,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		original := string(body)
-		events, err := decode(body, decodeEvent)
+		events, err := new(decoder).decode(body)
 		if string(body) != original {
 			t.Fatal("the body was changed")
 		}
@@ -224,7 +224,7 @@ func BenchmarkDecode(b *testing.B) {
 			b.SetBytes(int64(len(raw)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := decode(raw, decodeEvent); err != nil {
+				if _, err := new(decoder).decode(raw); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -19,6 +19,16 @@ import (
 // DefaultGridPath is the path of the route for Event Grid.
 const DefaultGridPath = "/eventgrid"
 
+// gridValidation is what aeg-event-type says of a handshake, and
+// gridValidationType the type of the event in it.
+const (
+	gridValidation     = "SubscriptionValidation"
+	gridValidationType = "Microsoft.EventGrid.SubscriptionValidationEvent"
+)
+
+// maxGridCode bounds the code of a handshake in bytes; it is a GUID.
+const maxGridCode = 512
+
 // EventGrid is the configuration of the route on which Event Grid delivers.
 // Events of calls that have no connection yet come that way.
 type EventGrid struct {

@@ -3,7 +3,12 @@ package ingest
 import (
 	"net/netip"
 	"strconv"
+
+	"github.com/acsbridge/acsbridge/ingest/edge"
 )
+
+// AllInUse leaves no permit for a callback.
+func (h *Handler) AllInUse() { h.inFlight = edge.NewInFlight(0, 0) }
 
 // StopRefilling keeps the rate limits met so far from refilling, so that a test need
 // not be faster than they are.

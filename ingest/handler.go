@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -120,20 +121,14 @@ type Handler struct {
 
 // New returns a handler.
 func New(config Config) (*Handler, error) {
-	if config.Path == "" {
-		config.Path = DefaultPath
-	}
-	if err := config.checkPaths(); err != nil {
+	config.Path = cmp.Or(config.Path, DefaultPath)
+	config.MaxInFlight = cmp.Or(config.MaxInFlight, DefaultMaxInFlight)
+	config.MaxConnections = cmp.Or(config.MaxConnections, DefaultMaxConnections)
+	if err := config.Check(); err != nil {
 		return nil, err
 	}
 	if config.Verifier == nil || config.Publisher == nil {
 		return nil, errors.New("ingest: a verifier and a publisher are required")
-	}
-	if config.MaxInFlight == 0 {
-		config.MaxInFlight = DefaultMaxInFlight
-	}
-	if config.MaxConnections == 0 {
-		config.MaxConnections = DefaultMaxConnections
 	}
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
@@ -256,7 +251,7 @@ func (q *request) handle() error {
 	if err := h.config.Verifier.CheckReuse(claims, body); err != nil {
 		return err
 	}
-	events, err := decode(body, decodeEvent)
+	events, err := new(decoder).decode(body)
 	return q.store(claims, &publish.Delivery{Path: below, Query: query}, contentType, body, events, err)
 }
 

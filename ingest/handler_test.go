@@ -33,9 +33,13 @@ func TestNew_refuses(t *testing.T) {
 			t.Errorf("path %q: %v, want %q", path, err, want)
 		}
 	}
-	for _, config := range []ingest.Config{{Verifier: fakeVerifier{}}, {Publisher: &fakePublisher{}}} {
+	for _, config := range []ingest.Config{
+		{Verifier: fakeVerifier{}}, {Publisher: &fakePublisher{}},
+		{Verifier: fakeVerifier{}, Publisher: &fakePublisher{}, MaxInFlight: -1},
+		{Verifier: fakeVerifier{}, Publisher: &fakePublisher{}, MaxConnections: 1<<16 + 1},
+	} {
 		if _, err := ingest.New(config); err == nil {
-			t.Error("a missing part is not an error")
+			t.Errorf("taken: %+v", config)
 		}
 	}
 }

@@ -100,8 +100,8 @@ func newMetrics(reg prometheus.Registerer, h *Handler) *metrics {
 	}
 	gauge("acsbridge_connections", "Open connections for callbacks, --max-connections at most; more of them wait.", func() float64 { return float64(h.connections.Open()) })
 	gauge("acsbridge_inflight", "Verified callbacks in flight, --max-in-flight at most.", func() float64 { return float64(h.inFlight.InUse()) })
-	gauge("acsbridge_last_callback_timestamp_seconds", "When the last callback or delivery of Event Grid came, as Unix time; 0 before the first.", h.lastCallback.seconds)
+	gauge("acsbridge_last_callback_timestamp_seconds", "When the last callback or delivery came, as Unix time; 0 before the first.", h.lastCallback.seconds)
 	gauge("acsbridge_last_stored_timestamp_seconds", "When events were last made durable and answered 200, as Unix time; 0 before the first.", h.lastStored.seconds)
-	gauge("acsbridge_last_refused_timestamp_seconds", "When the last callback or delivery of Event Grid was refused, as Unix time; 0 before the first.", h.lastRefused.seconds)
+	gauge("acsbridge_last_refused_timestamp_seconds", "When the last callback or delivery was refused, as Unix time; 0 before the first.", h.lastRefused.seconds)
 	return m
 }

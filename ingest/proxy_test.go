@@ -74,7 +74,7 @@ type proxyRefusal struct {
 
 var proxyRefusals = []proxyRefusal{
 	{"no token", "POST", "/callbacks", nil, 401},
-	{"keys away", "POST", "/callbacks", map[string]string{"Authorization": "Bearer forged"}, 503},
+	{"keys unreachable", "POST", "/callbacks", map[string]string{"Authorization": "Bearer forged"}, 503},
 	{"media type", "POST", "/callbacks", map[string]string{"Authorization": "Bearer x", "Content-Type": "text/plain"}, 415},
 	{"path", "POST", "/other", nil, 404},
 	{"method", "PUT", "/callbacks", nil, 405},

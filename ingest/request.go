@@ -12,19 +12,40 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// pathBelow returns what an escaped path has below the callback path.
+// pathBelow returns what an escaped path has below the callback path. Every proxy must
+// read the path in the same way: it has no encoded slash, backslash or NUL, and no dot
+// segment.
 func pathBelow(callbackPath, path string) (below string, ok bool) {
 	below, ok = strings.CutPrefix(path, callbackPath)
-	if !ok || (below != "" && below[0] != '/') || !isPlainPath(path) {
+	if !ok || (below != "" && below[0] != '/') {
 		return "", false
+	}
+	lower := strings.ToLower(path)
+	for _, bad := range []string{"%2f", "%5c", "%00", "%2e", "\\"} {
+		if strings.Contains(lower, bad) {
+			return "", false
+		}
+	}
+	for segment := range strings.SplitSeq(path, "/") {
+		if segment == ".." || segment == "." {
+			return "", false
+		}
 	}
 	return strings.TrimPrefix(below, "/"), true
 }
 
 // Check returns what is wrong with the paths and limits, each as an error of a setting
-// of the command line. [New] checks the paths only.
+// of the command line. [New] refuses what it refuses.
 func (c Config) Check() error {
-	err := c.checkPaths()
+	err := checkPath("callback-path", c.Path, DefaultPath)
+	if c.EventGrid != nil {
+		const name = "eventgrid-path"
+		p := cmp.Or(c.EventGrid.Path, DefaultGridPath)
+		if p == c.Path || strings.HasPrefix(p, c.Path+"/") {
+			err = errors.Join(err, setting.Errorf(name, "%q is callback-path or below it; each route has its own senders", p))
+		}
+		err = errors.Join(err, checkPath(name, p, DefaultGridPath))
+	}
 	if c.MaxInFlight < 1 || c.MaxInFlight > maxLimit {
 		err = errors.Join(err, setting.Errorf("max-in-flight", "%d is not between 1 and %d", c.MaxInFlight, maxLimit))
 	}
@@ -38,19 +59,6 @@ func (c Config) Check() error {
 // run out first.
 const maxLimit = 1 << 16
 
-func (c Config) checkPaths() error {
-	err := checkPath("callback-path", c.Path, DefaultPath)
-	if c.EventGrid == nil {
-		return err
-	}
-	const name = "eventgrid-path"
-	p := cmp.Or(c.EventGrid.Path, DefaultGridPath)
-	if p == c.Path || strings.HasPrefix(p, c.Path+"/") {
-		err = errors.Join(err, setting.Errorf(name, "%q is callback-path or below it; each route has its own senders", p))
-	}
-	return errors.Join(err, checkPath(name, p, DefaultGridPath))
-}
-
 // checkPath checks the path of a route. It must not need escapes in a URL, nor mean
 // something in a pattern of net/http.
 func checkPath(name, p, like string) error {
@@ -62,23 +70,6 @@ func checkPath(name, p, like string) error {
 		return setting.Errorf(name, "%q is not a path of plain segments; write it like %s", p, like)
 	}
 	return nil
-}
-
-// isPlainPath reports whether every proxy reads a path in the same way: it has no
-// encoded slash, backslash or NUL, and no dot segment.
-func isPlainPath(path string) bool {
-	lower := strings.ToLower(path)
-	for _, bad := range []string{"%2f", "%5c", "%00", "%2e", "\\"} {
-		if strings.Contains(lower, bad) {
-			return false
-		}
-	}
-	for segment := range strings.SplitSeq(path, "/") {
-		if segment == ".." || segment == "." {
-			return false
-		}
-	}
-	return true
 }
 
 // KeyParameter is the parameter of a URL's query that carries a callback key or a key

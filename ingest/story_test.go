@@ -102,14 +102,14 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if settings["nats"] == "away" {
+	if settings["nats"] == "disconnected" {
 		s.nats.Stop()
 	}
 	link, err := natsconn.Connect(natsconn.Config{URL: s.nats.URL()}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts := publish.Options{Link: link, Dir: t.TempDir(), AckWait: time.Minute}
+	opts := publish.Options{Link: link, Dir: t.TempDir(), AckWait: time.Minute, InsecureLimits: true}
 	switch settings["journal"] {
 	case "full":
 		opts.Journal = journal.Options{MaxBytes: 10}
@@ -120,9 +120,6 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 		t.Fatal(err)
 	}
 	config := ingest.Config{Verifier: verifier, Publisher: s.bridge, Logger: logger}
-	if settings["max-in-flight"] == "none" {
-		config.MaxInFlight = -1
-	}
 	for name, list := range map[string]*[]netip.Prefix{"source-range": &config.SourceRanges, "trusted-proxy": &config.TrustedProxies} {
 		if settings[name] != "" {
 			*list = ranges(t, settings[name])
@@ -140,10 +137,13 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	if settings["draining"] == "yes" {
 		handler.Drain()
 	}
+	if settings["max-in-flight"] == "none" {
+		handler.AllInUse()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { s.bridge.Run(ctx) })
-	if settings["keys"] != "away" {
+	if settings["keys"] != "unreachable" {
 		wg.Go(func() { _ = verifier.Run(ctx) })
 		wg.Go(func() { _ = gridVerifier.Run(ctx) })
 	}
@@ -156,7 +156,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 		link.Close()
 	})
 	s.address = startServer(t, handler, nil)
-	if settings["keys"] != "away" {
+	if settings["keys"] != "unreachable" {
 		natstest.Until(t, func() bool { return verifier.Keys().Held > 0 && gridVerifier.Keys().Held > 0 })
 	}
 	return s

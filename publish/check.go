@@ -26,8 +26,8 @@ const (
 	maxAckWait = 4 * time.Second
 )
 
-// Check returns what is wrong with the options of a bridge, each as an error of a
-// setting of the command line. [Open] takes smaller ones, for tests.
+// Check returns what is wrong with the options, each as an error of a setting of the
+// command line. [Open] refuses what it refuses.
 func (o Options) Check() error {
 	var problems []error
 	reject := func(name, format string, args ...any) {
@@ -39,6 +39,9 @@ func (o Options) Check() error {
 	}
 	if !schemas.ValidToken(s.Prefix) || s.Prefix == schemas.QuarantinePrefix {
 		reject("subject-prefix", "%q is not a usable token; take 1 to 64 letters, digits, _ or -, and not %s", s.Prefix, schemas.QuarantinePrefix)
+	}
+	if o.InsecureLimits {
+		return errors.Join(problems...)
 	}
 	limited := s.MaxAge != NoMaxAge
 	if limited && s.MaxAge < minStreamAge {

@@ -111,7 +111,7 @@ func startAs(t testing.TB, config natsconn.Config, opts publish.Options) *bridge
 	if err != nil {
 		t.Fatal(err)
 	}
-	opts.Link = link
+	opts.Link, opts.InsecureLimits = link, true
 	p, err := publish.Open(opts)
 	if err != nil {
 		link.Close()

@@ -64,7 +64,7 @@ func (p *Publisher) storeDirect(ctx context.Context, to *target, records []*reco
 	defer cancel()
 	js, err := p.link.JetStream(ctx)
 	if err != nil {
-		return fmt.Errorf("NATS is away: %w", err)
+		return fmt.Errorf("NATS is disconnected: %w", err)
 	}
 	at, err := to.await(ctx)
 	if err != nil {

@@ -21,7 +21,7 @@
 //
 // What happens when something dies:
 //
-//	NATS away             the journal holds the events; Publish does not wait
+//	NATS disconnected     the journal holds the events; Publish does not wait
 //	journal full          ErrUnavailable
 //	disk failing          ErrUnavailable; the journal opens again by itself
 //	bridge killed         the journal holds the events; the next start goes on
@@ -31,7 +31,7 @@
 //	                      the journal holds the events until that is corrected
 //	another stream acknowledges
 //	                      that does not count; the journal holds the events
-//	quarantine stream away
+//	quarantine stream unreachable
 //	                      a journal of its own holds them; events go on
 //	embedded server loses power
 //	                      the journal keeps acknowledged records for twice the

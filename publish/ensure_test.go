@@ -11,7 +11,7 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// Between the answer to an update and the next look the stream can go away.
+// Between the answer to an update and the next look the stream can be deleted.
 func TestEnsure_goneAfterItsUpdate(t *testing.T) {
 	js := natstest.Start(t, func(o *server.Options) { o.JetStream = false }).JetStream()
 	const other = `{"config":{"name":"ACS","subjects":["acs.>"],"max_msgs":5}}`

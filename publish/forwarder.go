@@ -116,7 +116,7 @@ func newWaiter() any {
 
 // wait returns when the stream has the record at index, when the forwarder
 // stops making progress, or after at most the given time. It does not wait at
-// all while NATS is away or the forwarder is behind.
+// all while NATS is disconnected or the forwarder is behind.
 func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration) {
 	f.mu.Lock()
 	behind := f.position+windowSize < index
@@ -226,7 +226,7 @@ func (f *forwarder) pendingIDs(ctx context.Context, stream string, from uint64) 
 	for index := from; index <= last && ctx.Err() == nil; index++ {
 		r, err := f.read(index)
 		switch {
-		case errors.Is(err, journal.ErrCorrupt): // is set aside when it is sent
+		case errors.Is(err, journal.ErrCorrupt): // becomes a dead letter when it is sent
 		case err != nil:
 			return nil, err
 		case r.stream == stream:

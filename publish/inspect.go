@@ -75,7 +75,7 @@ func (p *Publisher) Unsent(atMost uint64) (counts map[Address]int, last uint64, 
 	for index := first; index <= last; index++ {
 		r, err := p.forwarder.readAsKept(index)
 		switch {
-		case errors.Is(err, journal.ErrCorrupt): // is set aside when it is sent
+		case errors.Is(err, journal.ErrCorrupt): // becomes a dead letter when it is sent
 		case err != nil:
 			return counts, last, err
 		case !r.forQuarantine():

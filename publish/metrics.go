@@ -38,7 +38,7 @@ func newMetrics() *metrics {
 		}, []string{"reason"}),
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_forwarder_failures_total",
-			Help: "How often forwarding failed and began again at the first record without an acknowledgement.",
+			Help: "Failures after which forwarding began again at the first record without an acknowledgement.",
 		}),
 		lookback: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_lookback_messages_total",
@@ -50,7 +50,7 @@ func newMetrics() *metrics {
 		}),
 		truncated: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "acsbridge_truncated_headers_total",
-			Help: "Headers of messages that were cut, or left out, at their bound. The message names them in acs-truncated. A cut acs-path or acs-query is not the callback URL any more: make that shorter.",
+			Help: "Headers of messages that were cut, or left out, at their bound.",
 		}, []string{"header"}),
 		badTimes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_unreadable_times_total",

@@ -61,16 +61,16 @@ func TestMetrics_gaugesDuringAnOutage(t *testing.T) {
 	if err := b.Publish(context.Background(), claims(t), hourOld, []schemas.Inbound{event("a", 1), event("a", 2)}); err != nil {
 		t.Fatal(err)
 	}
-	away := scrape(t, reg)
-	expect(t, away, map[string]float64{
+	outage := scrape(t, reg)
+	expect(t, outage, map[string]float64{
 		"acsbridge_nats_connected": 0, "acsbridge_forwarder_sending": 0, "acsbridge_journal_failing": 0,
 		"acsbridge_journal_records": 2, "acsbridge_forwarder_lag_records": 2,
 		"acsbridge_durable_duration_seconds": 1, "acsbridge_ack_duration_seconds": 0,
 	})
-	if n := away["acsbridge_journal_bytes"]; n < 500 || n > 5000 {
+	if n := outage["acsbridge_journal_bytes"]; n < 500 || n > 5000 {
 		t.Errorf("two records take %v bytes", n)
 	}
-	if age := away["acsbridge_journal_oldest_age_seconds"]; age < 3600 || age > 3700 {
+	if age := outage["acsbridge_journal_oldest_age_seconds"]; age < 3600 || age > 3700 {
 		t.Errorf("oldest record: %v s", age)
 	}
 

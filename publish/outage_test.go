@@ -201,7 +201,7 @@ func TestForwarder_outages(t *testing.T) {
 	}
 }
 
-// A sender delivers an event again while NATS is away for longer than the stream
+// A sender delivers an event again while NATS is disconnected for longer than the stream
 // remembers the first one. Our own repetitions are not counted as the sender's.
 func TestForwarder_duplicatesDuringALongOutage(t *testing.T) {
 	server := natstest.Start(t)

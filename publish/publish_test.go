@@ -89,6 +89,19 @@ func jsonNumber(n int64) string {
 	return string(b)
 }
 
+func TestOpen_refuses(t *testing.T) {
+	for setting, opts := range map[string]publish.Options{
+		"ack-wait":                {AckWait: time.Minute},
+		"journal-max-bytes":       {Journal: journal.Options{MaxBytes: 1000}},
+		"stream-duplicate-window": {Stream: publish.StreamConfig{Duplicates: time.Second}},
+		"stream":                  {Stream: publish.StreamConfig{Name: "a.b"}, InsecureLimits: true},
+	} {
+		if _, err := publish.Open(opts); err == nil || !strings.Contains(err.Error(), setting+": ") {
+			t.Errorf("%s: %v", setting, err)
+		}
+	}
+}
+
 func TestPublish_withoutClaims(t *testing.T) {
 	server := natstest.Start(t)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})

@@ -57,6 +57,8 @@ type Options struct {
 	// Created is called once after the first look at the stream, which may
 	// have created it. Nil means nothing to do.
 	Created func()
+	// InsecureLimits takes sizes and times out of their bounds, as tests have them.
+	InsecureLimits bool
 
 	// Resources are the names whose counters exist from the start. Records of
 	// others are counted when there are some.
@@ -86,8 +88,10 @@ type Publisher struct {
 // Open opens the journal. Events reach the stream while [Publisher.Run] runs.
 func Open(opts Options) (*Publisher, error) {
 	opts.Stream = opts.Stream.withDefaults()
-	if opts.AckWait == 0 {
-		opts.AckWait = DefaultAckWait
+	opts.Journal.MaxBytes = cmp.Or(opts.Journal.MaxBytes, journal.DefaultMaxBytes)
+	opts.AckWait = cmp.Or(opts.AckWait, DefaultAckWait)
+	if err := opts.Check(); err != nil {
+		return nil, fmt.Errorf("publish: %w", err)
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -124,8 +128,7 @@ func (p *Publisher) openJournal() (err error) {
 	p.opts.Journal.Logger = p.opts.Logger
 	p.dead = &deadLetters{dir: p.opts.Dir}
 	small := p.opts.Journal
-	most := cmp.Or(small.MaxBytes, journal.DefaultMaxBytes)
-	small.MaxBytes = max(most/quarantineShare, min(most, quarantineLeast))
+	small.MaxBytes = max(small.MaxBytes/quarantineShare, min(small.MaxBytes, quarantineLeast))
 	small.SegmentSize = quarantineSegment
 	if p.quarantine, err = p.openForwarder(quarantineDir, small, p.malformed, nil); err != nil {
 		return err
@@ -178,7 +181,7 @@ func (p *Publisher) Run(ctx context.Context) {
 }
 
 // Publish makes the events of one callback durable, all or none, in their
-// order. It returns when they are in the journal and, unless NATS is away or
+// order. It returns when they are in the journal and, unless NATS is disconnected or
 // behind, in the stream too. Without a journal it returns when the stream has
 // them. Errors wrap [ErrUnavailable], or are [ErrUnverified].
 func (p *Publisher) Publish(ctx context.Context, claims *verify.Claims, d *Delivery, events []schemas.Inbound) error {
@@ -251,9 +254,9 @@ func (p *Publisher) Status() Status {
 	switch {
 	case connected:
 	case cause == nil:
-		s.Notes = []Note{{partServer, "away: not connected yet"}}
+		s.Notes = []Note{{partServer, "disconnected: no connection yet"}}
 	default:
-		s.Notes = []Note{{partServer, "away: " + oneLine(cause)}}
+		s.Notes = []Note{{partServer, "disconnected: " + oneLine(cause)}}
 	}
 	s.Notes = append(append(s.Notes, p.events.list()...), p.malformed.list()...)
 	if p.journal == nil {

@@ -25,7 +25,7 @@ func (f *forwarder) handOver(ctx context.Context, q *record) (handed bool, refus
 // What a resource may put into quarantine, as malformed callbacks and again as
 // conflicts. A sender with a token can post nonsense, and all of it goes through the
 // journal of the quarantine, so that what it takes there is bounded to 160 KiB a
-// second: with NATS away, a journal of 256 MiB lasts half an hour. The quarantine
+// second: with NATS disconnected, a journal of 256 MiB lasts half an hour. The quarantine
 // stream drops its oldest messages at 256 MiB, so that the sender could otherwise push
 // everything else out of it. ACS itself sends bodies of about 1 KiB.
 const (

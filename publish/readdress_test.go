@@ -55,7 +55,7 @@ func TestForwarder_changedSettings(t *testing.T) {
 	}
 }
 
-// While a mistake lasts, records wait and the cause is said; nothing is set aside.
+// While a mistake lasts, records wait and the cause is said; nothing becomes a dead letter.
 func TestForwarder_waitsUntilItIsMended(t *testing.T) {
 	for name, c := range map[string]struct {
 		mistaken publish.Options // under which events are journaled, with NATS there

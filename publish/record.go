@@ -145,7 +145,7 @@ func appendString(b []byte, s string) []byte {
 }
 
 // errRecord reports a record that cannot be read, although its checksum is
-// right. It wraps ErrCorrupt, because it is set aside in the same way.
+// right. It wraps ErrCorrupt, because it becomes a dead letter in the same way.
 var errRecord = fmt.Errorf("%w: its layout is not that of a record", journal.ErrCorrupt)
 
 // errVersion reports a record of another layout: the version that wrote it can

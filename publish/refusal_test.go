@@ -192,7 +192,7 @@ func TestDeadLetters_doNotFloodTheLog(t *testing.T) {
 	}
 }
 
-// A record that cannot be set aside holds up the others: late is better than
+// A record that the dead-letter file does not take holds up the others: late is better than
 // lost.
 func TestForwarder_deadLetterFileFails(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
@@ -207,7 +207,7 @@ func TestForwarder_deadLetterFileFails(t *testing.T) {
 	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{big, event("a", 1)}); err != nil {
 		t.Fatal(err)
 	}
-	natstest.Until(t, func() bool { return b.says("set aside") })
+	natstest.Until(t, func() bool { return b.says("move record") })
 	if n := b.Status().Waiting; n != 2 {
 		t.Errorf("%d records wait, want both", n)
 	}

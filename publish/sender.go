@@ -233,7 +233,7 @@ func (s *sender) finish(e *entry) (err error) {
 		switch {
 		case e.handed:
 		case e.refused != "":
-			err = f.setAside(e.index, e.record, e.refused)
+			err = f.deadLetter(e.index, e.record, e.refused)
 		default:
 			f.metrics.stored(e.record, e.duplicate && e.index > f.maybeSent)
 		}
@@ -261,10 +261,10 @@ func (s *sender) overdue() error {
 	return fmt.Errorf("publish: %w", jetstream.ErrAsyncPublishTimeout)
 }
 
-// setAside writes a record to the dead-letter file that the stream can never take.
-func (f *forwarder) setAside(index uint64, r *record, reason string) error {
+// deadLetter writes a record to the dead-letter file that the stream can never take.
+func (f *forwarder) deadLetter(index uint64, r *record, reason string) error {
 	if err := f.dead.add(index, r, reason); err != nil {
-		return fmt.Errorf("set aside record %d: %w", index, err)
+		return fmt.Errorf("move record %d to the dead-letter file: %w", index, err)
 	}
 	f.metrics.deadLetters.WithLabelValues(reason).Inc()
 	f.metrics.published.WithLabelValues(r.resource(), outcomeDeadLetter).Inc()

@@ -48,7 +48,7 @@ var (
 //   - it keeps the ids of records from the one on that is sent first, and not from
 //     the oldest pending one (one seed in 700);
 //   - the cursor moves behind records that are not acknowledged, in memory or
-//     in its file, past a refusal, or past an answer that stays away;
+//     in its file, past a refusal, or past an answer that never comes;
 //   - a missing answer does not end the sender;
 //   - the events of a call do not wait for one another, or are released too early;
 //   - the client buffers publishes while it is disconnected (one seed in 500);

@@ -65,7 +65,7 @@ func (w *world) open() {
 	if i.link, err = natsconn.Connect(natsconn.Config{InProcess: i.client}, opts.Logger); err != nil {
 		w.t.Fatal(err)
 	}
-	opts.Link = i.link
+	opts.Link, opts.InsecureLimits = i.link, true
 	if i.Publisher, err = publish.Open(opts); err != nil {
 		i.link.Close()
 		w.t.Fatal(err)

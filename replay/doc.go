@@ -9,7 +9,7 @@
 //
 //	an answer breaks off               asked for again from there
 //	a message is missing in an answer  asked for again from there
-//	NATS is away                       a few more attempts; when following, without end
+//	NATS is disconnected               a few more attempts; when following, without end
 //	messages were deleted or purged    the reading continues after them, with a *MissedError
 //	the replica that answers is behind asked again; then an error, or a warning
 //	subjects have no slot              an *OldSubjectsError, since filters do not find them

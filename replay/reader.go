@@ -15,7 +15,7 @@ import (
 
 // Reader reads one stream. Any number of readings can run at a time.
 type Reader struct {
-	// JetStream returns the connection to JetStream; it waits while NATS is away, and
+	// JetStream returns the connection to JetStream; it waits while NATS is disconnected, and
 	// fails when its context ends.
 	JetStream func(context.Context) (jetstream.JetStream, error)
 

@@ -212,7 +212,7 @@ func TestReader_faults(t *testing.T) {
 	}{
 		{name: "a replica that is behind, and then another", fate: between(1, 3, fakenats.Fate{Behind: 10 * time.Second})},
 		{name: "only replicas that are behind", fate: between(3, 1000, fakenats.Fate{Behind: time.Hour}), next: 11, want: "behind"},
-		{name: "NATS goes away", fate: between(3, 1000, noResponders), next: 11, want: nats.ErrNoResponders.Error()},
+		{name: "NATS disconnects", fate: between(3, 1000, noResponders), next: 11, want: nats.ErrNoResponders.Error()},
 		{name: "one answer is lost", fate: between(2, 2, fakenats.Fate{Silent: true})},
 		{name: "no answer at all", fate: between(1, 1000, fakenats.Fate{Lost: true}), want: "no answer"},
 		{name: "an outage while following", fate: between(3, 11, noResponders), s: replay.Selection{Follow: true, Limit: 20},

@@ -1,5 +1,7 @@
 package schemas
 
+import "slices"
+
 // CallConnected comes when a call is answered, or when the application joins
 // one. Two legs of a call that both belong to the application have one each.
 type CallConnected struct{ Operation }
@@ -38,6 +40,22 @@ type ParticipantsUpdated struct {
 	// Counts the rosters of a callConnectionId, from 0 or 1, with gaps.
 	SequenceNumber *int `json:"sequenceNumber"`
 	Outcome
+}
+
+// readBareIdentifiers reads participants as the API versions of 2021 and 2022 sent them:
+// the members of the identifier stood in the participant itself.
+func (u *ParticipantsUpdated) readBareIdentifiers(document []byte) {
+	missing := func(p Participant) bool { return p.Identifier == nil }
+	if !slices.ContainsFunc(u.Participants, missing) {
+		return
+	}
+	var bare struct{ Participants []Identifier }
+	_ = unmarshal(document, &bare) // it was read before
+	for i := range min(len(u.Participants), len(bare.Participants)) {
+		if p := &u.Participants[i]; missing(*p) && bare.Participants[i] != (Identifier{}) {
+			p.Identifier = &bare.Participants[i]
+		}
+	}
 }
 
 // Participant is one entry in the roster of a call.

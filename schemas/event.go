@@ -87,6 +87,9 @@ func ParseData(eventType string, document []byte) (Data, error) {
 	if err := unmarshal(document, data); err != nil {
 		return nil, err
 	}
+	if roster, ok := data.(*ParticipantsUpdated); ok {
+		roster.readBareIdentifiers(document)
+	}
 	return data, nil
 }
 

@@ -172,3 +172,24 @@ func TestPII(t *testing.T) {
 		}
 	}
 }
+
+// TestParseEvent_bareIdentifiers: until 2022 the members of an identifier stood in the
+// participant itself.
+func TestParseEvent_bareIdentifiers(t *testing.T) {
+	e := parse(t, []byte(`{"type":"Microsoft.Communication.ParticipantsUpdated","data":{"participants":[
+		{"rawId":"8:acs:a","communicationUser":{"id":"8:acs:a"}},
+		{"rawId":"4:+15550100","kind":"phoneNumber","phoneNumber":{"value":"+15550100"},"isMuted":true},
+		{"identifier":{"rawId":"8:acs:b"},"rawId":"8:acs:other"},
+		{"identifier":null,"rawId":"8:acs:c"},
+		7, {"isMuted":true}]}}`))
+	want := []schemas.Participant{
+		{Identifier: &schemas.Identifier{RawID: "8:acs:a", CommunicationUser: &schemas.CommunicationUser{ID: "8:acs:a"}}},
+		{Identifier: &schemas.Identifier{RawID: "4:+15550100", Kind: schemas.KindPhoneNumber, PhoneNumber: &schemas.PhoneNumber{Value: "+15550100"}}, IsMuted: true},
+		{Identifier: &schemas.Identifier{RawID: "8:acs:b"}},
+		{Identifier: &schemas.Identifier{RawID: "8:acs:c"}},
+		{}, {IsMuted: true},
+	}
+	if diff := cmp.Diff(want, e.Data.(*schemas.ParticipantsUpdated).Participants); diff != "" {
+		t.Errorf("participants (-want +got):\n%s", diff)
+	}
+}

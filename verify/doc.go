@@ -26,7 +26,7 @@
 //	the token is bad, whatever the keys are    refused, with the reason
 //	a fetch after the token came lacks its kid refused: unknown_key
 //	no keys yet, or none fetched for 24 hours  ErrNoKeys
-//	unknown kid, and the key server is away    ErrNoKeys
+//	unknown kid, and the key server is down    ErrNoKeys
 //	unknown kid, within 10 s of a fetch        ErrNoKeys
 //	unknown kid, and a cache answered          ErrNoKeys
 //	the issuer lists the kid with a bad key    ErrNoKeys

@@ -35,16 +35,16 @@ func newMetrics(registerer prometheus.Registerer, keys *keyring, reuse *reuse) *
 		refused:   map[Reason]prometheus.Counter{},
 		age: auto.NewHistogram(prometheus.HistogramOpts{
 			Name:    "acsbridge_token_age_seconds",
-			Help:    "Age of accepted tokens by their iat, when they have one; 0 when it is ahead. Far above 1, a clock is wrong.",
+			Help:    "Age of accepted tokens by their iat; 0 when it is ahead.",
 			Buckets: []float64{1, 2, 5, 10, 30, 60, 300},
 		}),
 		ahead: auto.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_token_issued_ahead_total",
-			Help: "Accepted tokens whose iat was more than a second ahead. This host's clock is behind, or the issuer's is ahead.",
+			Help: "Accepted tokens whose iat was more than a second ahead.",
 		}),
 		unknown: auto.NewCounter(prometheus.CounterOpts{
 			Name: "acsbridge_token_unknown_header_members_total",
-			Help: "Header members of accepted tokens that this version does not know. They were ignored.",
+			Help: "Header members of accepted tokens that this version ignores.",
 		}),
 	}
 	for _, reason := range reasons {
@@ -71,7 +71,7 @@ func registerReuse(auto promauto.Factory, r *reuse) {
 	}, read(&r.reused))
 	auto.NewCounterFunc(prometheus.CounterOpts{
 		Name: "acsbridge_token_bindings_forgotten_total",
-		Help: "Tokens forgotten before they expired, because too many were remembered. Their reuse would not be seen.",
+		Help: "Tokens forgotten before they expired, because too many were remembered.",
 	}, read(&r.forgotten))
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "acsbridge_token_bindings",
@@ -82,7 +82,7 @@ func registerReuse(auto promauto.Factory, r *reuse) {
 func registerKeys(auto promauto.Factory, k *keyring) {
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "acsbridge_jwks_age_seconds",
-		Help: "Age of the issuer's keys, or time since the start while none were ever fetched. Alert above 3600.",
+		Help: "Age of the issuer's keys, or time since the start while none were fetched.",
 	}, func() float64 { return k.age().Seconds() })
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "acsbridge_jwks_keys",
@@ -90,7 +90,7 @@ func registerKeys(auto promauto.Factory, k *keyring) {
 	}, func() float64 { return float64(k.status().Held) })
 	auto.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "acsbridge_jwks_skipped_keys",
-		Help: "Keys of the issuer's key set that are not usable: not RSA, too short, not for signatures, broken, or listed twice.",
+		Help: "Keys of the issuer's key set that are not usable.",
 	}, func() float64 {
 		if set := k.current.Load(); set != nil {
 			return float64(len(set.skipped))

@@ -40,7 +40,7 @@ func TestServe_answeredMeansStored(t *testing.T) {
 		name   string
 		signal syscall.Signal
 		rounds int
-		away   bool // NATS is, so that the journal alone has the last events
+		outage bool // of NATS, so that the journal alone has the last events
 	}{
 		{"terminated", syscall.SIGTERM, 1, false},
 		{"terminated without NATS", syscall.SIGTERM, 1, true},
@@ -57,12 +57,12 @@ func TestServe_answeredMeansStored(t *testing.T) {
 				senders.Go(func() { l.send(sending, n) })
 			}
 			for range test.rounds {
-				if test.away {
+				if test.outage {
 					l.nats.Stop()
 				}
 				l.awaitAnswers(restartAnswers)
 				bridge.stop(test.signal)
-				if test.away {
+				if test.outage {
 					l.nats.Restart()
 				}
 				bridge = l.start()

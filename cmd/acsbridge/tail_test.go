@@ -10,7 +10,7 @@ import (
 // TestTail_lookAhead yields everything in its order, and has seen the first ones before.
 func TestTail_lookAhead(t *testing.T) {
 	for _, n := range []int{0, 1, maxLookAhead, maxLookAhead + 3} {
-		for _, end := range []error{nil, errors.New("the stream went away")} {
+		for _, end := range []error{nil, errors.New("the stream was deleted")} {
 			messages := func(yield func(*replay.StoredMessage, error) bool) {
 				for i := range n {
 					if !yield(&replay.StoredMessage{Sequence: uint64(i)}, nil) {

@@ -108,16 +108,13 @@ func (c *Certificate) Chain() (chain [][]byte, problem string) {
 // compared and not dates: a file that was moved here may be older than the one it
 // replaces.
 func readPair(certFile, keyFile string, held *pair) (*pair, error) {
-	if err := secretfile.Check(keyFile); err != nil {
+	key, err := secretfile.ReadFile(keyFile)
+	if err != nil {
 		return nil, err
 	}
 	cert, err := bom.ReadFile(certFile)
 	if err != nil {
 		return nil, secretfile.Explain(err)
-	}
-	key, err := bom.ReadFile(keyFile)
-	if err != nil {
-		return nil, err
 	}
 	certDigest := sha256.Sum256(cert)
 	digest := sha256.Sum256(append(certDigest[:], key...))

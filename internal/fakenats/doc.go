@@ -17,6 +17,6 @@
 //
 // Whatever connects must be answered in the same instant: nats.go holds its
 // mutex during the handshake, a goroutine that waits for a mutex is not durably
-// blocked, and fake time would stand still for good. So a server that is away
+// blocked, and fake time would stand still for good. So a stopped server
 // refuses connections, and never keeps them waiting.
 package fakenats

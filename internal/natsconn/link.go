@@ -63,7 +63,7 @@ type Link struct {
 	nc         *nats.Conn
 	js         jetstream.JetStream
 	lost       chan struct{}        // closed when the present connection is lost; nil without one
-	cause      error                // why NATS is away, nil while it is connected
+	cause      error                // why NATS is disconnected, nil while it is connected
 	warned     map[string]bool      // the causes that were logged since it was connected
 	violations map[string]time.Time // the rights that were missing, and when last
 	changed    chan struct{}        // closed and replaced at each change of state
@@ -73,7 +73,7 @@ type Link struct {
 }
 
 // Connect starts connecting to NATS and returns within half a second, also when
-// the server is away. The error is about the configuration: an unreadable
+// the server cannot be reached. The error is about the configuration: an unreadable
 // credentials file, an unknown context. A nil logger means silence.
 func Connect(config Config, logger *slog.Logger) (*Link, error) {
 	if logger == nil {

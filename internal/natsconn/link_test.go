@@ -330,7 +330,7 @@ func TestLink_Refresh(t *testing.T) {
 	}
 }
 
-// A right that was missing an hour ago says nothing about an answer that stays away
+// A right that was missing an hour ago says nothing about an answer that is missing
 // now, and one right nothing about another.
 func TestLink_Violation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,20 +19,31 @@ import (
 // MaxSecret bounds a secret in bytes.
 const MaxSecret = 4 << 10
 
+// ReadFile returns what is in a file that [Check] takes, without a byte order mark.
+func ReadFile(name string) ([]byte, error) { return read(name, math.MaxInt64) }
+
+func read(name string, most int64) ([]byte, error) {
+	file, err := open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, most))
+	if err != nil {
+		return nil, err
+	}
+	if content, err = bom.Trim(content); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return content, nil
+}
+
 // Read returns the one line of a file that [Check] takes, without its end and
 // without a byte order mark.
 func Read(name string) (string, error) {
-	file, err := open(name)
+	content, err := read(name, MaxSecret+3) // and the end of the line
 	if err != nil {
 		return "", err
-	}
-	defer file.Close()
-	content, err := io.ReadAll(io.LimitReader(file, MaxSecret+3)) // and the end of the line
-	if err != nil {
-		return "", err
-	}
-	if content, err = bom.Trim(content); err != nil {
-		return "", fmt.Errorf("%s: %w", name, err)
 	}
 	line := strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
 	if line == "" || len(line) > MaxSecret || strings.ContainsAny(line, "\r\n") {

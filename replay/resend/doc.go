@@ -11,7 +11,7 @@
 //	the target rejects a message          it is reported, the others continue; ten in a row end it
 //	its callback URL was cut              it is not posted, and reported
 //	the target fails for a while          tried again, the rest of that call waits
-//	NATS is away                          waited for
+//	NATS is disconnected                  waited for
 //	no stream takes the copies            an error that says what to do
 //	an acknowledgement of another stream  an error: nothing more is sent
 //

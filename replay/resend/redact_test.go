@@ -132,7 +132,6 @@ func TestRedactor_truncatedHeaders(t *testing.T) {
 // TestRedactor_callbackURL: an application that finds a call by the path or the query
 // of its callback URL still does.
 func TestRedactor_callbackURL(t *testing.T) {
-	const other = "c0ffee00-0000-4000-8000-0123456789ab"
 	phone := regexp.MustCompile(`^callerId=%2B999\d{11}&step=x[0-9a-f]{20}&%2B999\d{11}=x[0-9a-f]{20}&last&none=$`)
 	for _, test := range []struct {
 		keep  []string

@@ -12,7 +12,7 @@ import (
 )
 
 // TestReadyz_isRedUntilItIsOver has the key server fail and come back, then fills the
-// journal while NATS is away, then stops.
+// journal while NATS is disconnected, then stops.
 func TestReadyz_isRedUntilItIsOver(t *testing.T) {
 	issuer, err := acstest.NewIssuer(acstest.IssuerOptions{})
 	if err != nil {

@@ -28,7 +28,7 @@ func gridBridge(t *testing.T, more ...string) (b *Bridge, acs, entra *acstest.Is
 	return b, acs, entra
 }
 
-// TestBridge_eventGrid has the key server of Entra ID away at first: that
+// TestBridge_eventGrid has the key server of Entra ID unreachable at first: that
 // makes no bridge unready, and answers deliveries 503.
 func TestBridge_eventGrid(t *testing.T) {
 	b, _, entra := gridBridge(t, gridArgs()...)

@@ -302,7 +302,7 @@ func (h *hostileRun) insiders() {
 func (h *hostileRun) withoutNATS() {
 	h.nats.Stop()
 	natstest.Until(h.t, func() bool { return !h.bridge.publisher.Status().Connected })
-	h.want("NATS is away", h.post(h.token(acstest.TokenSpec{}), h.body("k")), 200)
+	h.want("NATS is disconnected", h.post(h.token(acstest.TokenSpec{}), h.body("k")), 200)
 	h.pages()
 	h.nats.Restrict(func(o *natsserver.Options) { o.Username, o.Password = "another", "password" })
 	h.nats.Restart() // and does not let us in

@@ -87,29 +87,29 @@ var (
 	metricName  = regexp.MustCompile(`\bacsbridge_[a-z0-9_]*[a-z]\b`)
 )
 
-// open are labels whose values are not known from the start.
-var open = []string{"resource", "key", "version", "goversion", "part"}
+// open are labels whose values the reference leaves out: they are not known from the
+// start, or the page has them elsewhere.
+var open = []string{"resource", "key", "version", "goversion", "part", "profile", "code", "header"}
 
 // metricsReference is one table, sorted by name.
 func metricsReference(t *testing.T) string {
 	var b strings.Builder
-	b.WriteString("\n| metric | type | labels | meaning |\n|---|---|---|---|\n")
+	b.WriteString("\n| metric | meaning |\n|---|---|\n")
 	metrics := registered(t, everyMetric(t))
 	for _, name := range slices.Sorted(maps.Keys(metrics)) {
 		m := metrics[name]
-		kind := "gauge"
-		if m.family != nil {
-			kind = strings.ToLower(m.family.GetType().String())
+		title, meaning := name, m.help
+		if len(m.labels) > 0 {
+			title += "{" + strings.Join(m.labels, ", ") + "}"
 		}
-		var labels []string
 		for _, label := range m.labels {
-			text := "`" + label + "`"
-			if values := m.values(label); len(values) > 0 && !slices.Contains(open, label) {
-				text += " (" + strings.Join(values, ", ") + ")"
+			values := m.values(label)
+			inHelp := !slices.ContainsFunc(values, func(value string) bool { return !strings.Contains(m.help, value) })
+			if !inHelp && !slices.Contains(open, label) {
+				meaning += fmt.Sprintf(" `%s`: %s.", label, strings.Join(values, ", "))
 			}
-			labels = append(labels, text)
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, kind, strings.Join(labels, ", "), m.help)
+		fmt.Fprintf(&b, "| `%s` | %s |\n", title, meaning)
 	}
 	return b.String() + "\n"
 }

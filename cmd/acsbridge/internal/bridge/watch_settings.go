@@ -101,7 +101,7 @@ func nameOf(resources map[string]string, audience string) string {
 // data directory, and saves the present ones for the next.
 func (b *Bridge) compareSettings() {
 	b.changed = b.gauge("acsbridge_changed_settings",
-		"Settings that decide where events go, and were others at the last start with this --data-dir or are others in the stream.")
+		"Settings that decide where events go, and differ from the last start or from the stream.")
 	if b.settings.Journal == "off" {
 		return
 	}

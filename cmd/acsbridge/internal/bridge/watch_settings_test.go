@@ -139,8 +139,8 @@ func TestCompareSettings_changes(t *testing.T) {
 // was addressed otherwise.
 func TestCompareSettings_streamAndPrefix(t *testing.T) {
 	r := newRestarted(t)
-	const away, resource = "--nats-url=nats://127.0.0.1:1", "--resource=contoso=" + testGUID
-	r.run(func(b *Bridge) { r.send(b) }, away, resource)
+	const unreachable, resource = "--nats-url=nats://127.0.0.1:1", "--resource=contoso=" + testGUID
+	r.run(func(b *Bridge) { r.send(b) }, unreachable, resource)
 	r.run(func(b *Bridge) {
 		text := ready(r.t, b)
 		for _, want := range []string{"holds 1 record of the time before this start journaled for --stream ACS, to be sent to CALLS", "journaled for --subject-prefix acs, to be sent with calls"} {
@@ -151,12 +151,12 @@ func TestCompareSettings_streamAndPrefix(t *testing.T) {
 		if got := r.log.taken("a setting differs from the last start"); len(got) != 2 {
 			t.Errorf("said %q", got)
 		}
-	}, away, resource, "--stream=CALLS", "--subject-prefix=calls")
+	}, unreachable, resource, "--stream=CALLS", "--subject-prefix=calls")
 	r.run(func(b *Bridge) {
 		if text := ready(r.t, b); !strings.Contains(text, "holds 1 record that the stream does not have, and --journal off does not send what it holds") {
 			t.Errorf("with --journal off: %s", text)
 		}
-	}, away, resource, "--journal=off")
+	}, unreachable, resource, "--journal=off")
 }
 
 func TestCompareSettings_unreadableFile(t *testing.T) {

@@ -21,7 +21,7 @@ const diskMargin = 64 << 20
 // journal, and the embedded server, may still take.
 func (b *Bridge) disk() func(context.Context) []condition {
 	free := b.gauge("acsbridge_data_dir_free_bytes", "Bytes that the file system of --data-dir has left.")
-	need := b.gauge("acsbridge_data_dir_needed_bytes", "Bytes that the journal, and an embedded NATS server with --stream-max-bytes, may still take there.")
+	need := b.gauge("acsbridge_data_dir_needed_bytes", "Bytes that the journal and the embedded NATS server may still take there.")
 	short := false
 	return func(context.Context) []condition {
 		if b.settings.Journal == "off" {

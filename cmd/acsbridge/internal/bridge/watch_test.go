@@ -186,7 +186,7 @@ func TestValidity_chain(t *testing.T) {
 	}
 }
 
-// TestWatch_natsCredentialsExpire has a server that is away: the files are
+// TestWatch_natsCredentialsExpire has a server that cannot be reached: the files are
 // looked at before a connection fails for them.
 func TestWatch_natsCredentialsExpire(t *testing.T) {
 	soon, later := time.Now().Add(9*24*time.Hour), time.Now().Add(400*24*time.Hour)
@@ -257,7 +257,7 @@ func TestWatch_oldKeys(t *testing.T) {
 	}
 }
 
-// TestNoteCounter_metric has a dead letter for a note, and the server that is away for
+// TestNoteCounter_metric has a dead letter for a note, and the unreachable server for
 // another.
 func TestNoteCounter_metric(t *testing.T) {
 	b := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--nats-url=nats://127.0.0.1:1"))

@@ -29,16 +29,22 @@ func TestSettings_page(t *testing.T) {
 func settingsReference() string {
 	var b strings.Builder
 	group := ""
+	row := func(name, defaultValue, meaning string) {
+		// The first variable follows from the name; NATS settings have a second one.
+		for _, variable := range EnvNames(name)[1:] {
+			meaning += fmt.Sprintf(" Also `%s`.", variable)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", name, defaultValue, meaning)
+	}
 	for _, flag := range Flags() {
 		if flag.Group.Title != group {
 			group = flag.Group.Title
-			fmt.Fprintf(&b, "\n### %s\n\n| setting | variable | default | meaning |\n|---|---|---|---|\n", strings.TrimSuffix(group, ":"))
+			fmt.Fprintf(&b, "\n### %s\n\n| setting | default | meaning |\n|---|---|---|\n", strings.TrimSuffix(group, ":"))
 		}
-		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s |\n",
-			flag.Name, strings.Join(EnvNames(flag.Name), "`, `"), defaultOf(flag), flag.Help)
+		row(flag.Name, defaultOf(flag), flag.Help)
 		for _, secret := range Secrets {
 			if flag.Name == secret.Name+"-file" {
-				fmt.Fprintf(&b, "| `%s` | `%s` |  | %s |\n", secret.Name, strings.Join(EnvNames(secret.Name), "`, `"), secret.Help)
+				row(secret.Name, "", secret.Help)
 			}
 		}
 	}
