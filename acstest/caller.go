@@ -81,18 +81,12 @@ func NewCaller(o CallerOptions) (*Caller, error) {
 	c := &Caller{
 		target:    target,
 		signer:    o.Signer,
-		audience:  o.Audience,
+		audience:  cmp.Or(o.Audience, DemoAudience),
 		grid:      grid,
-		attempts:  o.Attempts,
+		attempts:  cmp.Or(o.Attempts, defaultAttempts),
 		observe:   o.Observe,
 		closeIdle: func() {},
 		ledger:    newLedger(o.KeepIDs),
-	}
-	if c.audience == "" {
-		c.audience = DemoAudience
-	}
-	if c.attempts == 0 {
-		c.attempts = defaultAttempts
 	}
 	if c.observe == nil {
 		c.observe = func(Attempt) {}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 const target = "http://bridge.example/callbacks"
@@ -166,25 +167,15 @@ func decode(t *testing.T, body []byte) (events []event) {
 	return events
 }
 
-// types returns the short types of the events of each post.
-func types(t *testing.T, posts []post) (all []string) {
+// arrivals returns the short types of the events of each post and when it came after start.
+func arrivals(t *testing.T, posts []post, start time.Time) (all []string) {
 	t.Helper()
 	for _, p := range posts {
 		var names []string
 		for _, e := range decode(t, p.body) {
-			names = append(names, strings.TrimPrefix(e.Type, "Microsoft.Communication."))
+			names = append(names, schemas.ShortType(e.Type))
 		}
-		all = append(all, strings.Join(names, "+"))
-	}
-	return all
-}
-
-// arrivals returns the types of each post and when it came after start.
-func arrivals(t *testing.T, posts []post, start time.Time) []string {
-	t.Helper()
-	all := types(t, posts)
-	for i, p := range posts {
-		all[i] += " " + p.at.Sub(start).String()
+		all = append(all, strings.Join(names, "+")+" "+p.at.Sub(start).String())
 	}
 	return all
 }

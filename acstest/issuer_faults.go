@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 )
@@ -200,7 +200,7 @@ func (t transport) RoundTrip(r *http.Request) (response *http.Response, err erro
 	if request.Host == "" {
 		request.Host = request.URL.Host
 	}
-	answer := &answer{header: http.Header{}}
+	answer := httptest.NewRecorder()
 	defer func() {
 		switch cut := recover(); {
 		case cut == http.ErrAbortHandler:
@@ -213,40 +213,7 @@ func (t transport) RoundTrip(r *http.Request) (response *http.Response, err erro
 	if err := r.Context().Err(); err != nil {
 		return nil, err
 	}
-	return answer.response(r), nil
-}
-
-// answer is an http.ResponseWriter in memory.
-type answer struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (a *answer) Header() http.Header { return a.header }
-
-func (a *answer) WriteHeader(status int) {
-	if a.status == 0 {
-		a.status = status
-	}
-}
-
-func (a *answer) Write(p []byte) (int, error) {
-	a.WriteHeader(http.StatusOK)
-	return a.body.Write(p)
-}
-
-func (a *answer) response(r *http.Request) *http.Response {
-	a.WriteHeader(http.StatusOK)
-	return &http.Response{
-		Status:        strconv.Itoa(a.status) + " " + http.StatusText(a.status),
-		StatusCode:    a.status,
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
-		Header:        a.header,
-		Body:          io.NopCloser(&a.body),
-		ContentLength: int64(a.body.Len()),
-		Request:       r,
-	}
+	response = answer.Result()
+	response.Request = r
+	return response, nil
 }

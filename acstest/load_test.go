@@ -169,19 +169,10 @@ func TestChaos_time(t *testing.T) {
 func TestLoad_bad(t *testing.T) {
 	nan := math.NaN()
 	for name, load := range map[string]acstest.Load{
-		"calls -1":       {Calls: -1},
-		"duration":       {Duration: -1},
-		"rate -1":        {Rate: -1},
-		"rate NaN":       {Rate: nan},
-		"rate +Inf":      {Rate: math.Inf(1)},
-		"concurrency -1": {Concurrency: -1},
-		"speed -1":       {Speed: -1},
-		"speed NaN":      {Speed: nan},
-		"duplicate":      {Chaos: acstest.Chaos{Duplicate: 1.1}},
-		"reorder":        {Chaos: acstest.Chaos{Reorder: -0.1}},
-		"delay ":         {Chaos: acstest.Chaos{Delay: nan}},
-		"batch":          {Chaos: acstest.Chaos{Batch: 2}},
-		"hostile":        {Chaos: acstest.Chaos{Hostile: 2}},
+		"calls -1": {Calls: -1}, "duration": {Duration: -1}, "concurrency -1": {Concurrency: -1},
+		"rate -1": {Rate: -1}, "rate NaN": {Rate: nan}, "rate +Inf": {Rate: math.Inf(1)}, "speed -1": {Speed: -1}, "speed NaN": {Speed: nan},
+		"duplicate": {Chaos: acstest.Chaos{Duplicate: 1.1}}, "reorder": {Chaos: acstest.Chaos{Reorder: -0.1}},
+		"delay ": {Chaos: acstest.Chaos{Delay: nan}}, "batch": {Chaos: acstest.Chaos{Batch: 2}}, "hostile": {Chaos: acstest.Chaos{Hostile: 2}},
 	} {
 		word, _, _ := strings.Cut(name, " ")
 		if err := newCaller(t, &bridge{}).Run(t.Context(), load); err == nil || !strings.Contains(err.Error(), word) {

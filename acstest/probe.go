@@ -196,7 +196,10 @@ func (p *Probe) Run(ctx context.Context) (*ProbeReport, error) {
 
 // kinds are the checks to make.
 func (p *Probe) kinds() ([]probeKind, error) {
-	if p.Untrusted && p.Audience == "" {
+	switch {
+	case p.Issuer == nil:
+		return nil, errors.New("the probe has no issuer")
+	case p.Untrusted && p.Audience == "":
 		return nil, errors.New("without a trusted issuer the probe needs the audience of the webhook, which would refuse another one for that alone")
 	}
 	for _, name := range p.Skip {

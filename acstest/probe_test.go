@@ -191,6 +191,9 @@ func TestProbe_errors(t *testing.T) {
 			}
 		}
 	})
+	if _, err := (&acstest.Probe{Target: target}).Run(t.Context()); err == nil {
+		t.Error("a probe without an issuer runs")
+	}
 	report, got := probed(t, &bridge{}, acstest.Probe{Skip: []string{"day-long", "repeated"}})
 	if len(report.Checks) != len(acstest.ProbeNames())-2 || got["day-long"] != "" {
 		t.Errorf("left out are not two: %v", got)

@@ -35,9 +35,7 @@ func TestDeadLetters(t *testing.T) {
 		{Name: schemas.Stream, Subjects: []string{"acs.>"}},
 		{Name: "DEAD_LETTERS", Subjects: subjects},
 	} {
-		if _, err := js.CreateStream(ctx, config); err != nil {
-			t.Fatal(err)
-		}
+		natstest.CreateStream(t, js, config)
 	}
 	for _, subject := range []string{"acs.contoso.Good.2.c", "acs.contoso.Terminated.2.c", "acs.contoso.Failing.2.c"} {
 		if _, err := js.Publish(ctx, subject, nil); err != nil {

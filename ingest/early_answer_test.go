@@ -46,7 +46,7 @@ func TestEarlyAnswer_reachesASenderThatWritesFirst(t *testing.T) {
 		"no token":         {line: "POST /callbacks", want: 401},
 		"no key":           {config: ingest.Config{CallbackKeys: []ingest.CallbackKey{{Name: "a", Secret: goodKey}}}, line: "POST /callbacks", headers: token, want: 401},
 		"keys unreachable": {line: "POST /callbacks", headers: "Authorization: Bearer forged\r\n", want: 503},
-		"source range":     {config: ingest.Config{SourceRanges: ranges(t, "198.51.100.0/24")}, line: "POST /callbacks", headers: token, want: 403},
+		"source range":     {config: ingest.Config{SourceRanges: ranges("198.51.100.0/24")}, line: "POST /callbacks", headers: token, want: 403},
 		"path":             {line: "POST /other", headers: token, want: 404},
 		"method":           {line: "PUT /callbacks", headers: token, want: 405},
 		"probe":            {line: "GET /livez", want: 200},

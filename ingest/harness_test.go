@@ -24,7 +24,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/acsbridge/acsbridge/ingest"
-	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -163,14 +162,9 @@ func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 }
 
 // ranges parses networks as a configuration has them.
-func ranges(t *testing.T, texts ...string) (list []netip.Prefix) {
-	t.Helper()
+func ranges(texts ...string) (list []netip.Prefix) {
 	for _, text := range texts {
-		r, err := edge.ParseRange(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, r)
+		list = append(list, netip.MustParsePrefix(text))
 	}
 	return list
 }

@@ -186,14 +186,14 @@ func TestConnections_areLimited(t *testing.T) {
 // TestConnections_ofRejectedClientsAreClosed requests twice over HTTP/2, where other
 // refusals leave the connection open.
 func TestConnections_ofRejectedClientsAreClosed(t *testing.T) {
-	elsewhere := ranges(t, "198.51.100.0/24")
+	elsewhere := ranges("198.51.100.0/24")
 	for name, test := range map[string]struct {
 		config ingest.Config
 		status int
 		closed bool
 	}{
 		"from elsewhere":                 {ingest.Config{SourceRanges: elsewhere}, 403, true},
-		"from elsewhere, behind a proxy": {ingest.Config{SourceRanges: elsewhere, TrustedProxies: ranges(t, "127.0.0.1")}, 403, false},
+		"from elsewhere, behind a proxy": {ingest.Config{SourceRanges: elsewhere, TrustedProxies: ranges("127.0.0.1/32")}, 403, false},
 		"no token":                       {ingest.Config{}, 401, false},
 	} {
 		t.Run(name, func(t *testing.T) {

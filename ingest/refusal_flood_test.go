@@ -50,7 +50,7 @@ func TestRefusalLog_tokenReused(t *testing.T) {
 
 // TestRefusalLog_ignoresScanners has requests that cannot have been callbacks.
 func TestRefusalLog_ignoresScanners(t *testing.T) {
-	config := ingest.Config{SourceRanges: ranges(t, "198.51.100.0/24")}
+	config := ingest.Config{SourceRanges: ranges("198.51.100.0/24")}
 	get := func(r *http.Request) { r.Method = http.MethodGet }
 	without := header("Authorization")
 	outside := func(r *http.Request) { r.RemoteAddr = "203.0.113.1:1" }

@@ -111,8 +111,8 @@ func entraSpec(claims map[string]any) acstest.TokenSpec {
 // five seconds, once, with its remedy, and without anything private.
 func TestRefusalLog_everyKind(t *testing.T) {
 	keyed := ingest.Config{CallbackKeys: []ingest.CallbackKey{{Name: "new", Secret: goodKey}}}
-	ranged := ingest.Config{SourceRanges: ranges(t, "198.51.100.0/24")}
-	proxied := ingest.Config{SourceRanges: ranges(t, "198.51.100.0/24"), TrustedProxies: ranges(t, "192.0.2.0/24")}
+	ranged := ingest.Config{SourceRanges: ranges("198.51.100.0/24")}
+	proxied := ingest.Config{SourceRanges: ranges("198.51.100.0/24"), TrustedProxies: ranges("192.0.2.0/24")}
 	gridKeyed := ingest.Config{EventGrid: grid()}
 	none := ingest.Config{}
 	reasons := map[verify.Reason]bool{verify.TokenReused: true} // TestRefusalLog_tokenReused

@@ -122,7 +122,7 @@ func newStory(t *testing.T, archive *txtar.Archive) *story {
 	config := ingest.Config{Verifier: verifier, Publisher: s.bridge, Logger: logger}
 	for name, list := range map[string]*[]netip.Prefix{"source-range": &config.SourceRanges, "trusted-proxy": &config.TrustedProxies} {
 		if settings[name] != "" {
-			*list = ranges(t, settings[name])
+			*list = ranges(settings[name])
 		}
 	}
 	if secret := settings["callback-key"]; secret != "" {

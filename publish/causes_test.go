@@ -9,6 +9,7 @@ import (
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 )
@@ -68,10 +69,10 @@ func TestStatus_causeFirst(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := natstest.Start(t, c.server)
 			if c.made {
-				makeStream(t, server, asConfigured())
+				natstest.CreateStream(t, server.JetStream(), asConfigured())
 			}
-			var log lines
-			b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: c.config, Logger: log.logger()})
+			var log bridgetest.Log
+			b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: c.config, Logger: log.Logger()})
 			first := func() (text string) {
 				for _, n := range b.Status().Notes {
 					if c.part == "" || n.Part == c.part {
@@ -95,7 +96,7 @@ func TestStatus_causeFirst(t *testing.T) {
 			if !hasAll() {
 				t.Errorf("after an event the first note is %q", first())
 			}
-			if !log.await("level=WARN", c.says[0]) {
+			if !await(&log, "level=WARN", c.says[0]) {
 				t.Errorf("the log does not say it:\n%s", log.String())
 			}
 		})

@@ -133,13 +133,19 @@ func startAs(t testing.TB, config natsconn.Config, opts publish.Options) *bridge
 	return b
 }
 
+// store makes the events of one callback durable.
+func (b *bridge) store(events ...schemas.Inbound) {
+	b.t.Helper()
+	if err := b.Publish(context.Background(), claims(b.t), delivery(), events); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
 // publish makes events from..to of a call durable, one callback each.
 func (b *bridge) publish(call string, from, to int) {
 	b.t.Helper()
 	for n := from; n <= to; n++ {
-		if err := b.Publish(context.Background(), claims(b.t), delivery(), []schemas.Inbound{event(call, n)}); err != nil {
-			b.t.Fatal(err)
-		}
+		b.store(event(call, n))
 	}
 }
 
@@ -155,9 +161,7 @@ func (b *bridge) publishTen(n int) {
 	for _, call := range ten {
 		events = append(events, event(string(call), n))
 	}
-	if err := b.Publish(context.Background(), claims(b.t), delivery(), events); err != nil {
-		b.t.Fatal(err)
-	}
+	b.store(events...)
 }
 
 // tenCalls adds n events of each of the ten calls.

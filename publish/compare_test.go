@@ -48,9 +48,7 @@ func TestComparer_isTriedAgain(t *testing.T) {
 	js := natstest.Start(t).JetStream()
 	c := newSender(js).comparer
 	config := jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}}
-	if _, err := js.CreateStream(t.Context(), config); err != nil {
-		t.Fatal(err)
-	}
+	natstest.CreateStream(t, js, config)
 	stored, err := js.Publish(t.Context(), "acs.contoso.CallConnected.c.a", []byte("first"))
 	if err != nil {
 		t.Fatal(err)

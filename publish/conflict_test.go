@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -22,9 +20,7 @@ func (b *bridge) forge(call string, n int) []byte {
 	b.t.Helper()
 	e := event(call, n)
 	e.Raw = []byte(`{"id":"` + e.ID + `","forged":true}`)
-	if err := b.Publish(context.Background(), claims(b.t), delivery(), []schemas.Inbound{e}); err != nil {
-		b.t.Fatal(err)
-	}
+	b.store(e)
 	return e.Raw
 }
 
@@ -48,28 +44,22 @@ func checkQuarantined(t *testing.T, server *natstest.Server, body []byte) {
 
 // A forged event that comes first must not make the real one disappear.
 func TestConflict_isQuarantined(t *testing.T) {
-	for _, mode := range []string{"journal", "direct"} {
-		t.Run(mode, func(t *testing.T) {
-			server := natstest.Start(t)
-			reg := prometheus.NewRegistry()
-			opts := publish.Options{Registerer: reg}
-			if mode == "journal" {
-				opts.Dir = t.TempDir()
-			}
-			b := start(t, server.URL(), opts)
-			server.Await(schemas.QuarantineStream, 0)
-			b.publish("a", 1, 2)
-			body := b.forge("a", 2)
-			b.forge("a", 2)      // and again, the same
-			b.publish("a", 2, 4) // a repetition is none, and what follows is stored
-			b.drained()
-			checkStream(t, server, map[string]int{"a": 4})
-			checkQuarantined(t, server, body)
-			if n := metric(t, reg, "acsbridge_conflicts_total"); n != 2 {
-				t.Errorf("%v conflicts were counted, want 2", n)
-			}
-		})
-	}
+	withAndWithoutJournal(t, func(t *testing.T, dir string) {
+		server := natstest.Start(t)
+		reg := prometheus.NewRegistry()
+		b := start(t, server.URL(), publish.Options{Dir: dir, Registerer: reg})
+		server.Await(schemas.QuarantineStream, 0)
+		b.publish("a", 1, 2)
+		body := b.forge("a", 2)
+		b.forge("a", 2)      // and again, the same
+		b.publish("a", 2, 4) // a repetition is none, and what follows is stored
+		b.drained()
+		checkStream(t, server, map[string]int{"a": 4})
+		checkQuarantined(t, server, body)
+		if n := metric(t, reg, "acsbridge_conflicts_total"); n != 2 {
+			t.Errorf("%v conflicts were counted, want 2", n)
+		}
+	})
 }
 
 func TestConflict_afterALongOutage(t *testing.T) {
@@ -92,30 +82,24 @@ func TestConflict_afterALongOutage(t *testing.T) {
 func TestConflict_limit(t *testing.T) {
 	server := natstest.Start(t)
 	dir := t.TempDir()
-	var log lines
-	b := start(t, server.URL(), publish.Options{Dir: dir, AckWait: publish.NoAckWait, Logger: log.logger()})
+	var log bridgetest.Log
+	b := start(t, server.URL(), publish.Options{Dir: dir, AckWait: publish.NoAckWait, Logger: log.Logger()})
 	begin := time.Now()
 	const conflicts = 300
 	b.publish("a", 1, 1)
 	for n := range conflicts {
 		e := event("a", 1)
 		e.Raw = fmt.Appendf(nil, `{"forged":%d}`, n)
-		if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{e}); err != nil {
-			t.Fatal(err)
-		}
+		b.store(e)
 	}
 	b.drained()
 	kept := len(server.Messages(schemas.QuarantineStream))
-	letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := strings.Count(string(letters), `"reason":"quarantine"`)
+	dead := deadLetters(t, dir, "quarantine")
 	if kept < 100 || kept > 250 || kept+dead != conflicts {
 		t.Errorf("%d are in quarantine and %d are dead letters, of %d", kept, dead, conflicts)
 	}
 	most := 1 + int(time.Since(begin)/time.Second)
-	if n := log.count("event has the id of another one"); n == 0 || n > most {
+	if n := log.Count("event has the id of another one"); n == 0 || n > most {
 		t.Errorf("%d lines for %d conflicts, want 1 to %d", n, conflicts, most)
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -17,7 +18,7 @@ import (
 // and --stream-update removes it where a stream allows that.
 func TestDifferences_dangers(t *testing.T) {
 	server := natstest.Start(t)
-	makeStream(t, server, jetstream.StreamConfig{Name: "UPSTREAM", Subjects: []string{"upstream"}})
+	natstest.CreateStream(t, server.JetStream(), jetstream.StreamConfig{Name: "UPSTREAM", Subjects: []string{"upstream"}})
 	for _, c := range []struct {
 		want   string // the beginning of a difference
 		change func(*jetstream.StreamConfig)
@@ -57,7 +58,7 @@ func TestDifferences_dangers(t *testing.T) {
 				c.change(&config)
 			}
 			js := server.JetStream()
-			makeStream(t, server, config)
+			natstest.CreateStream(t, server.JetStream(), config)
 			if c.change == nil { // a stream cannot be made sealed
 				config.Sealed = true
 				if _, err := js.UpdateStream(t.Context(), config); err != nil {
@@ -67,10 +68,10 @@ func TestDifferences_dangers(t *testing.T) {
 			named := func(b *bridge) bool {
 				return slices.ContainsFunc(b.differences(), func(d string) bool { return strings.HasPrefix(d, c.want) })
 			}
-			var log lines
-			b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Logger: log.logger()})
+			var log bridgetest.Log
+			b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Logger: log.Logger()})
 			natstest.Until(t, func() bool { return named(b) })
-			if !log.await("level=WARN", "stream is not as configured", c.want) {
+			if !await(&log, "level=WARN", "stream is not as configured", c.want) {
 				t.Errorf("the log does not say it:\n%s", log.String())
 			}
 			b.stop()
@@ -92,7 +93,7 @@ func TestDifferences_republishElsewhere(t *testing.T) {
 	server := natstest.Start(t)
 	config := asConfigured()
 	config.RePublish = &jetstream.RePublish{Source: "acs.>", Destination: "live.>"}
-	makeStream(t, server, config)
+	natstest.CreateStream(t, server.JetStream(), config)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	natstest.Until(t, func() bool { return b.known() })
 	if d := b.differences(); len(d) != 0 {
@@ -107,7 +108,7 @@ func TestDifferences_quarantineRepublished(t *testing.T) {
 	config := asConfigured()
 	config.Name, config.Subjects = schemas.QuarantineStream, []string{schemas.QuarantinePrefix + ".>"}
 	config.RePublish = &jetstream.RePublish{Source: ">", Destination: "calls.>"}
-	makeStream(t, server, config)
+	natstest.CreateStream(t, server.JetStream(), config)
 	named := "republish: has > to calls.>; a copy of each event comes back to a stream of the bridge"
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: publish.StreamConfig{Prefix: "calls"}})
 	natstest.Until(t, func() bool { return b.says(named) })

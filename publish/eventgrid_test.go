@@ -107,48 +107,40 @@ func limitedLife(t *testing.T, server *natstest.Server, allow bool) {
 // TestTTL_incomingCall publishes until the bridge has
 // seen what the stream allows.
 func TestTTL_incomingCall(t *testing.T) {
-	for _, mode := range []string{"journal", "direct"} {
-		t.Run(mode, func(t *testing.T) {
-			server := natstest.Start(t)
-			limitedLife(t, server, true)
-			var opts publish.Options
-			if mode == "journal" {
-				opts.Dir = t.TempDir()
-			}
-			b := start(t, server.URL(), opts)
-			n := 0
-			send := func(events ...schemas.Inbound) []*jetstream.RawStreamMsg {
-				t.Helper()
-				before := len(server.Messages(schemas.Stream))
-				if err := b.Publish(context.Background(), claims(t), delivery(), events); err != nil {
-					t.Fatal(err)
-				}
-				b.drained()
-				return server.Messages(schemas.Stream)[before:]
-			}
-			natstest.Until(t, func() bool {
-				n++
-				m := send(gridEvent("IncomingCall", n, time.Now()))
-				return len(m) == 1 && m[0].Header.Get("Nats-TTL") != ""
-			})
-			got := send(
-				gridEvent("IncomingCall", n+1, time.Now().Add(-10*time.Second)),
-				gridEvent("CallStarted", n+2, time.Now()),
-				event("a", 1),
-			)
-			if len(got) != 3 {
-				t.Fatalf("%d messages", len(got))
-			}
-			if left, err := strconv.Atoi(got[0].Header.Get("Nats-TTL")); err != nil || left < 1 || left > 20 {
-				t.Errorf("%d seconds are left of a call that rang for 10, %v", left, err)
-			}
-			for _, m := range got[1:] {
-				if m.Header.Get("Nats-TTL") != "" {
-					t.Errorf("%s ends", m.Subject)
-				}
-			}
+	withAndWithoutJournal(t, func(t *testing.T, dir string) {
+		server := natstest.Start(t)
+		limitedLife(t, server, true)
+		b := start(t, server.URL(), publish.Options{Dir: dir})
+		n := 0
+		send := func(events ...schemas.Inbound) []*jetstream.RawStreamMsg {
+			t.Helper()
+			before := len(server.Messages(schemas.Stream))
+			b.store(events...)
+			b.drained()
+			return server.Messages(schemas.Stream)[before:]
+		}
+		natstest.Until(t, func() bool {
+			n++
+			m := send(gridEvent("IncomingCall", n, time.Now()))
+			return len(m) == 1 && m[0].Header.Get("Nats-TTL") != ""
 		})
-	}
+		got := send(
+			gridEvent("IncomingCall", n+1, time.Now().Add(-10*time.Second)),
+			gridEvent("CallStarted", n+2, time.Now()),
+			event("a", 1),
+		)
+		if len(got) != 3 {
+			t.Fatalf("%d messages", len(got))
+		}
+		if left, err := strconv.Atoi(got[0].Header.Get("Nats-TTL")); err != nil || left < 1 || left > 20 {
+			t.Errorf("%d seconds are left of a call that rang for 10, %v", left, err)
+		}
+		for _, m := range got[1:] {
+			if m.Header.Get("Nats-TTL") != "" {
+				t.Errorf("%s ends", m.Subject)
+			}
+		}
+	})
 }
 
 // TestTTL_lateIncomingCall: a consumer that looks at
@@ -166,9 +158,7 @@ func TestTTL_lateIncomingCall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{gridEvent("IncomingCall", 1, time.Now().Add(-time.Hour))}); err != nil {
-		t.Fatal(err)
-	}
+	b.store(gridEvent("IncomingCall", 1, time.Now().Add(-time.Hour)))
 	m, err := consumer.Next()
 	if err != nil {
 		t.Fatal(err)
@@ -181,39 +171,31 @@ func TestTTL_lateIncomingCall(t *testing.T) {
 // TestTTL_streamDoesNotAllowIt: it would refuse the message. Neither one
 // that never did, nor one that was made anew, stops the bridge.
 func TestTTL_streamDoesNotAllowIt(t *testing.T) {
-	for _, mode := range []string{"journal", "direct"} {
-		t.Run(mode, func(t *testing.T) {
-			server := natstest.Start(t)
-			limitedLife(t, server, true)
-			var opts publish.Options
-			if mode == "journal" {
-				opts.Dir = t.TempDir()
-			}
-			b := start(t, server.URL(), opts)
-			n := 0
-			natstest.Until(t, func() bool { // it has seen the first stream
-				n++
-				if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{gridEvent("IncomingCall", n, time.Now())}); err != nil {
-					t.Fatal(err)
-				}
-				m := server.Await(schemas.Stream, n)
-				return m[len(m)-1].Header.Get("Nats-TTL") != ""
-			})
-			if err := server.JetStream().DeleteStream(t.Context(), schemas.Stream); err != nil {
-				t.Fatal(err)
-			}
-			limitedLife(t, server, false)
-			natstest.Until(t, func() bool { // without a journal, the sender tries again
-				err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{gridEvent("IncomingCall", n+1, time.Now())})
-				return err == nil
-			})
-			b.drained()
-			got := server.Messages(schemas.Stream)
-			if len(got) != 1 || got[0].Header.Get("Nats-TTL") != "" || got[0].Header.Get("acs-expires-at") == "" {
-				t.Errorf("got %v", got)
-			}
+	withAndWithoutJournal(t, func(t *testing.T, dir string) {
+		server := natstest.Start(t)
+		limitedLife(t, server, true)
+		b := start(t, server.URL(), publish.Options{Dir: dir})
+		n := 0
+		natstest.Until(t, func() bool { // it has seen the first stream
+			n++
+			b.store(gridEvent("IncomingCall", n, time.Now()))
+			m := server.Await(schemas.Stream, n)
+			return m[len(m)-1].Header.Get("Nats-TTL") != ""
 		})
-	}
+		if err := server.JetStream().DeleteStream(t.Context(), schemas.Stream); err != nil {
+			t.Fatal(err)
+		}
+		limitedLife(t, server, false)
+		natstest.Until(t, func() bool { // without a journal, the sender tries again
+			err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{gridEvent("IncomingCall", n+1, time.Now())})
+			return err == nil
+		})
+		b.drained()
+		got := server.Messages(schemas.Stream)
+		if len(got) != 1 || got[0].Header.Get("Nats-TTL") != "" || got[0].Header.Get("acs-expires-at") == "" {
+			t.Errorf("got %v", got)
+		}
+	})
 }
 
 // TestTTL_conflictHasNone: quarantine is for looking at.
@@ -222,17 +204,13 @@ func TestTTL_conflictHasNone(t *testing.T) {
 	limitedLife(t, server, true)
 	quarantine := asConfigured()
 	quarantine.Name, quarantine.Subjects, quarantine.AllowMsgTTL = schemas.QuarantineStream, []string{"acs-quarantine.>"}, true
-	if _, err := server.JetStream().CreateStream(t.Context(), quarantine); err != nil {
-		t.Fatal(err)
-	}
+	natstest.CreateStream(t, server.JetStream(), quarantine)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 	first := gridEvent("IncomingCall", 1, time.Now())
 	second := first
 	second.Raw = []byte(`{"id":"g-1","forged":true}`)
 	for _, e := range []schemas.Inbound{first, second} {
-		if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{e}); err != nil {
-			t.Fatal(err)
-		}
+		b.store(e)
 	}
 	b.drained()
 	got := server.Messages(schemas.QuarantineStream)

@@ -109,9 +109,7 @@ func TestPublish_forgedAcknowledgement(t *testing.T) {
 func elsewhere(t *testing.T, server *natstest.Server) {
 	t.Helper()
 	config := jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"elsewhere"}, AllowDirect: true}
-	if _, err := server.JetStream().CreateStream(t.Context(), config); err != nil {
-		t.Fatal(err)
-	}
+	natstest.CreateStream(t, server.JetStream(), config)
 }
 
 // says reports whether there is a note with a text in it.

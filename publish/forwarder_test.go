@@ -1,11 +1,21 @@
 package publish
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/acsbridge/acsbridge/internal/natsconn"
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish/journal"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // openLog returns a journal in dir.
@@ -140,5 +150,64 @@ func TestForwarder_truncate(t *testing.T) {
 				t.Errorf("truncated %v, last time noted %s", truncated, tr.last)
 			}
 		})
+	}
+}
+
+// A request that is lost with its connection is waited for no longer.
+func TestForwarder_prepareEndsWithTheConnection(t *testing.T) {
+	server := natstest.Start(t, func(o *server.Options) { o.JetStream = false })
+	j, err := journal.Open(t.TempDir(), journal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	proxy := natstest.NewProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
+	link, err := natsconn.Connect(natsconn.Config{URL: proxy.URL()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.Close()
+	js, err := link.JetStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Conn().Subscribe("$JS.API.STREAM.INFO.>", func(*nats.Msg) { proxy.Cut() }); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	f := newForwarder(&forwarder{
+		journal: j, link: link, target: StreamConfig{}.withDefaults().eventTarget(link, logger), cursor: &cursor{},
+		logger: logger, metrics: newMetrics(),
+	})
+	if err := f.send(t.Context(), js); !errors.Is(err, nats.ErrDisconnected) {
+		t.Errorf("send returned %v", err)
+	}
+	if strings.Contains(log.String(), "stream cannot be used") {
+		t.Errorf("the answer was waited for: %s", &log)
+	}
+}
+
+// Between the answer to an update and the next look the stream can be deleted.
+func TestEnsure_goneAfterItsUpdate(t *testing.T) {
+	js := natstest.Start(t, func(o *server.Options) { o.JetStream = false }).JetStream()
+	const other = `{"config":{"name":"ACS","subjects":["acs.>"],"max_msgs":5}}`
+	looks := 0
+	for subject, answer := range map[string]func() string{
+		"$JS.API.STREAM.INFO.ACS": func() string {
+			if looks++; looks == 1 {
+				return other
+			}
+			return `{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}`
+		},
+		"$JS.API.STREAM.UPDATE.ACS": func() string { return other },
+	} {
+		if _, err := js.Conn().Subscribe(subject, func(m *nats.Msg) { _ = m.Respond([]byte(answer())) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := ensure(t.Context(), js, StreamConfig{}.withDefaults().events(), schemas.SubjectPrefix, true)
+	if err == nil || !strings.Contains(err.Error(), "10008") || looks != 2 {
+		t.Errorf("after %d looks: %v", looks, err)
 	}
 }

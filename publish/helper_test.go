@@ -6,10 +6,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 )
 
@@ -29,6 +31,36 @@ func metric(t testing.TB, reg *prometheus.Registry, name string) float64 {
 		}
 	}
 	return sum
+}
+
+// await reports whether a log gets a line with all of the texts within a second: a note
+// is there a moment before its line.
+func await(log *bridgetest.Log, texts ...string) bool {
+	for end := time.Now().Add(time.Second); !log.Has(texts...) && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	return log.Has(texts...)
+}
+
+// withAndWithoutJournal runs a test in both modes; dir is empty without a journal.
+func withAndWithoutJournal(t *testing.T, test func(t *testing.T, dir string)) {
+	t.Run("journal", func(t *testing.T) { test(t, t.TempDir()) })
+	t.Run("direct", func(t *testing.T) { test(t, "") })
+}
+
+// deadLetters counts the lines of the dead-letter file that have a reason, or any.
+func deadLetters(t *testing.T, dir, reason string) (n int) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
+	if err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(content) {
+		if bytes.Contains(line, []byte(`"reason":"`+reason)) {
+			n++
+		}
+	}
+	return n
 }
 
 // spoil flips a bit in what the journal's files hold of a record.

@@ -32,6 +32,12 @@ func newLookback(js jetstream.JetStream, ids ...string) *lookback {
 	return &lookback{js: js, pending: pending, logger: slog.New(slog.DiscardHandler), metrics: newMetrics()}
 }
 
+// lookUp looks for a record that was received some time ago.
+func (l *lookback) lookUp(ctx context.Context, id string, ago, window time.Duration) (sequence uint64, err error) {
+	old := &record{receivedAt: time.Now().Add(-ago), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: id}}}
+	return l.find(ctx, old, &entry{index: 1, record: old}, window)
+}
+
 // lookbackTest is a stream and a lookback on it.
 type lookbackTest struct {
 	*lookback
@@ -43,9 +49,7 @@ func newLookbackTest(t *testing.T) *lookbackTest {
 	js := natstest.Start(t).JetStream()
 	r := &lookbackTest{t: t, lookback: newLookback(js, "a", "b", "c")}
 	r.stream = jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, AllowDirect: true}
-	if _, err := js.CreateStream(context.Background(), r.stream); err != nil {
-		t.Fatal(err)
-	}
+	natstest.CreateStream(t, js, r.stream)
 	return r
 }
 
@@ -62,8 +66,7 @@ func (r *lookbackTest) store(id string) {
 // hour.
 func (r *lookbackTest) has(id string, ago time.Duration) bool {
 	r.t.Helper()
-	rec := &record{receivedAt: time.Now().Add(-ago), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: id}}}
-	sequence, err := r.find(context.Background(), rec, &entry{index: 1, record: rec}, time.Hour)
+	sequence, err := r.lookUp(context.Background(), id, ago, time.Hour)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -211,9 +214,7 @@ func TestLookback_streamLostItsEnd(t *testing.T) {
 		if err := r.js.DeleteStream(t.Context(), "ACS"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.js.CreateStream(t.Context(), r.stream); err != nil {
-			t.Fatal(err)
-		}
+		natstest.CreateStream(t, r.js, r.stream)
 		for _, id := range stored {
 			r.store(id)
 		}
@@ -270,8 +271,7 @@ func TestLookback_keepsWhatIsRecent(t *testing.T) {
 	<-time.After(2 * window)
 	r.store("y")
 	stored := func(id string) bool {
-		old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: id}}}
-		sequence, err := r.find(t.Context(), old, &entry{index: 1, record: old}, window)
+		sequence, err := r.lookUp(t.Context(), id, time.Hour, window)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -314,9 +314,8 @@ func TestLookback_nothingToRead(t *testing.T) {
 	r.store("c")
 	<-time.After(100 * time.Millisecond)
 	const window = 40 * time.Millisecond // and c was stored before it
-	rec := &record{receivedAt: time.Now().Add(-window), stream: "ACS", headers: []schemas.Header{{Name: schemas.HeaderMsgID, Value: "c"}}}
 	clear(r.ends)
-	if sequence, err := r.find(t.Context(), rec, &entry{index: 1, record: rec}, window); sequence != 0 || err != nil {
+	if sequence, err := r.lookUp(t.Context(), "c", window, window); sequence != 0 || err != nil {
 		t.Errorf("got %d, %v", sequence, err)
 	}
 }
@@ -399,8 +398,7 @@ func TestLookback_answerWithHoles(t *testing.T) {
 			r := newLookback(js, "a", "b", "c")
 			var known string
 			for _, id := range []string{"a", "b", "c"} {
-				old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []schemas.Header{{Name: "Nats-Msg-Id", Value: id}}}
-				sequence, err := r.find(t.Context(), old, &entry{index: 1, record: old}, time.Hour)
+				sequence, err := r.lookUp(t.Context(), id, time.Hour, time.Hour)
 				if c.err != "" {
 					if err == nil || !strings.Contains(err.Error(), c.err) {
 						t.Errorf("got %v, want %s", err, c.err)
@@ -439,8 +437,7 @@ func TestLookback_answerOfAnotherStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newLookback(js, "a")
-	old := &record{receivedAt: time.Now().Add(-time.Hour), stream: "ACS", headers: []schemas.Header{{Name: "Nats-Msg-Id", Value: "a"}}}
-	if sequence, err := r.find(t.Context(), old, &entry{index: 1, record: old}, time.Hour); !errors.Is(err, errForeign) {
+	if sequence, err := r.lookUp(t.Context(), "a", time.Hour, time.Hour); !errors.Is(err, errForeign) {
 		t.Errorf("lookback: sequence %d, %v, want errForeign", sequence, err)
 	}
 	if m, err := messageAt(t.Context(), js, "ACS", 1); !errors.Is(err, errForeign) {

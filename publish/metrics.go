@@ -27,45 +27,25 @@ type metrics struct {
 var seconds = []float64{.0002, .0005, .001, .002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 30, 300}
 
 func newMetrics() *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	counters := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
+	histogram := func(name, help string) prometheus.Histogram {
+		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: seconds})
+	}
 	m := &metrics{
-		published: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "acsbridge_published_total",
-			Help: "Records that left the bridge, by resource and outcome; the stream had a duplicate already.",
-		}, []string{"resource", "outcome"}),
-		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "acsbridge_dead_letters_total",
-			Help: "Records that went to a dead-letter file, by reason.",
-		}, []string{"reason"}),
-		failures: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_forwarder_failures_total",
-			Help: "Failures after which forwarding began again at the first record without an acknowledgement.",
-		}),
-		lookback: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_lookback_messages_total",
-			Help: "Messages read from the end of the stream after an outage, to find records that it has already.",
-		}),
-		conflicts: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_conflicts_total",
-			Help: "Events that had the id of another one in the stream and went to quarantine.",
-		}),
-		truncated: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "acsbridge_truncated_headers_total",
-			Help: "Headers of messages that were cut, or left out, at their bound.",
-		}, []string{"header"}),
-		badTimes: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_unreadable_times_total",
-			Help: "Events whose time is not a date and time. Their messages have no ce-time.",
-		}),
-		durable: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "acsbridge_durable_duration_seconds",
-			Help:    "From the arrival of a callback until its events were durable.",
-			Buckets: seconds,
-		}),
-		acked: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "acsbridge_ack_duration_seconds",
-			Help:    "From the arrival of a callback until the stream acknowledged an event of it.",
-			Buckets: seconds,
-		}),
+		published:   counters("acsbridge_published_total", "Records that left the bridge, by resource and outcome; the stream had a duplicate already.", "resource", "outcome"),
+		deadLetters: counters("acsbridge_dead_letters_total", "Records that went to a dead-letter file, by reason.", "reason"),
+		failures:    counter("acsbridge_forwarder_failures_total", "Failures after which forwarding began again at the first record without an acknowledgement."),
+		lookback:    counter("acsbridge_lookback_messages_total", "Messages read from the end of the stream after an outage, to find records that it has already."),
+		conflicts:   counter("acsbridge_conflicts_total", "Events that had the id of another one in the stream and went to quarantine."),
+		truncated:   counters("acsbridge_truncated_headers_total", "Headers of messages that were cut, or left out, at their bound.", "header"),
+		badTimes:    counter("acsbridge_unreadable_times_total", "Events whose time is not a date and time. Their messages have no ce-time."),
+		durable:     histogram("acsbridge_durable_duration_seconds", "From the arrival of a callback until its events were durable."),
+		acked:       histogram("acsbridge_ack_duration_seconds", "From the arrival of a callback until the stream acknowledged an event of it."),
 	}
 	for _, name := range cuttable {
 		m.truncated.WithLabelValues(name)

@@ -234,7 +234,7 @@ func TestForwarder_duplicatesDuringALongOutage(t *testing.T) {
 func TestForwarder_waitsForDirectGet(t *testing.T) {
 	server := natstest.Start(t)
 	config := jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}, Duplicates: shortWindow.Duplicates}
-	makeStream(t, server, config)
+	natstest.CreateStream(t, server.JetStream(), config)
 	dir := t.TempDir()
 	b := start(t, "nats://127.0.0.1:1", publish.Options{Dir: dir})
 	b.publish("a", 1, 3)
@@ -280,14 +280,12 @@ func TestForwarder_lookbackPastAnEndedCall(t *testing.T) {
 func TestForwarder_refusalKeepsTheOrderOfACall(t *testing.T) {
 	server := natstest.Start(t)
 	config := jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, Discard: jetstream.DiscardNew, MaxBytes: 6000}
-	makeStream(t, server, config)
+	natstest.CreateStream(t, server.JetStream(), config)
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), AckWait: publish.NoAckWait})
 	natstest.Until(t, func() bool { return b.Status().Sending })
 	big := event("a", 1)
 	big.Raw = []byte(`"` + strings.Repeat("x", 8000) + `"`)
-	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{big, event("a", 2), event("b", 1)}); err != nil {
-		t.Fatal(err)
-	}
+	b.store(big, event("a", 2), event("b", 1))
 	natstest.Until(t, func() bool { return b.says("no room") && len(server.Messages("ACS")) == 1 })
 	config.MaxBytes = -1
 	if _, err := server.JetStream().UpdateStream(t.Context(), config); err != nil {
@@ -316,9 +314,8 @@ func TestForwarder_corruptRecord(t *testing.T) {
 	if n := metric(t, reg, "acsbridge_dead_letters_total"); n != 1 {
 		t.Errorf("%v dead letters, want 1", n)
 	}
-	letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
-	if err != nil || !strings.Contains(string(letters), `"reason":"corrupt"`) {
-		t.Errorf("dead letters: %s, %v", letters, err)
+	if n := deadLetters(t, dir, "corrupt"); n == 0 {
+		t.Error("no dead letter")
 	}
 }
 

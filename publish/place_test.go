@@ -4,16 +4,14 @@ import (
 	"context"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
@@ -49,53 +47,40 @@ func hubAndLeaf(t *testing.T) (hub, leaf *natstest.Server) {
 	return hub, leaf
 }
 
-func makeStream(t *testing.T, server *natstest.Server, config jetstream.StreamConfig) {
-	t.Helper()
-	if _, err := server.JetStream().CreateStream(t.Context(), config); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // Hub and leaf have a stream of one name and subjects. What the other one
 // acknowledges is not in the stream that was asked for, whether that is there or not.
 func TestForwarder_streamOfAnotherDomain(t *testing.T) {
-	for _, mode := range []string{"journal", "direct"} {
-		t.Run(mode, func(t *testing.T) {
-			hub, leaf := hubAndLeaf(t)
-			makeStream(t, hub, asConfigured())
-			makeStream(t, leaf, asConfigured())
-			var opts publish.Options
-			if mode == "journal" {
-				opts.Dir = t.TempDir()
-			}
-			b := startAs(t, natsconn.Config{URL: hub.URL(), Domain: "leaf"}, opts)
-			natstest.Until(t, func() bool { return b.Status().Sending })
-			b.publish("a", 1, 3)
-			b.drained()
-			checkStream(t, leaf, map[string]int{"a": 3})
-			natstest.Until(t, func() bool { return b.says("takes acs.> as well as ACS of domain leaf") })
+	withAndWithoutJournal(t, func(t *testing.T, dir string) {
+		hub, leaf := hubAndLeaf(t)
+		natstest.CreateStream(t, hub.JetStream(), asConfigured())
+		natstest.CreateStream(t, leaf.JetStream(), asConfigured())
+		b := startAs(t, natsconn.Config{URL: hub.URL(), Domain: "leaf"}, publish.Options{Dir: dir})
+		natstest.Until(t, func() bool { return b.Status().Sending })
+		b.publish("a", 1, 3)
+		b.drained()
+		checkStream(t, leaf, map[string]int{"a": 3})
+		natstest.Until(t, func() bool { return b.says("takes acs.> as well as ACS of domain leaf") })
 
-			leaf.Stop()
-			err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", 4)})
-			if mode == "direct" {
-				if err == nil {
-					t.Error("answered as stored, which another stream did")
-				}
-				return
+		leaf.Stop()
+		err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", 4)})
+		if dir == "" {
+			if err == nil {
+				t.Error("answered as stored, which another stream did")
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			hub.Await(schemas.Stream, 4) // it was sent, and answered
-			natstest.Until(t, func() bool { return b.says("look at stream ACS") })
-			if s := b.Status(); s.Waiting != 1 || !b.says("stream ACS of domain hub takes acs.> as well as") {
-				t.Errorf("%d wait, notes %v", s.Waiting, s.Notes)
-			}
-			leaf.Restart()
-			b.drained()
-			checkStream(t, leaf, map[string]int{"a": 4})
-		})
-	}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		hub.Await(schemas.Stream, 4) // it was sent, and answered
+		natstest.Until(t, func() bool { return b.says("look at stream ACS") })
+		if s := b.Status(); s.Waiting != 1 || !b.says("stream ACS of domain hub takes acs.> as well as") {
+			t.Errorf("%d wait, notes %v", s.Waiting, s.Notes)
+		}
+		leaf.Restart()
+		b.drained()
+		checkStream(t, leaf, map[string]int{"a": 4})
+	})
 }
 
 // Another stream in the same domain cannot take the same subjects, but one of
@@ -104,8 +89,8 @@ func TestForwarder_refusalOfAnotherStream(t *testing.T) {
 	hub, leaf := hubAndLeaf(t)
 	other := asConfigured()
 	other.Name, other.MaxMsgSize = "OTHER", 10 // it refuses for good what ours takes
-	makeStream(t, hub, other)
-	makeStream(t, leaf, asConfigured())
+	natstest.CreateStream(t, hub.JetStream(), other)
+	natstest.CreateStream(t, leaf.JetStream(), asConfigured())
 	dir := t.TempDir()
 	b := startAs(t, natsconn.Config{URL: hub.URL(), Domain: "leaf"}, publish.Options{Dir: dir})
 	b.publish("a", 1, 5)
@@ -131,10 +116,10 @@ func TestForwarder_refusalOfAnotherStream(t *testing.T) {
 // that this one acknowledges.
 func TestForwarder_refusalAfterAnotherStream(t *testing.T) {
 	hub, leaf := hubAndLeaf(t)
-	makeStream(t, hub, asConfigured())
+	natstest.CreateStream(t, hub.JetStream(), asConfigured())
 	small := asConfigured()
 	small.MaxMsgSize = 10
-	makeStream(t, leaf, small)
+	natstest.CreateStream(t, leaf.JetStream(), small)
 	dir := t.TempDir()
 	b := startAs(t, natsconn.Config{URL: hub.URL(), Domain: "leaf"}, publish.Options{Dir: dir})
 	// Known before there is a record, which could otherwise be refused first.
@@ -145,44 +130,37 @@ func TestForwarder_refusalAfterAnotherStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.drained()
-	letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
-	if err != nil || !strings.Contains(string(letters), `"reason":"too_large"`) {
-		t.Errorf("dead letters: %s, %v", letters, err)
+	if n := deadLetters(t, dir, "too_large"); n == 0 {
+		t.Error("no dead letter")
 	}
 }
 
 // Until the stream has said where it is, nothing is sent; what is missing is said.
 func TestForwarder_withoutStreamInfo(t *testing.T) {
-	for _, mode := range []string{"journal", "direct"} {
-		t.Run(mode, func(t *testing.T) {
-			server := natstest.Start(t)
-			makeStream(t, server, asConfigured())
-			rights := []string{"acs.>", "acs-quarantine.>", "$JS.API.DIRECT.>"}
-			url := grant(server, rights)
-			var log lines
-			opts := publish.Options{Logger: log.logger()}
-			if mode == "journal" {
-				opts.Dir = t.TempDir()
-			}
-			b := start(t, url, opts)
-			err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", 1)})
-			if (err == nil) != (mode == "journal") {
-				t.Errorf("got %v", err)
-			}
-			natstest.Until(t, func() bool { return b.says(`Permissions Violation for Publish to "$JS.API.STREAM.INFO.ACS"`) })
-			if n := len(server.Messages(schemas.Stream)); n != 0 {
-				t.Errorf("%d messages were sent", n)
-			}
-			if !log.await("level=WARN", "stream=ACS", "STREAM.INFO", "Rights in NATS") {
-				t.Errorf("the log does not say what is missing:\n%s", log.String())
-			}
-			rights = append(rights, "$JS.API.STREAM.INFO.>")
-			grant(server, rights)
-			if mode == "journal" {
-				b.drained()
-				checkStream(t, server, map[string]int{"a": 1})
-			}
-			natstest.Until(t, func() bool { return b.Status().Sending && !b.says("STREAM.INFO.ACS\"") })
-		})
-	}
+	withAndWithoutJournal(t, func(t *testing.T, dir string) {
+		server := natstest.Start(t)
+		natstest.CreateStream(t, server.JetStream(), asConfigured())
+		rights := []string{"acs.>", "acs-quarantine.>", "$JS.API.DIRECT.>"}
+		url := grant(server, rights)
+		var log bridgetest.Log
+		b := start(t, url, publish.Options{Dir: dir, Logger: log.Logger()})
+		err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{event("a", 1)})
+		if (err == nil) != (dir != "") {
+			t.Errorf("got %v", err)
+		}
+		natstest.Until(t, func() bool { return b.says(`Permissions Violation for Publish to "$JS.API.STREAM.INFO.ACS"`) })
+		if n := len(server.Messages(schemas.Stream)); n != 0 {
+			t.Errorf("%d messages were sent", n)
+		}
+		if !await(&log, "level=WARN", "stream=ACS", "STREAM.INFO", "Rights in NATS") {
+			t.Errorf("the log does not say what is missing:\n%s", log.String())
+		}
+		rights = append(rights, "$JS.API.STREAM.INFO.>")
+		grant(server, rights)
+		if dir != "" {
+			b.drained()
+			checkStream(t, server, map[string]int{"a": 1})
+		}
+		natstest.Until(t, func() bool { return b.Status().Sending && !b.says("STREAM.INFO.ACS\"") })
+	})
 }

@@ -119,26 +119,20 @@ func TestPublish_withoutClaims(t *testing.T) {
 }
 
 func TestPublish_repeatedEvent(t *testing.T) {
-	for _, mode := range []string{"journal", "direct"} {
-		t.Run(mode, func(t *testing.T) {
-			server := natstest.Start(t)
-			reg := prometheus.NewRegistry()
-			opts := publish.Options{Registerer: reg}
-			if mode == "journal" {
-				opts.Dir = t.TempDir()
-			}
-			b := start(t, server.URL(), opts)
-			server.Await(schemas.Stream, 0)
-			b.publish("a", 1, 3)
-			b.publish("a", 2, 3)
-			b.drained()
-			checkStream(t, server, map[string]int{"a": 3})
-			expect(t, scrape(t, reg), map[string]float64{
-				"acsbridge_published_total duplicate contoso": 2,
-				"acsbridge_published_total stored contoso":    3,
-			})
+	withAndWithoutJournal(t, func(t *testing.T, dir string) {
+		server := natstest.Start(t)
+		reg := prometheus.NewRegistry()
+		b := start(t, server.URL(), publish.Options{Dir: dir, Registerer: reg})
+		server.Await(schemas.Stream, 0)
+		b.publish("a", 1, 3)
+		b.publish("a", 2, 3)
+		b.drained()
+		checkStream(t, server, map[string]int{"a": 3})
+		expect(t, scrape(t, reg), map[string]float64{
+			"acsbridge_published_total duplicate contoso": 2,
+			"acsbridge_published_total stored contoso":    3,
 		})
-	}
+	})
 }
 
 func TestQuarantine_asReceived(t *testing.T) {
@@ -167,17 +161,13 @@ func TestQuarantine_asReceived(t *testing.T) {
 func TestForwarder_recordNeverFits(t *testing.T) {
 	server := natstest.Start(t)
 	small := jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, MaxMsgSize: 3000}
-	if _, err := server.JetStream().CreateStream(context.Background(), small); err != nil {
-		t.Fatal(err)
-	}
+	natstest.CreateStream(t, server.JetStream(), small)
 	dir := t.TempDir()
 	b := start(t, server.URL(), publish.Options{Dir: dir})
 	big := event("a", 99)
 	big.Raw = []byte(`"` + strings.Repeat("x", 4000) + `"`)
 	b.publish("a", 1, 1)
-	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{big}); err != nil {
-		t.Fatal(err)
-	}
+	b.store(big)
 	b.publish("a", 2, 3)
 	b.drained()
 	checkStream(t, server, map[string]int{"a": 3})

@@ -93,7 +93,7 @@ func TestForwarder_waitsUntilItIsMended(t *testing.T) {
 			nats := natstest.Start(t, change)
 			own := asConfigured()
 			own.Duplicates = 60e9
-			makeStream(t, nats, own)
+			natstest.CreateStream(t, nats.JetStream(), own)
 			as := natsconn.Config{URL: nats.URL()}
 			if c.as != nil {
 				as = c.as(nats.URL())

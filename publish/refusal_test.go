@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -25,9 +26,7 @@ import (
 func full(t *testing.T, server *natstest.Server, name, subjects string) {
 	t.Helper()
 	config := jetstream.StreamConfig{Name: name, Subjects: []string{subjects}, MaxMsgs: 1, Discard: jetstream.DiscardNew}
-	if _, err := server.JetStream().CreateStream(context.Background(), config); err != nil {
-		t.Fatal(err)
-	}
+	natstest.CreateStream(t, server.JetStream(), config)
 }
 
 func (b *bridge) quarantine(body string) {
@@ -60,8 +59,8 @@ func TestQuarantine_fullStream(t *testing.T) {
 	if got := server.Messages(schemas.QuarantineStream); len(got) != 2 || string(got[1].Data) != string(body) {
 		t.Errorf("quarantine has %d messages", len(got))
 	}
-	if _, err := os.Stat(filepath.Join(dir, "dead-letters.ndjson")); !os.IsNotExist(err) {
-		t.Errorf("dead letters were written: %v", err)
+	if n := deadLetters(t, dir, ""); n > 0 {
+		t.Errorf("%d dead letters were written", n)
 	}
 }
 
@@ -83,15 +82,12 @@ func TestQuarantine_fullJournal(t *testing.T) {
 	}
 	e := event("a", 2)
 	e.Raw = append([]byte(`{"forged":true}`), bytes.Repeat([]byte{' '}, 8<<10)...)
-	if err := b.Publish(t.Context(), claims(t), delivery(), []schemas.Inbound{e}); err != nil {
-		t.Fatal(err)
-	}
+	b.store(e)
 	b.publish("a", 3, 3)
 	natstest.Until(t, func() bool { return b.Status().Waiting == 0 })
 	checkStream(t, server, map[string]int{"a": 3})
-	letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
-	if n := strings.Count(string(letters), `"reason":"quarantine"`); n != 1 {
-		t.Errorf("%d dead letters, want 1 (%v)", n, err)
+	if n := deadLetters(t, dir, "quarantine"); n != 1 {
+		t.Errorf("%d dead letters, want 1", n)
 	}
 }
 
@@ -119,8 +115,8 @@ func TestQuarantine_lostAnswer(t *testing.T) {
 	if n := len(server.Messages(schemas.QuarantineStream)); n != 3 {
 		t.Errorf("quarantine has %d messages, want 3", n)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "dead-letters.ndjson")); !os.IsNotExist(err) {
-		t.Errorf("dead letters were written: %v", err)
+	if n := deadLetters(t, dir, ""); n > 0 {
+		t.Errorf("%d dead letters were written", n)
 	}
 }
 
@@ -164,8 +160,8 @@ func TestQuarantine_missingRight(t *testing.T) {
 func TestDeadLetters_doNotFloodTheLog(t *testing.T) {
 	server := natstest.Start(t, func(o *natsserver.Options) { o.MaxPayload = 4 << 10 })
 	dir, reg := t.TempDir(), prometheus.NewRegistry()
-	var log lines
-	b := start(t, server.URL(), publish.Options{Dir: dir, Registerer: reg, Logger: log.logger()})
+	var log bridgetest.Log
+	b := start(t, server.URL(), publish.Options{Dir: dir, Registerer: reg, Logger: log.Logger()})
 	begin := time.Now()
 	b.quarantine("one")
 	for i := range 20 {
@@ -173,21 +169,18 @@ func TestDeadLetters_doNotFloodTheLog(t *testing.T) {
 	}
 	big := event("a", 99)
 	big.Raw = []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
-	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{big, event("a", 1)}); err != nil {
-		t.Fatal(err)
-	}
+	b.store(big, event("a", 1))
 	b.drained()
 	checkStream(t, server, map[string]int{"a": 1})
 	expect(t, scrape(t, reg), map[string]float64{
 		"acsbridge_published_total dead_letter contoso": 21, "acsbridge_dead_letters_total too_large": 21,
 		"acsbridge_published_total quarantined contoso": 1,
 	})
-	letters, err := os.ReadFile(filepath.Join(dir, "dead-letters.ndjson"))
-	if err != nil || strings.Count(string(letters), `"reason":"too_large"`) != 21 {
-		t.Errorf("dead letters: %.1000s, %v", letters, err)
+	if n := deadLetters(t, dir, "too_large"); n != 21 {
+		t.Errorf("%d dead letters, want 21", n)
 	}
 	most := 2 * (1 + int(time.Since(begin)/time.Second)) // of events and of the quarantine
-	if n := log.count("level=ERROR"); n == 0 || n > most {
+	if n := log.Count("level=ERROR"); n == 0 || n > most {
 		t.Errorf("%d lines for 21 dead letters, want 1 to %d", n, most)
 	}
 }
@@ -204,9 +197,7 @@ func TestForwarder_deadLetterFileFails(t *testing.T) {
 	b := start(t, server.URL(), publish.Options{Dir: dir})
 	big := event("a", 99)
 	big.Raw = []byte(`"` + strings.Repeat("x", 4<<10) + `"`)
-	if err := b.Publish(context.Background(), claims(t), delivery(), []schemas.Inbound{big, event("a", 1)}); err != nil {
-		t.Fatal(err)
-	}
+	b.store(big, event("a", 1))
 	natstest.Until(t, func() bool { return b.says("move record") })
 	if n := b.Status().Waiting; n != 2 {
 		t.Errorf("%d records wait, want both", n)

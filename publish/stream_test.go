@@ -95,9 +95,7 @@ func TestDifferences_everySetting(t *testing.T) {
 			config := asConfigured()
 			c.change(&config)
 			js := server.JetStream()
-			if _, err := js.CreateStream(t.Context(), config); err != nil {
-				t.Fatal(err)
-			}
+			natstest.CreateStream(t, js, config)
 			b := start(t, server.URL(), publish.Options{Dir: t.TempDir()})
 			natstest.Until(t, func() bool { return b.Status().Sending })
 			got := b.differences()
@@ -111,9 +109,7 @@ func TestDifferences_everySetting(t *testing.T) {
 		})
 	}
 	t.Run("replicas", func(t *testing.T) { // one server has no more
-		if _, err := server.JetStream().CreateStream(t.Context(), asConfigured()); err != nil {
-			t.Fatal(err)
-		}
+		natstest.CreateStream(t, server.JetStream(), asConfigured())
 		b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: publish.StreamConfig{Replicas: 3}})
 		natstest.Until(t, func() bool { return len(b.differences()) > 0 })
 		if got := b.differences(); len(got) != 1 || got[0] != "replicas: has 1, configured 3" {
@@ -131,9 +127,7 @@ func TestTarget_update(t *testing.T) {
 	quarantine := asConfigured()
 	quarantine.Name, quarantine.Subjects = schemas.QuarantineStream, []string{"acs-quarantine.>"}
 	for _, c := range []jetstream.StreamConfig{other, quarantine} {
-		if _, err := server.JetStream().CreateStream(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
+		natstest.CreateStream(t, server.JetStream(), c)
 	}
 	b := start(t, server.URL(), publish.Options{Dir: t.TempDir(), Stream: publish.StreamConfig{Update: true}})
 	natstest.Until(t, func() bool { return b.Status().Sending })

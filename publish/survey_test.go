@@ -1,10 +1,7 @@
 package publish_test
 
 import (
-	"bytes"
 	"fmt"
-	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -12,53 +9,14 @@ import (
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
 )
 
-// rewriting stands in front of a server and replaces a text in what it says by
-// another one of the same length.
-func rewriting(t *testing.T, server *natstest.Server, from, to string) (url string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			upstream, err := net.Dial("tcp", strings.TrimPrefix(server.URL(), "nats://"))
-			if err != nil {
-				client.Close()
-				continue
-			}
-			go func() {
-				_, _ = io.Copy(upstream, client)
-				upstream.Close()
-			}()
-			go func() {
-				defer client.Close()
-				for buf := make([]byte, 64<<10); ; {
-					n, err := upstream.Read(buf)
-					if _, werr := client.Write(bytes.ReplaceAll(buf[:n], []byte(from), []byte(to))); err != nil || werr != nil {
-						return
-					}
-				}
-			}()
-		}
-	}()
-	return "nats://" + l.Addr().String()
-}
-
 // What recovery needs is looked at from the start, not when it is needed.
 func TestSurvey_fromTheStart(t *testing.T) {
-	current := fmt.Sprintf(`"version":%q`, natsserver.VERSION)
-	old := `"version":"2.10.29"`
-	old += strings.Repeat(" ", max(0, len(current)-len(old)))
+	current, old := fmt.Sprintf(`"version":%q`, natsserver.VERSION), `"version":"2.10.29"`
 	for name, c := range map[string]struct {
 		server func(*natsserver.Options)
 		rights []string // of the bridge; nil means all
@@ -66,7 +24,11 @@ func TestSurvey_fromTheStart(t *testing.T) {
 		says   string
 	}{
 		"an old server": {
-			url:  func(s *natstest.Server) string { return rewriting(t, s, current, old[:max(len(current), len(old))]) },
+			url: func(s *natstest.Server) string {
+				proxy := natstest.NewProxy(t, strings.TrimPrefix(s.URL(), "nats://"))
+				proxy.Shape(natstest.Conditions{}, natstest.Conditions{Old: current, New: old})
+				return proxy.URL()
+			},
 			says: "nats-server is 2.10.29: the bridge needs 2.11 or newer",
 		},
 		"small messages": {
@@ -99,14 +61,14 @@ func TestSurvey_fromTheStart(t *testing.T) {
 			if c.rights != nil {
 				url = bridgeURL(url)
 			}
-			var log lines
-			b := start(t, url, publish.Options{Dir: t.TempDir(), Logger: log.logger()})
+			var log bridgetest.Log
+			b := start(t, url, publish.Options{Dir: t.TempDir(), Logger: log.Logger()})
 			until := time.Now().Add(10 * time.Second)
 			natstest.Until(t, func() bool { return b.says(c.says) || time.Now().After(until) })
 			if !b.says(c.says) {
 				t.Errorf("notes: %v", b.Status().Notes)
 			}
-			if !log.await("level=WARN", c.says[:20]) {
+			if !await(&log, "level=WARN", c.says[:20]) {
 				t.Errorf("the log does not say it:\n%s", log.String())
 			}
 		})
@@ -117,7 +79,7 @@ func TestSurvey_fromTheStart(t *testing.T) {
 func TestSurvey_accountLimit(t *testing.T) {
 	server := natstest.Start(t, inAccount(t, "max_file: 10000000"))
 	js := server.JetStream()
-	makeStream(t, server, jetstream.StreamConfig{Name: "FILLS", Subjects: []string{"fills"}})
+	natstest.CreateStream(t, server.JetStream(), jetstream.StreamConfig{Name: "FILLS", Subjects: []string{"fills"}})
 	for range 19 {
 		if _, err := js.Publish(t.Context(), "fills", make([]byte, 500_000)); err != nil {
 			t.Fatal(err)
@@ -131,11 +93,11 @@ func TestSurvey_accountLimit(t *testing.T) {
 // Polled again and again, a note is there every time until it is over.
 func TestStatus_notesAreSteady(t *testing.T) {
 	server := natstest.Start(t)
-	makeStream(t, server, asConfigured())
+	natstest.CreateStream(t, server.JetStream(), asConfigured())
 	rights := []string{"$JS.API.>", "acs-quarantine.>"}
 	url := grant(server, rights)
-	var log lines
-	b := start(t, url, publish.Options{Dir: t.TempDir(), Logger: log.logger()})
+	var log bridgetest.Log
+	b := start(t, url, publish.Options{Dir: t.TempDir(), Logger: log.Logger()})
 	b.publish("a", 1, 1)
 	const cause = `Permissions Violation for Publish to "acs.contoso.…"`
 	natstest.Until(t, func() bool { return b.says(cause) })
@@ -151,7 +113,7 @@ func TestStatus_notesAreSteady(t *testing.T) {
 		}
 		break
 	}
-	if n := log.count("stream does not take records", "stream=ACS "); n != 1 {
+	if n := log.Count("stream does not take records", "stream=ACS "); n != 1 {
 		t.Errorf("it was logged %d times:\n%s", n, log.String())
 	}
 	grant(server, append(rights, "acs.>"))

@@ -39,9 +39,7 @@ func (s *stream) create(change ...func(*jetstream.StreamConfig)) {
 	for _, f := range change {
 		f(&config)
 	}
-	if _, err := s.js.CreateStream(s.t.Context(), config); err != nil {
-		s.t.Fatal(err)
-	}
+	natstest.CreateStream(s.t, s.js, config)
 }
 
 // store stores n events, of two resources, three types and five calls in turn.

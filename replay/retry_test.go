@@ -175,9 +175,7 @@ func modelled(t *testing.T, fate func(get int) fakenats.Fate, test func(t *testi
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}, AllowDirect: true}); err != nil {
-			t.Fatal(err)
-		}
+		natstest.CreateStream(t, js, jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}, AllowDirect: true})
 		for i := range 20 {
 			if _, err := js.PublishMsg(t.Context(), event(i)); err != nil {
 				t.Fatal(err)

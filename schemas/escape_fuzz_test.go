@@ -52,17 +52,7 @@ func FuzzHeaderURL(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string, limit int) {
 		limit = max(0, limit%2000)
 		got, cut := schemas.HeaderURL(s, limit)
-		if len(got) > limit {
-			t.Fatalf("%d bytes, limit %d", len(got), limit)
-		}
-		for i := range len(got) {
-			if got[i] < ' ' || got[i] > '~' {
-				t.Fatalf("%q holds byte %#x", got, got[i])
-			}
-		}
-		if strings.TrimSpace(got) != got {
-			t.Fatalf("%q would be trimmed", got)
-		}
+		checkHeader(t, got, limit)
 		if again, cutAgain := schemas.HeaderURL(got, limit); again != got || cutAgain {
 			t.Fatalf("%q became %q when it was escaped again", got, again)
 		}

@@ -38,14 +38,8 @@ func newMetrics(registerer prometheus.Registerer, keys *keyring, reuse *reuse) *
 			Help:    "Age of accepted tokens by their iat; 0 when it is ahead.",
 			Buckets: []float64{1, 2, 5, 10, 30, 60, 300},
 		}),
-		ahead: auto.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_token_issued_ahead_total",
-			Help: "Accepted tokens whose iat was more than a second ahead.",
-		}),
-		unknown: auto.NewCounter(prometheus.CounterOpts{
-			Name: "acsbridge_token_unknown_header_members_total",
-			Help: "Header members of accepted tokens that this version ignores.",
-		}),
+		ahead:   auto.NewCounter(prometheus.CounterOpts{Name: "acsbridge_token_issued_ahead_total", Help: "Accepted tokens whose iat was more than a second ahead."}),
+		unknown: auto.NewCounter(prometheus.CounterOpts{Name: "acsbridge_token_unknown_header_members_total", Help: "Header members of accepted tokens that this version ignores."}),
 	}
 	for _, reason := range reasons {
 		if reason != TokenReused {
@@ -65,33 +59,15 @@ func registerReuse(auto promauto.Factory, r *reuse) {
 			return float64(*field)
 		}
 	}
-	auto.NewCounterFunc(prometheus.CounterOpts{
-		Name: "acsbridge_token_reused_total",
-		Help: "Tokens that came again with another body.",
-	}, read(&r.reused))
-	auto.NewCounterFunc(prometheus.CounterOpts{
-		Name: "acsbridge_token_bindings_forgotten_total",
-		Help: "Tokens forgotten before they expired, because too many were remembered.",
-	}, read(&r.forgotten))
-	auto.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "acsbridge_token_bindings",
-		Help: "Tokens remembered with the body they came with.",
-	}, read(&r.held))
+	auto.NewCounterFunc(prometheus.CounterOpts{Name: "acsbridge_token_reused_total", Help: "Tokens that came again with another body."}, read(&r.reused))
+	auto.NewCounterFunc(prometheus.CounterOpts{Name: "acsbridge_token_bindings_forgotten_total", Help: "Tokens forgotten before they expired, because too many were remembered."}, read(&r.forgotten))
+	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "acsbridge_token_bindings", Help: "Tokens remembered with the body they came with."}, read(&r.held))
 }
 
 func registerKeys(auto promauto.Factory, k *keyring) {
-	auto.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "acsbridge_jwks_age_seconds",
-		Help: "Age of the issuer's keys, or time since the start while none were fetched.",
-	}, func() float64 { return k.age().Seconds() })
-	auto.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "acsbridge_jwks_keys",
-		Help: "Keys that tokens are checked with.",
-	}, func() float64 { return float64(k.status().Held) })
-	auto.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "acsbridge_jwks_skipped_keys",
-		Help: "Keys of the issuer's key set that are not usable.",
-	}, func() float64 {
+	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "acsbridge_jwks_age_seconds", Help: "Age of the issuer's keys, or time since the start while none were fetched."}, func() float64 { return k.age().Seconds() })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "acsbridge_jwks_keys", Help: "Keys that tokens are checked with."}, func() float64 { return float64(k.status().Held) })
+	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "acsbridge_jwks_skipped_keys", Help: "Keys of the issuer's key set that are not usable."}, func() float64 {
 		if set := k.current.Load(); set != nil {
 			return float64(len(set.skipped))
 		}

@@ -81,8 +81,11 @@ func (c *probeCmd) Run(ctx context.Context, std stdio) error {
 			withoutQuery(c.target), issuer.Name(), issuer.MetadataURL(), simulate.audience())
 	}
 	report, err := probe.Run(ctx)
+	if errors.Is(err, context.Canceled) {
+		return errors.New("stopped before the end")
+	}
 	if err != nil {
-		return unlessEnded(err)
+		return err
 	}
 	if c.JSON {
 		output := probeOutput{withoutQuery(c.target), issuer.Name(), issuer.MetadataURL(), simulate.audience(), report}

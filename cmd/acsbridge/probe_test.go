@@ -75,3 +75,13 @@ func TestProbe_workflow(t *testing.T) {
 		})
 	}
 }
+
+// TestProbe_page: the page describes every check.
+func TestProbe_page(t *testing.T) {
+	page := bridgetest.ReadFile(t, "../../docs/probe.md")
+	for _, name := range acstest.ProbeNames() {
+		if !strings.Contains(page, "| `"+name+"` |") {
+			t.Errorf("docs/probe.md does not describe %s", name)
+		}
+	}
+}

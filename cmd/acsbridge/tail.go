@@ -211,8 +211,10 @@ func unknownResource(where, name string, read func(replay.Selection) iter.Seq2[*
 	}
 	hint := "; it is empty"
 	if names := slices.Sorted(maps.Keys(resources)); len(names) > 0 {
-		nearest, _ := suggest.Nearest(name, names)
-		hint = fmt.Sprintf(", did you mean %s? Its first events are of %s", nearest, strings.Join(names, ", "))
+		hint = "; its first events are of " + strings.Join(names, ", ")
+		if nearest, distance := suggest.Nearest(name, names); distance <= len(name)/2 {
+			hint = fmt.Sprintf(", did you mean %s?", nearest)
+		}
 	}
 	return &unknownError{false, fmt.Sprintf("%s has no event of resource %q%s", where, name, hint)}
 }

@@ -34,9 +34,7 @@ func TestPrefetch_eachEventOnce(t *testing.T) {
 			t.Parallel()
 			server := natstest.Start(t)
 			js := server.JetStream()
-			if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}}); err != nil {
-				t.Fatal(err)
-			}
+			natstest.CreateStream(t, js, jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}})
 			for range events {
 				if _, err := js.Publish(t.Context(), "acs.contoso.CallConnected.2.c", nil); err != nil {
 					t.Fatal(err)

@@ -4,10 +4,13 @@ package bridgetest
 
 import (
 	"crypto/x509"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,6 +37,43 @@ func ReadFile(t testing.TB, path string) string {
 	}
 	return string(text)
 }
+
+// Log is text that several goroutines write: a log, or what a process prints.
+type Log struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// Write adds to the text.
+func (l *Log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// String returns the text so far.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// Logger returns a log that writes here, from level info on.
+func (l *Log) Logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// Count returns how many lines have all of the texts.
+func (l *Log) Count(texts ...string) (n int) {
+	for line := range strings.Lines(l.String()) {
+		line = strings.ReplaceAll(line, `\\"`, `"`)
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
+			n++
+		}
+	}
+	return n
+}
+
+// Has reports whether a line has all of the texts.
+func (l *Log) Has(texts ...string) bool { return l.Count(texts...) > 0 }
 
 // Reference holds the part of a page between two marks against what it must be, and
 // writes it instead when update is set.

@@ -1,7 +1,6 @@
 package natsconn
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,9 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,40 +19,9 @@ import (
 	"github.com/synadia-io/orbit.go/jetstreamext"
 	"github.com/synadia-io/orbit.go/natscontext"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 )
-
-// logged collects log lines.
-type logged struct {
-	mu    sync.Mutex
-	lines bytes.Buffer
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(b)
-}
-
-func (l *logged) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.lines.String(), text)
-}
-
-// has reports whether a line has all of the texts.
-func (l *logged) has(texts ...string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range strings.Lines(l.lines.String()) {
-		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) }) {
-			return true
-		}
-	}
-	return false
-}
-
-func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // connect returns a link that is connected.
 func connect(t *testing.T, config Config, logger *slog.Logger) *Link {
@@ -81,9 +47,7 @@ func TestLink_batchComesOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, AllowDirect: true}
-	if _, err := js.CreateStream(t.Context(), config); err != nil { // a request
-		t.Fatal(err)
-	}
+	natstest.CreateStream(t, js, config)
 	const stored = 100
 	for range stored {
 		if _, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "acs.contoso.CallConnected.c.a"}); err != nil {
@@ -142,8 +106,8 @@ func TestConfig_optionsNeverGiveUp(t *testing.T) {
 
 // Without a right there is an error for each natsconn.
 func TestLink_errorsDoNotFloodTheLog(t *testing.T) {
-	var log logged
-	l := connect(t, Config{URL: natstest.Start(t).URL()}, log.logger())
+	var log bridgetest.Log
+	l := connect(t, Config{URL: natstest.Start(t).URL()}, log.Logger())
 	begin := time.Now()
 	for range 1000 {
 		l.nc.Opts.AsyncErrorCB(l.nc, nil, nats.ErrPermissionViolation)
@@ -151,7 +115,7 @@ func TestLink_errorsDoNotFloodTheLog(t *testing.T) {
 	}
 	most := 1 + int(time.Since(begin)/time.Second)
 	for _, line := range []string{"NATS reports a missing right", "NATS reports an error"} {
-		if n := log.count(line); n == 0 || n > most {
+		if n := log.Count(line); n == 0 || n > most {
 			t.Errorf("%q: %d lines for 1000 errors, want 1 to %d", line, n, most)
 		}
 	}
@@ -161,8 +125,8 @@ func TestLink_errorsDoNotFloodTheLog(t *testing.T) {
 // the client does not connect again.
 func TestLink_closedConnection(t *testing.T) {
 	s := natstest.Start(t)
-	var log logged
-	l := connect(t, Config{URL: s.URL()}, log.logger())
+	var log bridgetest.Log
+	l := connect(t, Config{URL: s.URL()}, log.Logger())
 	first := l.nc
 	if err := first.Publish(strings.Repeat("x", 5000), nil); err != nil {
 		t.Fatal(err)
@@ -178,7 +142,7 @@ func TestLink_closedConnection(t *testing.T) {
 	if _, err := js.AccountInfo(ctx); err != nil {
 		t.Errorf("the new connection does not work: %v", err)
 	}
-	if n := log.count("building a new one"); n != 1 {
+	if n := log.Count("building a new one"); n != 1 {
 		t.Errorf("%d new connections", n)
 	}
 	l.Close()
@@ -219,9 +183,7 @@ func TestConfig_domainAndInboxPrefix(t *testing.T) {
 func TestLink_batchInADomain(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.JetStreamDomain = "hub" })
 	own := s.JetStream()
-	if _, err := own.CreateStream(t.Context(), jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, AllowDirect: true}); err != nil {
-		t.Fatal(err)
-	}
+	natstest.CreateStream(t, own, jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, AllowDirect: true})
 	if _, err := own.Publish(t.Context(), "s", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -245,8 +207,8 @@ func TestLink_batchInADomain(t *testing.T) {
 // Wrong credentials may be put right on the server.
 func TestLink_refusedLoginIsTriedAgain(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.Username, o.Password = "u", "p" })
-	var log logged
-	l := connect(t, Config{URL: s.URL(), User: "u", Password: "p"}, log.logger())
+	var log bridgetest.Log
+	l := connect(t, Config{URL: s.URL(), User: "u", Password: "p"}, log.Logger())
 	s.Restrict(func(o *server.Options) { o.Password = "other" })
 	s.Restart()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -267,7 +229,7 @@ func TestLink_refusedLoginIsTriedAgain(t *testing.T) {
 	s.Restrict(func(o *server.Options) { o.Password = "p" })
 	s.Restart()
 	natstest.Until(t, func() bool { connected, problem := l.State(); return connected && problem == nil })
-	if n := log.count("building a new one"); n != 0 {
+	if n := log.Count("building a new one"); n != 0 {
 		t.Error("the client gave up")
 	}
 }
@@ -312,8 +274,8 @@ func TestConnect_silentServers(t *testing.T) {
 // only by what a new connection says.
 func TestLink_Refresh(t *testing.T) {
 	s := natstest.Start(t, func(o *server.Options) { o.MaxPayload = 4 << 10 })
-	var log logged
-	l := connect(t, Config{URL: s.URL()}, log.logger())
+	var log bridgetest.Log
+	l := connect(t, Config{URL: s.URL()}, log.Logger())
 	if l.Refresh() {
 		t.Error("limits that are new were asked for again")
 	}
@@ -323,7 +285,7 @@ func TestLink_Refresh(t *testing.T) {
 	if !l.Refresh() {
 		t.Error("limits that are old were not asked for again")
 	}
-	natstest.Until(t, func() bool { return log.count("connected to NATS again") == 1 })
+	natstest.Until(t, func() bool { return log.Count("connected to NATS again") == 1 })
 	natstest.Until(t, func() bool { connected, _ := l.State(); return connected })
 	if l.Refresh() {
 		t.Error("a new connection was made anew")
@@ -370,20 +332,20 @@ func TestLink_causeChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	free.Close()
-	var log logged
-	link, err := Connect(Config{URL: "nats://" + free.Addr().String()}, log.logger())
+	var log bridgetest.Log
+	link, err := Connect(Config{URL: "nats://" + free.Addr().String()}, log.Logger())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer link.Close()
-	natstest.Until(t, func() bool { return log.has("NATS cannot be reached", "connection refused") })
+	natstest.Until(t, func() bool { return log.Has("NATS cannot be reached", "connection refused") })
 	files := certificates(t)
 	natstest.Start(t, func(o *server.Options) {
 		o.JetStream = false
 		o.Port = free.Addr().(*net.TCPAddr).Port
 		files.require(o)
 	})
-	natstest.Until(t, func() bool { return log.has("level=WARN", "NATS cannot be reached", "name it with --nats-ca") })
+	natstest.Until(t, func() bool { return log.Has("level=WARN", "NATS cannot be reached", "name it with --nats-ca") })
 	if _, cause := link.State(); cause == nil || !strings.Contains(cause.Error(), "--nats-ca") {
 		t.Errorf("State says %v", cause)
 	}
@@ -423,15 +385,15 @@ func TestLink_firstConnection(t *testing.T) {
 				})
 				c.login.URL = server.URL()
 			}
-			var log logged
-			link, err := Connect(c.login, log.logger())
+			var log bridgetest.Log
+			link, err := Connect(c.login, log.Logger())
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer link.Close()
 			until := time.Now().Add(10 * time.Second)
 			natstest.Until(t, func() bool {
-				return log.has("level=WARN", "NATS cannot be reached", c.says) || time.Now().After(until)
+				return log.Has("level=WARN", "NATS cannot be reached", c.says) || time.Now().After(until)
 			})
 			_, cause := link.State()
 			if cause == nil || !strings.Contains(cause.Error(), c.says) {
@@ -440,8 +402,8 @@ func TestLink_firstConnection(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 			defer cancel()
 			_, _ = link.JetStream(ctx) // further attempts say nothing new
-			if n := log.count("NATS cannot be reached"); n > 2 {
-				t.Errorf("%d lines:\n%s", n, log.lines.String())
+			if n := log.Count("NATS cannot be reached"); n > 2 {
+				t.Errorf("%d lines:\n%s", n, log.String())
 			}
 		})
 	}

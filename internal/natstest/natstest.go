@@ -108,6 +108,14 @@ func JetStream(t testing.TB, url string) jetstream.JetStream {
 	return js
 }
 
+// CreateStream makes a stream.
+func CreateStream(t testing.TB, js jetstream.JetStream, config jetstream.StreamConfig) {
+	t.Helper()
+	if _, err := js.CreateStream(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Messages returns everything that a stream holds, from the first to the last
 // message.
 func (s *Server) Messages(stream string) []*jetstream.RawStreamMsg {

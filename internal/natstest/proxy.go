@@ -1,6 +1,7 @@
 package natstest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -31,6 +32,8 @@ type Conditions struct {
 	Held bool
 	// Lost discards everything.
 	Lost bool
+	// Old is replaced by New where it comes in one piece.
+	Old, New string
 }
 
 // Proxy is a TCP proxy between a client and a server, for the faults of a network.
@@ -225,6 +228,7 @@ func (p *Proxy) carry(ctx context.Context, from io.Reader, to io.Writer, answers
 		for {
 			data := make([]byte, chunkSize)
 			n, err := from.Read(data)
+			data = data[:n]
 			if n > 0 {
 				p.mu.Lock()
 				c := p.direction(answers)
@@ -232,8 +236,11 @@ func (p *Proxy) carry(ctx context.Context, from io.Reader, to io.Writer, answers
 				if c.Jitter > 0 {
 					c.Latency += rand.N(c.Jitter)
 				}
+				if c.Old != "" {
+					data = bytes.ReplaceAll(data, []byte(c.Old), []byte(c.New))
+				}
 				select {
-				case chunks <- chunk{data[:n], time.Now().Add(c.Latency)}:
+				case chunks <- chunk{data, time.Now().Add(c.Latency)}:
 				case <-ctx.Done():
 					return
 				}

@@ -10,10 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
 
 // startWithin bounds the start of a proxy, which takes a fraction of a second.
@@ -103,28 +104,10 @@ func write(t testing.TB, dir, name, text string) string {
 	return file
 }
 
-// output collects what a proxy says.
-type output struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
 // run starts a proxy, waits until it listens and stops it when the test ends.
 func run(t testing.TB, cmd *exec.Cmd, ready string) {
 	t.Helper()
-	var said output
+	var said bridgetest.Log
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -34,9 +34,7 @@ func (s *stream) create(name, subjects string, change []func(*jetstream.StreamCo
 	for _, f := range change {
 		f(&config)
 	}
-	if _, err := s.js.CreateStream(s.t.Context(), config); err != nil {
-		s.t.Fatal(err)
-	}
+	natstest.CreateStream(s.t, s.js, config)
 }
 
 // store stores n events of five calls in turn.

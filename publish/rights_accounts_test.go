@@ -1,6 +1,7 @@
 package publish_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -63,4 +65,39 @@ func TestRights_oneAccountIsNotEnough(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRights_viewer reads as tail, call and calls do, and tries what a viewer
+// must not be able to.
+func TestRights_viewer(t *testing.T) {
+	server := restricted(t)
+	createStreams(t, server, publish.StreamConfig{})
+	b := startAs(t, asBridge(server), publish.Options{Dir: t.TempDir()})
+	b.publish("a", 1, 20)
+	b.quarantine("no event")
+	b.drained()
+	server.Await(schemas.QuarantineStream, 1)
+
+	c := login(t, server, "viewer", "viewer_password")
+	for stream, want := range map[string]int{schemas.Stream: 20, schemas.QuarantineStream: 1} {
+		reader := replay.Reader{
+			JetStream: func(context.Context) (jetstream.JetStream, error) { return c.js, nil },
+			Stream:    stream, Prefix: schemas.SubjectPrefix,
+		}
+		read := 0
+		for _, err := range reader.Read(t.Context(), replay.Selection{}) {
+			if err != nil {
+				t.Fatalf("message %d of stream %s: %v", read+1, stream, err)
+			}
+			read++
+		}
+		if _, err := reader.Info(t.Context()); err != nil || read != want {
+			t.Errorf("%d messages of stream %s, want %d; look at it: %v", read, stream, want, err)
+		}
+	}
+	c.mayNot([]string{
+		"acs.contoso.CallConnected.a.c-1", "acs-quarantine.contoso.not_json", "_INBOX_hangups.abc.1", "_INBOX_viewer.abc.1",
+		"$JS.API.CONSUMER.INFO.ACS.hangups", "$JS.API.CONSUMER.MSG.NEXT.ACS.hangups", "$JS.ACK.ACS.hangups.1.1.1.1.0",
+	}, []string{"_INBOX_hangups.>"})
+	checkStream(t, server, map[string]int{"a": 20})
 }
