@@ -82,33 +82,3 @@ func TestExitStatus(t *testing.T) {
 		}
 	}
 }
-
-// TestHelp_width holds every help text to the columns of helpWidth. Only a
-// default that has no place to break at may be longer.
-func TestHelp_width(t *testing.T) {
-	t.Setenv("COLUMNS", "200")
-	parser, err := newParser(&cli{}, stdio{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, command := range parser.Model.Children {
-		t.Run(command.Name, func(t *testing.T) {
-			var out bytes.Buffer
-			parser, err := newParser(&cli{}, stdio{out: &out, err: &out})
-			if err != nil {
-				t.Fatal(err)
-			}
-			parser.Exit = func(int) {}
-			parser.Parse([]string{command.Name, "--help"}) // help is printed before anything can fail
-			lines := strings.Split(out.String(), "\n")
-			if len(lines) < 4 {
-				t.Fatalf("no help:\n%s", out.String())
-			}
-			for _, line := range lines {
-				if len(line) > helpWidth && strings.Contains(strings.TrimSpace(line), " ") {
-					t.Errorf("%d columns, want at most %d: %s", len(line), helpWidth, line)
-				}
-			}
-		})
-	}
-}

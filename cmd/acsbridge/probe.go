@@ -37,9 +37,7 @@ type probeCmd struct {
 func (probeCmd) Help() string {
 	return `Posts good callbacks, which the webhook must accept (2xx), and bad ones, which it must refuse (401 or 403), to exactly the URL. ` +
 		`Start the webhook with the issuer, the metadata URL and the audience that probe prints, in place of Microsoft's: it then asks probe for the keys. ` +
-		`The exit status is 0 when every check passes.` + "\n\n" +
-		"Examples:\n\n  acsbridge probe http://localhost:3000/api/callback\n\n" +
-		"  acsbridge probe --untrusted --audience GUID https://test.example.net/api/callback"
+		`The exit status is 0 when every check passes.`
 }
 
 // Validate reads the URL; kong calls it.

@@ -37,12 +37,18 @@ type terminalProcess struct {
 // atTerminal starts the built binary with the NATS server of a load.
 func (l *replayLoad) atTerminal(t *testing.T, args ...string) *terminalProcess {
 	t.Helper()
+	return atTerminal(t, []string{"NATS_URL=" + l.nats.URL()}, "acsbridge", args...)
+}
+
+// atTerminal starts a command with variables of its own.
+func atTerminal(t *testing.T, environment []string, name string, args ...string) *terminalProcess {
+	t.Helper()
 	screen, tty, err := pty.Open()
 	if err != nil {
 		t.Skipf("no terminals here: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), processAtMost)
-	x := &terminalProcess{t: t, process: exec.CommandContext(ctx, "acsbridge", args...), tty: tty, screen: screen, drained: make(chan struct{})}
+	x := &terminalProcess{t: t, process: exec.CommandContext(ctx, name, args...), tty: tty, screen: screen, drained: make(chan struct{})}
 	t.Cleanup(func() {
 		cancel()
 		tty.Close()
@@ -53,7 +59,7 @@ func (l *replayLoad) atTerminal(t *testing.T, args ...string) *terminalProcess {
 		t.Fatal(err)
 	}
 	go x.drain()
-	x.process.Env = append(os.Environ(), "NATS_URL="+l.nats.URL(), "TERM=xterm", "NO_COLOR=")
+	x.process.Env = append(append(os.Environ(), "TERM=xterm", "NO_COLOR="), environment...)
 	x.process.Stdin, x.process.Stdout, x.process.Stderr = tty, tty, tty
 	x.process.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := x.process.Start(); err != nil {
@@ -182,6 +188,39 @@ func TestListen(t *testing.T) {
 			if strings.Contains(strings.ReplaceAll(x.text(), "\r\n", ""), "\n") {
 				t.Errorf("a line feed without a carriage return:\n%q", x.text())
 			}
+		})
+	}
+}
+
+// TestCompletion types into each shell that is here, and lets it complete a flag and a
+// value.
+func TestCompletion(t *testing.T) {
+	ignoreEnvironment(t)
+	for shell, start := range map[string]struct {
+		args  []string
+		setup string
+	}{
+		"bash": {[]string{"--norc", "--noprofile", "-i"}, `source <(acsbridge completion bash)`},
+		"zsh":  {[]string{"-f", "-i"}, `autoload -Uz compinit && compinit -D && source <(acsbridge completion zsh)`},
+		"fish": {[]string{"--no-config", "-i"}, `acsbridge completion fish | source`},
+	} {
+		t.Run(shell, func(t *testing.T) {
+			if _, err := exec.LookPath(shell); err != nil && shell != "bash" {
+				t.Skipf("%s is not here", shell)
+			}
+			x := atTerminal(t, []string{"HOME=" + t.TempDir(), "PS1=$ "}, shell, start.args...)
+			x.shows(`[$>#] `)
+			// The result is not what was typed.
+			x.press(start.setup + ` && echo set''up` + "\r")
+			x.shows(`setup\r\n`)
+			x.press("acsbridge version --js\t")
+			x.shows(`--json`)
+			x.press("\r")
+			x.shows(`\{"name":"acsbridge",`)
+			x.press("acsbridge trigger --list --audience=x CallDisc\t")
+			x.shows(`CallDisconnected`)
+			x.press("\x15exit\r") // erases the line first
+			_ = x.process.Wait()  // the status is that of the last command
 		})
 	}
 }

@@ -24,14 +24,17 @@ import (
 type Reader struct {
 	Config string `help:"YAML file of serve, for its NATS settings and its stream; also ACSBRIDGE_CONFIG." placeholder:"FILE"`
 
-	natsSettings `group:"NATS connection:"`
+	natsSettings `group:"NATS flags:" set:"withoutURL=127.0.0.1:4222, where serve and demo have theirs."`
 
-	Stream        string `group:"Stream (JetStream):" help:"Stream to read." default:"${stream}" placeholder:"NAME"`
-	SubjectPrefix string `group:"Stream (JetStream):" help:"First token of its subjects." default:"${prefix}" placeholder:"TOKEN"`
+	Stream        string `group:"NATS flags:" help:"Stream to read." default:"${stream}" placeholder:"NAME"`
+	SubjectPrefix string `group:"NATS flags:" help:"First token of its subjects." default:"${prefix}" placeholder:"TOKEN"`
 
 	environ func() []string // nil means os.Environ
 	sources *sources
 }
+
+// ReaderGroup is the group of the flags of [Reader], but for --config.
+const ReaderGroup = "NATS flags:"
 
 // shared reports whether a command that reads has a setting in common with
 // serve. Other flags may have the same name and another meaning.
