@@ -277,11 +277,9 @@ func (c *Caller) request(d *Callback, number int) (*http.Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a callback: %w", err)
 	}
-	token := ""
-	if d.Bearer != BearerMissing {
-		if token, err = c.signer.Sign(d.Bearer.token(c.audience)); err != nil {
-			return nil, fmt.Errorf("sign a callback: %w", err)
-		}
+	token, err := d.Bearer.sign(c.signer, c.audience)
+	if err != nil {
+		return nil, fmt.Errorf("sign a callback: %w", err)
 	}
 	request, err := webhook.NewRequest(target, webhook.ContentType, body, token)
 	if err != nil {

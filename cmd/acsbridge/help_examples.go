@@ -58,12 +58,20 @@ var examples = map[string][]example{
 	"replay": {
 		{"a call, to the application on this machine", "acsbridge replay --call 401f3500-5738-4a26-a51f-0123456789ab\n" +
 			"    --to http://localhost:7071/api/callbacks"},
-		{"an hour, into a file without personal data", "acsbridge replay --since 1h --to file:events.ndjson --redact"},
+		{"an hour, into a file without personal data", "acsbridge replay --since 1h --to file:events.ndjson --redact\n" +
+			"    --keep data.operationContext"},
 	},
 	"listen": {
 		{"every new event, to the application on this machine", "acsbridge listen --forward http://localhost:7071/api/callbacks"},
+		{"incoming calls, too, as Event Grid delivers them", "acsbridge listen --forward http://localhost:7071/api/callbacks\n" +
+			"    --forward-eventgrid http://localhost:7071/api/incomingCall"},
 		{"of one resource, from another NATS", "acsbridge listen --resource contoso --nats-context staging\n" +
 			"    --forward http://localhost:7071/api/callbacks"},
+	},
+	"probe": {
+		{"a webhook that takes its keys from the probe", "acsbridge probe http://localhost:3000/api/callback"},
+		{"one that has Microsoft's issuer fixed in its code", "acsbridge probe --untrusted --audience c3b7d7e8-4a3c-4a0b-9c55-0123456789ab\n" +
+			"    https://test.example.net/api/callback"},
 	},
 	"trigger": {
 		{"an event, to the demo that runs", "acsbridge trigger CallConnected"},

@@ -52,6 +52,7 @@ type cli struct {
 
 	Trigger  triggerCmd  `cmd:"" group:"Test your application:" help:"Send one signed event of a type."`
 	Simulate simulateCmd `cmd:"" group:"Test your application:" help:"Play ACS: calls, key server, load, chaos."`
+	Probe    probeCmd    `cmd:"" group:"Test your application:" help:"Test how a webhook verifies tokens, without a bridge."`
 
 	Help       helpCmd       `cmd:"" group:"acsbridge itself:" help:"Help of a command, or of the NATS flags."`
 	Completion completionCmd `cmd:"" group:"acsbridge itself:" help:"Print the completion script of a shell."`

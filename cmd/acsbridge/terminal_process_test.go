@@ -188,7 +188,8 @@ func TestListen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newReplayLoad(t, 3) // from before
 			x := l.atTerminal(t, "listen", "--forward="+l.app.URL+"/api/callbacks")
-			x.shows(`new events are posted to http://127\.0\.0\.1:\d+/api/callbacks; r posts the last one again, q ends\r\n`)
+			x.shows(`new events are posted to http://127\.0\.0\.1:\d+/api/callbacks\r\n`)
+			x.shows(`r posts the last one again, q ends\r\n`)
 			x.press("r")
 			x.shows(`no event has come yet\r\n`)
 			m := nats.NewMsg("acs.contoso.PlayCompleted.4.call-7")
