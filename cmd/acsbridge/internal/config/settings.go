@@ -128,7 +128,7 @@ type journalSettings struct {
 	DataDir         string        `help:"Directory of the journal, the dead letters and the embedded server." default:"acsbridge-data" placeholder:"DIR"`
 	Journal         string        `help:"on: 200 means synced to disk here. off: 200 means stored by NATS; needs an external NATS." default:"on" placeholder:"on|off"`
 	JournalMaxBytes size          `help:"Size at which the journal is full and callbacks are answered 503." default:"1GiB" placeholder:"SIZE"`
-	AckWait         time.Duration `help:"How long an answer waits for NATS once the journal has the event, up to 4s." default:"250ms" placeholder:"DURATION"`
+	AckWait         time.Duration `help:"How long an answer waits for NATS once the journal has the event, up to 4s." default:"5ms" placeholder:"DURATION"`
 	MaxInFlight     int           `help:"Callbacks in work at a time; more are answered 503." default:"512" placeholder:"N"`
 }
 
