@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -25,9 +26,9 @@ type Call[S any] struct {
 	Attempt int
 	// Sequence is that of the event in the stream, zero for a timeout.
 	Sequence uint64
-	// Payload is the event in its sender's own bytes, which the parsers of the SDKs read;
-	// nil for a timeout. It must not be changed.
-	Payload []byte
+	// Stored is the event as the stream has it, with its sender's own bytes, which the
+	// parsers of the SDKs read; nil for a timeout. It must not be changed.
+	Stored *replay.StoredMessage
 	// Ended reports that the CallDisconnected of the call was handled.
 	Ended bool
 
@@ -39,7 +40,7 @@ type attempt struct {
 	service  string
 	id       string // of the event: its message id, or the id of its wait
 	resource string
-	payload  []byte
+	stored   *replay.StoredMessage
 	now      time.Time
 	results  []string // that were handled before
 	waiting  int      // waits that the call has

@@ -20,6 +20,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/internal/failpoint"
+	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -116,7 +117,10 @@ func (j *job) message(msg *nats.Msg, a *attempt, o *outcome) (*schemas.Message, 
 	if a.id == "" {
 		a.id = j.slot.opts.Stream + "/" + strconv.FormatUint(j.event.seq, 10)
 	}
-	o.id, a.payload = short(a.id), msg.Data
+	o.id = short(a.id)
+	a.stored = &replay.StoredMessage{
+		Stream: j.slot.opts.Stream, Sequence: j.event.seq, Subject: msg.Subject, Header: msg.Header, Data: msg.Data,
+	}
 	if slices.Contains(j.entry.Recent, o.id) {
 		o.skipped, o.id = skippedDuplicate, ""
 		return nil, nil

@@ -23,7 +23,7 @@ func TestPostpone_doesNotCount(t *testing.T) {
 	start(t, server.URL(), consume.Service[tally]{
 		Name: "ivr", MaxAttempts: 2, MaxAge: time.Nanosecond,
 		Handle: func(_ context.Context, call *consume.Call[tally], m *schemas.Message) error {
-			h.add(fmt.Sprintf("%s attempt %d: %s", m.Event.ID, call.Attempt, call.Payload))
+			h.add(fmt.Sprintf("%s attempt %d: %s", m.Event.ID, call.Attempt, call.Stored.Data))
 			if len(h.all()) <= 4 {
 				return consume.Postpone(errors.New("closed"), 10*time.Millisecond)
 			}

@@ -178,7 +178,7 @@ const idleBytes = 64 << 20
 // handler returns the service's handler without the type of its state.
 func (s *Service[S]) handler() handler {
 	return func(ctx context.Context, id string, e *Entry, sequence uint64, number int, a *attempt, m *schemas.Message) ([]byte, error) {
-		call := &Call[S]{ID: id, Attempt: number, Sequence: sequence, Payload: a.payload, Ended: e.Ended, attempt: a}
+		call := &Call[S]{ID: id, Attempt: number, Sequence: sequence, Stored: a.stored, Ended: e.Ended, attempt: a}
 		if len(e.State) > 0 {
 			if err := json.Unmarshal(e.State, &call.State); err != nil {
 				return nil, Permanent(fmt.Errorf("read the state of the call: %w", err))

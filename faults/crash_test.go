@@ -14,7 +14,7 @@ import (
 // crashWithin bounds the time until a process has reached its failpoint.
 const crashWithin = 30 * time.Second
 
-// bulky fills a segment of the journal, 64 MiB, in seconds.
+// bulky fills a segment of the journal, 16 MiB, in a second.
 var bulky = mix{forged: .01, twice: .01, size: [2]int{0, 500}, large: .5, largeSize: 200 << 10}
 
 // crashPoint is a failpoint, and how to make a process reach it.

@@ -12,7 +12,7 @@ import (
 )
 
 // segmentRoom is the size of a segment of the journal.
-const segmentRoom = 64 << 20
+const segmentRoom = 16 << 20
 
 const (
 	// damages is how many records are damaged in a round.

@@ -47,7 +47,7 @@ const (
 type comparer struct {
 	forwarder *forwarder
 	js        jetstream.JetStream
-	results   chan comparison // has room for one of each pending record
+	results   chan comparison // has room for one of each record in flight
 	running   sync.WaitGroup
 	sem       chan struct{}
 	// disabledUntil is when comparing is tried again, in nanoseconds since 1970.
@@ -65,7 +65,7 @@ type comparison struct {
 }
 
 func newComparer(f *forwarder, js jetstream.JetStream) *comparer {
-	return &comparer{forwarder: f, js: js, results: make(chan comparison, windowSize), sem: make(chan struct{}, maxCompares)}
+	return &comparer{forwarder: f, js: js, results: make(chan comparison, maxInFlight), sem: make(chan struct{}, maxCompares)}
 }
 
 // start compares a record with the message at a sequence of the stream. What differs

@@ -41,7 +41,14 @@ type forwarder struct {
 	mu       sync.Mutex
 	position uint64             // index of the last record that the stream has
 	waiters  map[uint64]*waiter // by the index they wait for
-	spare    sync.Pool          // of *waiter: there is one for every callback
+	// ended has the records that ended before the cursor reached them, at index modulo
+	// windowSize.
+	ended [windowSize]uint64
+	// late says that the stream needs longer than ackWait now: the last record took
+	// longer to get there, or a wait ran out since.
+	late    bool
+	ackWait time.Duration
+	spare   sync.Pool // of *waiter: there is one for every callback
 }
 
 // newForwarder goes on where the cursor in the journal ends.
@@ -115,13 +122,13 @@ func newWaiter() any {
 }
 
 // wait returns when the stream has the record at index, when the forwarder
-// stops making progress, or after at most the given time. It does not wait at
-// all while NATS is disconnected or the forwarder is behind.
-func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration) {
+// stops making progress, or after ackWait at most. It does not wait at all while NATS
+// is disconnected or the stream late.
+func (f *forwarder) wait(ctx context.Context, index uint64) {
 	f.mu.Lock()
-	behind := f.position+windowSize < index
 	_, taken := f.waiters[index] // by a callback without records
-	if f.position >= index || behind || taken || !f.target.isReady() {
+	ended := index <= f.position || f.ended[index%windowSize] == index
+	if ended || taken || f.late || f.ackWait <= 0 || !f.target.isReady() {
 		f.mu.Unlock()
 		return
 	}
@@ -130,7 +137,7 @@ func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration
 	f.waiters[index] = w
 	f.mu.Unlock()
 
-	w.timer.Reset(atMost)
+	w.timer.Reset(f.ackWait)
 	defer w.timer.Stop()
 	select {
 	case <-w.done:
@@ -142,16 +149,19 @@ func (f *forwarder) wait(ctx context.Context, index uint64, atMost time.Duration
 	defer f.mu.Unlock()
 	if f.waiters[index] == w {
 		delete(f.waiters, index)
+		f.late = true
 	} else {
 		<-w.done // it came in between: the next user must not find it
 	}
 }
 
-// advance notes that the stream has the record at index, or never will, and all
-// records up to acked.
-func (f *forwarder) advance(index, acked uint64) {
+// advance notes that the stream has the record at index, or never will, which was
+// received so long ago, and all records up to acked.
+func (f *forwarder) advance(index, acked uint64, age time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.late = age > f.ackWait
+	f.ended[index%windowSize] = index
 	for f.position < acked {
 		f.position++
 		f.wake(f.position)

@@ -8,9 +8,13 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// windowSize is how many records may be between the cursor and the newest one
-// that was read from the journal.
-const windowSize = 512
+// A call with many events in a row must not hold up the others: the window reaches over
+// thousands of them. What is in flight is less, since the stream's memory holds it.
+const (
+	windowSize  = 2048    // records between the cursor and the newest one that was read
+	windowBytes = 2 << 20 // of their payloads and headers
+	maxInFlight = 512     // records that wait for an answer of the stream
+)
 
 // pending is the window of records behind the cursor: a ring by index, and a queue
 // for each call. A record waits in its call's queue until the stream has the one
@@ -23,6 +27,9 @@ type pending struct {
 	ring  [windowSize]entry // at index modulo windowSize
 	acked uint64            // the cursor: all records up to here are done
 	last  uint64            // the newest record that was admitted
+	bytes int               // of the records in the window
+	// inFlight are the records that are sent or comparing.
+	inFlight int
 	// ready are the records that may be published now, in this order: a queue of
 	// which so many were added and taken.
 	ready        [windowSize]uint64
@@ -36,6 +43,7 @@ type pending struct {
 type entry struct {
 	index  uint64
 	record *record
+	size   int       // of the record when it was admitted
 	call   uint64    // hash of its call, zero for none, or when it was released
 	next   uint64    // the record of its call that waits for it, zero for none
 	sent   time.Time // zero when it was not published
@@ -60,14 +68,15 @@ func newPending(acked uint64) *pending {
 	return &pending{acked: acked, last: acked, seed: maphash.MakeSeed(), newest: make(map[uint64]uint64)}
 }
 
-// hasRoom reports whether another record can be admitted.
-func (p *pending) hasRoom() bool { return p.last < p.acked+windowSize }
+// hasRoom reports whether another record can be admitted, of whatever size.
+func (p *pending) hasRoom() bool { return p.last < p.acked+windowSize && p.bytes < windowBytes }
 
 // admit takes the record behind the newest one, last in the queue of its call.
 func (p *pending) admit(r *record) *entry {
 	p.last++
 	e := &p.ring[p.last%windowSize]
-	*e = entry{index: p.last, record: r, call: p.callOf(r)}
+	*e = entry{index: p.last, record: r, size: r.size(), call: p.callOf(r)}
+	p.bytes += e.size
 	before, waits := p.newest[e.call]
 	if e.call != 0 {
 		p.newest[e.call] = e.index
@@ -95,9 +104,10 @@ func (p *pending) callOf(r *record) uint64 {
 	return max(maphash.String(p.seed, call), 1)
 }
 
-// takeReady returns the record that is to be published next, nil when there is none.
+// takeReady returns the record that is to be published next, nil when there is none or
+// enough is in flight.
 func (p *pending) takeReady() *entry {
-	for p.taken < p.added {
+	for p.taken < p.added && p.inFlight < maxInFlight {
 		index := p.ready[p.taken%windowSize]
 		p.taken++
 		if e := &p.ring[index%windowSize]; e.index == index && e.state == waiting { // it did not end meanwhile
@@ -105,6 +115,14 @@ func (p *pending) takeReady() *entry {
 		}
 	}
 	return nil
+}
+
+// begin notes that a record is sent or comparing.
+func (p *pending) begin(e *entry, state entryState) {
+	if e.state == waiting {
+		p.inFlight++
+	}
+	e.state = state
 }
 
 // awaiting returns a record that waits for its acknowledgement, nil when the index
@@ -133,6 +151,9 @@ func (p *pending) release(e *entry) {
 // finish notes that it is known how a record ended.
 func (p *pending) finish(e *entry) {
 	p.release(e)
+	if e.state == sent || e.state == comparing {
+		p.inFlight--
+	}
 	e.state = done
 }
 
@@ -146,8 +167,20 @@ func (p *pending) first() *entry {
 
 // advance moves the cursor behind the first record, which is done.
 func (p *pending) advance() {
-	p.first().record = nil
+	e := p.first()
+	p.bytes -= e.size
+	e.record = nil
 	p.acked++
+}
+
+// sentBefore reports whether a record waits for its acknowledgement since before a time.
+func (p *pending) sentBefore(at time.Time) bool {
+	for i := range p.ring {
+		if e := &p.ring[i]; e.state == sent && e.sent.Before(at) {
+			return true
+		}
+	}
+	return false
 }
 
 // maybeSent returns the highest index that may be in the stream.

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -50,7 +49,7 @@ func TestPending_steps(t *testing.T) {
 					got := "-"
 					if e := p.takeReady(); e != nil {
 						got = fmt.Sprint(e.index)
-						e.state, e.sent = sent, time.Now()
+						p.begin(e, sent)
 						if p.awaiting(e.index) != e {
 							t.Errorf("step %d: no acknowledgement of %d is awaited", i+1, e.index)
 						}
@@ -60,7 +59,7 @@ func TestPending_steps(t *testing.T) {
 					}
 				case '~':
 					p.release(e)
-					e.state = comparing
+					p.begin(e, comparing)
 				case '!':
 					p.finish(e)
 					if p.awaiting(index) != nil {
@@ -97,10 +96,10 @@ func TestPending_random(t *testing.T) {
 				t.Fatalf("record %d of %s is published after %d", e.index, call, newest[call])
 			}
 			newest[call] = e.index
-			e.state = sent
+			p.begin(e, sent)
 			under = append(under, e)
 		}
-		if p.hasRoom() != (p.last-p.acked < windowSize) || len(under) == 0 {
+		if p.hasRoom() != (p.last-p.acked < windowSize) || len(under) == 0 || len(under) != p.inFlight {
 			t.Fatalf("cursor %d, newest %d, %d are published", p.acked, p.last, len(under))
 		}
 		at := dice.IntN(len(under))
@@ -111,13 +110,13 @@ func TestPending_random(t *testing.T) {
 			ended++
 		}
 	}
-	if p.acked != 7+records || len(p.newest) > 0 || p.first() != nil {
+	if p.acked != 7+records || len(p.newest) > 0 || p.first() != nil || p.inFlight != 0 || p.bytes != 0 {
 		t.Errorf("afterwards: cursor %d, %d calls are waited for", p.acked, len(p.newest))
 	}
 }
 
 func TestPending_maybeSent(t *testing.T) {
-	p := newPending(1000)
+	p := newPending(10000)
 	for range 3 {
 		p.admit(callRecord("_"))
 	}
@@ -125,13 +124,62 @@ func TestPending_maybeSent(t *testing.T) {
 		t.Errorf("before: %d", got)
 	}
 	p.takeReady()
-	p.takeReady().state = sent
-	if got := p.maybeSent(); got != 1002 {
-		t.Errorf("got %d, want 1002", got)
+	p.begin(p.takeReady(), sent)
+	if got := p.maybeSent(); got != 10002 {
+		t.Errorf("got %d, want 10002", got)
 	}
-	for _, index := range []uint64{0, 1001, 1003, 1002 + windowSize, 1002 - windowSize} {
+	for _, index := range []uint64{0, 10001, 10003, 10002 + windowSize, 10002 - windowSize} {
 		if p.awaiting(index) != nil {
 			t.Errorf("an acknowledgement of %d is awaited", index)
 		}
+	}
+}
+
+// A call with thousands of events in a row holds up no other one, and what is in flight
+// and in memory has bounds.
+func TestPending_bounds(t *testing.T) {
+	p := newPending(0)
+	for range windowSize - 2*maxInFlight {
+		p.admit(callRecord("a"))
+	}
+	for i := range 2 * maxInFlight {
+		p.admit(callRecord(fmt.Sprint("b", i)))
+	}
+	if p.hasRoom() {
+		t.Error("has room for more than windowSize records")
+	}
+	var sending []*entry
+	for e := p.takeReady(); e != nil; e = p.takeReady() {
+		p.begin(e, sent)
+		sending = append(sending, e)
+	}
+	if len(sending) != maxInFlight || sending[0].index != 1 || sending[1].index <= windowSize-2*maxInFlight {
+		t.Fatalf("%d are in flight, want %d: one of the long call, and others", len(sending), maxInFlight)
+	}
+	p.begin(sending[1], comparing)
+	if p.takeReady() != nil {
+		t.Error("a comparison is not in flight")
+	}
+	p.finish(sending[1])
+	if p.takeReady() == nil {
+		t.Error("none is ready after one ended")
+	}
+
+	p = newPending(0)
+	large := callRecord("c")
+	large.payload = make([]byte, windowBytes/4)
+	for n := 0; n < 4; n++ {
+		if !p.hasRoom() {
+			t.Fatalf("has no room after %d records", n)
+		}
+		p.admit(large)
+	}
+	if p.hasRoom() {
+		t.Error("has room for more than windowBytes")
+	}
+	p.finish(p.takeReady())
+	p.advance()
+	if !p.hasRoom() {
+		t.Error("has no room after one ended")
 	}
 }

@@ -30,7 +30,7 @@ var ErrUnverified = errors.New("publish: claims are missing")
 // How long an answer waits for the stream after the fsync: values of
 // [Options.AckWait].
 const (
-	DefaultAckWait               = 250 * time.Millisecond
+	DefaultAckWait               = 5 * time.Millisecond
 	NoAckWait      time.Duration = -1
 )
 
@@ -47,7 +47,7 @@ type Options struct {
 	// Journal are the journal's own options.
 	Journal journal.Options
 	// AckWait is how long Publish waits for the stream when the event is
-	// durable already. Zero means 250 ms, NoAckWait not at all.
+	// durable already. Zero means 5 ms, NoAckWait not at all.
 	AckWait time.Duration
 	// KeepAcked is how long a record stays in the journal after its
 	// acknowledgement: twice the sync interval of a stream that acknowledges
@@ -157,7 +157,7 @@ func (p *Publisher) openForwarder(name string, opts journal.Options, to *target,
 	c.sentTo(addressOf(p.opts.Stream))
 	f := newForwarder(&forwarder{
 		journal: j, link: p.link, target: to, cursor: c, dead: p.dead, quarantine: quarantine,
-		keep: p.opts.KeepAcked, logger: p.opts.Logger, metrics: p.metrics,
+		keep: p.opts.KeepAcked, ackWait: p.opts.AckWait, logger: p.opts.Logger, metrics: p.metrics,
 	})
 	// Before anything is appended: what the file says of indexes that the
 	// journal does not have (it was restored, or removed) would come true.
@@ -219,9 +219,7 @@ func (p *Publisher) store(ctx context.Context, d *Delivery, f *forwarder, to *ta
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	p.metrics.durable.Observe(secondsSince(d.ReceivedAt))
-	if p.opts.AckWait > 0 {
-		f.wait(ctx, last, p.opts.AckWait)
-	}
+	f.wait(ctx, last)
 	return nil
 }
 

@@ -66,6 +66,15 @@ func (r *record) msgID() string {
 	return ""
 }
 
+// size returns the bytes of payload and headers.
+func (r *record) size() int {
+	n := len(r.payload)
+	for _, h := range r.headers {
+		n += len(h.Name) + len(h.Value)
+	}
+	return n
+}
+
 // contentType returns the media type of the payload.
 func (r *record) contentType() string {
 	for _, h := range r.headers {

@@ -129,3 +129,21 @@ func TestRecord_fill(t *testing.T) {
 		}
 	}
 }
+
+// What is done for each record that is sent makes no garbage.
+func TestRecord_fillAllocations(t *testing.T) {
+	r := callRecord("a")
+	r.headers = []schemas.Header{{Name: "a", Value: "1"}, {Name: "b", Value: "2"}}
+	m := &nats.Msg{Header: make(nats.Header)}
+	acks := acksOf(place{stream: schemas.Stream})
+	answer := &nats.Msg{Data: []byte(`{"stream":"ACS","seq":123}`)}
+	got := testing.AllocsPerRun(100, func() {
+		r.fill(m)
+		if _, err := acks.read(answer); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got > 0 {
+		t.Errorf("%g allocations", got)
+	}
+}

@@ -84,15 +84,8 @@ func (s *sender) run(ctx context.Context) error {
 	tick := time.NewTicker(natsconn.RequestTimeout / 10)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		var err error
-		select { // answers come first: they make records ready
-		case m := <-s.answers:
-			err = s.answered(ctx, m)
-		default:
-			var published bool
-			if published, err = s.publishNext(ctx); published || err != nil {
-				break
-			}
+		published, err := s.publishNext(ctx)
+		if !published && err == nil {
 			select {
 			case m := <-s.answers:
 				err = s.answered(ctx, m)
@@ -152,7 +145,8 @@ func (s *sender) publish(ctx context.Context, e *entry) error {
 		s.compare(ctx, e, sequence)
 		return nil
 	}
-	e.state, e.sent = sent, time.Now()
+	s.pending.begin(e, sent)
+	e.sent = time.Now()
 	e.record.fill(s.message)
 	f.target.setTTL(s.message, e.record, e.sent)
 	s.message.Reply = s.inbox + strconv.FormatUint(e.index, 10)
@@ -200,7 +194,8 @@ func (s *sender) answered(ctx context.Context, m *nats.Msg) error {
 // rest of its call does not wait for that: the stream has what it will have.
 func (s *sender) compare(ctx context.Context, e *entry, sequence uint64) {
 	s.pending.release(e)
-	e.state, e.duplicate = comparing, true
+	s.pending.begin(e, comparing)
+	e.duplicate = true
 	s.comparer.start(ctx, e.index, e.record, sequence)
 }
 
@@ -228,7 +223,7 @@ func (s *sender) refuse(e *entry, err error) error {
 func (s *sender) finish(e *entry) (err error) {
 	f := s.forwarder
 	s.pending.finish(e)
-	index, before := e.index, s.pending.acked
+	index, age, before := e.index, time.Since(e.record.receivedAt), s.pending.acked
 	for e = s.pending.first(); e != nil && e.state == done; e = s.pending.first() {
 		switch {
 		case e.handed:
@@ -246,16 +241,15 @@ func (s *sender) finish(e *entry) (err error) {
 		f.target.works()
 		failpoint.At("before-advance")
 	}
-	f.advance(index, s.pending.acked)
+	f.advance(index, s.pending.acked, age)
 	return err
 }
 
-// overdue returns an error when the first record waits for its acknowledgement for
-// too long. After this process stood still, answers and time come at once: what has
-// arrived is not overdue.
+// overdue returns an error when a record waits for its acknowledgement for too long.
+// After this process stood still, answers and time come at once: what has arrived is not
+// overdue.
 func (s *sender) overdue() error {
-	e := s.pending.first()
-	if e == nil || e.state != sent || len(s.answers) > 0 || time.Since(e.sent) <= natsconn.RequestTimeout {
+	if len(s.answers) > 0 || !s.pending.sentBefore(time.Now().Add(-natsconn.RequestTimeout)) {
 		return nil
 	}
 	return fmt.Errorf("publish: %w", jetstream.ErrAsyncPublishTimeout)

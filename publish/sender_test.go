@@ -42,7 +42,8 @@ func (s *sender) sendReady() uint64 {
 	if e == nil {
 		return 0
 	}
-	e.state, e.sent = sent, time.Now()
+	s.pending.begin(e, sent)
+	e.sent = time.Now()
 	return e.index
 }
 

@@ -10,7 +10,7 @@ import (
 
 // waitingForwarder is a forwarder whose cursor stands at an index.
 func waitingForwarder(acked uint64) *forwarder {
-	f := &forwarder{waiters: make(map[uint64]*waiter), target: &target{ready: true}, position: acked}
+	f := &forwarder{waiters: make(map[uint64]*waiter), target: &target{ready: true}, position: acked, ackWait: time.Minute}
 	f.spare.New = newWaiter
 	return f
 }
@@ -19,14 +19,15 @@ func waitingForwarder(acked uint64) *forwarder {
 // one before) must not lock the forwarder.
 func TestForwarder_twoWaitForOneRecord(t *testing.T) {
 	f := waitingForwarder(0)
+	f.ackWait = 50 * time.Millisecond
 	var wg sync.WaitGroup
 	for range 10 {
-		wg.Go(func() { f.wait(context.Background(), 1, 50*time.Millisecond) })
+		wg.Go(func() { f.wait(context.Background(), 1) })
 	}
 	done := make(chan struct{})
 	go func() {
 		wg.Wait()
-		f.advance(1, 1)
+		f.advance(1, 1, 0)
 		close(done)
 	}()
 	select {
@@ -40,24 +41,28 @@ func TestForwarder_twoWaitForOneRecord(t *testing.T) {
 }
 
 func TestForwarder_waitOrNot(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		sending bool
-		acked   uint64
-		waits   bool
+	for name, c := range map[string]struct {
+		before func(f *forwarder)
+		waits  bool
 	}{
-		{"pending", true, 999, true},
-		{"a window behind", true, 1000 - windowSize, true},
-		{"more than a window behind", true, 1000 - windowSize - 1, false},
-		{"acknowledged", true, 1000, false},
-		{"stopped", false, 999, false},
+		"pending":                     {func(*forwarder) {}, true},
+		"acknowledged":                {func(f *forwarder) { f.advance(10000, 10000, 0) }, false},
+		"overtook others":             {func(f *forwarder) { f.advance(10000, 0, 0) }, false},
+		"another one of its place":    {func(f *forwarder) { f.advance(10000-windowSize, 0, 0) }, true},
+		"stopped":                     {func(f *forwarder) { f.target.ready = false }, false},
+		"the last one was late":       {func(f *forwarder) { f.advance(9998, 9998, time.Minute+1) }, false},
+		"the last one was in time":    {func(f *forwarder) { f.advance(9998, 9998, time.Minute) }, true},
+		"late and in time":            {func(f *forwarder) { f.advance(9997, 9997, time.Hour); f.advance(9998, 9998, 0) }, true},
+		"a wait ran out":              {func(f *forwarder) { f.wait(context.Background(), 9999) }, false},
+		"a wait ran out, and in time": {func(f *forwarder) { f.wait(context.Background(), 9998); f.advance(9998, 9998, 0) }, true},
+		"no wait":                     {func(f *forwarder) { f.ackWait = NoAckWait }, false},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := waitingForwarder(c.acked)
-				f.target.ready = c.sending
+				f := waitingForwarder(0)
+				c.before(f)
 				begin := time.Now()
-				f.wait(t.Context(), 1000, time.Minute)
+				f.wait(t.Context(), 10000)
 				if waited := time.Since(begin) == time.Minute; waited != c.waits {
 					t.Errorf("waited %s", time.Since(begin))
 				}
@@ -74,11 +79,11 @@ func TestForwarder_waitEnds(t *testing.T) {
 			waited := make(chan struct{})
 			go func() {
 				defer close(waited)
-				f.wait(t.Context(), 7, time.Minute)
+				f.wait(t.Context(), 7)
 			}()
 			synctest.Wait()
 			begin := time.Now()
-			f.advance(c.index, c.acked)
+			f.advance(c.index, c.acked, 0)
 			<-waited
 			if took := time.Since(begin); took > 0 || f.acked() != c.acked {
 				t.Errorf("record %d, cursor %d: waited %s", c.index, f.acked(), took)
@@ -93,9 +98,9 @@ func TestForwarder_waiterIsClean(t *testing.T) {
 	for index := range uint64(5000) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
-		wg.Go(func() { f.wait(ctx, index+1, time.Minute) })
+		wg.Go(func() { f.wait(ctx, index+1) })
 		wg.Go(cancel)
-		f.advance(index+1, index+1)
+		f.advance(index+1, index+1, 0)
 		wg.Wait()
 		w := f.spare.Get().(*waiter)
 		if len(w.done) != 0 {

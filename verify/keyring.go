@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
-
 	"github.com/acsbridge/acsbridge/internal/backoff"
 )
 
@@ -44,10 +42,9 @@ type KeyStatus struct {
 
 // keySet is the outcome of one good fetch. It never changes.
 type keySet struct {
-	kids    map[string]bool // that the issuer lists, and whether the key is usable
-	held    int             // usable keys
-	keyfunc jwt.Keyfunc     // picks one of them
-	skipped []string        // why each other key is not usable
+	kids    map[string]any // the key by kid, nil for one that the issuer lists and that is not usable
+	held    int            // usable keys
+	skipped []string       // why each other key is not usable
 
 	cached bool      // older than the request: see keyServer.read
 	began  time.Time // when the fetch began
@@ -95,17 +92,10 @@ func newKeyring(server *keyServer, logger *slog.Logger) *keyring {
 // tokens are checked with, nil when there is none or it is too old.
 func (k *keyring) held(kid string) (key any, set *keySet) {
 	set = k.current.Load()
-	switch {
-	case set == nil || time.Since(set.began) > maxAge:
+	if set == nil || time.Since(set.began) > maxAge {
 		return nil, nil
-	case !set.kids[kid]:
-		return nil, set
 	}
-	key, err := set.keyfunc(&jwt.Token{Header: map[string]any{"alg": algorithm, "kid": kid}})
-	if err != nil {
-		panic(err) // the set has this key, for this algorithm
-	}
-	return key, set
+	return set.kids[kid], set
 }
 
 // key returns the key of that kid. When it is not held, key asks for a fetch and

@@ -10,6 +10,7 @@ import (
 
 	"github.com/MicahParks/jwkset"
 	"github.com/MicahParks/keyfunc/v3"
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // Bounds of a key. RFC 7518 section 3.3 asks for 2048 bits; beyond 8192 a
@@ -31,10 +32,11 @@ func readKeySet(document []byte, entra *Entra) (*keySet, error) {
 	if err := json.Unmarshal(document, &list); err != nil {
 		return nil, errors.New("it is not one JSON object with a list of keys")
 	}
-	set := &keySet{kids: map[string]bool{}}
+	set := &keySet{kids: make(map[string]any)}
 	storage := jwkset.NewMemoryStorage()
+	var usable []string
 	for _, raw := range list.Keys {
-		key, err := set.read(raw, entra)
+		key, err := set.read(raw, usable, entra)
 		if err != nil {
 			set.skipped = append(set.skipped, err.Error())
 			continue
@@ -42,17 +44,21 @@ func readKeySet(document []byte, entra *Entra) (*keySet, error) {
 		if err := storage.KeyWrite(context.Background(), key); err != nil {
 			return nil, fmt.Errorf("store a key: %w", err)
 		}
-		set.kids[key.Marshal().KID] = true
-		set.held++
+		usable = append(usable, key.Marshal().KID)
 	}
-	if set.held == 0 {
+	if len(usable) == 0 {
 		return nil, fmt.Errorf("none of its %d keys is usable", len(list.Keys))
 	}
 	keys, err := keyfunc.New(keyfunc.Options{Storage: storage})
 	if err != nil {
 		return nil, err
 	}
-	set.keyfunc = keys.Keyfunc
+	for _, kid := range usable { // once a fetch, not for each token
+		if set.kids[kid], err = keys.Keyfunc(&jwt.Token{Header: map[string]any{"alg": algorithm, "kid": kid}}); err != nil {
+			return nil, err
+		}
+	}
+	set.held = len(usable)
 	return set, nil
 }
 
@@ -77,22 +83,22 @@ type jwk struct {
 // also takes weak keys and keys for encryption (RFC 7517, sections 4.2 and 4.3; RFC
 // 8725, section 3.5). The kid of a key that may not is noted: tokens that name it
 // are not certainly bad, since the issuer lists it.
-func (s *keySet) read(raw json.RawMessage, entra *Entra) (key jwkset.JWK, err error) {
+func (s *keySet) read(raw json.RawMessage, usable []string, entra *Entra) (key jwkset.JWK, err error) {
 	var k jwk
 	err = json.Unmarshal(raw, &k)
 	if !validKeyID(k.KeyID) {
 		return key, errors.New("no kid that a token could name")
 	}
-	if s.kids[k.KeyID] {
+	if slices.Contains(usable, k.KeyID) {
 		return key, errors.New("the kid of an earlier key")
 	}
-	s.kids[k.KeyID] = false
+	s.kids[k.KeyID] = nil
 	switch {
 	case err != nil:
 		return key, errors.New("not a JWK")
 	case entra != nil && entra.foreignKey(k.Issuer):
 		return key, errors.New("a key of another issuer")
-	case s.held == maxKeys:
+	case len(usable) == maxKeys:
 		return key, errors.New("too many keys")
 	case k.KeyType != "RSA":
 		return key, errors.New("not an RSA key")

@@ -29,27 +29,29 @@ import (
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
 // deliverCmd posts events to an application, as a service on package consume.
 type deliverCmd struct {
-	To         string   `help:"URL of the application, such as https://app.example.net/hook." required:"" placeholder:"URL"`
-	Name       string   `help:"Name of the service. Its position, parked calls and dead letters are kept under it; replicas have the same." required:"" placeholder:"NAME"`
-	Type       []string `help:"Only events of this type, such as CallConnected. Repeatable. None means all." placeholder:"TYPE"`
-	Since      string   `help:"Where the first start begins: a duration before now such as 10m, a time such as 2026-03-01T14:30, or all. Without it: new events." placeholder:"POSITION"`
-	AppendPath bool     `help:"Append the path and query that the callback URL had below the bridge's path."`
-	truncatedFlag
-	Stale   bool `help:"Also post what comes too late: events of calls that are over, after an outage, and incoming calls that do not ring any more."`
-	Replays bool `help:"Also post copies that acsbridge replay has sent with --into-live."`
+	To            string   `help:"URL of the application, such as https://app.example.net/hook." required:"" placeholder:"URL"`
+	Name          string   `help:"Name of the service. Its position, parked calls and dead letters are kept under it; replicas have the same." required:"" placeholder:"NAME"`
+	Type          []string `help:"Only events of this type, such as CallConnected. Repeatable. None means all." placeholder:"TYPE"`
+	Since         string   `help:"Where the first start begins: a duration before now such as 10m, a time such as 2026-03-01T14:30, or all. Without it: new events." placeholder:"POSITION"`
+	ToEventGrid   string   `name:"to-eventgrid" help:"URL for the events of Event Grid, such as IncomingCall, in its form. They are left out without." placeholder:"URL"`
+	AppendPath    bool     `help:"Add to the URL the path and the query that the callback had below the bridge's own. Without it every event is posted to exactly the URL."`
+	PostTruncated bool     `help:"With --append-path, post also events whose path or query was cut at its bound, to what is left of it. They become dead letters without."`
+	Stale         bool     `help:"Also post what comes too late: events of calls that are over, after an outage, and incoming calls that do not ring any more."`
+	Replays       bool     `help:"Also post copies that acsbridge replay has sent with --into-live."`
 
 	deliverSecurity `group:"Security:"`
 	deliverAttempts `group:"Attempts:"`
 	deliverService
 
-	target  *url.URL
-	startAt time.Time
-	roots   *x509.CertPool
-	signer  *webhook.Signer
+	target, eventGrid *url.URL
+	startAt           time.Time
+	roots             *x509.CertPool
+	signer            *webhook.Signer
 }
 
 // deliverService has [config.Service] under a name of its own, as kong needs it.
@@ -89,16 +91,15 @@ func (deliverCmd) Help() string {
 
 // Validate checks the flags and reads the files that they name; kong calls it.
 func (c *deliverCmd) Validate() (err error) {
-	var plan replayPlan
-	if err := plan.setURL("--to", c.To); err != nil {
+	if c.target, err = c.parseTarget("--to", c.To); err != nil {
 		return err
 	}
-	if c.target = plan.url; c.target.Scheme == "http" && !c.AllowPrivate {
-		return errors.New("--to: http:// is for loopback and private addresses; write https://, or add --allow-private")
-	}
-	if ip, err := netip.ParseAddr(c.target.Hostname()); err == nil {
-		if err := c.rule().Check(ip); err != nil {
-			return fmt.Errorf("--to: %w", allowHint(err))
+	if c.ToEventGrid != "" {
+		if c.eventGrid, err = c.parseTarget("--to-eventgrid", c.ToEventGrid); err != nil {
+			return err
+		}
+		if c.eventGrid.Scheme != c.target.Scheme {
+			return errors.New("--to-eventgrid must begin like --to, both with https:// or both with http://")
 		}
 	}
 	if c.PostTruncated && !c.AppendPath {
@@ -134,6 +135,23 @@ func (c *deliverCmd) Validate() (err error) {
 	return c.CheckAdmin()
 }
 
+// parseTarget reads the URL of a flag.
+func (c *deliverCmd) parseTarget(flag, text string) (*url.URL, error) {
+	u, err := parsePostURL(flag, text)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme == "http" && !c.AllowPrivate {
+		return nil, fmt.Errorf("%s: http:// is for loopback and private addresses; write https://, or add --allow-private", flag)
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); err == nil {
+		if err := (webhook.Restricted{Private: c.AllowPrivate, Plaintext: u.Scheme == "http"}).Check(ip); err != nil {
+			return nil, fmt.Errorf("%s: %w", flag, allowHint(err))
+		}
+	}
+	return u, nil
+}
+
 // rule says to which addresses posts may go.
 func (c *deliverCmd) rule() webhook.Restricted {
 	return webhook.Restricted{Private: c.AllowPrivate, Plaintext: c.target.Scheme == "http", Roots: c.roots}
@@ -145,7 +163,7 @@ func allowHint(err error) error {
 	case errors.Is(err, webhook.ErrPrivateAddress):
 		return fmt.Errorf("%w; add --allow-private if the application is there", err)
 	case errors.Is(err, webhook.ErrPublicPlaintext):
-		return fmt.Errorf("%w; write https:// in --to", err)
+		return fmt.Errorf("%w; write https://", err)
 	}
 	return err
 }
@@ -183,6 +201,7 @@ type delivery struct {
 	logger   *slog.Logger
 	link     *natsconn.Link
 	client   webhook.Client
+	posts    resend.Posts // makes the requests
 	pauses   backoff.Doubling
 	metrics  *deliverMetrics
 	receiver receiver
@@ -194,6 +213,7 @@ type delivery struct {
 func (c *deliverCmd) Run(ctx context.Context, std stdio) error {
 	d := &delivery{
 		deliverCmd: c, logger: view.NewLogger(std.err, c.LogFormat, c.LogLevel), metrics: newDeliverMetrics(),
+		posts:  resend.Posts{URL: c.target, EventGrid: c.eventGrid, AppendPath: c.AppendPath, PostTruncated: c.PostTruncated},
 		pauses: backoff.Doubling{First: c.FirstRetry, Last: c.LastRetry},
 		client: webhook.Client{
 			Transport: c.rule().Transport(c.Concurrency), Timeout: c.Timeout, MaxRetryAfter: maxReceiverPause,
@@ -220,7 +240,7 @@ func (c *deliverCmd) Run(ctx context.Context, std stdio) error {
 	defer admin.Close()
 	context.AfterFunc(ctx, func() { d.stopping.Store(true) })
 
-	if d.link, err = natsconn.Connect(c.NATS(), d.logger); err != nil {
+	if d.link, err = c.Connect(std.err, d.logger); err != nil {
 		return err
 	}
 	defer d.link.Close()

@@ -37,9 +37,9 @@ func verifyWebhook(secret string, body []byte, header http.Header) error {
 	return receiver.Verify(body, header)
 }
 
-// webhookApp is an application: "webhookapp ADDR SECRET" verifies each event and prints
+// signedWebhookApp is an application: "signedwebhook ADDR SECRET" verifies each event and prints
 // its path and type.
-func webhookApp() {
+func signedWebhookApp() {
 	must(0, http.ListenAndServe(os.Args[1], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := must(io.ReadAll(r.Body))
 		if err := verifyWebhook(os.Args[2], body, r.Header); err != nil {
@@ -97,12 +97,16 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			a.t.Errorf("%v with secret %s", err, secret)
 		}
 	}
-	if got := r.Header.Get("Content-Type"); r.Method != http.MethodPost || got != "application/json; charset=utf-8" {
+	inner := strings.TrimSuffix(strings.TrimPrefix(string(body), "["), "]")
+	form, array := "application/json; charset=utf-8", 2
+	if r.URL.Path == "/grid" {
+		form, array = "application/cloudevents+json; charset=utf-8", 0
+	}
+	if got := r.Header.Get("Content-Type"); r.Method != http.MethodPost || got != form {
 		a.t.Errorf("%s %s", r.Method, got)
 	}
-	inner := strings.TrimSuffix(strings.TrimPrefix(string(body), "["), "]")
 	event, err := schemas.ParseEvent([]byte(inner))
-	if err != nil || len(inner) != len(body)-2 {
+	if err != nil || len(inner) != len(body)-array {
 		a.t.Errorf("body %s: %v", body, err)
 		return
 	}

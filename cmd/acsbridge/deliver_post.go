@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +30,9 @@ func (d *delivery) handle(ctx context.Context, call *consume.Call[struct{}], m *
 		return consume.Postpone(err, pause)
 	}
 	request, err := d.request(call, m)
+	if errors.Is(err, resend.ErrEventGrid) {
+		return nil // left out, as --to-eventgrid says
+	}
 	if err != nil {
 		return consume.Permanent(err)
 	}
@@ -56,7 +58,7 @@ func (d *delivery) handle(ctx context.Context, call *consume.Call[struct{}], m *
 		err = fmt.Errorf("the application did not answer within %v (--timeout)", d.Timeout)
 	case answer.Err != nil:
 		err = fmt.Errorf("no answer from the application: %w", answer.Err)
-	case answer.Status == http.StatusGone && d.AppendPath && m.Delivery.Path+m.Delivery.Query != "":
+	case answer.Status == http.StatusGone && d.AppendPath && m.Delivery.Path+m.Delivery.Query != "" && !call.Stored.EventGrid():
 		return consume.Permanent(err) // about this call's URL
 	case answer.Status == http.StatusGone:
 		err = fmt.Errorf("%s answered 410 Gone, and wants no more events. None is lost: service %s continues there at its next start; set another --to, or remove the service", d.target.Host, d.Name)
@@ -74,21 +76,9 @@ func (d *delivery) handle(ctx context.Context, call *consume.Call[struct{}], m *
 
 // request makes the request that ACS, or Event Grid, would make for this event alone.
 func (d *delivery) request(call *consume.Call[struct{}], m *schemas.Message) (*http.Request, error) {
-	target := d.target
-	if d.AppendPath {
-		cut := slices.Contains(m.Delivery.Truncated, schemas.HeaderPath) || slices.Contains(m.Delivery.Truncated, schemas.HeaderQuery)
-		if cut && !d.PostTruncated {
-			return nil, resend.ErrTruncatedURL
-		}
-		var err error
-		if target, err = webhook.Below(d.target, m.Delivery.Path, m.Delivery.Query); err != nil {
-			return nil, fmt.Errorf("header %s: %w", schemas.HeaderPath, err)
-		}
-	}
-	body := slices.Concat([]byte{'['}, call.Payload, []byte{']'})
-	r, err := webhook.NewRequest(target, webhook.ContentType, body, "")
+	r, err := d.posts.Request(call.Stored)
 	if err != nil {
-		return nil, fmt.Errorf("headers %s and %s do not make a URL: %w", schemas.HeaderPath, schemas.HeaderQuery, err)
+		return nil, err
 	}
 	r.Header.Set("User-Agent", "acsbridge")
 	for name, value := range map[string]string{
@@ -100,27 +90,18 @@ func (d *delivery) request(call *consume.Call[struct{}], m *schemas.Message) (*h
 			r.Header.Set(name, value)
 		}
 	}
-	setGridHeaders(r.Header, m.Delivery.EventGrid)
 	if d.signer == nil {
 		return r, nil
 	}
+	content, err := r.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(content)
+	if err != nil {
+		return nil, err
+	}
 	return r, d.signer.Sign(r, call.EffectID("deliver"), time.Now(), body)
-}
-
-// setGridHeaders sets the headers by which applications know a delivery of Event Grid
-// (https://learn.microsoft.com/azure/event-grid/delivery-properties).
-func setGridHeaders(h http.Header, g schemas.GridDelivery) {
-	if g == (schemas.GridDelivery{}) {
-		return
-	}
-	h.Set("aeg-event-type", "Notification")
-	for name, value := range map[string]string{
-		"aeg-subscription-name": g.Subscription, "aeg-data-version": g.DataVersion, "aeg-metadata-version": g.MetadataVersion,
-	} {
-		if value != "" {
-			h.Set(name, url.PathEscape(value))
-		}
-	}
 }
 
 // receiver is what the answers say about the application as a whole.

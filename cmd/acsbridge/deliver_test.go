@@ -141,7 +141,7 @@ func TestDeliver_headers(t *testing.T) {
 	storeEvent(t, js, "call-1", "0", schemas.HeaderReplayID, "replay-1", schemas.HeaderReplayOf, "ACS/1")
 	storeEvent(t, js, "call-2", "0", schemas.HeaderGridSubscription, "CALLS%0A", schemas.HeaderGridDataVersion, "1.0", schemas.HeaderGridMetadataVersion, "1")
 	a := newApp(t, nil)
-	b := startDeliver(t, server.URL(), a.URL, "--since=all", "--replays", "--stale", "--type=PlayCompleted")
+	b := startDeliver(t, server.URL(), a.URL, "--since=all", "--replays", "--stale", "--type=PlayCompleted", "--to-eventgrid="+a.URL+"/grid")
 	a.await(3)
 	b.stop(syscall.SIGTERM)
 	got := make(map[string][]string)
@@ -199,6 +199,7 @@ func TestDeliver_deadLetters(t *testing.T) {
 	})
 	b := startDeliver(t, server.URL(), a.URL+"/hook/", "--append-path", "--max-attempts=3")
 	awaitSlots(t, map[*bridgeProcess]int{b: 16})
+	storeEvent(t, js, "c-3", "of Event Grid", schemas.HeaderGridSubscription, "CALLS") // is left out
 	storeEvent(t, js, "c-1", "bad")
 	storeEvent(t, js, "c-1", "good")
 	storeEvent(t, js, "c-2", "cut", schemas.HeaderTruncated, schemas.HeaderQuery)

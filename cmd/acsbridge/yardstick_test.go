@@ -30,7 +30,7 @@ func yardstick() {
 	url, keyFile := os.Args[1], os.Args[2]
 	nc := must(nats.Connect(url))
 	js := must(jetstream.New(nc))
-	must(js.CreateStream(context.Background(), jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}, Compression: jetstream.S2Compression}))
+	must(js.CreateStream(context.Background(), jetstream.StreamConfig{Name: "ACS", Subjects: []string{"acs.>"}}))
 	block, _ := pem.Decode(must(os.ReadFile(keyFile)))
 	key := must(x509.ParsePKIXPublicKey(block.Bytes)).(*rsa.PublicKey)
 

@@ -225,11 +225,11 @@ func (p *Proxy) carry(ctx context.Context, from io.Reader, to io.Writer, answers
 	var end error
 	go func() {
 		defer close(chunks)
+		buffer := make([]byte, chunkSize)
 		for {
-			data := make([]byte, chunkSize)
-			n, err := from.Read(data)
-			data = data[:n]
+			n, err := from.Read(buffer)
 			if n > 0 {
+				data := bytes.Clone(buffer[:n])
 				p.mu.Lock()
 				c := p.direction(answers)
 				p.mu.Unlock()
@@ -252,7 +252,9 @@ func (p *Proxy) carry(ctx context.Context, from io.Reader, to io.Writer, answers
 		}
 	}()
 	for c := range chunks {
-		if err := backoff.Wait(ctx, time.Until(c.due)); err != nil {
+		if wait := time.Until(c.due); wait > 0 && wait <= 2*time.Millisecond {
+			sleep(wait)
+		} else if err := backoff.Wait(ctx, wait); err != nil {
 			return err
 		}
 		if err := p.pass(ctx, c.data, to, answers); err != nil {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"syscall"
-	"time"
 )
 
 // Restricted says to which addresses a transport may connect. The rule is about the
@@ -26,9 +25,6 @@ type Restricted struct {
 	// Roots sign the certificates of receivers. Nil means those of the system.
 	Roots *x509.CertPool
 }
-
-// dialTimeout is for one connection; the timeout of a request is for all of it.
-const dialTimeout = 10 * time.Second
 
 // Transport returns a transport that keeps a connection open for each of so many
 // requests at a time.

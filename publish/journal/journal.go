@@ -34,7 +34,7 @@ const (
 	// hold an entry near their own size.
 	MaxRecord = 1 << 20
 
-	defaultSegmentSize = 64 << 20 // raft-wal's own default, preallocated
+	defaultSegmentSize = 16 << 20 // preallocated: making a larger one stops appends for longer
 
 	// maxBatch bounds the records of one fsync, maxBatchBytes their size.
 	maxBatch      = 1024
@@ -50,7 +50,7 @@ type Options struct {
 	// MaxBytes bounds the records held, in bytes. Zero means 1 GiB. The files
 	// take up to two segments more.
 	MaxBytes int64
-	// SegmentSize is the size of one log file in bytes. Zero means 64 MiB.
+	// SegmentSize is the size of one log file in bytes. Zero means 16 MiB.
 	SegmentSize int
 	// Logger gets what went wrong with the disk. Nil means silence.
 	Logger *slog.Logger

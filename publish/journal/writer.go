@@ -12,11 +12,10 @@ import (
 // The least time between the starts of two fsyncs grows with the size of the
 // last batch. An fsync costs as much CPU as ten records, and a fast disk would
 // be done before more than two or three of many writers have come: see
-// docs/benchmarks.md. A lone writer never waits, and a thousand records a
-// second wait for a fraction of a millisecond.
+// docs/benchmarks.md. A lone writer never waits.
 const (
-	pauseEach = 100 * time.Microsecond
-	pauseMax  = 2 * time.Millisecond
+	pauseEach = 400 * time.Microsecond
+	pauseMax  = 3 * time.Millisecond
 )
 
 // writer holds one batch. Its slices are used again.
@@ -200,10 +199,10 @@ func (j *Journal) repair(until uint64) error {
 
 const (
 	// cachedRecords is how many of the newest records stay in memory for a
-	// reader that keeps up: several publish windows.
-	cachedRecords = 2048
+	// reader that keeps up.
+	cachedRecords = 1024
 	// cachedMax is the largest record kept, so that the whole stays below
-	// 32 MiB, and what the records were made from adds no more than their
+	// 16 MiB, and what the records were made from adds no more than their
 	// headers. Callbacks have a median of 877 bytes.
 	cachedMax = 16 << 10
 )
