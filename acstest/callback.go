@@ -92,14 +92,21 @@ const (
 	BearerAlgNone       Bearer = "alg-none"       // not signed
 	BearerAlgHMAC       Bearer = "alg-hmac"       // the public key used as a shared secret
 	BearerDayLong       Bearer = "day-long"       // 24 h, as ACS gives to WebSockets
+	BearerNoExpiry      Bearer = "no-expiry"      // without exp
+	BearerWrongIssuer   Bearer = "wrong-issuer"   // in the name of another issuer
+	BearerMalformed     Bearer = "malformed"      // not a JWT
 	BearerMissing       Bearer = "missing"        // no Authorization header at all
 )
 
 // hostileBearers are all bearers but the good one.
 var hostileBearers = []Bearer{
 	BearerExpired, BearerForged, BearerWrongAudience, BearerUnknownKid,
-	BearerAlgNone, BearerAlgHMAC, BearerDayLong, BearerMissing,
+	BearerAlgNone, BearerAlgHMAC, BearerDayLong, BearerNoExpiry, BearerWrongIssuer,
+	BearerMalformed, BearerMissing,
 }
+
+// malformedToken is the token of [BearerMalformed].
+const malformedToken = "not-a-token"
 
 func (b Bearer) check() error {
 	if b == BearerGood || slices.Contains(hostileBearers, b) {
@@ -126,7 +133,8 @@ func (b Bearer) accepts(status int) bool {
 	return status == b.Want() || b == BearerUnknownKid && status == http.StatusServiceUnavailable
 }
 
-// token returns the spec of the token, for any bearer but [BearerMissing].
+// token returns the spec of the token, for any bearer but [BearerMissing] and
+// [BearerMalformed].
 func (b Bearer) token(audience string) TokenSpec {
 	spec := TokenSpec{Audience: audience}
 	switch b {
@@ -144,6 +152,21 @@ func (b Bearer) token(audience string) TokenSpec {
 		spec.Forge = ForgeHMAC
 	case BearerDayLong:
 		spec.Lifetime = 24 * time.Hour
+	case BearerNoExpiry:
+		spec.Claims = map[string]any{"exp": nil}
+	case BearerWrongIssuer:
+		spec.Issuer = "https://issuer.example"
 	}
 	return spec
+}
+
+// sign returns the text of the token, empty for [BearerMissing].
+func (b Bearer) sign(signer Signer, audience string) (string, error) {
+	switch b {
+	case BearerMissing:
+		return "", nil
+	case BearerMalformed:
+		return malformedToken, nil
+	}
+	return signer.Sign(b.token(audience))
 }

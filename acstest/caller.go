@@ -101,10 +101,7 @@ func NewCaller(o CallerOptions) (*Caller, error) {
 
 func parseTarget(text string) (*url.URL, error) {
 	target, err := url.Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("target: %w", err)
-	}
-	if target.Scheme != "http" && target.Scheme != "https" || target.Host == "" {
+	if err != nil || target.Scheme != "http" && target.Scheme != "https" || target.Host == "" {
 		return nil, fmt.Errorf("target %q is not an http URL, such as http://127.0.0.1:8080/callbacks", text)
 	}
 	return target, nil
@@ -209,11 +206,12 @@ var betweenAttempts = backoff.Doubling{First: 200 * time.Millisecond, Last: 5 * 
 
 // Attempt is one POST and its answer.
 type Attempt struct {
-	Call     int    // number of the call in its load
-	Kind     string // [Callback.Kind]
-	Type     string // short type of the first event
-	Events   int    // events in the body
-	Number   int    // 1, and more for retries
+	Call     int        // number of the call in its load
+	Kind     string     // [Callback.Kind]
+	Type     string     // short type of the first event
+	First    *WireEvent // first event
+	Events   int        // events in the body
+	Number   int        // 1, and more for retries
 	Sent     time.Time
 	Latency  time.Duration // until the answer's headers
 	Bytes    int           // of the body
@@ -234,7 +232,7 @@ func (c *Caller) send(ctx context.Context, call int, d Callback) Attempt {
 	c.ledger.begin()
 	for number := 1; ; number++ {
 		a := Attempt{
-			Call: call, Kind: d.Kind(), Type: d.eventType(), Events: len(d.Events),
+			Call: call, Kind: d.Kind(), Type: d.eventType(), First: &d.Events[0], Events: len(d.Events),
 			Number: number, Sent: time.Now(),
 		}
 		request, err := c.request(&d, number)
@@ -279,11 +277,9 @@ func (c *Caller) request(d *Callback, number int) (*http.Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a callback: %w", err)
 	}
-	token := ""
-	if d.Bearer != BearerMissing {
-		if token, err = c.signer.Sign(d.Bearer.token(c.audience)); err != nil {
-			return nil, fmt.Errorf("sign a callback: %w", err)
-		}
+	token, err := d.Bearer.sign(c.signer, c.audience)
+	if err != nil {
+		return nil, fmt.Errorf("sign a callback: %w", err)
 	}
 	request, err := webhook.NewRequest(target, webhook.ContentType, body, token)
 	if err != nil {

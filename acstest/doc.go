@@ -1,6 +1,6 @@
 // Package acstest simulates Azure Communication Services (ACS) for tests,
 // demonstrations and developers without an Azure account. The command serve never
-// imports it; demo, simulate, trigger and tests do.
+// imports it; demo, simulate, trigger, probe and tests do.
 //
 // It simulates both sides of the service:
 //
@@ -34,8 +34,12 @@
 //	duplicate                         200       not again
 //	expired, forged, wrong-audience,
 //	alg-none, alg-hmac, day-long,
-//	missing                           401       never
+//	no-expiry, wrong-issuer,
+//	malformed, missing                401       never
 //	unknown-kid                       401, 503  never
+//
+// A [Probe] sends such callbacks to any webhook, one after another, and judges its
+// answers.
 //
 // Names, ids and telephone numbers are invented; the numbers are from ranges that are
 // reserved for fiction.

@@ -129,11 +129,19 @@ const (
 
 // readEvent reads an event of either schema, and returns how it is sent.
 func readEvent(raw json.RawMessage) (e WireEvent, w way, err error) {
-	var read struct{ ID, Source, Type, Topic, EventType, SpecVersion string }
+	var read struct {
+		ID, Source, Type, Topic, EventType, SpecVersion string
+
+		Data    json.RawMessage
+		Subject json.RawMessage // it need not be a string
+	}
 	err = json.Unmarshal(raw, &read)
-	switch e = (WireEvent{ID: read.ID, Source: read.Source, Type: read.Type}); {
+	e = WireEvent{ID: read.ID, Source: read.Source, Type: read.Type, Data: read.Data}
+	_ = json.Unmarshal(read.Subject, &e.Subject)
+	switch {
 	case read.EventType != "" && read.SpecVersion == "":
-		return WireEvent{ID: read.ID, Source: read.Topic, Type: read.EventType}, inOwnSchema, err
+		e.Source, e.Type = read.Topic, read.EventType
+		return e, inOwnSchema, err
 	case byGrid(e.Type) || strings.HasPrefix(e.Source, "/subscriptions/"):
 		w = inCloudEvents
 	}

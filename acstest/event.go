@@ -64,14 +64,19 @@ func Types() []string {
 // UnknownTypeError reports an event type that this package cannot make.
 type UnknownTypeError struct {
 	Type    string
-	Nearest string // the known type that was probably meant
+	Nearest string // the known type that was probably meant; empty when none is like it
 	Known   []string
 }
 
 func (e *UnknownTypeError) Error() string {
-	return fmt.Sprintf("unknown event type %q, did you mean %s? known types: %s",
-		e.Type, e.Nearest, strings.Join(e.Known, ", "))
+	if e.Nearest != "" {
+		return fmt.Sprintf("unknown event type %q, did you mean %s?", e.Type, e.Nearest)
+	}
+	return fmt.Sprintf("unknown event type %q (one of %s)", e.Type, strings.Join(e.Known, ", "))
 }
+
+// maxTypos is how far a type may be from the one that was probably meant.
+const maxTypos = 3
 
 // NewEvent returns an event of a call at this moment. The type is the short
 // name, CallConnected, or the full one with the prefix Microsoft.Communication;
@@ -92,7 +97,10 @@ func (c *SimCall) event(eventType, legName string, changes yaml.Node, at time.Ti
 		return c.gridEvent(short, at)
 	case !ok:
 		known := append(Types(), GridTypes()...)
-		nearest, _ := suggest.Nearest(short, known)
+		nearest, distance := suggest.Nearest(short, known)
+		if distance > maxTypos {
+			nearest = ""
+		}
 		return WireEvent{}, &UnknownTypeError{Type: eventType, Nearest: nearest, Known: known}
 	}
 	source := "calling/callConnections/" + c.leg(legName).connectionID

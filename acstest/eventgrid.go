@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -133,13 +134,25 @@ func (g *eventGrid) newRequest(method string, body []byte, bearer Bearer) (*http
 	return r, nil
 }
 
+// GridToken returns the spec of a good token of Event Grid, which lives for a day. An
+// empty audience means [DemoApplication].
+func GridToken(audience string) TokenSpec {
+	return TokenSpec{
+		Audience: cmp.Or(audience, DemoApplication),
+		Lifetime: gridLifetime,
+		Claims:   map[string]any{"appid": gridApplication, "tid": DemoTenant, "ver": "1.0"},
+	}
+}
+
 // sign returns the token for a delivery.
 func (g *eventGrid) sign(bearer Bearer) (string, error) {
-	spec := bearer.token(g.audience)
-	spec.Claims = map[string]any{"appid": gridApplication, "tid": DemoTenant, "ver": "1.0"}
-	spec.Lifetime = gridLifetime
+	spec, good := bearer.token(g.audience), GridToken(g.audience)
+	maps.Copy(good.Claims, spec.Claims)
+	spec.Claims, spec.Lifetime = good.Claims, good.Lifetime
 	switch bearer {
 	case BearerGood:
+	case BearerMalformed:
+		return malformedToken, nil
 	case BearerExpired:
 		spec.Now = time.Now().Add(-gridLifetime - time.Hour)
 		return g.signer.Sign(spec)

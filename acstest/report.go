@@ -58,6 +58,7 @@ type Latency struct {
 type Mismatch struct {
 	Kind  string `json:"kind"`
 	Type  string `json:"type"`
+	Event string `json:"event"` // message id of the first event
 	Want  int    `json:"want"`
 	Got   int    `json:"got"` // 0 means no answer
 	Error string `json:"error,omitempty"`
@@ -68,7 +69,7 @@ func (m Mismatch) String() string {
 	if m.Got == 0 {
 		got = "no answer (" + m.Error + ")"
 	}
-	return fmt.Sprintf("%s %s: got %s, want %d", m.Kind, m.Type, got, m.Want)
+	return fmt.Sprintf("%s %s: got %s, want %d (event %s)", m.Kind, m.Type, got, m.Want, m.Event)
 }
 
 // Err returns nil when every callback got the right answer.
@@ -178,7 +179,7 @@ func (l *ledger) attempt(d *Callback, a *Attempt) {
 	}
 	r.Unexpected++
 	if len(r.Mismatches) < maxMismatches {
-		m := Mismatch{Kind: a.Kind, Type: a.Type, Want: d.Bearer.Want(), Got: a.Status}
+		m := Mismatch{Kind: a.Kind, Type: a.Type, Event: a.First.MsgID(), Want: d.Bearer.Want(), Got: a.Status}
 		if a.Err != nil {
 			m.Error = a.Err.Error()
 		}

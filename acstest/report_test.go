@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,10 +24,10 @@ retried    503: 1
 events     3 must be stored, 1 more may be
 latency    p50 0s, p90 0s, p99 0s, max 0s (answers 200)
 wrong      4 answers
-           duplicate CallConnected: got 401, want 200
-           forged CallDisconnected: got 200, want 401
-           good PlayFailed: got 401, want 200
-           good PlayCanceled: got 400, want 200
+           duplicate CallConnected: got 401, want 200 (event 0)
+           forged CallDisconnected: got 200, want 401 (event 1)
+           good PlayFailed: got 401, want 200 (event 2)
+           good PlayCanceled: got 400, want 200 (event 3)
 `
 
 // TestReport_counts has one callback of each outcome.
@@ -64,10 +65,10 @@ func TestReport_counts(t *testing.T) {
 			StoredIDs:  slices.Sorted(slices.Values([]string{posted[0], posted[3], posted[7]})),
 			Unexpected: 4,
 			Mismatches: []acstest.Mismatch{
-				{Kind: "duplicate", Type: "CallConnected", Want: 200, Got: 401},
-				{Kind: "forged", Type: "CallDisconnected", Want: 401, Got: 200},
-				{Kind: "good", Type: "PlayFailed", Want: 200, Got: 401},
-				{Kind: "good", Type: "PlayCanceled", Want: 200, Got: 400},
+				{Kind: "duplicate", Type: "CallConnected", Event: posted[1], Want: 200, Got: 401},
+				{Kind: "forged", Type: "CallDisconnected", Event: posted[5], Want: 401, Got: 200},
+				{Kind: "good", Type: "PlayFailed", Event: posted[6], Want: 200, Got: 401},
+				{Kind: "good", Type: "PlayCanceled", Event: posted[7], Want: 200, Got: 400},
 			},
 			Elapsed: time.Second,
 		}
@@ -76,6 +77,9 @@ func TestReport_counts(t *testing.T) {
 		}
 
 		got.Bytes = 42
+		for i := range got.Mismatches {
+			got.Mismatches[i].Event = strconv.Itoa(i)
+		}
 		var out bytes.Buffer
 		if n, err := got.WriteTo(&out); err != nil || n != int64(len(reportText)) {
 			t.Errorf("WriteTo wrote %d bytes, error %v, want %d", n, err, len(reportText))
@@ -83,7 +87,7 @@ func TestReport_counts(t *testing.T) {
 		if diff := cmp.Diff(reportText, out.String()); diff != "" {
 			t.Errorf("text (-want +got):\n%s", diff)
 		}
-		wantErr := "4 of 9 callbacks got a wrong answer, first duplicate CallConnected: got 401, want 200"
+		wantErr := "4 of 9 callbacks got a wrong answer, first duplicate CallConnected: got 401, want 200 (event 0)"
 		if err := got.Err(); err == nil || err.Error() != wantErr {
 			t.Errorf("got  %v\nwant %s", err, wantErr)
 		}
@@ -101,7 +105,7 @@ func TestReport_json(t *testing.T) {
 	}
 	want := `{"calls":0,"cut_calls":0,"callbacks":0,"kinds":null,"answers":{"200":1},"retries":null,"bytes":0,` +
 		`"stored":0,"uncertain":0,"stored_ids":["x"],"unexpected":0,` +
-		`"mismatches":[{"kind":"","type":"","want":0,"got":0,"error":"x"}],` +
+		`"mismatches":[{"kind":"","type":"","event":"","want":0,"got":0,"error":"x"}],` +
 		`"latency":{"p50_ns":0,"p90_ns":0,"p99_ns":0,"max_ns":0},"elapsed_ns":0}`
 	if diff := cmp.Diff(want, string(text)); diff != "" {
 		t.Errorf("JSON (-want +got):\n%s", diff)

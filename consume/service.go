@@ -135,9 +135,6 @@ func (s *Service[S]) options() (*options, error) {
 	if !serviceName.MatchString(s.Name) {
 		errs = append(errs, fmt.Errorf("field Name, %q: must be at most 32 of a-z, 0-9, '_' and '-', a letter first", s.Name))
 	}
-	if s.Handle == nil {
-		errs = append(errs, errors.New("field Handle: is required"))
-	}
 	if o.Lease < minLease {
 		errs = append(errs, fmt.Errorf("field Lease, %v: must be at least %v", o.Lease, minLease))
 	}
@@ -203,6 +200,9 @@ func Run[S any](ctx context.Context, nc *nats.Conn, s Service[S]) error {
 	o, err := s.options()
 	if err != nil {
 		return err
+	}
+	if s.Handle == nil {
+		return errors.New("consume: service: field Handle: is required")
 	}
 	return run(ctx, nc, o, s.handler())
 }

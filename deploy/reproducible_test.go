@@ -28,7 +28,7 @@ func TestRelease_reproducible(t *testing.T) {
 // TestRelease_commands holds every command that builds a release.
 func TestRelease_commands(t *testing.T) {
 	builds := 0
-	for _, file := range []string{"Dockerfile", "docs/deployment.md", ".ci/sbom"} {
+	for _, file := range []string{"Dockerfile", "docs/deployment.md", ".ci/sbom", ".ci/release"} {
 		text := strings.ReplaceAll(read(t, file), "\\\n", " ")
 		for line := range strings.Lines(text) {
 			if !releaseBuild.MatchString(line) {
@@ -45,7 +45,7 @@ func TestRelease_commands(t *testing.T) {
 	}
 }
 
-var releaseBuild = regexp.MustCompile(`go build .*-o \S*acsbridge`)
+var releaseBuild = regexp.MustCompile(`go build .*\./cmd/acsbridge`)
 
 // releaseHash copies the source to a directory of its own and returns the hash of
 // what the release's flags make of it.
@@ -98,4 +98,56 @@ func copySource(t *testing.T, to string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestRelease_refuses has the release script refuse what is not a release, before it
+// builds anything.
+func TestRelease_refuses(t *testing.T) {
+	for _, tool := range []string{"bash", "git"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("%s is not here", tool)
+		}
+	}
+	dir := t.TempDir()
+	run := func(name string, args ...string) (string, error) {
+		cmd := exec.Command(name, args...)
+		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_AUTHOR_NAME=a", "GIT_AUTHOR_EMAIL=a@example.net",
+			"GIT_COMMITTER_NAME=a", "GIT_COMMITTER_EMAIL=a@example.net")
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	git := func(args ...string) {
+		t.Helper()
+		if out, err := run("git", args...); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	refuses := func(want string, args ...string) {
+		t.Helper()
+		out, err := run("bash", append([]string{".ci/release"}, args...)...)
+		if err == nil || !strings.Contains(out, want) {
+			t.Errorf("release %v: %v, want %q:\n%s", args, err, want, out)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, ".ci"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{".ci/release": read(t, ".ci/release"), "CHANGELOG.md": "## v1.2.30 (2026-12-01)\n\n## Unreleased\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	git("init", "--quiet")
+	git("add", ".")
+	git("commit", "--quiet", "--message=x")
+	refuses("has no tag")
+	git("tag", "v1.2.3")
+	refuses(`CHANGELOG.md has no heading "## v1.2.3 (YYYY-MM-DD)"`)
+	if err := os.WriteFile(filepath.Join(dir, "CHANGELOG.md"), []byte("## v1.2.3 (2026-12-01)\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refuses("the work tree is not clean")
+	refuses("linux is not GOOS/GOARCH", "linux")
+	refuses("is not empty", "--snapshot", "--dist", ".")
 }

@@ -96,14 +96,14 @@ func (p *program) stop() {
 	}
 }
 
-var natsAddress = regexp.MustCompile(`NATS at (nats://\S+),`)
+var natsAddress = regexp.MustCompile(`(?m)^NATS +(nats://\S+)$`)
 
 // startDemo runs the demo and returns the address of its NATS.
 func startDemo(t *testing.T) string {
 	t.Helper()
 	acsbridge := build(t, "../cmd/acsbridge")
 	const any = "127.0.0.1:0"
-	demo := start(t, "", nil, acsbridge, "demo", "--quiet", "--rate=20", "--speed=50",
+	demo := start(t, "", []string{"XDG_RUNTIME_DIR=" + t.TempDir()}, acsbridge, "demo", "--quiet", "--rate=20", "--speed=50",
 		"--listen="+any, "--admin-listen="+any, "--nats-listen="+any, "--issuer-listen="+any)
 	return demo.await(natsAddress, 1)[0][1]
 }

@@ -242,12 +242,14 @@ func parseCaptured(line []byte) (*StoredMessage, error) {
 // ignores the limit.
 func (s *Selection) selects(m *StoredMessage) bool {
 	if subject, ok := schemas.ParseSubject(m.Subject); ok {
-		resource, shortType := s.tokens()
 		last := s.lastToken()
-		if resource != "" && subject.Resource != resource || shortType != "" && subject.Type != shortType || last != "" && subject.Call != last {
+		if s.Resource != "" && subject.Resource != schemas.Token(s.Resource) || last != "" && subject.Call != last {
 			return false
 		}
-	} else if s.filter("") != "" {
+	} else if s.Resource != "" || s.lastToken() != "" {
+		return false
+	}
+	if !s.selectsType(m) {
 		return false
 	}
 	return !s.after(m) && m.Sequence >= s.Since.Sequence && !m.Time.Before(s.Since.Time)

@@ -220,6 +220,18 @@ func (m *StoredMessage) ReceivedAt() time.Time {
 	return m.Time
 }
 
+// EventGrid reports whether Event Grid has delivered the event, and not ACS by a
+// callback.
+func (m *StoredMessage) EventGrid() bool {
+	name := m.Header.Get(schemas.HeaderEventType)
+	if name == "" {
+		subject, _ := schemas.ParseSubject(m.Subject)
+		name = subject.Type
+	}
+	known, ok := schemas.LookupType(name)
+	return ok && known.Family == schemas.Grid || m.Header.Get(schemas.HeaderGridSubscription) != ""
+}
+
 // Truncated returns the names of the headers that were cut at their bound.
 func (m *StoredMessage) Truncated() []string {
 	return strings.FieldsFunc(m.Header.Get(schemas.HeaderTruncated), func(r rune) bool { return r == ',' || r == ' ' })

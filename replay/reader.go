@@ -181,8 +181,13 @@ func (c *cursor) request(ctx context.Context) (entries []entry, more bool, err e
 		return nil, false, err
 	}
 	q := directget.Request{Stream: c.reader.Stream, Seq: c.next, Since: c.selection.Since.Time, Subject: c.subject}
+	several := len(c.selection.Types) > 1 // which the subject does not select
+	limit := 0
 	if c.selection.Limit > 0 {
-		q.Limit = c.selection.Limit - c.read
+		limit = c.selection.Limit - c.read
+	}
+	if !several {
+		q.Limit = limit
 	}
 	more, err = directget.Get(ctx, js, q, func(raw *jetstream.RawStreamMsg) bool {
 		directget.StripHeaders(raw.Header)
@@ -196,9 +201,13 @@ func (c *cursor) request(ctx context.Context) (entries []entry, more bool, err e
 			e.missed = &MissedError{Stream: m.Stream, First: c.next, Last: m.Sequence - 1}
 		}
 		c.checkOldSubject(m)
-		entries = append(entries, e)
+		if !several || c.selection.selectsType(m) {
+			entries = append(entries, e)
+		} else if e.missed != nil {
+			c.reader.warn(e.missed)
+		}
 		c.next, c.exact = m.Sequence+1, true
-		c.done = len(entries) == q.Limit || m.Sequence == c.selection.Until.Sequence
+		c.done = limit > 0 && len(entries) == limit || m.Sequence == c.selection.Until.Sequence
 		return !c.done
 	})
 	return entries, more, err

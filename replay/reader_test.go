@@ -61,19 +61,28 @@ func TestReader_selection(t *testing.T) {
 		want func(*replay.StoredMessage) bool
 	}{
 		{"a resource", replay.Selection{Resource: "fabrikam"}, func(m *replay.StoredMessage) bool { return strings.HasPrefix(m.Subject, "acs.fabrikam.") }},
-		{"a type", replay.Selection{Type: "CallConnected"}, func(m *replay.StoredMessage) bool { return strings.Contains(m.Subject, ".CallConnected.") }},
-		{"a type in full", replay.Selection{Type: "Microsoft.Communication.CallConnected"}, func(m *replay.StoredMessage) bool { return strings.Contains(m.Subject, ".CallConnected.") }},
+		{"a type", replay.Selection{Types: []string{"CallConnected"}}, func(m *replay.StoredMessage) bool { return strings.Contains(m.Subject, ".CallConnected.") }},
+		{"a type in full", replay.Selection{Types: []string{"Microsoft.Communication.CallConnected"}}, func(m *replay.StoredMessage) bool { return strings.Contains(m.Subject, ".CallConnected.") }},
 		{"a call", replay.Selection{Call: "call-3"}, func(m *replay.StoredMessage) bool { return strings.HasSuffix(m.Subject, ".call-3") }},
-		{"all three", replay.Selection{Resource: "contoso", Type: "PlayCompleted", Call: "call-4"}, func(m *replay.StoredMessage) bool { return m.Subject == "acs.contoso.PlayCompleted.4.call-4" }},
+		{"several types", replay.Selection{Types: []string{"CallConnected", "Microsoft.Communication.PlayCompleted"}}, func(m *replay.StoredMessage) bool {
+			return strings.Contains(m.Subject, ".CallConnected.") || strings.Contains(m.Subject, ".PlayCompleted.")
+		}},
+		{"several types, one there", replay.Selection{Types: []string{"Absent", "CallConnected"}, Resource: "contoso"}, func(m *replay.StoredMessage) bool {
+			return strings.HasPrefix(m.Subject, "acs.contoso.CallConnected.")
+		}},
+		{"the first of several types", replay.Selection{Types: []string{"CallConnected", "PlayCompleted"}, Limit: 3}, func(m *replay.StoredMessage) bool {
+			return m.Sequence == 1 || m.Sequence == 2 || m.Sequence == 4
+		}},
+		{"all three", replay.Selection{Resource: "contoso", Types: []string{"PlayCompleted"}, Call: "call-4"}, func(m *replay.StoredMessage) bool { return m.Subject == "acs.contoso.PlayCompleted.4.call-4" }},
 		{"no such call", replay.Selection{Call: "*"}, func(*replay.StoredMessage) bool { return false }},
 		{"since a sequence", replay.Selection{Since: replay.Position{Sequence: 51}}, func(m *replay.StoredMessage) bool { return m.Sequence >= 51 }},
 		{"since after the end", replay.Selection{Since: replay.Position{Sequence: 61}}, func(*replay.StoredMessage) bool { return false }},
 		{"since a time", replay.Selection{Since: replay.Position{Time: middle}}, func(m *replay.StoredMessage) bool { return m.Sequence > 30 }},
 		{"since now", replay.Selection{Since: replay.Position{Time: time.Now()}}, func(*replay.StoredMessage) bool { return false }},
 		{"until a sequence", replay.Selection{Until: replay.Position{Sequence: 7}}, func(m *replay.StoredMessage) bool { return m.Sequence <= 7 }},
-		{"until a sequence of others", replay.Selection{Type: "CallConnected", Until: replay.Position{Sequence: 6}}, func(m *replay.StoredMessage) bool { return m.Sequence == 1 || m.Sequence == 4 }},
+		{"until a sequence of others", replay.Selection{Types: []string{"CallConnected"}, Until: replay.Position{Sequence: 6}}, func(m *replay.StoredMessage) bool { return m.Sequence == 1 || m.Sequence == 4 }},
 		{"until a time", replay.Selection{Until: replay.Position{Time: middle}}, func(m *replay.StoredMessage) bool { return m.Sequence <= 30 }},
-		{"the first of them", replay.Selection{Type: "PlayCompleted", Limit: 3}, func(m *replay.StoredMessage) bool { return m.Sequence == 2 || m.Sequence == 5 || m.Sequence == 8 }},
+		{"the first of them", replay.Selection{Types: []string{"PlayCompleted"}, Limit: 3}, func(m *replay.StoredMessage) bool { return m.Sequence == 2 || m.Sequence == 5 || m.Sequence == 8 }},
 		{"a call since a time", replay.Selection{Call: "call-3", Since: replay.Position{Time: middle}}, func(m *replay.StoredMessage) bool { return m.Sequence > 30 && strings.HasSuffix(m.Subject, ".call-3") }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -157,7 +166,7 @@ func TestReader_follow(t *testing.T) {
 		want []uint64
 	}{
 		{"everything", replay.Selection{Limit: 20}, through(1, 20)},
-		{"a type", replay.Selection{Type: "CallConnected", Limit: 6}, []uint64{1, 4, 7, 10, 11, 14}},
+		{"a type", replay.Selection{Types: []string{"CallConnected"}, Limit: 6}, []uint64{1, 4, 7, 10, 11, 14}},
 		{"since a time", replay.Selection{Since: replay.Position{Time: time.Now().Add(-time.Hour)}, Limit: 20}, through(1, 20)},
 		{"since a sequence", replay.Selection{Since: replay.Position{Sequence: 5}, Limit: 16}, through(5, 20)},
 		{"until a sequence", replay.Selection{Until: replay.Position{Sequence: 15}}, through(1, 15)},

@@ -233,7 +233,7 @@ func (c *cursor) checkOldSubject(m *StoredMessage) {
 // resource, type or call misses because their subjects have no slot.
 func (c *cursor) findOldSubjects(ctx context.Context) {
 	s := c.selection
-	if c.oldSubjects || s.Resource == "" && s.Type == "" && s.Call == "" {
+	if c.oldSubjects || s.Resource == "" && len(s.Types) == 0 && s.Call == "" {
 		return
 	}
 	c.oldSubjects = true

@@ -89,7 +89,7 @@ func TestReader_purgedWithFilter(t *testing.T) {
 	s.store(10)
 	s.purge(6)
 	r := s.reader()
-	if diff := cmp.Diff([]uint64{7, 10}, r.read(t, replay.Selection{Type: "CallConnected", Since: replay.Position{Sequence: 3}})); diff != "" {
+	if diff := cmp.Diff([]uint64{7, 10}, r.read(t, replay.Selection{Types: []string{"CallConnected"}, Since: replay.Position{Sequence: 3}})); diff != "" {
 		t.Error(diff)
 	}
 	want := []string{"stream ACS does not hold sequences 3 to 5 any more; the events of the selection among them are missed"}
@@ -275,7 +275,7 @@ func TestReader_laggingReplicas(t *testing.T) {
 	s := newStream(t)
 	s.store(10)
 	r := newReader(withReplicas{s.js, []*jetstream.PeerInfo{{Name: "n1", Current: true}, {Name: "n2", Current: false}, {Name: "n3", Current: true, Offline: true}}})
-	if got := r.read(t, replay.Selection{Type: "CallConnected"}); len(got) != 4 {
+	if got := r.read(t, replay.Selection{Types: []string{"CallConnected"}}); len(got) != 4 {
 		t.Errorf("read %v", got)
 	}
 	var names []string

@@ -238,7 +238,7 @@ func TestStory_messages(t *testing.T) {
 		{replay.Selection{}, "", []uint64{2, 3, 4, 5, 7}},
 		{replay.Selection{}, "A", []uint64{2, 5}},
 		{replay.Selection{}, strings.ToUpper(connection), []uint64{2, 5}},
-		{replay.Selection{Type: "CallConnected"}, "", []uint64{2, 3}},
+		{replay.Selection{Types: []string{"CallConnected"}}, "", []uint64{2, 3}},
 		{replay.Selection{Limit: 2}, "", []uint64{2, 3}},
 		{replay.Selection{Since: replay.Position{Sequence: 4}, Until: replay.Position{Sequence: 5}}, "", []uint64{4, 5}},
 		{replay.Selection{Resource: "fabrikam"}, "", nil},

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,9 +13,9 @@ import (
 // Selection says which messages to read. The zero value is everything that the
 // stream holds.
 type Selection struct {
-	Resource string // name of the resource, as in the subject
-	Type     string // of the event, whole or only its last part: CallConnected
-	Call     string // callConnectionId; for Event Grid the correlationId
+	Resource string   // name of the resource, as in the subject
+	Types    []string // of the event, whole or only its last part: CallConnected
+	Call     string   // callConnectionId; for Event Grid the correlationId
 
 	// CallToken is the last token of the subjects as it stands there, in place of
 	// Call: it also selects subjects with a GUID in capitals.
@@ -30,24 +31,32 @@ type Selection struct {
 }
 
 // filter is the subject that the selected messages have, or "" when every
-// message of the stream is selected.
+// message of the stream has to be read. One subject cannot select several types.
 func (s *Selection) filter(prefix string) string {
-	if s.Resource == "" && s.Type == "" && s.Call == "" && s.CallToken == "" {
-		return ""
-	}
-	resource, shortType := s.tokens()
-	return schemas.SubjectFilter(prefix, resource, shortType, s.lastToken())
-}
-
-// tokens are the resource and the type in the subjects, or "" for any.
-func (s *Selection) tokens() (resource, shortType string) {
+	resource, shortType := "", ""
 	if s.Resource != "" {
 		resource = schemas.Token(s.Resource)
 	}
-	if s.Type != "" {
-		shortType = schemas.Token(schemas.ShortType(s.Type))
+	if len(s.Types) == 1 {
+		shortType = typeToken(s.Types[0])
 	}
-	return resource, shortType
+	call := s.lastToken()
+	if resource == "" && shortType == "" && call == "" {
+		return ""
+	}
+	return schemas.SubjectFilter(prefix, resource, shortType, call)
+}
+
+// typeToken is the token of a type in the subjects.
+func typeToken(eventType string) string { return schemas.Token(schemas.ShortType(eventType)) }
+
+// selectsType reports whether a message has one of the types.
+func (s *Selection) selectsType(m *StoredMessage) bool {
+	if len(s.Types) == 0 {
+		return true
+	}
+	subject, ok := schemas.ParseSubject(m.Subject)
+	return ok && slices.ContainsFunc(s.Types, func(t string) bool { return typeToken(t) == subject.Type })
 }
 
 // lastToken is the last token of the subjects, or "" for any.

@@ -75,6 +75,9 @@ func (c *callsCmd) Run(ctx context.Context, std stdio) error {
 func (c *callsCmd) read(ctx context.Context, reader *replay.Reader) ([]*replay.Summary, error) {
 	selection := replay.Selection{Resource: c.Resource, Since: c.since}
 	if c.ID == "" {
+		if err := known(ctx, reader, selection, nil); err != nil {
+			return nil, err
+		}
 		return reader.Calls(ctx, selection)
 	}
 	story, err := reader.Story(ctx, c.ID, time.Now())

@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/bridge"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/running"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/datadir"
 )
@@ -32,6 +34,7 @@ const (
 // demoCmd is serve with an embedded NATS and a simulated ACS, on loopback.
 type demoCmd struct {
 	Calls           int     `help:"End after so many calls, with a summary. 0 means at Ctrl-C." placeholder:"N"`
+	Keep            bool    `help:"With --calls: go on running after the summary, so that the calls can be looked at, until Ctrl-C."`
 	Rate            float64 `help:"Calls that start in a second." default:"2" placeholder:"N"`
 	Speed           float64 `help:"Divide the pauses between the events of a call." default:"4" placeholder:"FACTOR"`
 	Listen          string  `help:"Address for callbacks. A taken port is replaced by a free one, here as below." default:"127.0.0.1:8080" placeholder:"ADDR"`
@@ -49,7 +52,8 @@ func (demoCmd) Help() string {
 		`a simulated Event Grid, keys are fetched ` +
 		`from a key server, events are journaled and stored in JetStream. Some calls are hostile: their ` +
 		`expired, forged and misdirected callbacks are refused, and repeated ones are stored once. ` +
-		`The exit status is 0 only when every number is what it must be. ` +
+		`Other commands without connection flags, such as trigger, tail, calls and listen, find the demo. ` +
+		`The exit status is 0 only when every number is what it must be; events that you send are counted apart. ` +
 		`The environment and configuration files of serve have no influence.`
 }
 
@@ -57,6 +61,9 @@ func (demoCmd) Help() string {
 func (c *demoCmd) Run(ctx context.Context, std stdio) (err error) {
 	if c.Calls < 0 || c.Rate <= 0 || c.Speed <= 0 {
 		return errors.New("demo: --calls must not be negative, --rate and --speed must be positive")
+	}
+	if c.Keep && c.Calls == 0 {
+		return errors.New("demo: --keep is for --calls; without that the demo runs until Ctrl-C")
 	}
 	d := &demo{demoCmd: c, std: std}
 	removeDir, err := d.makeDir()
@@ -85,18 +92,25 @@ func (c *demoCmd) Run(ctx context.Context, std stdio) (err error) {
 // demo is a demonstration that runs.
 type demo struct {
 	*demoCmd
-	std    stdio
-	dir    string
-	key    string // file of the signing key
-	issuer *acstest.Issuer
-	bridge *bridge.Bridge
+	std      stdio
+	dir      string
+	key      string // file of the signing key
+	issuer   *acstest.Issuer
+	settings *config.Settings
+	bridge   *bridge.Bridge
+	found    bool // commands without flags find this demo
 
 	mu sync.Mutex // guards std.out against mixed lines
 }
 
 // makeDir makes the data directory and returns what removes it again.
 func (d *demo) makeDir() (remove func() error, err error) {
-	if d.dir = d.DataDir; d.dir == "" {
+	if d.DataDir != "" {
+		// The state file and the commands that it suggests are for any directory.
+		if d.dir, err = filepath.Abs(d.DataDir); err != nil {
+			return nil, err
+		}
+	} else {
 		if d.dir, err = os.MkdirTemp("", "acsbridge-demo-"); err != nil {
 			return nil, err
 		}
@@ -121,7 +135,10 @@ func (d *demo) startIssuer() error {
 	if err != nil {
 		return err
 	}
-	return d.issuer.Start()
+	if err := d.issuer.Start(); err != nil {
+		return fmt.Errorf("%w (another address is chosen with --issuer-listen)", err)
+	}
+	return nil
 }
 
 // build makes the bridge, with the settings of serve.
@@ -142,12 +159,12 @@ func (d *demo) build() error {
 	if d.CallbackKeyFile != "" {
 		args = append(args, "--callback-key=demo="+d.CallbackKeyFile)
 	}
-	settings, err := config.Parse(args, nil, d.std.err)
-	if err != nil {
+	var err error
+	if d.settings, err = config.Parse(args, nil, d.std.err); err != nil {
 		return err
 	}
-	logger := view.NewLogger(d.std.err, settings.LogFormat, settings.LogLevel)
-	d.bridge, err = bridge.New(settings, thisBuild().Version, logger)
+	logger := view.NewLogger(d.std.err, d.settings.LogFormat, d.settings.LogLevel)
+	d.bridge, err = bridge.New(d.settings, thisBuild().Version, logger)
 	return err
 }
 
@@ -158,10 +175,10 @@ func (d *demo) free(what, address string) string {
 		_ = l.Close()
 		return address
 	}
-	host, _, splitErr := net.SplitHostPort(address)
-	if splitErr != nil {
-		return address // serve's own check says what is wrong with it
+	if _, invalid := net.ResolveTCPAddr("tcp", address); invalid != nil {
+		return address // what uses it says what is wrong with it
 	}
+	host, _, _ := net.SplitHostPort(address)
 	if l, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err != nil {
 		return address
 	}
@@ -175,6 +192,7 @@ func (d *demo) play(ctx context.Context) error {
 	if err := d.awaitReady(ctx); err != nil {
 		return err
 	}
+	defer d.publishState()()
 	d.announce()
 	reader, err := newDemoReader(ctx, d)
 	if err != nil {
@@ -186,7 +204,7 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	caller, err := acstest.NewCaller(acstest.CallerOptions{
-		Target: target, Signer: d.issuer, KeepIDs: d.Calls > 0,
+		Target: target, Signer: d.issuer, KeepIDs: true,
 		EventGrid: &acstest.EventGridOptions{Target: d.bridge.EventGridURL()},
 		Observe:   d.observe,
 	})
@@ -205,7 +223,15 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	report := caller.Report()
-	return d.sumUp(load, &report, reader)
+	if err := d.sumUp(load, &report, reader); err != nil {
+		return err
+	}
+	if d.Keep && ctx.Err() == nil {
+		d.printf("\nThe demo goes on until Ctrl-C.\n%s", d.suggestions())
+		<-ctx.Done()
+	}
+	d.printf("\n%s", d.whereItIs())
+	return nil
 }
 
 // load mixes every kind of call, hostile ones among them.
@@ -247,21 +273,68 @@ func (d *demo) awaitReady(ctx context.Context) error {
 	}
 }
 
-// announce says what runs where and what to try next.
+// publishState lets commands without flags find this demo, and returns what ends that.
+func (d *demo) publishState() (remove func()) {
+	state := stateOf(d.bridge, d.settings, "demo")
+	state.Issuer, state.Key = d.issuer.Name(), d.key
+	if d.CallbackKeyFile != "" {
+		state.CallbackKeyFile, _ = filepath.Abs(d.CallbackKeyFile) // which fails with the directory of the process alone
+	}
+	remove, err := running.Publish(state)
+	if err != nil {
+		fmt.Fprintf(d.std.err, "other commands do not find this demo and need flags: %v\n", err)
+		return func() {}
+	}
+	d.found = true
+	return remove
+}
+
+// announce says what runs where and, when there is time for it, what to try next.
 func (d *demo) announce() {
-	nats, callbacks, admin := d.bridge.EmbeddedURL(), d.bridge.CallbackURL(), d.bridge.AdminURL()
-	signed := fmt.Sprintf("--issuer %s --key %s", d.issuer.Name(), d.key)
-	fmt.Fprintf(d.std.out, `acsbridge demo: a simulated ACS calls %s
-keys at %s, NATS at %s, metrics at %s/metrics
+	d.printf(`acsbridge demo: a simulated ACS calls %s
+keys     %s
+NATS     %s
+metrics  %s/metrics
+data     %s
 
-Try in another terminal:
-  nats --server %s stream view ACS
-`, callbacks, d.issuer.Name(), nats, admin, nats)
-	fmt.Fprintf(d.std.out, `  %s trigger CallConnected --target %s %s%s
-  %s trigger IncomingCall --eventgrid-target %s %s
-  curl -s %s/readyz
+`, d.bridge.CallbackURL(), d.issuer.Name(), d.bridge.EmbeddedURL(), d.bridge.AdminURL(), d.dir)
+	if d.Calls == 0 {
+		d.printf("%s\n", d.suggestions())
+	}
+	if !d.Quiet {
+		d.printf("%s\n", demoLine("TIME", "SEQ", "CALL", "EVENT", "DETAILS"))
+	}
+}
 
-`, thisCommand(), callbacks, signed, callbackKeyFlag(d.CallbackKeyFile), thisCommand(), d.bridge.EventGridURL(), signed, admin)
+// suggestions are commands to try while the demo runs.
+func (d *demo) suggestions() string {
+	command, read, send, grid := thisCommand(), "", "", ""
+	if !d.found {
+		signed := fmt.Sprintf(" --issuer %s --key %s", d.issuer.Name(), d.key)
+		read = " --nats-url " + d.bridge.EmbeddedURL()
+		send = " --target " + d.bridge.CallbackURL() + signed + callbackKeyFlag(d.CallbackKeyFile)
+		grid = " --eventgrid-target " + d.bridge.EventGridURL() + signed
+	}
+	return fmt.Sprintf(`Try in another terminal:
+  %[1]s calls%[2]s
+  %[1]s tail --follow%[2]s
+  %[1]s trigger CallConnected%[3]s
+  %[1]s trigger IncomingCall%[4]s
+  nats --server %[5]s stream view ACS
+  curl -s %[6]s/readyz
+`, command, read, send, grid, d.bridge.EmbeddedURL(), d.bridge.AdminURL())
+}
+
+// whereItIs says at the end what is left, and how to have more.
+func (d *demo) whereItIs() string {
+	again := fmt.Sprintf("  %s demo --data-dir ", thisCommand())
+	switch {
+	case d.DataDir != "":
+		return fmt.Sprintf("The events stay in %s. A demo goes on with them:\n%s%s\n", d.dir, again, d.dir)
+	case d.Calls > 0 && !d.Keep:
+		return fmt.Sprintf("The events are removed. To look at them, keep the demo running:\n  %s demo --calls %d --keep\n", thisCommand(), d.Calls)
+	}
+	return fmt.Sprintf("The events are removed, with %s. To keep them:\n%sDIR\n", d.dir, again)
 }
 
 // thisCommand returns the command line with which the user runs acsbridge.
@@ -275,10 +348,10 @@ func thisCommand() string {
 
 // hostile says in words what is wrong with the demo's bad callbacks.
 var hostile = map[string]string{
-	"expired":        "its token has expired",
-	"forged":         "its token is signed with another key",
-	"wrong-audience": "its token is for another resource",
-	"day-long":       "its token lives a day, as a WebSocket's does",
+	"expired":        "expired token",
+	"forged":         "forged signature",
+	"wrong-audience": "wrong audience",
+	"day-long":       "24-hour token",
 }
 
 // observe prints the answers to hostile and repeated callbacks; good ones show
@@ -287,14 +360,30 @@ func (d *demo) observe(a acstest.Attempt) {
 	if d.Quiet || a.Kind == "good" {
 		return
 	}
-	what := fmt.Sprintf("%d, refused: %s", a.Status, cmp.Or(hostile[a.Kind], a.Kind))
+	what := fmt.Sprintf("answered %d: %s", a.Status, cmp.Or(hostile[a.Kind], a.Kind))
 	switch {
 	case a.Kind == "duplicate" && a.Status == http.StatusOK:
-		what = "200, duplicate: delivered twice, stored once"
-	case a.Status == http.StatusOK:
-		what = "200, although " + cmp.Or(hostile[a.Kind], a.Kind)
+		what = "duplicate, stored once"
+	case a.Status == http.StatusUnauthorized:
+		what = "refused: " + cmp.Or(hostile[a.Kind], a.Kind)
 	}
-	d.printf("%s  %-24s %s\n", time.Now().Format(view.Clock), a.Type, what)
+	call := idsOf(a.First).CallConnectionID
+	d.printf("%s\n", demoLine(time.Now().Format(time.TimeOnly), "-", call[:min(len(call), shortID)], a.Type, what))
+}
+
+// Widths of what the demo prints.
+const (
+	demoColumns = 80 // of a terminal
+	shortID     = 8  // characters of an id, as people cut commit ids
+)
+
+// demoLine is a line of the demo's table, within its columns.
+func demoLine(at, sequence, call, event, details string) string {
+	line := []rune(fmt.Sprintf("%-8s  %5s  %-*s  %-26s  %s", at, sequence, shortID, call, event, details))
+	if len(line) > demoColumns {
+		line = append(line[:demoColumns-1], '…')
+	}
+	return strings.TrimRight(string(line), " ")
 }
 
 func (d *demo) printf(format string, args ...any) {

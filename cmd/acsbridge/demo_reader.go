@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -26,16 +27,19 @@ type demoReader struct {
 	conn    *nats.Conn
 	consume jetstream.ConsumeContext
 	stream  jetstream.Stream
-	start   uint64 // the stream's last sequence before the demo
+	start   uint64        // the stream's last sequence before the demo
+	window  time.Duration // in which the stream recognises duplicates
 
 	mu      sync.Mutex
-	seen    map[string]int // how often, by message id
+	first   map[string]time.Time // when each message id was stored first
+	twice   map[string]bool      // message ids stored again within the window
 	total   int
+	claims  string        // of the last event, in short
 	arrived chan struct{} // capacity 1: total has changed
 }
 
 func newDemoReader(ctx context.Context, d *demo) (*demoReader, error) {
-	r := &demoReader{demo: d, seen: make(map[string]int), arrived: make(chan struct{}, 1)}
+	r := &demoReader{demo: d, first: map[string]time.Time{}, twice: map[string]bool{}, arrived: make(chan struct{}, 1)}
 	conn, err := nats.Connect(d.bridge.EmbeddedURL())
 	if err != nil {
 		return nil, fmt.Errorf("read the stream: %w", err)
@@ -57,7 +61,8 @@ func (r *demoReader) subscribe(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.stream, r.start = stream, stream.CachedInfo().State.LastSeq
+	info := stream.CachedInfo()
+	r.stream, r.start, r.window = stream, info.State.LastSeq, info.Config.Duplicates
 	// With --data-dir the stream may hold the events of an earlier demo.
 	from := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.start + 1}
 	consumer, err := stream.OrderedConsumer(ctx, from)
@@ -76,12 +81,22 @@ func (r *demoReader) stop() {
 // receive takes one event from the stream: prints it, and then counts it, so
 // that the summary comes after the last line.
 func (r *demoReader) receive(m jetstream.Msg) {
-	if !r.demo.Quiet {
-		r.demo.printf("%s\n", eventLine(m))
+	meta, err := m.Metadata()
+	if err != nil {
+		return // not a message of a stream
 	}
+	if !r.demo.Quiet {
+		r.demo.printf("%s\n", eventLine(m, meta.Sequence.Stream))
+	}
+	id := m.Headers().Get(schemas.HeaderMsgID)
 	r.mu.Lock()
-	r.seen[m.Headers().Get(schemas.HeaderMsgID)]++
+	if first, ok := r.first[id]; !ok {
+		r.first[id] = meta.Timestamp
+	} else if meta.Timestamp.Sub(first) < r.window {
+		r.twice[id] = true
+	}
 	r.total++
+	r.claims = claimsInShort(m.Headers())
 	r.mu.Unlock()
 	select {
 	case r.arrived <- struct{}{}:
@@ -89,27 +104,17 @@ func (r *demoReader) receive(m jetstream.Msg) {
 	}
 }
 
-// eventLine is an event in short: time, type, brief, subject, claims.
-func eventLine(m jetstream.Msg) string {
-	e, err := schemas.ParseEvent(m.Data())
-	if err != nil {
-		return m.Subject() + ": " + err.Error()
-	}
-	at := ""
+// eventLine is an event in short.
+func eventLine(m jetstream.Msg, sequence uint64) string {
+	at, call := "", m.Subject()[strings.LastIndexByte(m.Subject(), '.')+1:]
 	if t, err := time.Parse(time.RFC3339Nano, m.Headers().Get(schemas.HeaderReceivedAt)); err == nil {
-		at = t.Local().Format(view.Clock)
+		at = t.Local().Format(time.TimeOnly)
 	}
-	return fmt.Sprintf("%s  %-24s %-22s %s  %s", at, schemas.ShortType(e.Type), e.Brief(), shortSubject(m.Subject()), claimsInShort(m.Headers()))
-}
-
-// shortSubject cuts the call id of a subject to its first eight characters, as
-// people cut commit ids.
-func shortSubject(subject string) string {
-	dot := strings.LastIndexByte(subject, '.')
-	if call := subject[dot+1:]; len(call) > 8 {
-		return subject[:dot+1] + call[:8] + "…"
+	kind, details := schemas.ShortType(m.Headers().Get(schemas.HeaderEventType)), ""
+	if e, err := schemas.ParseEvent(m.Data()); err == nil {
+		details = e.Brief()
 	}
-	return subject
+	return demoLine(at, strconv.FormatUint(sequence, 10), call[:min(len(call), shortID)], view.Printable(kind), details)
 }
 
 // claimsInShort says for whom the event's token was, by which key, and when it
@@ -123,58 +128,60 @@ func claimsInShort(h nats.Header) string {
 	if n, err := strconv.ParseInt(h.Get(schemas.HeaderTokenExpires), 10, 64); err == nil {
 		expires = time.Unix(n, 0).Format(time.TimeOnly)
 	}
-	return fmt.Sprintf("aud=%s… kid=%s… exp=%s", short(schemas.HeaderTokenAudience), short(schemas.HeaderTokenKeyID), expires)
+	return fmt.Sprintf("aud %s…, kid %s…, exp %s", short(schemas.HeaderTokenAudience), short(schemas.HeaderTokenKeyID), expires)
 }
 
 // awaitStored waits until everything that is durable is in the stream and was read
-// back. It returns how many events the stream has got since the start, and how
-// many of them it has more than once.
-func (r *demoReader) awaitStored() (stored, repeated int, err error) {
+// back.
+func (r *demoReader) awaitStored() error {
 	ctx, cancel := context.WithTimeout(context.Background(), demoStoredWithin)
 	defer cancel()
 	if left := r.demo.bridge.Drain(ctx); left > 0 {
-		return 0, 0, fmt.Errorf("%s did not reach the stream", view.Plural(left, "event"))
+		return fmt.Errorf("%s did not reach the stream", view.Plural(left, "event"))
 	}
 	info, err := r.stream.Info(ctx)
 	if err != nil {
-		return 0, 0, fmt.Errorf("look at the stream: %w", err)
+		return fmt.Errorf("look at the stream: %w", err)
 	}
-	stored = int(info.State.LastSeq - r.start)
+	stored := int(info.State.LastSeq - r.start)
 	for {
 		r.mu.Lock()
 		total := r.total
-		repeated = total - len(r.seen)
 		r.mu.Unlock()
 		if total >= stored {
-			return stored, repeated, nil
+			return nil
 		}
 		select {
 		case <-r.arrived:
 		case <-ctx.Done():
-			return 0, 0, fmt.Errorf("the stream has %s, but only %d could be read", view.Plural(stored, "event"), total)
+			return fmt.Errorf("the stream has %s, but only %d could be read", view.Plural(stored, "event"), total)
 		}
 	}
 }
 
 // sumUp prints the summary and compares it with what the load must have caused.
-// After an interruption it compares with what was sent.
+// After an interruption it compares with what was sent. Events that others sent are
+// counted apart.
 func (d *demo) sumUp(load acstest.Load, report *acstest.Report, reader *demoReader) error {
-	stored, repeated, err := reader.awaitStored()
-	if err != nil {
-		return err
+	late := reader.awaitStored()
+	reader.mu.Lock()
+	defer reader.mu.Unlock()
+	own, errs := reader.compare(report.StoredIDs)
+	if late != nil {
+		return errors.Join(append([]error{late}, errs...)...) // the second names them
 	}
-	d.printf("\n%scallbacks  %d sent (%s)\nanswers    %s\nevents     %d stored\nlatency    p50 %v, p99 %v of the answers 200\n",
-		interruption(report), report.Callbacks, table(report.Kinds), table(report.Answers), stored,
+	stored := fmt.Sprintf("%d stored", own)
+	// An event without an answer may be there.
+	if others := len(reader.first) - own - report.Uncertain; others > 0 {
+		stored += fmt.Sprintf(", and %d that others sent", others)
+	}
+	d.printf("\n%s%s%s%s%slatency    p50 %v, p99 %v of the answers 200\n", interruption(report),
+		summaryLine("callbacks", fmt.Sprintf("%d sent (%s)", report.Callbacks, table(report.Kinds))),
+		summaryLine("answers", table(report.Answers)), summaryLine("events", stored),
+		summaryLine("claims", "in the headers, as "+reader.claims),
 		report.Latency.P50.Round(10*time.Microsecond), report.Latency.P99.Round(10*time.Microsecond))
 
-	errs := []error{report.Err()}
-	if stored < report.Stored || stored > report.Stored+report.Uncertain {
-		errs = append(errs, fmt.Errorf("events stored: %d, but %d must be", stored, report.Stored))
-	}
-	if repeated > 0 {
-		errs = append(errs, fmt.Errorf("events stored twice: %d", repeated))
-	}
-	errs = append(errs, reader.missing(report.StoredIDs))
+	errs = append(errs, report.Err())
 	if d.Calls > 0 && report.CutCalls == 0 && report.Calls == d.Calls {
 		errs = append(errs, asExpected(load, report))
 	}
@@ -185,23 +192,49 @@ func (d *demo) sumUp(load acstest.Load, report *acstest.Report, reader *demoRead
 	return nil
 }
 
+// compare looks for the events with these message ids, each of which must have been
+// read once. It returns how many were read, and an error for each that was not or that
+// came twice. The caller holds the lock.
+func (r *demoReader) compare(ids []string) (read int, errs []error) {
+	for _, id := range ids {
+		switch _, ok := r.first[id]; {
+		case !ok:
+			errs = append(errs, fmt.Errorf("the event %s was answered 200 and is not in the stream", id))
+		case r.twice[id]:
+			errs = append(errs, fmt.Errorf("the event %s is in the stream twice", id))
+			fallthrough
+		default:
+			read++
+		}
+	}
+	if len(errs) > maxFaults {
+		errs = append(errs[:maxFaults], fmt.Errorf("and %d more events", len(errs)-maxFaults))
+	}
+	return read, errs
+}
+
+// maxFaults bounds the events that a summary names.
+const maxFaults = 10
+
+// summaryLine is a line of the summary, broken after a comma where the terminal ends.
+func summaryLine(name, text string) string {
+	line := fmt.Sprintf("%-11s", name)
+	var b strings.Builder
+	for part := range strings.SplitAfterSeq(text, ", ") {
+		if utf8.RuneCountInString(line+strings.TrimSpace(part)) > demoColumns {
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
+			line = strings.Repeat(" ", 11)
+		}
+		line += part
+	}
+	return b.String() + line + "\n"
+}
+
 func interruption(r *acstest.Report) string {
 	if r.CutCalls == 0 {
 		return ""
 	}
 	return fmt.Sprintf("stopped with %s in progress\n", view.Plural(r.CutCalls, "call"))
-}
-
-// missing reports which of the ids that must be in the stream did not come.
-func (r *demoReader) missing(ids []string) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, id := range ids {
-		if r.seen[id] == 0 {
-			return fmt.Errorf("the event %s is not in the stream", id)
-		}
-	}
-	return nil
 }
 
 // asExpected compares the report with what was computed before the first

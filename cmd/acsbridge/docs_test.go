@@ -4,8 +4,6 @@ import (
 	"regexp"
 	"testing"
 
-	"github.com/alecthomas/kong"
-
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
@@ -17,7 +15,7 @@ func TestPages_settings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags := []*kong.Flag{parser.Model.HelpFlag}
+	flags := parser.Model.Node.Flags
 	commands := parser.Model.Children
 	for len(commands) > 0 {
 		flags = append(flags, commands[0].Flags...)
@@ -37,7 +35,7 @@ func TestPages_settings(t *testing.T) {
 	}
 	pages := []string{
 		"README.md", "CHANGELOG.md", "docs/configuration.md", "docs/deployment.md", "docs/operations.md", "docs/messages.md", "docs/security.md",
-		"docs/consuming.md", "docs/replay.md",
+		"docs/consuming.md", "docs/replay.md", "docs/probe.md",
 	}
 	for _, page := range pages {
 		text := bridgetest.ReadFile(t, "../../"+page)
@@ -52,7 +50,7 @@ func TestPages_settings(t *testing.T) {
 // settingName matches what looks like a flag or a variable of ours.
 var settingName = regexp.MustCompile(`--[a-z][a-z-]*[a-z]|\b(ACSBRIDGE|NATS)_[A-Z_]*[A-Z]`)
 
-// foreignFlags are the flags of docker, az, nats and base64 in the pages.
+// foreignFlags are the flags of docker, az, nats, base64, sha256sum and .ci/release in the pages.
 var foreignFlags = map[string]bool{
 	"--env-file": true, "--profile": true, "--tag": true, "--build-arg": true, "--read-only": true, "--cap-drop": true,
 	"--volume": true, "--publish": true, "--env": true, "--stop-timeout": true,
@@ -64,5 +62,6 @@ var foreignFlags = map[string]bool{
 	"--allow-msg-ttl": true, "--display-name": true, "--sign-in-audience": true, "--id": true, "--source-resource-id": true,
 	"--included-event-types": true, "--endpoint": true, "--event-delivery-schema": true, "--max-delivery-attempts": true, "--event-ttl": true,
 	"--azure-active-directory-tenant-id": true, "--azure-active-directory-application-id-or-uri": true, "--deadletter-endpoint": true,
+	"--snapshot": true, "--check": true, "--ignore-missing": true,
 	"--max-events-per-batch": true, "--preferred-batch-size-in-kilobytes": true,
 }

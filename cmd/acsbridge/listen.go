@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,23 +19,34 @@ import (
 	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/replay/resend"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // listenCmd forwards new events to an application on a developer's machine.
 type listenCmd struct {
 	selectionFlags
 	connectionFlag
-	truncatedFlag
-	Forward string `help:"URL to post each event to, such as http://localhost:7071/api/callbacks." required:"" placeholder:"URL"`
-
-	signFlags `group:"Tokens of a simulator, for a URL that asks for one:"`
+	Forward          string `help:"URL to post each event to, such as http://localhost:7071/api/callbacks." required:"" placeholder:"URL"`
+	ForwardEventGrid string `name:"forward-eventgrid" help:"URL to post the events of Event Grid to, such as IncomingCall, in its form. They are left out without." placeholder:"URL"`
+	personalFlag
+	postFlags
 	config.Reader
 
-	target replayPlan
+	forward, eventGrid *url.URL
 }
 
-// Validate reads the URL; kong calls it.
-func (c *listenCmd) Validate() error { return c.target.setURL("--forward", c.Forward) }
+// Validate reads the URLs; kong calls it.
+func (c *listenCmd) Validate() (err error) {
+	if c.forward, err = parsePostURL("--forward", c.Forward); err != nil {
+		return err
+	}
+	if c.ForwardEventGrid != "" {
+		if c.eventGrid, err = parsePostURL("--forward-eventgrid", c.ForwardEventGrid); err != nil {
+			return err
+		}
+	}
+	return c.checkPost(true)
+}
 
 const (
 	// listenPosts is how many events are forwarded at a time; those of one call
@@ -52,23 +65,25 @@ func (listenCmd) Help() string {
 
 // listening is one run of the command.
 type listening struct {
-	std   stdio
-	posts *resend.Posts
+	command *listenCmd
+	std     stdio
+	posts   *resend.Posts
 
 	mu      sync.Mutex // guards the output and what follows
 	printer view.Printer
 	last    *replay.StoredMessage
+	leftOut int
 }
 
 // Run forwards until Ctrl-C or q.
 func (c *listenCmd) Run(ctx context.Context, std stdio) error {
-	l := &listening{std: std, printer: view.Printer{Color: view.ColorFor(std.out), Now: time.Now()}}
-	token, stop, err := c.signer(std.err)
+	l := &listening{command: c, std: std, printer: view.Printer{Color: view.ColorFor(std.out), Personal: c.ShowPII, Now: time.Now()}}
+	posts, stop, err := c.posts(std.err, c.forward, c.eventGrid, listenPosts)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	l.posts = &resend.Posts{URL: c.target.url, Attempts: 1, Token: token, PostTruncated: c.PostTruncated, OnPost: l.posted, Client: webhook.Client{Transport: webhook.NewTransport(listenPosts)}}
+	l.posts, posts.Attempts, posts.OnPost = posts, 1, l.posted
 
 	keys, err := openKeys(&l.std)
 	if err != nil {
@@ -80,19 +95,32 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 		return unlessEnded(err)
 	}
 	defer link.Close()
-	selection := replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Follow: true}
+	selection := replay.Selection{Resource: c.Resource, Types: c.Type, Call: c.Call, Follow: true}
+	if err := known(ctx, reader, selection, l.std.err); err != nil {
+		return unlessEnded(err)
+	}
 	selection.Since = replay.Position{Time: time.Now()}
 	if info, err := reader.Info(ctx); err == nil { // the clocks need not agree
 		selection.Since = replay.Position{Sequence: info.State.LastSeq + 1}
 	}
-	fmt.Fprintf(l.std.err, "new events are posted to %s; %s\n", c.target.target, keys.hint())
-
 	ctx, end := context.WithCancel(ctx)
 	defer end()
+	messages := reader.Read(ctx, selection)
+	fmt.Fprintf(l.std.err, "new events are posted to %s\n(%s)\n", withoutQuery(c.forward), c.how())
+	if c.eventGrid != nil {
+		fmt.Fprintf(l.std.err, "those of Event Grid are posted to %s\n", withoutQuery(c.eventGrid))
+	} else {
+		fmt.Fprintln(l.std.err, "those of Event Grid are left out; --forward-eventgrid URL posts them")
+	}
+	fmt.Fprintln(l.std.err, keys.hint())
+
+	if c.eventGrid == nil {
+		messages = withoutEventGrid(messages, l.leaveOut)
+	}
 	go keys.read(end, func() { l.again(ctx) })
 	sender := resend.Sender{Target: l.posts, MaxInFlight: listenPosts, IgnoreRejections: true}
 	done := make(chan error, 1)
-	go func() { done <- sender.Send(ctx, reader.Read(ctx, selection)) }()
+	go func() { done <- sender.Send(ctx, messages) }()
 	select {
 	case err = <-done:
 	case <-ctx.Done():
@@ -102,30 +130,75 @@ func (c *listenCmd) Run(ctx context.Context, std stdio) error {
 		}
 	}
 	progress := sender.Progress()
-	fmt.Fprintf(l.std.err, "%s forwarded%s\n", view.Plural(progress.Accepted, "event"), notAccepted(progress))
+	l.mu.Lock()
+	leftOut := ""
+	if l.leftOut > 0 {
+		leftOut = fmt.Sprintf(", %d of Event Grid left out", l.leftOut)
+	}
+	l.mu.Unlock()
+	fmt.Fprintf(l.std.err, "%s forwarded%s%s\n", view.Plural(progress.Accepted, "event"), leftOut, notAccepted(progress))
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return err
 }
 
-// posted prints the outcome of a post.
+// posted prints the outcome of a post, with the URL unless the event was accepted.
 func (l *listening) posted(m *replay.StoredMessage, a webhook.Answer, err error) {
+	outcome, color := fmt.Sprint(a.Status), view.Green
+	switch {
+	case err != nil:
+		outcome, color = fmt.Sprintf("not posted: %v", err), view.Red
+	case !a.OK():
+		outcome, color = fmt.Sprintf("%v from %s", a, l.url(m)), view.Red
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last = m
+	l.print(m, color, fmt.Sprintf(" in %v", a.Latency.Round(100*time.Microsecond)), outcome)
+}
+
+// leaveOut prints an event of Event Grid that is not posted.
+func (l *listening) leaveOut(m *replay.StoredMessage) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leftOut++
+	l.print(m, view.Red, "", "left out: --forward-eventgrid URL posts events of Event Grid")
+}
+
+// print prints an event and what was done with it. The caller holds the lock.
+func (l *listening) print(m *replay.StoredMessage, color, after, outcome string) {
 	line := l.printer.AppendMessage(nil, m)
 	line = append(line[:len(line)-1], "  "...)
-	switch {
-	case err != nil:
-		line = append(line, l.printer.Color.Paint(view.Red, fmt.Sprintf("not posted: %v", err))...)
-	case !a.OK():
-		line = append(line, l.printer.Color.Paint(view.Red, a.String())...)
-	default:
-		line = append(line, l.printer.Color.Paint(view.Green, fmt.Sprint(a.Status))...)
+	line = append(line, l.printer.Color.Paint(color, outcome)...)
+	_, _ = l.std.out.Write(append(line, after+"\n"...)) // the reader of the output may be gone
+}
+
+// url is where an event is posted to, with what the callback added masked.
+func (l *listening) url(m *replay.StoredMessage) string {
+	if m.EventGrid() {
+		return withoutQuery(l.posts.EventGrid)
 	}
-	line = fmt.Appendf(line, " in %v\n", a.Latency.Round(100*time.Microsecond))
-	_, _ = l.std.out.Write(line) // the reader of the output may be gone
+	text := withoutQuery(l.posts.URL)
+	path, query := m.Header.Get(schemas.HeaderPath), m.Header.Get(schemas.HeaderQuery)
+	switch {
+	case !l.posts.AppendPath:
+		return text
+	case l.command.ShowPII:
+		base := *l.posts.URL
+		base.RawQuery = ""
+		if u, err := webhook.Below(&base, path, query); err == nil {
+			return view.Printable(u.String())
+		}
+		return text
+	}
+	if path != "" {
+		text = strings.TrimSuffix(text, "/") + "/***"
+	}
+	if query != "" {
+		text += "?***"
+	}
+	return text
 }
 
 // again posts the last event once more.

@@ -28,28 +28,37 @@ const (
 	exitUsage  = 2
 )
 
-// helpWidth is the most columns that help text uses; a narrower terminal uses fewer.
-const helpWidth = 100
-
 // stdio is where a command writes.
 type stdio struct{ out, err io.Writer }
 
 // cli is the command line: one field a subcommand. kong binds
 // [context.Context] and [stdio] to each command's Run.
 type cli struct {
-	Demo       demoCmd       `cmd:"" help:"Show it at work: the bridge, an embedded NATS and a simulated ACS on loopback."`
-	Serve      serveCmd      `cmd:"" help:"Run the bridge: verify callbacks, journal them, publish them to NATS."`
-	Simulate   simulateCmd   `cmd:"" help:"Play Azure Communication Services against a bridge: calls, key server, chaos."`
-	Trigger    triggerCmd    `cmd:"" help:"Send one signed event of a type to a bridge."`
-	Tail       tailCmd       `cmd:"" help:"Print the events of the stream, past ones and those that come."`
-	Call       callCmd       `cmd:"" help:"Show one call: its legs, its events in order, what failed, what is missing."`
-	Calls      callsCmd      `cmd:"" help:"List the calls of the stream: state, duration, events."`
-	Replay     replayCmd     `cmd:"" help:"Send events of the stream again: as copies, to a URL, or to a file."`
-	Listen     listenCmd     `cmd:"" help:"Forward the events that come to a local URL, as ACS would post them."`
-	Quarantine quarantineCmd `cmd:"" help:"List, show, publish or remove quarantined callbacks and dead letters."`
-	Events     eventsCmd     `cmd:"" help:"Show the types of events: when they come, what is in them, an example."`
-	Health     healthCmd     `cmd:"" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
-	Version    versionCmd    `cmd:"" help:"Print version, Go version and platform."`
+	VersionFlag versionFlag `name:"version" help:"Print the version."`
+
+	Demo demoCmd `cmd:"" group:"See it work:" help:"A bridge, NATS and a simulated ACS on this machine."`
+
+	Serve      serveCmd      `cmd:"" group:"Run it:" help:"Verify callbacks, journal them, publish them to NATS."`
+	Health     healthCmd     `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
+	Quarantine quarantineCmd `cmd:"" group:"Run it:" help:"List, show, publish or remove what was set aside."`
+
+	Tail   tailCmd   `cmd:"" group:"Look at events:" help:"Print events, past ones and those that come."`
+	Calls  callsCmd  `cmd:"" group:"Look at events:" help:"List calls: state, duration, events."`
+	Call   callCmd   `cmd:"" group:"Look at events:" help:"One call: legs, events in order, what failed, what is missing."`
+	Events eventsCmd `cmd:"" group:"Look at events:" help:"The types of events: when they come, members, an example."`
+
+	Listen listenCmd `cmd:"" group:"Send events again:" help:"Post events that come to a local URL, as ACS would."`
+	Replay replayCmd `cmd:"" group:"Send events again:" help:"Stored events: as copies, to a URL, or to a file."`
+
+	Trigger  triggerCmd  `cmd:"" group:"Test your application:" help:"Send one signed event of a type."`
+	Simulate simulateCmd `cmd:"" group:"Test your application:" help:"Play ACS: calls, key server, load, chaos."`
+	Probe    probeCmd    `cmd:"" group:"Test your application:" help:"Test how a webhook verifies tokens, without a bridge."`
+
+	Help       helpCmd       `cmd:"" group:"acsbridge itself:" help:"Help of a command, or of the NATS flags."`
+	Completion completionCmd `cmd:"" group:"acsbridge itself:" help:"Print the completion script of a shell."`
+	Man        manCmd        `cmd:"" group:"acsbridge itself:" help:"Print or write manual pages."`
+	Version    versionCmd    `cmd:"" group:"acsbridge itself:" help:"Print version, Go version and platform."`
+	Complete   completeCmd   `cmd:"" name:"__complete" hidden:"" group:"acsbridge itself:" help:"Print what can be typed next, for completion."`
 }
 
 func main() {
@@ -80,25 +89,17 @@ func run(ctx context.Context, args []string, std stdio) error {
 }
 
 // newParser builds the kong parser of a grammar, which is [cli] or one command.
-func newParser(grammar any, std stdio) (*kong.Kong, error) {
-	return kong.New(grammar,
+func newParser(grammar any, std stdio, options ...kong.Option) (*kong.Kong, error) {
+	return kong.New(grammar, append([]kong.Option{
 		kong.Name("acsbridge"),
-		kong.Description("Verify the callbacks of Azure Communication Services Call Automation, "+
+		kong.Description("Verify the callbacks of Azure Communication Services Call Automation, " +
 			"make them durable, and publish them to NATS JetStream."),
 		config.Vars(),
 		kong.Writers(std.out, std.err),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: helpWidth}),
-		kong.ValueFormatter(flagHelp),
-	)
-}
-
-// flagHelp is the help text of one flag. The default follows it, since
-// the place holder names the kind of value.
-func flagHelp(value *kong.Value) string {
-	if !value.HasDefault || value.Default == "" {
-		return value.Help
-	}
-	return fmt.Sprintf("%s Default: %s", value.Help, value.Default)
+		helpOptions(),
+		kong.ValueFormatter(flagHelp), // the one of helpOptions is not used for --help
+		kong.Help(printHelp),
+	}, options...)...)
 }
 
 // explainUsage adds the way to the help text to an error about the command
@@ -112,7 +113,7 @@ func explainUsage(err error) error {
 	if node := parse.Context.Selected(); node != nil {
 		command = node.FullPath()
 	}
-	return fmt.Errorf("%w\nrun %q for the flags", err, command+" --help")
+	return usageError{parse, fmt.Sprintf("%s\nrun %q for the flags", plainUsage(parse), command+" --help")}
 }
 
 // exitStatus is the process's exit status for an error of [run].

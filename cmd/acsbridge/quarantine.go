@@ -20,10 +20,10 @@ import (
 
 // quarantineCmd handles quarantined callbacks and dead letters.
 type quarantineCmd struct {
-	List    quarantineListCmd    `cmd:"" help:"List the entries: number, time, reason, resource, size."`
-	Show    quarantineShowCmd    `cmd:"" help:"Show one as JSON."`
-	Redrive quarantineRedriveCmd `cmd:"" help:"Publish the events of the chosen entries, and remove the published ones."`
-	Drop    quarantineDropCmd    `cmd:"" help:"Remove the chosen entries."`
+	List    quarantineListCmd    `cmd:"" group:"Commands:" help:"List the entries: number, time, reason, resource, size."`
+	Show    quarantineShowCmd    `cmd:"" group:"Commands:" help:"Show one as JSON."`
+	Redrive quarantineRedriveCmd `cmd:"" group:"Commands:" help:"Publish the events of the chosen entries, and remove the published ones."`
+	Drop    quarantineDropCmd    `cmd:"" group:"Commands:" help:"Remove the chosen entries."`
 }
 
 // quarantineSource selects the stream or the file that holds them.

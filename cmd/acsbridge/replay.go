@@ -1,11 +1,12 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
+	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,7 +17,6 @@ import (
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
-	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -32,20 +32,21 @@ type replayCmd struct {
 	Limit int    `help:"Send so many events at most. 0 means all." placeholder:"N"`
 	From  string `help:"Take the events from a file that --to file:PATH has made, and not from the stream." placeholder:"file:PATH"`
 
-	To          string `help:"Where to: subject:PREFIX, an http or https URL, stdout, or file:PATH. Without it: subject:acs-replay." placeholder:"TARGET"`
-	Pace        string `help:"fast, original, a rate such as 50/s, or a multiple of the original pace such as 10x." default:"fast" placeholder:"PACE"`
-	Concurrency int    `help:"Posts to a URL at a time; those of one leg come one after another." default:"8" placeholder:"N"`
-	truncatedFlag
-	Append     bool   `help:"Add to the file of --to file:PATH when it exists."`
-	Redact     bool   `help:"Replace telephone numbers, ids and texts by pseudonyms."`
-	RedactKey  string `help:"File of the key that pseudonyms are made with, made when absent. None means a new key each time, and other pseudonyms." placeholder:"FILE"`
-	IntoLive   bool   `help:"Publish the copies where the events themselves are, so that every consumer of the stream gets them."`
-	Yes        bool   `help:"Do not ask before --into-live."`
-	DryRun     bool   `help:"Send nothing: count, and show the first and the last event."`
-	Checkpoint string `help:"File that says how far the replay is, written each second. The same command continues there, also after the process was killed." placeholder:"FILE"`
-	ReplayID   string `help:"Id of the replay, in the headers of each copy. None means a new one." placeholder:"ID"`
+	To          string   `help:"Where to: subject:PREFIX, an http or https URL, stdout, or file:PATH. Without it: subject:acs-replay." placeholder:"TARGET"`
+	Pace        string   `help:"fast, original, a rate such as 50/s, or a multiple of the original pace such as 10x." default:"fast" placeholder:"PACE"`
+	Concurrency int      `help:"Posts to a URL at a time; those of one leg come one after another." default:"8" placeholder:"N"`
+	ToEventGrid string   `name:"to-eventgrid" help:"With --to URL, another URL for the events of Event Grid, such as IncomingCall, which are posted in its form. They are left out without." placeholder:"URL"`
+	Append      bool     `help:"Add to the file of --to file:PATH when it exists."`
+	Redact      bool     `help:"Replace telephone numbers, ids and texts by pseudonyms."`
+	RedactKey   string   `help:"File of the key that pseudonyms are made with, made when absent. None means a new key each time, and other pseudonyms." placeholder:"FILE"`
+	Keep        []string `help:"With --redact, keep this member, such as data.operationContext or data.dtmfResult.tones, this parameter of the callback URL's query, as query.NAME, or its path, as path. Repeatable." placeholder:"PATH"`
+	IntoLive    bool     `help:"Publish the copies where the events themselves are, so that every consumer of the stream gets them."`
+	Yes         bool     `help:"Do not ask before --into-live."`
+	DryRun      bool     `help:"Send nothing: count, and show the first and the last event."`
+	Checkpoint  string   `help:"File that says how far the replay is, written each second. The same command continues there, also after the process was killed." placeholder:"FILE"`
+	ReplayID    string   `help:"Id of the replay, in the headers of each copy. None means a new one." placeholder:"ID"`
 
-	signFlags `group:"Tokens of a simulator, for a URL that asks for one:"`
+	postFlags
 	config.Reader
 
 	plan replayPlan
@@ -54,6 +55,8 @@ type replayCmd struct {
 	std          stdio
 	args         []string       // of the command line
 	streamReader *replay.Reader // nil when NATS is not needed
+	redactor     *resend.Redactor
+	leftOut      map[string]int // events of Event Grid, by type
 	source       eventSource
 	sender       *resend.Sender
 	resumed      *resend.Checkpoint // of the run before; nil without one
@@ -101,16 +104,53 @@ func (c *replayCmd) Run(ctx context.Context, command *kong.Context, std stdio) (
 	}
 	defer c.source.close()
 	if c.Redact {
-		key, err := resend.LoadRedactionKey(c.RedactKey)
-		if err != nil {
-			return fmt.Errorf("--redact-key: %w", err)
+		if err := c.redact(); err != nil {
+			return err
 		}
-		c.source.messages = resend.NewRedactor(key).Messages(c.source.messages)
+	}
+	if c.plan.url != nil && c.plan.eventGrid == nil {
+		c.leftOut = make(map[string]int)
+		c.source.messages = withoutEventGrid(c.source.messages, func(m *replay.StoredMessage) {
+			c.leftOut[schemas.ShortType(m.Header.Get(schemas.HeaderEventType))]++
+		})
 	}
 	if c.DryRun {
 		return unlessEnded(c.dryRun(ctx))
 	}
 	return c.send(ctx)
+}
+
+// redact replaces what is personal in the messages of the source.
+func (c *replayCmd) redact() error {
+	key, err := resend.LoadRedactionKey(c.RedactKey)
+	if err != nil {
+		return fmt.Errorf("--redact-key: %w", err)
+	}
+	c.redactor = resend.NewRedactor(key)
+	for _, path := range c.Keep {
+		if err := c.redactor.Keep(path); err != nil {
+			return fmt.Errorf("--keep: %w", err)
+		}
+	}
+	c.source.messages = c.redactor.Messages(c.source.messages)
+	return nil
+}
+
+// notes says what was not sent, or not kept, without being an error.
+func (c *replayCmd) notes(w io.Writer) {
+	total, types := 0, []string(nil)
+	for _, name := range slices.Sorted(maps.Keys(c.leftOut)) {
+		total += c.leftOut[name]
+		types = append(types, view.Printable(name))
+	}
+	if total > 0 {
+		fmt.Fprintf(w, "left out: %s of Event Grid (%s); --to-eventgrid URL posts them\n", view.Plural(total, "event"), strings.Join(types, ", "))
+	}
+	if c.redactor != nil {
+		for _, path := range c.redactor.Unused() {
+			fmt.Fprintf(w, "--keep %s: no event has it\n", view.Printable(path))
+		}
+	}
 }
 
 // openTarget opens the target of --to, after a check that copies go where they are
@@ -130,12 +170,12 @@ func (c *replayCmd) openTarget(ctx context.Context) (target resend.Target, close
 		}
 		return file, file.Close, nil
 	case c.plan.url != nil:
-		token, stop, err := c.signer(c.std.err)
+		posts, stop, err := c.posts(c.std.err, c.plan.url, c.plan.eventGrid, c.Concurrency)
 		if err != nil {
 			return nil, nil, err
 		}
-		return &resend.Posts{URL: c.plan.url, ID: c.ReplayID, PostTruncated: c.PostTruncated, Token: token,
-			Client: webhook.Client{Transport: webhook.NewTransport(c.Concurrency)}}, stop, nil
+		posts.ID = c.ReplayID
+		return posts, stop, nil
 	case !c.IntoLive:
 		err = c.checkOverlap(ctx)
 	case !c.Yes:
@@ -172,7 +212,7 @@ func (c *replayCmd) dryRun(ctx context.Context) error {
 			first = m
 		}
 		last = m
-		if c.plan.url != nil && !c.PostTruncated && m.TruncatedURL() {
+		if c.AppendPath && !c.PostTruncated && !m.EventGrid() && m.TruncatedURL() {
 			truncated++
 			continue
 		}
@@ -183,6 +223,7 @@ func (c *replayCmd) dryRun(ctx context.Context) error {
 	if truncated > 0 {
 		fmt.Fprintf(c.std.out, "would not send %s: %v; --post-truncated posts to what is left of it\n", view.Plural(truncated, "event"), resend.ErrTruncatedURL)
 	}
+	c.notes(c.std.out)
 	p := view.Printer{Now: time.Now()}
 	if first != nil {
 		p.AppendMessage(nil, last) // for the widths
@@ -208,6 +249,7 @@ func (c *replayCmd) send(ctx context.Context) error {
 	err = errors.Join(err, target.Flush(), show.stop(err == nil), closeTarget())
 	p := c.sender.Progress()
 	fmt.Fprintf(c.std.err, "replay %s: %s sent to %s%s\n", c.ReplayID, view.Plural(p.Accepted, "event"), c.plan.target, notAccepted(p))
+	c.notes(c.std.err)
 	if err != nil {
 		if command := c.resumeCommand(p); command != "" {
 			fmt.Fprintf(c.std.err, "it continues with\n  %s\n", command)
@@ -217,6 +259,9 @@ func (c *replayCmd) send(ctx context.Context) error {
 		}
 		if errors.Is(err, context.Canceled) {
 			return errors.New("stopped before the end")
+		}
+		if errors.Is(err, resend.ErrNoAnswer) {
+			return fmt.Errorf("%w; start the receiver, or name another one with --to", err)
 		}
 		return resumeHint(err)
 	}
@@ -236,148 +281,4 @@ func notAccepted(p resend.Progress) string {
 	}
 	return fmt.Sprintf(", %d not accepted, %d of them not posted because %v (--post-truncated posts them to what is left of it)",
 		p.Rejected, p.Truncated, resend.ErrTruncatedURL)
-}
-
-// truncatedFlag is for what posts events to a URL.
-type truncatedFlag struct {
-	PostTruncated bool `help:"Post also events whose callback URL is not known in whole, because its path or query was cut at its bound, to what is left of it. They are not posted without."`
-}
-
-// replayPlan is what the flags of replay ask for.
-type replayPlan struct {
-	selection replay.Selection
-	pace      resend.Pace
-	fromPath  string
-
-	// One of these, by --to.
-	prefix string
-	url    *url.URL
-	stdout bool
-	path   string
-
-	target string // in words
-}
-
-// parse reads the flags, and refuses those that contradict each other.
-func (c *replayCmd) parse(now time.Time) (p replayPlan, err error) {
-	if p.pace, err = resend.ParsePace(c.Pace); err != nil {
-		return p, fmt.Errorf("--pace: %w", err)
-	}
-	if c.Since == "" && c.Call == "" && c.Leg == "" && c.From == "" {
-		return p, errors.New("--since is missing: say where to begin, such as --since 1h, or which call, with --call")
-	}
-	if c.Limit < 0 || c.Concurrency < 1 {
-		return p, errors.New("--limit must not be negative, and --concurrency at least 1")
-	}
-	p.selection = replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Leg, Limit: c.Limit}
-	if p.selection.Since, err = replay.ParsePosition(cmp.Or(c.Since, "all"), now); err != nil {
-		return p, fmt.Errorf("--since: %w", err)
-	}
-	if p.selection.Until, err = replay.ParsePosition(cmp.Or(c.Until, "all"), now); err != nil {
-		return p, fmt.Errorf("--until: %w", err)
-	}
-	if err := c.parseSource(&p); err != nil {
-		return p, err
-	}
-	if err := c.parseTarget(&p); err != nil {
-		return p, err
-	}
-	if c.PostTruncated && p.url == nil {
-		return p, errors.New("--post-truncated is for a URL; set --to http://…")
-	}
-	if c.SignWithSimulator && p.url == nil {
-		return p, errors.New("--sign-with-simulator is for a URL; set --to http://…")
-	}
-	if c.RedactKey != "" && !c.Redact {
-		return p, errors.New("--redact-key is for --redact; add that")
-	}
-	if c.Checkpoint != "" && c.Redact && c.RedactKey == "" {
-		return p, errors.New("--checkpoint with --redact needs --redact-key: the run that continues has to use the same pseudonyms")
-	}
-	if c.Checkpoint != "" && p.stdout {
-		return p, errors.New("--checkpoint cannot know how much of the standard output was kept; set --to file:PATH")
-	}
-	return p, nil
-}
-
-func (c *replayCmd) parseSource(p *replayPlan) error {
-	if c.From == "" {
-		return nil
-	}
-	path, ok := strings.CutPrefix(c.From, "file:")
-	if !ok || path == "" {
-		return fmt.Errorf("--from: %q is not a source; write file:PATH", c.From)
-	}
-	if c.IntoLive {
-		return errors.New("--into-live takes only events of the stream: the author of a file is not known")
-	}
-	p.fromPath = path
-	return nil
-}
-
-// parseTarget reads --to.
-func (c *replayCmd) parseTarget(p *replayPlan) error {
-	path, file := strings.CutPrefix(c.To, "file:")
-	if c.Append && !file {
-		return errors.New("--append is for --to file:PATH")
-	}
-	if c.IntoLive {
-		return c.parseLive(p)
-	}
-	prefix, subject := strings.CutPrefix(c.To, "subject:")
-	switch {
-	case file && path != "":
-		p.path, p.target = path, path
-		return nil
-	case c.To == "stdout":
-		p.stdout, p.target = true, "the standard output"
-		return nil
-	case strings.HasPrefix(c.To, "http://"), strings.HasPrefix(c.To, "https://"):
-		return p.setURL("--to", c.To)
-	case c.To == "":
-		prefix = schemas.ReplayPrefix
-	case !subject:
-		return fmt.Errorf("--to: %q is not a target; write subject:PREFIX, http://…, https://…, stdout or file:PATH", c.To)
-	}
-	p.prefix = strings.TrimSuffix(prefix, ".")
-	p.target = p.prefix + ".>"
-	for i, token := range strings.Split(p.prefix, ".") {
-		if !schemas.ValidToken(token) {
-			return fmt.Errorf("--to: %q is not a prefix of subjects; write it like subject:%s", prefix, schemas.ReplayPrefix)
-		}
-		if i == 0 && (token == c.SubjectPrefix || token == schemas.SubjectPrefix) {
-			return fmt.Errorf("--to: %s.> is where the events themselves are; take another prefix, or --into-live if every consumer is to get the copies", p.prefix)
-		}
-		if i == 0 && token == schemas.QuarantinePrefix {
-			return fmt.Errorf("--to: %s.> is reserved for the bridge; take another prefix", p.prefix)
-		}
-	}
-	return nil
-}
-
-// parseLive allows copies among the events only when they are what the bridge
-// has verified: not a file's, not redacted ones.
-func (c *replayCmd) parseLive(p *replayPlan) error {
-	if c.To != "" {
-		return errors.New("--into-live is a target itself; leave out --to")
-	}
-	if c.Redact {
-		return errors.New("--into-live takes only unchanged events; leave out --redact")
-	}
-	p.prefix = c.SubjectPrefix
-	p.target = p.prefix + ".>, among the events themselves"
-	return nil
-}
-
-// setURL takes the URL of a flag.
-func (p *replayPlan) setURL(flag, text string) error {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("%s is not a URL; write it like http://127.0.0.1:7071/api/callbacks", flag)
-	case u.User != nil || u.Fragment != "":
-		return fmt.Errorf("%s must not hold a login or a fragment", flag)
-	}
-	p.url, p.target = u, u.Scheme+"://"+u.Host+u.Path
-	return nil
 }

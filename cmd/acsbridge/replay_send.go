@@ -36,6 +36,9 @@ type eventSource struct {
 func (c *replayCmd) openStream(ctx context.Context) (eventSource, error) {
 	s := eventSource{done: func(uint64) float64 { return -1 }, close: func() error { return nil }}
 	selection := &c.plan.selection
+	if err := known(ctx, c.streamReader, c.named(), c.std.err); err != nil {
+		return s, err
+	}
 	info, err := c.streamReader.Info(ctx)
 	if err != nil && c.IntoLive {
 		return s, fmt.Errorf("--into-live has to know where the stream ends: %w", err)
@@ -60,7 +63,7 @@ func (c *replayCmd) openStream(ctx context.Context) (eventSource, error) {
 		}
 	}
 	if c.Call == "" {
-		s.messages = c.orNoLeg(c.streamReader.Read(ctx, *selection))
+		s.messages = c.streamReader.Read(ctx, *selection)
 		return s, nil
 	}
 	story, err := c.streamReader.Story(ctx, c.Call, time.Now())
@@ -78,6 +81,30 @@ func (c *replayCmd) openCapture(ctx context.Context) (s eventSource, err error) 
 		return s, fmt.Errorf("--from: %w", err)
 	}
 	s.close = file.Close
+	rewind := func() error { _, err := file.Seek(0, io.SeekStart); return err }
+	read := func(s replay.Selection) iter.Seq2[*replay.StoredMessage, error] {
+		return func(yield func(*replay.StoredMessage, error) bool) {
+			for m, err := range replay.ReadCapture(file, s) {
+				if err != nil {
+					err = fmt.Errorf("%s: %w", path, err)
+				}
+				if !yield(m, err) {
+					return
+				}
+			}
+		}
+	}
+	if named := c.named(); named.Resource+named.Call != "" || len(named.Types) > 0 {
+		err := checkKnown(path, named, func(s replay.Selection) iter.Seq2[*replay.StoredMessage, error] {
+			if err := rewind(); err != nil {
+				return func(yield func(*replay.StoredMessage, error) bool) { yield(nil, err) }
+			}
+			return read(s)
+		})
+		if err = cmp.Or(err, rewind()); err != nil {
+			return s, errors.Join(err, file.Close())
+		}
+	}
 	if c.Call != "" {
 		s.done = func(uint64) float64 { return -1 }
 		story, err := replay.CaptureStory(ctx, file, c.Call, time.Now())
@@ -102,16 +129,7 @@ func (c *replayCmd) openCapture(ctx context.Context) (s eventSource, err error) 
 		}
 		return float64(at) / float64(info.Size())
 	}
-	s.messages = c.orNoLeg(func(yield func(*replay.StoredMessage, error) bool) {
-		for m, err := range replay.ReadCapture(file, c.plan.selection) {
-			if err != nil {
-				err = fmt.Errorf("%s: %w", path, err)
-			}
-			if !yield(m, err) {
-				return
-			}
-		}
-	})
+	s.messages = read(c.plan.selection)
 	return s, nil
 }
 
@@ -134,25 +152,6 @@ func (c *replayCmd) ofStory(story *replay.Story, where string) (iter.Seq2[*repla
 		return nil, fmt.Errorf("--leg: the call has no leg %s; it has %s", view.Printable(c.Leg), strings.Join(legs, ", "))
 	}
 	return story.Messages(selection, leg), nil
-}
-
-// orNoLeg ends with an error when there is no message of the leg of --leg.
-func (c *replayCmd) orNoLeg(messages iter.Seq2[*replay.StoredMessage, error]) iter.Seq2[*replay.StoredMessage, error] {
-	if c.Leg == "" || c.Type != "" || c.Resource != "" || c.plan.selection.Since != (replay.Position{}) {
-		return messages // which may well select nothing
-	}
-	return func(yield func(*replay.StoredMessage, error) bool) {
-		none := true
-		for m, err := range messages {
-			none = false
-			if !yield(m, err) {
-				return
-			}
-		}
-		if none {
-			yield(nil, fmt.Errorf("no event of leg %s was found by its callConnectionId; --call takes any id of a call", view.Printable(c.Leg)))
-		}
-	}
 }
 
 const (
@@ -320,8 +319,8 @@ func (c *replayCmd) what() string {
 	if c.Leg != "" {
 		call += ", leg " + c.Leg
 	}
-	return fmt.Sprintf("%s, resource %q, type %q, call %q, since %q, until %q, limit %d, to %s, redacted %t",
-		from, c.Resource, c.Type, call, c.Since, c.Until, c.Limit, c.plan.target, c.Redact)
+	return fmt.Sprintf("%s, resource %q, type %q, call %q, since %q, until %q, limit %d, to %s, redacted %t, kept %q",
+		from, c.Resource, c.Type, call, c.Since, c.Until, c.Limit, c.plan.target, c.Redact, c.Keep)
 }
 
 // resume continues the replay of the checkpoint, if there is one.

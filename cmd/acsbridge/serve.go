@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/bridge"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/running"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 )
 
@@ -22,9 +24,27 @@ func (serveCmd) Help() string {
 // Run serves until ctx ends.
 func (c *serveCmd) Run(ctx context.Context, std stdio) error {
 	bridge.TuneGC()
-	b, err := bridge.New(&c.Settings, thisBuild().Version, view.NewLogger(std.err, c.LogFormat, c.LogLevel))
+	logger := view.NewLogger(std.err, c.LogFormat, c.LogLevel)
+	b, err := bridge.New(&c.Settings, thisBuild().Version, logger)
 	if err != nil {
 		return err
 	}
+	if c.EmbeddedNATS() { // another NATS is where the settings say
+		remove, err := running.Publish(stateOf(b, &c.Settings, "serve"))
+		if err != nil {
+			logger.Debug("commands without connection flags do not find this bridge", "error", err)
+		} else {
+			defer remove()
+		}
+	}
 	return b.Run(ctx)
+}
+
+// stateOf says where the parts of a bridge with an embedded server are.
+func stateOf(b *bridge.Bridge, s *config.Settings, command string) running.State {
+	dir, _ := filepath.Abs(s.DataDir) // which fails with the directory of the process alone
+	return running.State{
+		Command: command, CallbackURL: b.CallbackURL(), EventGridURL: b.EventGridURL(), AdminURL: b.AdminURL(), DataDir: dir,
+		NatsURL: b.EmbeddedURL(), Stream: s.Stream, SubjectPrefix: s.SubjectPrefix,
+	}
 }

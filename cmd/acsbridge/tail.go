@@ -6,13 +6,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
+	"maps"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
+	"github.com/acsbridge/acsbridge/internal/suggest"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // tailCmd prints events of the stream, past and new ones.
@@ -31,8 +37,8 @@ type tailCmd struct {
 
 // selectionFlags say which events a command is about.
 type selectionFlags struct {
-	Type     string `help:"Only events of this type, such as CallConnected." placeholder:"TYPE"`
-	Resource string `help:"Only events of this resource, by the name that serve has for it." placeholder:"NAME"`
+	Type     []string `help:"Only events of this type, such as CallConnected. Repeatable." placeholder:"TYPE"`
+	Resource string   `help:"Only events of this resource, by the name that serve has for it." placeholder:"NAME"`
 }
 
 // connectionFlag selects by subject, so that it also works for events yet to come.
@@ -83,10 +89,13 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 		return unlessEnded(err)
 	}
 	defer link.Close()
+	selection := replay.Selection{Resource: c.Resource, Types: c.Type, Call: c.Call, Since: c.since, Follow: c.Follow}
+	if err := known(ctx, reader, selection, std.err); err != nil {
+		return unlessEnded(err)
+	}
 	out := bufio.NewWriterSize(std.out, outputBuffer)
 	p := view.Printer{Color: view.ColorFor(std.out), Personal: c.ShowPII, Now: time.Now()}
 	line := c.line(&p)
-	selection := replay.Selection{Resource: c.Resource, Type: c.Type, Call: c.Call, Since: c.since, Follow: c.Follow}
 	printed := 0
 	var text []byte
 	messages := reader.Read(ctx, selection)
@@ -116,14 +125,98 @@ func (c *tailCmd) Run(ctx context.Context, std stdio) error {
 
 // nothing is printed when there were no events.
 func (c *tailCmd) nothing() string {
-	text := "the stream has no such events"
-	if c.since != (replay.Position{}) {
-		text = fmt.Sprintf("no such events since %s; --since all reads the whole stream", c.Since)
+	if c.since == (replay.Position{}) {
+		return "the stream has no such events"
 	}
-	if c.Call != "" {
-		text += "\n--call is a callConnectionId here; acsbridge call takes any id of a call"
+	return fmt.Sprintf("no such events since %s; --since all reads the whole stream", c.Since)
+}
+
+// known reports a resource, a call or a type that the stream has no event of. With Follow
+// such a resource or call may still come: that is noted and not an error. Types of the
+// contract may come in any case.
+func known(ctx context.Context, reader *replay.Reader, s replay.Selection, notes io.Writer) error {
+	silent := *reader
+	silent.OnWarning = nil // the reading that follows has the same
+	err := checkKnown("stream "+reader.Stream, s, func(s replay.Selection) iter.Seq2[*replay.StoredMessage, error] { return silent.Read(ctx, s) })
+	unknown, ok := errors.AsType[*unknownError](err)
+	if !ok || !s.Follow || unknown.isType {
+		return err
 	}
-	return text
+	fmt.Fprintf(notes, "acsbridge: %v; waiting for one\n", err)
+	return nil
+}
+
+// unknownError reports a name in a selection that the events do not have.
+type unknownError struct {
+	isType bool
+	text   string
+}
+
+func (e *unknownError) Error() string { return e.text }
+
+// maxNamed is how many messages are read for the names of resources that are suggested.
+const maxNamed = 1000
+
+// checkKnown returns an [*unknownError] for a resource, a call or a type that no event
+// has, unless it is a type of the contract.
+func checkKnown(where string, s replay.Selection, read func(replay.Selection) iter.Seq2[*replay.StoredMessage, error]) error {
+	exists := func(s replay.Selection) (bool, error) {
+		s.Limit = 1
+		for _, err := range read(s) {
+			return err == nil, err
+		}
+		return false, nil
+	}
+	for _, name := range s.Types {
+		if _, known := schemas.LookupType(name); known {
+			continue
+		}
+		found, err := exists(replay.Selection{Types: []string{name}})
+		if err != nil {
+			return err
+		}
+		if found {
+			continue
+		}
+		return &unknownError{true, fmt.Sprintf("unknown event type %q, did you mean %s? %s has no event of it; acsbridge events lists the known ones", name, closestType(name), where)}
+	}
+	if s.Resource != "" {
+		found, err := exists(replay.Selection{Resource: s.Resource})
+		if err != nil {
+			return err
+		}
+		if !found {
+			return unknownResource(where, s.Resource, read)
+		}
+	}
+	if s.Call == "" {
+		return nil
+	}
+	if found, err := exists(replay.Selection{Call: s.Call}); err != nil || found {
+		return err
+	}
+	return &unknownError{false, fmt.Sprintf("%s has no event whose callConnectionId is %s; acsbridge call, calls --id and replay --call take any id of a call", where, view.Printable(s.Call))}
+}
+
+// unknownResource names resources of the first events.
+func unknownResource(where, name string, read func(replay.Selection) iter.Seq2[*replay.StoredMessage, error]) error {
+	resources := make(map[string]bool)
+	for m, err := range read(replay.Selection{Limit: maxNamed}) {
+		if err != nil {
+			return err
+		}
+		if subject, ok := schemas.ParseSubject(m.Subject); ok {
+			resources[subject.Resource] = true
+		}
+	}
+	hint := "; it is empty"
+	if names := slices.Sorted(maps.Keys(resources)); len(names) > 0 {
+		hint = "; its first events are of " + strings.Join(names, ", ")
+		if nearest, distance := suggest.Nearest(name, names); distance <= len(name)/2 {
+			hint = fmt.Sprintf(", did you mean %s?", nearest)
+		}
+	}
+	return &unknownError{false, fmt.Sprintf("%s has no event of resource %q%s", where, name, hint)}
 }
 
 // outputBuffer is how much is written at a time.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/creack/pty"
 	"github.com/nats-io/nats.go"
@@ -37,12 +38,21 @@ type terminalProcess struct {
 // atTerminal starts the built binary with the NATS server of a load.
 func (l *replayLoad) atTerminal(t *testing.T, args ...string) *terminalProcess {
 	t.Helper()
+	return atTerminal(t, []string{"NATS_URL=" + l.nats.URL()}, "acsbridge", args...)
+}
+
+// atTerminal starts a command with variables of its own, at 80 columns.
+func atTerminal(t *testing.T, environment []string, name string, args ...string) *terminalProcess {
+	t.Helper()
 	screen, tty, err := pty.Open()
 	if err != nil {
 		t.Skipf("no terminals here: %v", err)
 	}
+	if err := pty.Setsize(screen, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), processAtMost)
-	x := &terminalProcess{t: t, process: exec.CommandContext(ctx, "acsbridge", args...), tty: tty, screen: screen, drained: make(chan struct{})}
+	x := &terminalProcess{t: t, process: exec.CommandContext(ctx, name, args...), tty: tty, screen: screen, drained: make(chan struct{})}
 	t.Cleanup(func() {
 		cancel()
 		tty.Close()
@@ -53,7 +63,7 @@ func (l *replayLoad) atTerminal(t *testing.T, args ...string) *terminalProcess {
 		t.Fatal(err)
 	}
 	go x.drain()
-	x.process.Env = append(os.Environ(), "NATS_URL="+l.nats.URL(), "TERM=xterm", "NO_COLOR=")
+	x.process.Env = append(append(os.Environ(), "TERM=xterm", "NO_COLOR="), environment...)
 	x.process.Stdin, x.process.Stdout, x.process.Stderr = tty, tty, tty
 	x.process.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := x.process.Start(); err != nil {
@@ -143,6 +153,28 @@ func TestReplay_intoLiveAsks(t *testing.T) {
 	}
 }
 
+// TestDemo_terminal plays until Ctrl-C. No line is longer than the terminal, where it
+// would be broken.
+func TestDemo_terminal(t *testing.T) {
+	ignoreEnvironment(t)
+	any := "127.0.0.1:0"
+	x := atTerminal(t, nil, "acsbridge", "demo", "--rate=20", "--speed=50", "--listen", any, "--admin-listen", any, "--nats-listen", any, "--issuer-listen", any)
+	x.shows(`\r\nTIME        SEQ  CALL      EVENT                       DETAILS\r\n`)
+	x.shows(`\r\n\d\d:\d\d:\d\d  [ \d]{4}\d  [0-9a-f]{8}  ContinuousDtmfRecognitionToneReceived  200/0\r\n`) // the longest type
+	x.shows(`      -  [0-9a-f]{8}  CallTransferAccepted        refused: forged signature\r\n`)
+	x.press("\x03")
+	if err := x.ends(); err != nil {
+		t.Errorf("%v\n%s", err, x.text())
+	}
+	x.shows(`all numbers are what they must be\r\n\r\nThe events are removed, with \S+\. To keep them:\r\n  \S*acsbridge demo --data-dir DIR\r\n$`)
+	for line := range strings.Lines(x.text()) {
+		line = strings.TrimPrefix(line, "^C") // the terminal's echo
+		if line = strings.TrimRight(line, "\r\n"); utf8.RuneCountInString(line) > 80 && strings.Contains(strings.TrimSpace(line), " ") {
+			t.Errorf("%d columns: %s", utf8.RuneCountInString(line), line)
+		}
+	}
+}
+
 // TestListen forwards what comes to an application, again when r is pressed,
 // and ends by each of its ways with the terminal as it was.
 func TestListen(t *testing.T) {
@@ -156,7 +188,8 @@ func TestListen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := newReplayLoad(t, 3) // from before
 			x := l.atTerminal(t, "listen", "--forward="+l.app.URL+"/api/callbacks")
-			x.shows(`new events are posted to http://127\.0\.0\.1:\d+/api/callbacks; r posts the last one again, q ends\r\n`)
+			x.shows(`new events are posted to http://127\.0\.0\.1:\d+/api/callbacks\r\n`)
+			x.shows(`r posts the last one again, q ends\r\n`)
 			x.press("r")
 			x.shows(`no event has come yet\r\n`)
 			m := nats.NewMsg("acs.contoso.PlayCompleted.4.call-7")
@@ -181,6 +214,39 @@ func TestListen(t *testing.T) {
 			if strings.Contains(strings.ReplaceAll(x.text(), "\r\n", ""), "\n") {
 				t.Errorf("a line feed without a carriage return:\n%q", x.text())
 			}
+		})
+	}
+}
+
+// TestCompletion types into each shell that is here, and lets it complete a flag and a
+// value.
+func TestCompletion(t *testing.T) {
+	ignoreEnvironment(t)
+	for shell, start := range map[string]struct {
+		args  []string
+		setup string
+	}{
+		"bash": {[]string{"--norc", "--noprofile", "-i"}, `source <(acsbridge completion bash)`},
+		"zsh":  {[]string{"-f", "-i"}, `autoload -Uz compinit && compinit -D && source <(acsbridge completion zsh)`},
+		"fish": {[]string{"--no-config", "-i"}, `acsbridge completion fish | source`},
+	} {
+		t.Run(shell, func(t *testing.T) {
+			if _, err := exec.LookPath(shell); err != nil && shell != "bash" {
+				t.Skipf("%s is not here", shell)
+			}
+			x := atTerminal(t, []string{"HOME=" + t.TempDir(), "PS1=$ "}, shell, start.args...)
+			x.shows(`[$>#] `)
+			// The result is not what was typed.
+			x.press(start.setup + ` && echo set''up` + "\r")
+			x.shows(`setup\r\n`)
+			x.press("acsbridge version --js\t")
+			x.shows(`--json`)
+			x.press("\r")
+			x.shows(`\{"name":"acsbridge",`)
+			x.press("acsbridge trigger --list --audience=x CallDisc\t")
+			x.shows(`CallDisconnected`)
+			x.press("\x15exit\r") // erases the line first
+			_ = x.process.Wait()  // the status is that of the last command
 		})
 	}
 }

@@ -41,7 +41,7 @@ func TestTrigger_fails(t *testing.T) {
 		out    string
 	}{
 		{503, []string{"PlayFailed", "--key=" + key}, "the bridge answered 503 Service Unavailable", "503 in "},
-		{200, []string{"PlayFailed", "--key=" + key + ".none"}, "no such file or directory (demo prints the path of its key", ""},
+		{200, []string{"PlayFailed", "--key=" + key + ".none"}, "no such file or directory (simulate takes one with --key", ""},
 		{200, []string{"PlayFailed", "--key=" + key, "--target=http://127.0.0.1:1"}, "connection refused; is the bridge running there?", ""},
 	} {
 		status, requests = test.status, 0
@@ -98,7 +98,7 @@ func TestTrigger_edits(t *testing.T) {
 		t.Errorf("sent %s", body)
 	}
 
-	if out := trigger("--file=" + file); string(body) != two || strings.Count(out, "\n") != 2 {
+	if out := trigger("--file=" + file); string(body) != two || strings.Count(out, "event id") != 2 {
 		t.Errorf("sent %s\nprinted %s", body, out)
 	}
 	trigger("--file="+file, "--set=id=7")
@@ -120,9 +120,9 @@ func TestTrigger_eventGrid(t *testing.T) {
 	const grid, callbacks = "eventgrid ", "callbacks application/json; charset=utf-8 "
 	for _, test := range []struct{ body, want, printed string }{
 		{`[{"id":"1","topic":"/subscriptions/x","eventType":"Microsoft.Communication.IncomingCall","eventTime":null,"data":{}}]`,
-			grid + "application/json; charset=utf-8 Notification", "IncomingCall 1 of /subscriptions/x"},
+			grid + "application/json; charset=utf-8 Notification", ": IncomingCall\n  event id          1\n"},
 		{`{"id":"1","topic":"/subscriptions/x","eventType":"Microsoft.EventGrid.SubscriptionDeletedEvent"}`,
-			grid + "application/json; charset=utf-8 SubscriptionDeletion", "SubscriptionDeletedEvent 1 of"},
+			grid + "application/json; charset=utf-8 SubscriptionDeletion", ": SubscriptionDeletedEvent\n"},
 		{`{"id":"1","eventType":"Microsoft.EventGrid.SubscriptionValidationEvent"}`, grid + "application/json; charset=utf-8 SubscriptionValidation", ""},
 		{`{"id":"1","source":"/subscriptions/x","type":"Microsoft.Communication.IncomingCall","specversion":"1.0"}`,
 			grid + "application/cloudevents-batch+json; charset=utf-8 Notification", ""},
@@ -153,12 +153,12 @@ func TestTrigger_fileWithByteOrderMark(t *testing.T) {
 	event := `{"id":"1","source":"s","type":"T","specversion":"1.0"}`
 	key := newKey(t)
 	c := triggerCmd{File: bridgetest.WriteFile(t, "event.json", "\xef\xbb\xbf"+event), Key: key}
-	got, err := c.events(nil)
-	if err != nil || len(got) != 1 || string(got[0]) != event {
-		t.Errorf("got %q, error %v", got, err)
+	got, err := c.callbacks()
+	if err != nil || len(got) != 1 || got[0].Events[0].ID != "1" {
+		t.Errorf("got %+v, error %v", got, err)
 	}
 	c.File = bridgetest.WriteFile(t, "wide.json", "\xff\xfe"+strings.Join(strings.SplitAfter(event, ""), "\x00")+"\x00")
-	if _, err := c.events(nil); err == nil || !strings.Contains(err.Error(), "wide.json: the text is UTF-16") {
+	if _, err := c.callbacks(); err == nil || !strings.Contains(err.Error(), "wide.json: the text is UTF-16") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+
+	"github.com/alecthomas/kong"
 )
 
 // version is set by release builds with -ldflags "-X main.version=v1.2.3".
@@ -50,4 +52,17 @@ func thisBuild() build {
 		b.Version = info.Main.Version
 	}
 	return b
+}
+
+// versionFlag is --version, which does what the command does.
+type versionFlag bool
+
+// BeforeReset prints the version and ends the process; kong calls it when the flag is
+// given, before anything else can be wrong.
+func (versionFlag) BeforeReset(app *kong.Kong) error {
+	if err := (&versionCmd{}).Run(stdio{out: app.Stdout}); err != nil {
+		return err
+	}
+	app.Exit(0)
+	return nil
 }

@@ -46,7 +46,7 @@ var arrows = map[string][]string{
 
 // simulators are the files of the command that may play ACS. No other may, so
 // that serve has nothing that signs tokens.
-var simulators = []string{"cmd/acsbridge/demo*.go", "cmd/acsbridge/simulate.go", "cmd/acsbridge/trigger.go"}
+var simulators = []string{"cmd/acsbridge/demo*.go", "cmd/acsbridge/post.go", "cmd/acsbridge/probe.go", "cmd/acsbridge/simulate.go", "cmd/acsbridge/trigger*.go"}
 
 // TestSource checks this module.
 func TestSource(t *testing.T) {

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -22,6 +24,9 @@ const ContentType = "application/json; charset=utf-8"
 const (
 	defaultTimeout  = 30 * time.Second
 	idleConnTimeout = time.Minute
+	// dialTimeout bounds the wait for a connection, so that an address that drops
+	// packets is soon reported.
+	dialTimeout = 5 * time.Second
 	// maxRetryAfter bounds the pause that an answer can ask for.
 	maxRetryAfter = 10 * time.Second
 	// maxAnswerBody is how much of an answer's body is read, so that its connection
@@ -42,6 +47,7 @@ type Client struct {
 func NewTransport(requests int) *http.Transport {
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.MaxIdleConns, t.MaxIdleConnsPerHost, t.IdleConnTimeout = requests, requests, idleConnTimeout
+	t.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	return t
 }
 
@@ -139,4 +145,25 @@ func withoutURL(err error) error {
 		return outer.Err
 	}
 	return err
+}
+
+// NewLocalTransport is [NewTransport] for the application of a developer: it accepts any
+// certificate from a loopback host, for which no public authority makes one, and with
+// skipVerify from every host.
+func NewLocalTransport(requests int, skipVerify bool) http.RoundTripper {
+	unverified := NewTransport(requests)
+	unverified.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+	if skipVerify {
+		return unverified
+	}
+	return localTransport{loopback: unverified, others: NewTransport(requests)}
+}
+
+type localTransport struct{ loopback, others *http.Transport }
+
+func (t localTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if host := r.URL.Hostname(); strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback() {
+		return t.loopback.RoundTrip(r)
+	}
+	return t.others.RoundTrip(r)
 }

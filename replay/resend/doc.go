@@ -9,7 +9,8 @@
 // continues there sends some messages twice and leaves none out.
 //
 //	the target rejects a message          it is reported, the others continue; ten in a row end it
-//	its callback URL was cut              it is not posted, and reported
+//	the callback URL to append was cut    it is not posted, and reported
+//	nothing answers at the URL            an error within seconds
 //	the target fails for a while          tried again, the rest of that call waits
 //	NATS is disconnected                  waited for
 //	no stream takes the copies            an error that says what to do

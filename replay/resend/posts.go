@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
@@ -17,35 +18,59 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// Posts sends each message as ACS sends a callback: an array of one event, to the
-// URL with the path and the query that the original callback had below its own. The
-// headers acs-replay-id and acs-replay-of are added.
+// Posts sends each message as its sender did: that of a callback of ACS as an array of
+// one event, that of Event Grid in the form of [Posts.EventGrid]. The headers
+// acs-replay-id and acs-replay-of are added.
 type Posts struct {
 	URL    *url.URL
 	ID     string // of the replay; empty adds no headers
 	Client webhook.Client
 
+	// AppendPath adds to the URL the path and the query that the original callback had
+	// below its own.
+	AppendPath bool
+
+	// EventGrid is the URL for the events that Event Grid has delivered. They are posted
+	// in the schema of their subscription, with the headers of a delivery: one CloudEvent,
+	// or an array of one event in Event Grid's own schema. Nil rejects them with
+	// [ErrEventGrid].
+	EventGrid *url.URL
+
 	// Attempts is how often a message is posted at most. Zero means 6, which with
 	// their pauses outlast a fault of some seconds.
 	Attempts int
 
-	// PostTruncated posts also a message whose path or query was cut at its bound,
-	// and so to another URL than that of the original callback. Otherwise such a
-	// message is rejected with [ErrTruncatedURL].
+	// PostTruncated posts with AppendPath also a message whose path or query was cut at
+	// its bound, and so to another URL than that of the original callback. Otherwise such
+	// a message is rejected with [ErrTruncatedURL].
 	PostTruncated bool
 
-	// Token makes a token for each post. Nil sends none.
-	Token func() (string, error)
+	// Token makes a token for each post of a message. Nil sends none.
+	Token func(*replay.StoredMessage) (string, error)
 
 	// OnPost is called after each post, from several goroutines at a time. An error
 	// says why the message was not posted. It may be nil.
 	OnPost func(*replay.StoredMessage, webhook.Answer, error)
+
+	answeredAt atomic.Int64 // when anything was answered last, in Unix nanoseconds; zero means never
 }
 
-// ErrTruncatedURL reports a message whose callback URL is not known in whole.
-var ErrTruncatedURL = errors.New("the path or query of its callback URL was cut at its bound")
+var (
+	// ErrTruncatedURL reports a message whose callback URL is not known in whole.
+	ErrTruncatedURL = errors.New("the path or query of its callback URL was cut at its bound")
+	// ErrEventGrid reports an event of Event Grid, for which there is no URL.
+	ErrEventGrid = errors.New("an event of Event Grid does not belong to the URL of callbacks")
+	// ErrNoAnswer reports a receiver that answers nothing, so that nothing more is sent.
+	ErrNoAnswer = errors.New("nothing answers")
+)
 
-const defaultPostAttempts = 6
+const (
+	defaultPostAttempts = 6
+	// firstAnswerWithin and nextAnswerWithin are how long a receiver that has never
+	// answered, or that has, may answer nothing before the sending ends.
+	firstAnswerWithin = 2 * time.Second
+	nextAnswerWithin  = 10 * time.Second
+)
 
 var postBackoff = backoff.Doubling{First: 200 * time.Millisecond, Last: 10 * time.Second}
 
@@ -59,6 +84,7 @@ func (p *Posts) Flush() error { return nil }
 
 func (p *Posts) send(ctx context.Context, m *replay.StoredMessage) error {
 	attempts := cmp.Or(p.Attempts, defaultPostAttempts)
+	began := time.Now()
 	for attempt := 1; ; attempt++ {
 		a, err := p.Post(ctx, m)
 		switch {
@@ -68,6 +94,9 @@ func (p *Posts) send(ctx context.Context, m *replay.StoredMessage) error {
 			return nil
 		case !a.Retryable() || attempts == 1:
 			return &RejectedError{m.Sequence, errors.New(a.String())}
+		case p.dead(a, began, attempt == attempts):
+			target := p.target(m)
+			return fmt.Errorf("%w at %s://%s: %w", ErrNoAnswer, target.Scheme, target.Host, a.Err)
 		case attempt == attempts:
 			return &RejectedError{m.Sequence, fmt.Errorf("%s, %d times", a, attempt)}
 		}
@@ -75,6 +104,20 @@ func (p *Posts) send(ctx context.Context, m *replay.StoredMessage) error {
 			return err
 		}
 	}
+}
+
+// dead reports whether the receiver answers nothing at all. One that leaves a single
+// message without an answer does answer others meanwhile.
+func (p *Posts) dead(a webhook.Answer, since time.Time, last bool) bool {
+	answered := p.answeredAt.Load()
+	if a.Status != 0 || answered > since.UnixNano() {
+		return false
+	}
+	within := nextAnswerWithin
+	if answered == 0 {
+		within = firstAnswerWithin
+	}
+	return last || time.Since(since) >= within
 }
 
 // Post posts a message once. A post in flight is not cut off when ctx ends: its
@@ -85,34 +128,74 @@ func (p *Posts) Post(ctx context.Context, m *replay.StoredMessage) (a webhook.An
 	if err == nil {
 		a = p.Client.Do(ctx, request)
 	}
+	if a.Status != 0 {
+		p.answeredAt.Store(time.Now().UnixNano())
+	}
 	if p.OnPost != nil {
 		p.OnPost(m, a, err)
 	}
 	return a, err
 }
 
-func (p *Posts) request(m *replay.StoredMessage) (*http.Request, error) {
-	if m.TruncatedURL() && !p.PostTruncated {
-		return nil, ErrTruncatedURL
+// target is the URL of a message, without what AppendPath adds.
+func (p *Posts) target(m *replay.StoredMessage) *url.URL {
+	if m.EventGrid() {
+		return p.EventGrid
 	}
-	target, err := webhook.Below(p.URL, m.Header.Get(schemas.HeaderPath), m.Header.Get(schemas.HeaderQuery))
-	if err != nil {
-		return nil, fmt.Errorf("header %s: %w", schemas.HeaderPath, err)
+	return p.URL
+}
+
+func (p *Posts) request(m *replay.StoredMessage) (*http.Request, error) {
+	target, eventGrid := p.target(m), m.EventGrid()
+	contentType, body := webhook.ContentType, slices.Concat([]byte{'['}, m.Data, []byte{']'})
+	switch {
+	case eventGrid && target == nil:
+		return nil, ErrEventGrid
+	case eventGrid && m.Header.Get(schemas.HeaderContentType) != schemas.ContentTypeGridEvent:
+		contentType, body = schemas.ContentTypeEvent+"; charset=utf-8", m.Data
+	case !eventGrid && p.AppendPath:
+		if m.TruncatedURL() && !p.PostTruncated {
+			return nil, ErrTruncatedURL
+		}
+		var err error
+		if target, err = webhook.Below(p.URL, m.Header.Get(schemas.HeaderPath), m.Header.Get(schemas.HeaderQuery)); err != nil {
+			return nil, fmt.Errorf("header %s: %w", schemas.HeaderPath, err)
+		}
 	}
 	var token string
 	if p.Token != nil {
-		if token, err = p.Token(); err != nil {
+		var err error
+		if token, err = p.Token(m); err != nil {
 			return nil, err
 		}
 	}
-	body := slices.Concat([]byte{'['}, m.Data, []byte{']'})
-	request, err := webhook.NewRequest(target, webhook.ContentType, body, token)
+	request, err := webhook.NewRequest(target, contentType, body, token)
 	if err != nil {
 		return nil, fmt.Errorf("headers %s and %s do not make a URL: %w", schemas.HeaderPath, schemas.HeaderQuery, err)
+	}
+	if eventGrid {
+		addGridHeaders(request.Header, m)
 	}
 	if p.ID != "" {
 		request.Header.Set(schemas.HeaderReplayID, p.ID)
 		request.Header.Set(schemas.HeaderReplayOf, m.Stream+"/"+strconv.FormatUint(m.Sequence, 10))
 	}
 	return request, nil
+}
+
+// addGridHeaders adds the headers of a delivery of Event Grid, with the values that the
+// original delivery had.
+// https://learn.microsoft.com/azure/event-grid/delivery-properties
+func addGridHeaders(h http.Header, m *replay.StoredMessage) {
+	h.Set("Aeg-Event-Type", "Notification")
+	for name, stored := range map[string]string{
+		"Aeg-Subscription-Name": schemas.HeaderGridSubscription,
+		"Aeg-Delivery-Count":    schemas.HeaderGridDeliveryCount,
+		"Aeg-Data-Version":      schemas.HeaderGridDataVersion,
+		"Aeg-Metadata-Version":  schemas.HeaderGridMetadataVersion,
+	} {
+		if value := m.Header.Get(stored); value != "" {
+			h.Set(name, value)
+		}
+	}
 }

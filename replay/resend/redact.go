@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
@@ -30,12 +31,78 @@ import (
 // The members that are kept are listed and all others are replaced, so that a member
 // that ACS adds later is replaced. Structure, types, times, states and result codes are
 // kept. What callers pressed or said, the application's own context, result messages
-// and all claims are not.
-type Redactor struct{ key []byte }
+// and all claims are not, except for what [Redactor.Keep] names.
+//
+// A Redactor is not safe for concurrent use.
+type Redactor struct {
+	key  []byte
+	keep []*keptPath
+}
+
+// keptPath is a path of [Redactor.Keep], and whether a message had it.
+type keptPath struct {
+	path  string
+	names []string
+	found bool
+}
 
 // NewRedactor returns a redactor. Pseudonyms are made with the key: with it, and only
 // with it, telephone numbers can be tried until one fits.
-func NewRedactor(key []byte) *Redactor { return &Redactor{key} }
+func NewRedactor(key []byte) *Redactor { return &Redactor{key: key} }
+
+// Keep adds what is not replaced: a member of the data with everything in it, such as
+// data.operationContext or data.dtmfResult.tones; a parameter of the callback URL's
+// query, as query.NAME; its path below the bridge's, as path. Elements of an array have
+// the path of the array. A secret is always replaced.
+func (r *Redactor) Keep(path string) error {
+	names := strings.Split(path, ".")
+	kind, _ := schemas.PII(names[len(names)-1], true)
+	switch {
+	case names[0] == "data" && kind == schemas.PIISecret:
+		return fmt.Errorf("%q is a secret, which is always replaced", path)
+	case path == "path", len(names) == 2 && names[0] == "query" && names[1] != "":
+	case len(names) < 2 || names[0] != "data" || slices.Contains(names, ""):
+		return fmt.Errorf("%q is not the path of a member; write it like data.operationContext, query.NAME or path", path)
+	}
+	r.keep = append(r.keep, &keptPath{path: path, names: names})
+	return nil
+}
+
+// Unused returns the paths of [Redactor.Keep] that no message has had so far.
+func (r *Redactor) Unused() (paths []string) {
+	for _, k := range r.keep {
+		if !k.found {
+			paths = append(paths, k.path)
+		}
+	}
+	return paths
+}
+
+// keeps reports whether a member is kept, by itself or in another one.
+func (r *Redactor) keeps(path ...string) bool {
+	for _, k := range r.keep {
+		if len(path) >= len(k.names) && slices.Equal(path[:len(k.names)], k.names) {
+			k.found = true
+			return true
+		}
+	}
+	return false
+}
+
+// keepsMember is [Redactor.keeps] for a member of the payload.
+func (r *Redactor) keepsMember(path [][]byte) bool {
+	if len(path) == 0 || string(path[0]) != "data" {
+		return false
+	}
+	names := make([]string, 0, len(path))
+	for _, name := range path {
+		if kind, _ := schemas.PII(string(name), true); kind == schemas.PIISecret {
+			return false
+		}
+		names = append(names, string(name))
+	}
+	return r.keeps(names...)
+}
 
 // redactionKeySize is that of the hash that pseudonyms are made with.
 const redactionKeySize = sha256.Size
@@ -104,6 +171,9 @@ func (r *Redactor) Message(m *replay.StoredMessage) (*replay.StoredMessage, erro
 			return append(dst, number...)
 		},
 	}
+	if len(r.keep) > 0 {
+		rewriter.Keep = r.keepsMember
+	}
 	data, err := rewriter.Rewrite(nil, m.Data)
 	if err != nil {
 		return nil, fmt.Errorf("sequence %d cannot be redacted: %w", m.Sequence, err)
@@ -117,6 +187,10 @@ func (r *Redactor) Message(m *replay.StoredMessage) (*replay.StoredMessage, erro
 				out.Header.Add(name, value)
 			case slices.Contains(replacedHeaders, name):
 				out.Header.Add(name, r.text(value))
+			case name == schemas.HeaderPath:
+				out.Header.Add(name, r.path(value))
+			case name == schemas.HeaderQuery:
+				out.Header.Add(name, r.query(value))
 			}
 		}
 	}
@@ -226,6 +300,46 @@ func (r *Redactor) source(s string) string {
 		segments[i] = r.text(segment)
 	}
 	return strings.Join(segments, "/")
+}
+
+// path returns the path of a callback URL with a pseudonym for each segment, so that an
+// id in it is the same as elsewhere.
+func (r *Redactor) path(path string) string {
+	if r.keeps("path") {
+		return path
+	}
+	segments := strings.Split(path, "/")
+	for i, segment := range segments {
+		if plain, err := url.PathUnescape(segment); err == nil {
+			segment = plain
+		}
+		segments[i] = url.PathEscape(r.text(segment))
+	}
+	return strings.Join(segments, "/")
+}
+
+// query returns the query of a callback URL with a pseudonym for each value, in the
+// order of its parameters.
+func (r *Redactor) query(query string) string {
+	parameters := strings.Split(query, "&")
+	for i, parameter := range parameters {
+		name, value, hasValue := strings.Cut(parameter, "=")
+		plainName, err := url.QueryUnescape(name)
+		if err != nil {
+			plainName = name
+		}
+		if r.keeps("query", plainName) {
+			continue
+		}
+		parameters[i] = url.QueryEscape(r.name(plainName))
+		if hasValue {
+			if plain, err := url.QueryUnescape(value); err == nil {
+				value = plain
+			}
+			parameters[i] += "=" + url.QueryEscape(r.text(value))
+		}
+	}
+	return strings.Join(parameters, "&")
 }
 
 func (r *Redactor) hash(s string) []byte {

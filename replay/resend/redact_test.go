@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/replay"
@@ -123,8 +124,89 @@ func TestRedactor_truncatedHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := redacted.Header.Get(schemas.HeaderTruncated); got != "ce-source,ce-type" {
+	if got := redacted.Header.Get(schemas.HeaderTruncated); got != "acs-path,ce-source,ce-type" {
 		t.Errorf("cut are %q", got)
+	}
+}
+
+// TestRedactor_callbackURL: an application that finds a call by the path or the query
+// of its callback URL still does.
+func TestRedactor_callbackURL(t *testing.T) {
+	phone := regexp.MustCompile(`^callerId=%2B999\d{11}&step=x[0-9a-f]{20}&%2B999\d{11}=x[0-9a-f]{20}&last&none=$`)
+	for _, test := range []struct {
+		keep  []string
+		path  string // with the pseudonym of the call for CALL
+		query *regexp.Regexp
+	}{
+		{nil, `^CALL/x[0-9a-f]{20}$`, phone},
+		{[]string{"path", "query.step"}, "^" + callGUID + `/main%20menu$`, regexp.MustCompile(`^callerId=%2B999\d{11}&step=main%2Fmenu&`)},
+		{[]string{"query.callerId"}, `^CALL/`, regexp.MustCompile(`^callerId=%2B15550100123&step=x`)},
+	} {
+		m := personalMessage()
+		m.Header.Set(schemas.HeaderPath, callGUID+"/main%20menu")
+		m.Header.Set(schemas.HeaderQuery, "callerId=%2B15550100123&step=main%2Fmenu&15550100=a&last&none=")
+		redactor := resend.NewRedactor([]byte("key"))
+		for _, path := range test.keep {
+			if err := redactor.Keep(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := redactor.Message(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := strings.ReplaceAll(test.path, "CALL", got.CallToken())
+		if p := got.Header.Get(schemas.HeaderPath); !regexp.MustCompile(path).MatchString(p) {
+			t.Errorf("keeping %q: path %s, want %s", test.keep, p, path)
+		}
+		if q := got.Header.Get(schemas.HeaderQuery); !test.query.MatchString(q) {
+			t.Errorf("keeping %q: query %s, want %s", test.keep, q, test.query)
+		}
+	}
+}
+
+// TestRedactor_keep keeps the members that steer an application, and nothing beside
+// them.
+func TestRedactor_keep(t *testing.T) {
+	redactor := resend.NewRedactor([]byte("key"))
+	for _, path := range []string{"data.dtmfResult.tones", "data.operationContext", "data.customContext", "data.participants.identifier.phoneNumber", "data.customer", "data.tones", "query.step"} {
+		if err := redactor.Keep(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := redactor.Message(personalMessage())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kept := range []string{
+		`"tones":["one","two","three"]`, `"operationContext":"secret +15550100123"`, `"customer":15550100123`,
+		`"x-secret-15550100123":"secret"`, `"phoneNumber":{"value":"+15550100123"}`, `"rawId":"4:+999`, `"label":"x`, `"message":"x`,
+	} {
+		if !strings.Contains(string(got.Data), kept) {
+			t.Errorf("%s is missing in\n%s", kept, got.Data)
+		}
+	}
+	if diff := cmp.Diff([]string{"data.tones", "query.step"}, redactor.Unused()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestRedactor_keepSecret: what lets a client answer the call is not kept.
+func TestRedactor_keepSecret(t *testing.T) {
+	redactor := resend.NewRedactor([]byte("key"))
+	for _, path := range []string{"data.incomingCallContext", "data", "data.", "id", "query", "query.", "path.0", "operationContext", ""} {
+		if err := redactor.Keep(path); err == nil {
+			t.Errorf("%q is kept", path)
+		}
+	}
+	if err := redactor.Keep("data.call"); err != nil {
+		t.Fatal(err)
+	}
+	m := personalMessage()
+	m.Data = []byte(`{"data":{"call":{"incomingCallContext":"secret","more":[{"incomingCallContext":["secret"],"a":"kept"}]}}}`)
+	got, err := redactor.Message(m)
+	if err != nil || strings.Contains(string(got.Data), `"secret"`) || !strings.Contains(string(got.Data), `"a":"kept"`) {
+		t.Errorf("%v: %s", err, got.Data)
 	}
 }
 

@@ -221,7 +221,7 @@ func (r *Redrive) held(ctx context.Context, subject, id string) (*replay.StoredM
 	if !ok {
 		return nil, errors.New("the subject is not that of an event")
 	}
-	s := replay.Selection{Resource: parts.Resource, Type: parts.Type, CallToken: parts.Call}
+	s := replay.Selection{Resource: parts.Resource, Types: []string{parts.Type}, CallToken: parts.Call}
 	for m, err := range r.Reader.Read(ctx, s) {
 		if err != nil || m.Header.Get(schemas.HeaderMsgID) == id {
 			return m, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/running"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -20,18 +21,22 @@ import (
 // Reader is how a command that reads the stream reaches it: what it
 // shares with serve, under the same names, variables and keys of the file. So
 // it finds the stream where a bridge of the same configuration has it. Without
-// nats-url and nats-context that is the embedded server, at its default address.
+// nats-url and nats-context that is an embedded server: of the newest demo or bridge that
+// runs for this user, or at its default address.
 type Reader struct {
 	Config string `help:"YAML file of serve, for its NATS settings and its stream; also ACSBRIDGE_CONFIG." placeholder:"FILE"`
 
-	natsSettings `group:"NATS connection:"`
+	natsSettings `group:"NATS flags:" set:"withoutURL=the demo or bridge that runs here, else 127.0.0.1:4222."`
 
-	Stream        string `group:"Stream (JetStream):" help:"Stream to read." default:"${stream}" placeholder:"NAME"`
-	SubjectPrefix string `group:"Stream (JetStream):" help:"First token of its subjects." default:"${prefix}" placeholder:"TOKEN"`
+	Stream        string `group:"NATS flags:" help:"Stream to read." default:"${stream}" placeholder:"NAME"`
+	SubjectPrefix string `group:"NATS flags:" help:"First token of its subjects." default:"${prefix}" placeholder:"TOKEN"`
 
 	environ func() []string // nil means os.Environ
 	sources *sources
 }
+
+// ReaderGroup is the group of the flags of [Reader], but for --config.
+const ReaderGroup = "NATS flags:"
 
 // shared reports whether a command that reads has a setting in common with
 // serve. Other flags may have the same name and another meaning.
@@ -88,11 +93,12 @@ const connectWithin = 2 * time.Second
 const readerGCPercent = 400
 
 // Open connects to NATS and returns a reader of the stream. Warnings that do not end a
-// reading are written to w.
+// reading are written to w, and whose stream it is when no setting says so.
 func (r *Reader) Open(ctx context.Context, w io.Writer) (*replay.Reader, *natsconn.Link, error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(readerGCPercent)
 	}
+	r.findRunning(w)
 	link, err := natsconn.Connect(r.NATS(), slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelError})))
 	if err != nil {
 		return nil, nil, err
@@ -113,6 +119,27 @@ func (r *Reader) Open(ctx context.Context, w io.Writer) (*replay.Reader, *natsco
 	}, link, nil
 }
 
+// findRunning takes the embedded server of the newest demo or bridge of this user, and
+// its stream, unless settings say otherwise. When the search fails, the default address
+// is left.
+func (r *Reader) findRunning(w io.Writer) {
+	if r.natsSettings != (natsSettings{}) {
+		return
+	}
+	states, err := running.Find()
+	if err != nil || len(states) == 0 {
+		return
+	}
+	r.NatsURL = states[0].NatsURL
+	if r.sources.origin["stream"] == originDefault {
+		r.Stream = states[0].Stream
+	}
+	if r.sources.origin["subject-prefix"] == originDefault {
+		r.SubjectPrefix = states[0].SubjectPrefix
+	}
+	fmt.Fprintf(w, "acsbridge: stream %s at %s, of %s; --nats-url names another server\n", r.Stream, r.NatsURL, running.Name(&states[0], len(states)))
+}
+
 // unreachable returns the error that NATS does not answer, with its address and its
 // setting.
 func (r *Reader) unreachable(problem error) error {
@@ -121,7 +148,7 @@ func (r *Reader) unreachable(problem error) error {
 	case r.NatsContext != "":
 		where = "by the context " + r.NatsContext
 	case r.NatsURL == "":
-		where, hint = "at "+DefaultNATSListen, "; is a bridge running here, with its embedded server? Another NATS is named with --nats-url or --nats-context"
+		where, hint = "at "+DefaultNATSListen, "; no demo of this user runs here, and no bridge with an embedded server"
 	}
 	if problem == nil {
 		problem = context.DeadlineExceeded

@@ -39,7 +39,7 @@ type Settings struct {
 	adminSettings    `group:"Operators (HTTP):"`
 	tokenSettings    `group:"Tokens (JWT):"`
 	gridSettings     `group:"Event Grid (HTTP):"`
-	natsSettings     `group:"NATS connection:"`
+	natsSettings     `group:"NATS connection:" set:"withoutURL=an embedded server."`
 	embeddedSettings `group:"NATS connection:"`
 	streamSettings   `group:"Stream (JetStream):"`
 	journalSettings  `group:"Journal and answers:"`
@@ -86,12 +86,12 @@ type tokenSettings struct {
 	Issuer        string        `help:"Issuer that tokens must name." default:"${issuer}" placeholder:"URL"`
 	OIDCConfigURL string        `name:"oidc-config-url" help:"OpenID metadata document that names the signing keys." default:"${oidc}" placeholder:"URL"`
 	Leeway        time.Duration `help:"Clock skew that is allowed, up to 5m." default:"60s" placeholder:"DURATION"`
-	TokenReuse    string        `help:"A token that comes again with another body: report, refuse or off." default:"report" placeholder:"MODE"`
+	TokenReuse    string        `help:"A token that comes again with another body: report, refuse or off." default:"report" placeholder:"report|refuse|off"`
 }
 
 // natsSettings are about the connection to NATS.
 type natsSettings struct {
-	NatsURL          string `help:"NATS servers, separated by commas. Neither this nor --nats-context: an embedded server." placeholder:"URL"`
+	NatsURL          string `help:"NATS servers, separated by commas. Neither this nor --nats-context: ${withoutURL}" placeholder:"URL"`
 	NatsContext      string `help:"Context of the nats command: its name, or the path of its file." placeholder:"NAME"`
 	NatsCreds        string `help:"Credentials file (JWT and seed)." placeholder:"FILE"`
 	NatsNkey         string `help:"NKey seed file." placeholder:"FILE"`
@@ -136,8 +136,8 @@ type journalSettings struct {
 type processSettings struct {
 	ShutdownDelay   time.Duration `help:"After SIGTERM: how long to go on serving while /readyz answers 503, up to 5m." default:"0s" placeholder:"DURATION"`
 	ShutdownTimeout time.Duration `help:"After that: how long requests and forwarding may take to finish, 1s to 10m." default:"20s" placeholder:"DURATION"`
-	LogFormat       string        `help:"text, json, or auto: text on a terminal, else JSON." default:"auto" placeholder:"FORMAT"`
-	LogLevel        string        `help:"debug, info, warn or error." default:"info" placeholder:"LEVEL"`
+	LogFormat       string        `help:"text, json, or auto: text on a terminal, else JSON." default:"auto" placeholder:"auto|text|json"`
+	LogLevel        string        `help:"debug, info, warn or error." default:"info" placeholder:"debug|info|warn|error"`
 }
 
 // Vars are the default values that the tags of [Settings] and of the commands refer to.

@@ -181,7 +181,7 @@ func TestSettings_allProblems(t *testing.T) {
   ACSBRIDGE_LISEN (environment): no such setting; did you mean ACSBRIDGE_LISTEN?
   ACSBRIDGE_PRINT_CONFIG (environment): no such setting
   straem (bridge.yaml:2): no such setting; did you mean stream?
-  leeway (bridge.yaml:1): expected duration but got "an hour": time: invalid duration "an hour"
+  leeway (bridge.yaml:1): "an hour" is not a duration; write it like 500ms, 10s or 5m
   resource (not set): at least one is needed; write NAME=GUID, where GUID is the immutable resource id: az communication show --query immutableResourceId
   journal (flag --journal): "maybe" is not one of on, off
   ack-wait (ACSBRIDGE_ACK_WAIT): 10s is not between 0s and 4s`

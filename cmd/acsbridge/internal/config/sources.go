@@ -26,6 +26,9 @@ type sources struct {
 	problems []problem            // variables and keys that are no settings
 }
 
+// originDefault is the origin of a setting that has its default value.
+const originDefault = "default"
+
 // newSources reads the environment, and the file at path unless that is empty
 // and no variable names one.
 func newSources(environ []string, settings []*kong.Flag, path string) *sources {
@@ -89,12 +92,12 @@ func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 	if text, ok := value.(string); ok {
 		scan := kong.Scan().PushTyped(text, kong.FlagValueToken)
 		if err := flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: scan}, reflect.New(flag.Target.Type()).Elem()); err != nil {
-			s.problems = append(s.problems, problem{setting: flag.Name, origin: s.origin[flag.Name], fault: err.Error()})
+			s.problems = append(s.problems, problem{setting: flag.Name, origin: s.origin[flag.Name], fault: PlainError(err.Error())})
 			return nil, nil
 		}
 	}
 	if value == nil && flag.HasDefault {
-		s.origin[flag.Name] = "default"
+		s.origin[flag.Name] = originDefault
 	}
 	return value, nil
 }
