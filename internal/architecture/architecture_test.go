@@ -39,8 +39,9 @@ var arrows = map[string][]string{
 	"acstest":  {"schemas"},
 	"internal": {},
 	"faults":   {},
-	"examples": {"schemas"},
-	"cmd":      {"schemas", "verify", "publish", "ingest", "replay", "acstest"},
+	"consume":  {"schemas", "replay"},
+	"examples": {"schemas", "consume"},
+	"cmd":      {"schemas", "verify", "publish", "ingest", "replay", "consume", "acstest"},
 }
 
 // simulators are the files of the command that may play ACS. No other may, so

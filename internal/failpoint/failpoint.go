@@ -6,6 +6,9 @@
 // ACSBRIDGE_FAILPOINT=after-fsync:3 makes the third pass of that point kill the
 // process with SIGKILL: nothing is flushed, closed or deferred.
 //
+// With ACSBRIDGE_BROKEN=fence a guard of that name is left out, where the code asks
+// failpoint.Broken("fence"): a suite that does not fail then does not test the guard.
+//
 // After SIGKILL the kernel still has what the process wrote. With
 // ACSBRIDGE_VOLATILE=1, files that were handed to failpoint.Volatile keep writes
 // in memory until they are synced, so that any death of the process loses what a

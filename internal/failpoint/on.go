@@ -17,18 +17,21 @@ import (
 const (
 	pointVariable    = "ACSBRIDGE_FAILPOINT"
 	volatileVariable = "ACSBRIDGE_VOLATILE"
+	brokenVariable   = "ACSBRIDGE_BROKEN"
 )
 
 var (
 	point       string       // empty: none
 	left        atomic.Int64 // passes of the point, the last one included
 	losesWrites bool
+	broken      string // the guard that is left out; empty: none
 )
 
 // init removes the variables from the environment: serve refuses variables with
 // its prefix that are not a setting.
 func init() {
 	losesWrites = unsetenv(volatileVariable) != ""
+	broken = unsetenv(brokenVariable)
 	value := unsetenv(pointVariable)
 	if value == "" {
 		return
@@ -65,6 +68,9 @@ func At(name string) {
 	}
 	select {} // the signal may arrive late, and nothing may happen after the point
 }
+
+// Broken reports whether the guard of that name is left out.
+func Broken(guard string) bool { return guard == broken }
 
 // Volatile returns the file, or one that loses what is not synced when the
 // process dies.

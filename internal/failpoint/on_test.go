@@ -114,3 +114,11 @@ func TestVolatile(t *testing.T) {
 		t.Errorf("the disk has %q, %v after the file was closed", on, err)
 	}
 }
+
+func TestBroken(t *testing.T) {
+	defer func(before string) { broken = before }(broken)
+	broken = "fence"
+	if !Broken("fence") || Broken("order") {
+		t.Error("a guard is left out that was not named, or one that was is not")
+	}
+}

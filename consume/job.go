@@ -1,0 +1,216 @@
+package consume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/acsbridge/acsbridge/internal/backoff"
+	"github.com/acsbridge/acsbridge/internal/failpoint"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// job is the first event of a call, for a worker.
+type job struct {
+	ctx   context.Context // ends with the right to the slot
+	slot  *slot
+	call  *call
+	event *event
+	entry *Entry
+}
+
+func (s *slot) newJob(ctx context.Context, c *call) *job {
+	return &job{ctx, s, c, c.events[0], c.entry}
+}
+
+// work handles events until jobs is closed.
+func (r *replica) work() {
+	for j := range r.jobs {
+		o := j.run()
+		j.slot.post(func(now time.Time) error {
+			j.slot.running--
+			j.slot.calls.handled(j.call, o, now)
+			return nil
+		})
+	}
+}
+
+// staleAfter is how old an event is before the stream is asked whether its call is over.
+// Tests change it.
+var staleAfter = time.Minute
+
+// run handles the event.
+func (j *job) run() *outcome {
+	s, o := j.slot, &outcome{event: j.event, state: j.entry.State}
+	msg := j.event.msg
+	if msg == nil && j.event.wait == "" {
+		var err error
+		switch msg, err = s.fetch(j.ctx, j.event.seq); {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			o.skipped = skippedLost
+			return o
+		case err != nil:
+			return j.postpone(o, err)
+		}
+	}
+	a := &attempt{service: s.opts.Name, now: time.Now(), results: j.entry.Results, waiting: len(j.entry.Waits)}
+	m, err := j.message(msg, a, o)
+	if err != nil {
+		o.fail(err)
+		return o
+	}
+	if o.skipped == "" {
+		o.skipped, err = j.stale(msg, m)
+	}
+	switch {
+	case err != nil:
+		return j.postpone(o, err)
+	case o.skipped != "":
+		return o
+	case !s.lease.valid(s.replica, time.Now()) && !failpoint.Broken("fence"):
+		o.notRun = true
+		return o
+	}
+	j.handle(m, a, o)
+	return o
+}
+
+// postpone gives the event back, since the stream could not be read.
+func (j *job) postpone(o *outcome, err error) *outcome {
+	j.slot.warn("cannot read the stream; this is tried again", err)
+	_ = backoff.Wait(j.ctx, readPause) // ends with the right to the slot
+	o.notRun = true
+	return o
+}
+
+// readPause is how long a worker waits after a read that has failed.
+const readPause = 200 * time.Millisecond
+
+// message reads the event, and notes what an entry keeps of it.
+func (j *job) message(msg *nats.Msg, a *attempt, o *outcome) (*schemas.Message, error) {
+	if j.event.wait != "" {
+		i := slices.IndexFunc(j.entry.Waits, func(w Wait) bool { return w.ID == j.event.wait })
+		if i < 0 { // an event before it has ended the wait
+			o.skipped = skippedSatisfied
+			return nil, nil
+		}
+		w := &j.entry.Waits[i]
+		a.id, a.resource, o.shortType = w.ID, w.Resource, TimeoutType
+		return timeoutMessage(j.slot.opts.Name, j.call.token, w), nil
+	}
+	subject, _ := schemas.ParseSubject(msg.Subject)
+	a.id, a.resource, o.shortType = msg.Header.Get(schemas.HeaderMsgID), subject.Resource, subject.Type
+	if a.id == "" {
+		a.id = j.slot.opts.Stream + "/" + strconv.FormatUint(j.event.seq, 10)
+	}
+	o.id = short(a.id)
+	if slices.Contains(j.entry.Recent, o.id) {
+		o.skipped, o.id = skippedDuplicate, ""
+		return nil, nil
+	}
+	m, err := schemas.Parse(msg.Header, msg.Data)
+	if err != nil {
+		return nil, Permanent(err)
+	}
+	o.context = m.Event.OperationContext()
+	o.ended = o.shortType == callDisconnected
+	return m, nil
+}
+
+const callDisconnected = "CallDisconnected"
+
+// stale returns why the handler should not get the event, or "".
+func (j *job) stale(msg *nats.Msg, m *schemas.Message) (reason string, err error) {
+	s := j.slot
+	switch {
+	case msg == nil:
+		return "", nil
+	case !s.opts.wants(msg.Subject):
+		return skippedType, nil
+	case !s.opts.HandleReplays && msg.Header.Get(schemas.HeaderReplayID) != "":
+		return skippedReplay, nil
+	case s.opts.HandleStale:
+		return "", nil
+	case !m.Delivery.ExpiresAt.IsZero() && time.Now().After(m.Delivery.ExpiresAt):
+		return skippedExpired, nil
+	}
+	meta, err := msg.Metadata()
+	subject, ok := schemas.ParseSubject(msg.Subject)
+	if err != nil || !ok || subject.Call == schemas.NoCall || subject.Type == callDisconnected || time.Since(meta.Timestamp) < staleAfter {
+		return "", nil // an event that was parked is handled however long that took
+	}
+	_, err = leaderGet(j.ctx, s.js, s.opts.Stream, leaderGetRequest{
+		LastFor: schemas.SubjectFilter(s.opts.Prefix, subject.Resource, callDisconnected, subject.Call),
+	})
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("find out whether the call is over: %w", err)
+	}
+	return skippedOver, nil
+}
+
+// handle calls the service's handler.
+func (j *job) handle(m *schemas.Message, a *attempt, o *outcome) {
+	s := j.slot
+	ctx, cancel := context.WithTimeout(j.ctx, s.opts.HandleTimeout)
+	defer cancel()
+	ctx = otel.GetTextMapPropagator().Extract(ctx, propagation.MapCarrier{schemas.HeaderTraceparent: m.Delivery.Traceparent})
+	ctx, span := otel.Tracer("github.com/acsbridge/acsbridge/consume").Start(ctx, "handle "+o.shortType,
+		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
+			attribute.String("messaging.system", "nats"), attribute.String("messaging.consumer.group.name", s.opts.Name),
+			attribute.String("messaging.operation.type", "process")))
+	defer span.End()
+	number := 1
+	if r := j.entry.Retry; r != nil && r.Event == j.event.key() {
+		number += r.Attempts
+	}
+	began := time.Now()
+	state, err := j.protect(ctx, m, a, number)
+	s.metrics.duration.Observe(time.Since(began).Seconds())
+	if err != nil {
+		span.SetStatus(codes.Error, "handler failed")
+		o.fail(err)
+		if j.ctx.Err() != nil { // the handler was cut off
+			o.err, o.notRun = nil, true
+		}
+		return
+	}
+	failpoint.At("consume-handled")
+	o.state, o.waits = state, a.waits
+}
+
+// protect turns a panic of the handler into an error.
+func (j *job) protect(ctx context.Context, m *schemas.Message, a *attempt, number int) (state []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			j.slot.opts.Logger.Error("the handler panicked; its event is tried again",
+				slog.String("type", m.Event.Type), slog.String("stack", string(debug.Stack())))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return j.slot.handle(ctx, j.call.token, j.entry, j.event.seq, number, a, m)
+}
+
+// fetch reads an event again that is in the entry of its call.
+func (s *slot) fetch(ctx context.Context, seq uint64) (*nats.Msg, error) {
+	raw, err := leaderGet(ctx, s.js, s.opts.Stream, leaderGetRequest{Seq: seq})
+	if err != nil {
+		return nil, err
+	}
+	return &nats.Msg{Subject: raw.Subject, Header: raw.Header, Data: raw.Data}, nil
+}

@@ -1,0 +1,187 @@
+package consume
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/internal/failpoint"
+)
+
+// leaseValue is the value of a lease's key.
+type leaseValue struct {
+	Replica string `json:"replica"`
+	Epoch   uint64 `json:"epoch,omitempty"` // zero in the write that took it: its revision is the epoch
+}
+
+// valid reports whether the owner may start a handler. It uses two thirds of the lease,
+// from the moment when its last renewal was sent.
+func (l *lease) valid(r *replica, now time.Time) bool {
+	return now.Sub(r.started) < time.Duration(l.until.Load())
+}
+
+func (s *slot) leaseMessage() *nats.Msg {
+	value, err := json.Marshal(leaseValue{s.id, s.lease.epoch})
+	if err != nil {
+		panic(err)
+	}
+	return s.bucket.message(leaseKey(s.name), value, s.lease.revision, s.opts.Lease)
+}
+
+// renewed notes a renewal that was sent at a time.
+func (s *slot) renewed(revision uint64, sent time.Time) {
+	s.lease.revision, s.lease.renewedAt = revision, sent
+	s.lease.until.Store(int64(sent.Add(s.opts.Lease * 2 / 3).Sub(s.started)))
+}
+
+// renew sends a renewal when a quarter of the lease has passed since the last one.
+func (s *slot) renew(now time.Time) {
+	l := &s.lease
+	if r, pending := s.requests[l.renewal]; pending && now.Sub(r.sent) < s.opts.Lease/4 || now.Sub(l.renewedAt) < s.opts.Lease/4 {
+		return
+	}
+	delete(s.requests, l.renewal)
+	l.renewal = s.send(s.leaseMessage(), request{sent: now})
+}
+
+// readLease finds out whether a renewal was refused because the one before was stored
+// and its answer lost, or because the slot has another owner.
+func (s *slot) readLease(ctx context.Context, sent time.Time) {
+	go func() {
+		value, revision, err := s.bucket.get(ctx, leaseKey(s.name))
+		s.post(func(time.Time) error {
+			var v leaseValue
+			switch {
+			case err != nil:
+				s.warn("cannot read a lease; this is tried again", err)
+			case value == nil || json.Unmarshal(value, &v) != nil || v.Epoch != s.lease.epoch:
+				return errFenced
+			default:
+				s.lease.revision = revision // and is renewed at the next tick
+				s.lease.renewedAt = sent.Add(-s.opts.Lease)
+			}
+			return nil
+		})
+	}()
+}
+
+// tick does what time brings.
+func (s *slot) tick(ctx context.Context, now time.Time) error {
+	if !s.lease.valid(s.replica, now) && !failpoint.Broken("fence") {
+		return errLeaseEnded
+	}
+	s.renew(now)
+	if n := s.connected.Load(); n != s.connects { // answers and events of the old connection never come
+		s.connects = n
+		s.lostRequests(now, 0)
+		if !s.calls.draining && !s.resetting {
+			s.startFeed(ctx)
+		}
+	}
+	s.lostRequests(now, requestTimeout)
+	paused := s.paused
+	s.paused = nil
+	for _, c := range paused {
+		s.calls.resume(c, now)
+	}
+	if p := s.calls.window.first(); p != nil && now.Sub(p.since) > keepAfter {
+		if c := s.calls.byToken[p.token]; c != nil {
+			c.keep = true
+			s.calls.step(c, now)
+		}
+	}
+	s.calls.due(now)
+	if len(s.calls.overdue) > 0 {
+		s.askBarrier(ctx, now)
+	}
+	s.checkFeed(ctx, now)
+	s.acknowledge(1)
+	if now.Sub(s.infoAt) > infoInterval {
+		s.infoAt = now
+		s.checkPosition(ctx)
+		s.checkWakes(ctx)
+	}
+	return nil
+}
+
+// lostRequests takes the writes without an answer that are older than a time.
+func (s *slot) lostRequests(now time.Time, age time.Duration) {
+	for n, r := range s.requests {
+		if now.Sub(r.sent) < age {
+			continue
+		}
+		delete(s.requests, n)
+		if r.call == nil {
+			s.lease.renewal = 0
+		} else if r.call.io == ioWriting && r.call.next == r.next {
+			s.calls.unsure(r.call, now)
+		}
+	}
+}
+
+// checkPosition compares the slot with its consumer and the stream: whether an
+// acknowledgement was lost, and whether the stream has removed what was not received.
+func (s *slot) checkPosition(ctx context.Context) {
+	feed := s.feed
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		stream, err := s.js.Stream(ctx, s.opts.Stream)
+		var info *jetstream.ConsumerInfo
+		if err == nil {
+			info, err = s.info(ctx)
+		}
+		s.post(func(now time.Time) error {
+			if errors.Is(err, jetstream.ErrConsumerNotFound) {
+				s.warn("the consumer of a slot was deleted; restart the service to make it anew", err)
+			}
+			if err != nil || feed == nil || feed != s.feed {
+				return nil
+			}
+			s.metrics.parked.WithLabelValues(s.name).Set(float64(len(s.calls.parked)))
+			s.metrics.lag.WithLabelValues(s.name).Set(float64(info.NumPending))
+			state := stream.CachedInfo().State
+			s.overtaken(state.FirstSeq)
+			if info.NumPending == 0 && info.Delivered.Consumer == feed.next-1 {
+				s.read = max(s.read, state.LastSeq)
+			}
+			s.saveRead()
+			if info.AckFloor.Stream < feed.acked { // one of an older feed had a higher number: the server ignores ours
+				s.startFeed(ctx)
+				return nil
+			}
+			feed.acked = s.acked
+			return nil
+		})
+	}()
+}
+
+// overtaken counts what the stream has removed before it was received.
+func (s *slot) overtaken(first uint64) {
+	if s.read == 0 || first <= s.read+1 {
+		return
+	}
+	s.opts.Logger.Error("the stream has removed messages that the service has not read: raise the stream's max age or max bytes, or the service's Concurrency",
+		slog.String("slot", s.name), slog.Uint64("first", s.read+1), slog.Uint64("last", first-1))
+	s.metrics.overtaken.Add(float64(first - 1 - s.read))
+	s.read = first - 1
+}
+
+// saveRead keeps up to where the slot was read, for the next owner. A lost write only
+// makes that owner count more messages as removed.
+func (s *slot) saveRead() {
+	if s.read == s.readSaved {
+		return
+	}
+	m := s.bucket.message(readKey(s.name), strconv.AppendUint(nil, s.read, 10), 0, 0)
+	m.Header.Del(jetstream.ExpectedLastSubjSeqHeader)
+	if s.nc.PublishMsg(m) == nil {
+		s.readSaved = s.read
+	}
+}

@@ -1,0 +1,201 @@
+package consume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// ackWait is that of the consumers. A delivery by the server's own decision would bring
+// new events of a call before its old ones, so it never happens: an owner resets the
+// consumer.
+const ackWait = 30 * 24 * time.Hour
+
+// prepareTimeout bounds the start. A cluster makes the sixteen consumers in some seconds.
+const prepareTimeout = time.Minute
+
+// prepare checks the server, and makes what the service needs and does not find.
+func (r *replica) prepare(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	if err := checkVersion(r.nc.ConnectedServerVersion()); err != nil {
+		return err
+	}
+	stream, err := r.js.Stream(ctx, r.opts.Stream)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w; start acsbridge serve first, or name the stream in Stream", r.opts.Stream, err)
+	}
+	needs := r.opts.needs(stream.CachedInfo().Config.Replicas)
+	if err := r.ensureBucket(ctx, needs.Bucket); err != nil {
+		return fmt.Errorf("bucket %s: %w; %s", Bucket(r.opts.Name), err, r.remedy())
+	}
+	if err := r.ensureDeadStream(ctx, needs.DeadLetters); err != nil {
+		return fmt.Errorf("stream %s: %w; %s", DeadStream(r.opts.Name), err, r.remedy())
+	}
+	for _, want := range needs.Consumers {
+		if err := r.ensureConsumer(ctx, stream, want); err != nil {
+			return fmt.Errorf("consumer %s of stream %s: %w; %s", want.Durable, r.opts.Stream, err, r.remedy())
+		}
+	}
+	return nil
+}
+
+func (r *replica) remedy() string {
+	return "acsbridge rights " + r.opts.Name + " prints what the service needs"
+}
+
+// leastMinor is the minor version of nats-server that can reset a consumer.
+const leastMinor = 14
+
+func checkVersion(version string) error {
+	major, rest, _ := strings.Cut(version, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	a, errMajor := strconv.Atoi(major)
+	b, errMinor := strconv.Atoi(minor)
+	switch {
+	case version == "":
+		return errors.New("not connected to NATS")
+	case errMajor == nil && errMinor == nil && a < 2 || a == 2 && b < leastMinor:
+		return fmt.Errorf("the server is nats-server %s, and 2.%d or newer is needed, which can reset a consumer: upgrade it", version, leastMinor)
+	}
+	return nil
+}
+
+// markerTTL is how long the bucket keeps a mark of what has expired. It also turns on
+// the lifetimes of keys.
+const markerTTL = time.Minute
+
+// Needs are what a service needs in NATS. [Run] makes what is missing, where it has the
+// right to.
+type Needs struct {
+	Bucket      jetstream.KeyValueConfig
+	DeadLetters jetstream.StreamConfig
+	Consumers   []jetstream.ConsumerConfig // of the stream with the events, one for each slot
+}
+
+// Needs returns what the service needs in NATS, with so many replicas of bucket and
+// stream, so that an operator can make it. It depends on Name, Prefix, Types and StartAt.
+func (s *Service[S]) Needs(replicas int) (*Needs, error) {
+	o, err := s.options()
+	if err != nil {
+		return nil, err
+	}
+	return o.needs(replicas), nil
+}
+
+func (o *options) needs(replicas int) *Needs {
+	n := &Needs{
+		Bucket: jetstream.KeyValueConfig{
+			Bucket: Bucket(o.Name), Description: "State of the calls of service " + o.Name,
+			History: 1, Replicas: max(replicas, 1), LimitMarkerTTL: markerTTL,
+		},
+		DeadLetters: jetstream.StreamConfig{
+			Name: DeadStream(o.Name), Description: "Events that service " + o.Name + " has given up",
+			Subjects: []string{DeadPrefix + "." + o.Name + ".>"}, MaxAge: deadAge, Replicas: max(replicas, 1),
+			AllowDirect: true, Duplicates: 10 * time.Minute,
+		},
+	}
+	for _, slot := range strings.Split(slots, "") {
+		n.Consumers = append(n.Consumers, o.consumer(slot))
+	}
+	return n
+}
+
+// ensureBucket makes the bucket, or checks the one that is there.
+func (r *replica) ensureBucket(ctx context.Context, config jetstream.KeyValueConfig) error {
+	stream, err := r.js.Stream(ctx, r.bucket.stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = r.js.CreateKeyValue(ctx, config)
+		if errors.Is(err, jetstream.ErrBucketExists) { // another replica was faster
+			err = nil
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	switch c := stream.CachedInfo().Config; {
+	case !c.AllowMsgTTL:
+		return errors.New("it has no lifetimes for keys: make it anew with nats kv add --marker-ttl 1m")
+	case c.MaxAge > 0:
+		return errors.New("its keys expire by themselves: make it anew without --ttl")
+	case !c.AllowDirect:
+		return errors.New("it has no direct get: turn that on")
+	}
+	return nil
+}
+
+// deadAge is how long dead letters are kept.
+const deadAge = 30 * 24 * time.Hour
+
+// ensureDeadStream makes the dead-letter stream, or finds the one that is there.
+func (r *replica) ensureDeadStream(ctx context.Context, config jetstream.StreamConfig) error {
+	_, err := r.js.Stream(ctx, config.Name)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	_, err = r.js.CreateStream(ctx, config)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		err = nil
+	}
+	return err
+}
+
+// consumer returns the configuration of the consumer of a slot, a hex digit.
+func (o *options) consumer(slot string) jetstream.ConsumerConfig {
+	c := jetstream.ConsumerConfig{
+		Durable: ConsumerName(o.Name, slot), Description: "Slot " + slot + " of service " + o.Name,
+		DeliverPolicy: jetstream.DeliverNewPolicy, AckPolicy: jetstream.AckAllPolicy, AckWait: ackWait,
+		MaxDeliver: -1, MaxAckPending: -1,
+	}
+	if !o.StartAt.IsZero() {
+		at := o.StartAt
+		c.DeliverPolicy, c.OptStartTime = jetstream.DeliverByStartTimePolicy, &at
+	}
+	if f := filters(o.Prefix, slot, o.types); len(f) == 1 {
+		c.FilterSubject = f[0]
+	} else {
+		c.FilterSubjects = f
+	}
+	return c
+}
+
+// ensureConsumer makes the consumer of a slot, or checks the one that is there. Its
+// filter follows the service's types.
+func (r *replica) ensureConsumer(ctx context.Context, stream jetstream.Stream, want jetstream.ConsumerConfig) error {
+	consumer, err := stream.Consumer(ctx, want.Durable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		_, err = stream.CreateConsumer(ctx, want)
+		if !errors.Is(err, jetstream.ErrConsumerExists) {
+			return err
+		}
+		consumer, err = stream.Consumer(ctx, want.Durable)
+	}
+	if err != nil {
+		return err
+	}
+	have := consumer.CachedInfo().Config
+	if have.AckPolicy != jetstream.AckAllPolicy || have.AckWait < 24*time.Hour || have.MaxAckPending > 0 && have.MaxAckPending < 2*maxPrefetch || have.DeliverSubject != "" {
+		return errors.New("it is not one that this package uses: delete it, or give the service another Name")
+	}
+	if slices.Equal(subjects(&have), subjects(&want)) {
+		return nil
+	}
+	have.FilterSubject, have.FilterSubjects = want.FilterSubject, want.FilterSubjects
+	_, err = stream.UpdateConsumer(ctx, have)
+	return err
+}
+
+// subjects returns what a consumer filters.
+func subjects(c *jetstream.ConsumerConfig) []string {
+	if c.FilterSubject != "" {
+		return []string{c.FilterSubject}
+	}
+	return slices.Sorted(slices.Values(c.FilterSubjects))
+}

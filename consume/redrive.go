@@ -1,0 +1,107 @@
+package consume
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/internal/directget"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+const (
+	wakeLifetime    = 5 * time.Minute // of the key that tells the owner of a slot
+	redriveAttempts = 20              // the owner of the slot writes the same entry
+)
+
+// Redrive gives events of a call, by their sequences in the stream, to a service once
+// more, before those of the call that wait, and lets a call go on that is held. Without
+// sequences it does the latter alone. No other service gets them. [HeaderDeadOrigin] of a
+// dead letter has the sequence. The service's next replica that looks, within ten
+// seconds, takes them up; an event that the stream has removed by then is counted as
+// skipped. It needs the right to read and write the service's bucket.
+func Redrive(ctx context.Context, nc *nats.Conn, service, call string, sequences ...uint64) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	b, token := newBucket(js, service), schemas.CallToken(call)
+	slot := schemas.Slot(token)
+	for range redriveAttempts {
+		if err = b.redrive(ctx, slot, token, sequences); natsconn.Code(err) != jetstream.JSErrCodeStreamWrongLastSequence {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("consume: redrive to service %s: %w", service, err)
+	}
+	wake := b.message(wakeKey(slot, token), nil, 0, wakeLifetime)
+	wake.Header.Del(jetstream.ExpectedLastSubjSeqHeader)
+	if _, err := b.put(ctx, wake); err != nil {
+		return fmt.Errorf("consume: redrive to service %s: the entry was changed, and is taken up when the slot has another owner: %w", service, err)
+	}
+	return nil
+}
+
+// errNothingToRedrive reports a call that the service does not know.
+var errNothingToRedrive = errors.New("the bucket has no entry of this call")
+
+// redrive changes the entry of a call, when no other writes it at the same time.
+func (b *bucket) redrive(ctx context.Context, slot, token string, sequences []uint64) error {
+	e, revision, err := b.entry(ctx, slot, token)
+	switch {
+	case err != nil:
+		return err
+	case e == nil && len(sequences) == 0:
+		return errNothingToRedrive
+	case e == nil:
+		e = &Entry{}
+	}
+	e.Held = false
+	for _, seq := range slices.Backward(slices.Sorted(slices.Values(sequences))) {
+		if !slices.Contains(e.Queue, seq) {
+			e.Queue = slices.Insert(e.Queue, 0, seq)
+		}
+		e.Cursor = max(e.Cursor, seq)
+	}
+	value, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	_, err = b.put(ctx, b.message(callKey(slot, token), value, revision, e.lifetime(time.Now(), idleLifetime)))
+	return err
+}
+
+// checkWakes looks for calls whose entries were changed by [Redrive].
+func (s *slot) checkWakes(ctx context.Context) {
+	from := s.woken + 1
+	go func() {
+		q := directget.Request{Stream: s.bucket.stream, Seq: from, Subject: s.bucket.prefix + wakeKey(s.name, "*")}
+		var tokens []string
+		last := from - 1
+		_, err := directget.Get(ctx, s.js, q, func(m *jetstream.RawStreamMsg) bool {
+			last = m.Sequence
+			if !removed(m.Header) {
+				tokens = append(tokens, callOf(m.Subject))
+			}
+			return true
+		})
+		s.post(func(now time.Time) error {
+			if err != nil && ctx.Err() == nil {
+				s.warn("cannot look for redriven events; this is tried again", err)
+			}
+			s.woken = max(s.woken, last)
+			for _, token := range tokens {
+				s.calls.wakeUp(token, now)
+			}
+			return nil
+		})
+	}()
+}

@@ -1,0 +1,252 @@
+package consume
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/internal/lograte"
+)
+
+// replica is one run of a service. It decides which slots to take and to give back, and
+// has the workers that run the handlers of all of them.
+type replica struct {
+	id        string
+	opts      *options
+	handle    handler
+	nc        *nats.Conn
+	js        jetstream.JetStream
+	bucket    *bucket
+	metrics   *metrics
+	started   time.Time
+	jobs      chan *job
+	connected atomic.Uint64 // how often the connection was made anew
+
+	warnings, letters lograte.Limiter
+
+	heartbeat uint64 // revision of this replica's key
+	beatAt    time.Time
+	owned     map[string]*ownership // by slot
+	ended     chan *ownership
+	running   sync.WaitGroup
+}
+
+// ownership is a slot that this replica has.
+type ownership struct {
+	slot     string
+	drain    chan struct{}
+	draining bool
+	err      error
+}
+
+// Intervals of a replica, as parts of the lease: it reads who is there a little more
+// often than once a second, and says that it is there itself four times a lease.
+const (
+	beatsPerLease = 4
+	pollsPerLease = 20
+	minPoll       = 200 * time.Millisecond
+)
+
+func run(ctx context.Context, nc *nats.Conn, o *options, h handler) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("consume: %w", err)
+	}
+	r := &replica{
+		id: uuid.NewString(), opts: o, handle: h, nc: nc, js: js, bucket: newBucket(js, o.Name), metrics: newMetrics(o.Name),
+		started: time.Now(), jobs: make(chan *job), owned: make(map[string]*ownership), ended: make(chan *ownership, len(slots)),
+	}
+	if err := r.prepare(ctx); ctx.Err() != nil {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("consume: service %s: %w", o.Name, err)
+	}
+	if o.Registerer != nil {
+		for _, c := range r.metrics.collectors() {
+			if err := o.Registerer.Register(c); err != nil {
+				return fmt.Errorf("consume: service %s: register metrics: %w", o.Name, err)
+			}
+			defer o.Registerer.Unregister(c)
+		}
+	}
+	var workers sync.WaitGroup
+	for range o.Concurrency {
+		workers.Go(r.work)
+	}
+	err = r.share(ctx)
+	close(r.jobs)
+	workers.Wait()
+	return err
+}
+
+// share takes and gives back slots until ctx ends or the connection is closed.
+func (r *replica) share(ctx context.Context) error {
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	changes := r.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer r.nc.RemoveStatusListener(changes)
+	poll := time.NewTicker(max(r.opts.Lease/pollsPerLease, minPoll))
+	defer poll.Stop()
+	r.opts.Logger.Info("replica starts", slog.String("replica", r.id), slog.String("stream", r.opts.Stream))
+	for {
+		r.balance(work)
+		select {
+		case <-poll.C:
+		case o := <-r.ended:
+			r.lose(o)
+		case status := <-changes:
+			if status == nats.CLOSED {
+				stop()
+				r.running.Wait()
+				return fmt.Errorf("consume: service %s: %w", r.opts.Name, nats.ErrConnectionClosed)
+			}
+			r.connected.Add(1)
+		case <-ctx.Done():
+			r.shutDown(stop)
+			return nil
+		}
+	}
+}
+
+// shutDown gives all slots back. Handlers that run for too long are cut off.
+func (r *replica) shutDown(stop context.CancelFunc) {
+	timer := time.AfterFunc(r.opts.ShutdownTimeout, stop)
+	defer timer.Stop()
+	for _, o := range r.owned {
+		r.giveBack(o)
+	}
+	r.running.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	m := r.bucket.message(replicaKey(r.id), nil, r.heartbeat, time.Minute)
+	m.Header.Set(kvOperation, "DEL")
+	if _, err := r.bucket.put(ctx, m); err != nil {
+		r.opts.Logger.Warn("cannot sign off; the other replicas wait for the end of this one's lease", slog.Any("err", err))
+	}
+	r.opts.Logger.Info("replica has ended", slog.String("replica", r.id))
+}
+
+func (r *replica) giveBack(o *ownership) {
+	if !o.draining {
+		o.draining = true
+		close(o.drain)
+	}
+}
+
+// lose notes that the loop of a slot has ended.
+func (r *replica) lose(o *ownership) {
+	delete(r.owned, o.slot)
+	r.metrics.owned.Set(float64(len(r.owned)))
+	level, text := slog.LevelInfo, "slot was given back"
+	if !o.draining || o.err != nil {
+		level, text = slog.LevelWarn, "slot was lost; its calls go on where it is taken next"
+	}
+	r.opts.Logger.Log(context.Background(), level, text, slog.String("slot", o.slot), slog.Any("err", o.err))
+}
+
+// balance compares what this replica has with its share.
+func (r *replica) balance(ctx context.Context) {
+	if !r.nc.IsConnected() {
+		return
+	}
+	if err := r.beat(ctx); err != nil {
+		r.warnings.Log(r.opts.Logger, slog.LevelWarn, "cannot write to the bucket; this is tried again", slog.Any("err", err))
+		return
+	}
+	v, err := r.survey(ctx)
+	if err != nil {
+		r.warnings.Log(r.opts.Logger, slog.LevelWarn, "cannot read who has which slot; this is tried again", slog.Any("err", err))
+		return
+	}
+	if v.own != r.heartbeat { // a replica of the bucket that is behind
+		return
+	}
+	have := 0
+	for _, o := range r.owned {
+		if !o.draining {
+			have++
+		}
+	}
+	for _, o := range r.owned {
+		if have > v.share && !o.draining {
+			r.giveBack(o)
+			have--
+		}
+	}
+	for _, i := range rand.Perm(len(slots)) {
+		slot := slots[i : i+1]
+		if have >= v.share {
+			return
+		}
+		if l := v.leases[slot]; r.owned[slot] == nil && (l.free || l.replica == r.id) {
+			if r.acquire(ctx, slot, l.revision) {
+				have++
+			}
+		}
+	}
+}
+
+// beat says that this replica is there.
+func (r *replica) beat(ctx context.Context) error {
+	now := time.Now()
+	if now.Sub(r.beatAt) < r.opts.Lease/beatsPerLease {
+		return nil
+	}
+	host, err := json.Marshal(struct {
+		Started time.Time `json:"started"`
+	}{r.started})
+	if err != nil {
+		return err
+	}
+	m := r.bucket.message(replicaKey(r.id), host, 0, r.opts.Lease)
+	m.Header.Del(jetstream.ExpectedLastSubjSeqHeader)
+	revision, err := r.bucket.put(ctx, m)
+	if err != nil {
+		return err
+	}
+	r.heartbeat, r.beatAt = revision, now
+	return nil
+}
+
+// acquire takes a slot whose lease has the given revision, zero for none.
+func (r *replica) acquire(ctx context.Context, name string, revision uint64) bool {
+	s := &slot{
+		replica: r, name: name, consumer: ConsumerName(r.opts.Name, name),
+		inbox: r.nc.NewInbox() + ".", answers: make(chan *nats.Msg, answersSize), messages: make(chan *nats.Msg, 2*maxPrefetch),
+		reports: make(chan func(time.Time) error, r.opts.Concurrency), gone: make(chan struct{}), requests: make(map[uint64]request),
+	}
+	s.lease.revision = revision
+	sent := time.Now()
+	epoch, err := r.bucket.put(ctx, s.leaseMessage())
+	if err != nil { // another replica was faster, most often
+		return false
+	}
+	s.lease.epoch = epoch
+	s.renewed(epoch, sent)
+	s.calls = newCalls(epoch, r.opts.limits())
+	s.calls.finished = func(_ *call, o *outcome) { r.metrics.count(o) }
+	o := &ownership{slot: name, drain: make(chan struct{})}
+	r.owned[name] = o
+	r.metrics.owned.Set(float64(len(r.owned)))
+	r.metrics.taken.Inc()
+	r.opts.Logger.Info("slot was taken", slog.String("slot", name), slog.Uint64("epoch", epoch))
+	r.running.Go(func() {
+		if err := s.run(ctx, o.drain); !errors.Is(err, errDrained) {
+			o.err = err
+		}
+		r.metrics.parked.DeleteLabelValues(name)
+		r.metrics.lag.DeleteLabelValues(name)
+		r.ended <- o
+	})
+	return true
+}

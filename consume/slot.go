@@ -1,0 +1,397 @@
+package consume
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/internal/failpoint"
+)
+
+// errLeaseEnded reports that the lease of a slot could not be renewed in time.
+var errLeaseEnded = errors.New("the lease could not be renewed in time")
+
+const (
+	requestTimeout = 5 * time.Second
+	slotTick       = 100 * time.Millisecond
+	infoInterval   = 10 * time.Second
+	// keepAfter is how long an event may hold the position of its slot before it is
+	// kept in the entry of its call.
+	keepAfter = 10 * time.Second
+	// maxUnacknowledged is how many finished events wait for an acknowledgement, or
+	// for the next tick.
+	maxUnacknowledged = 64
+	answersSize       = 4096
+)
+
+// slot is one that this replica owns. Its loop alone has the lease, the feed and the
+// calls; everything else runs beside it and reports to it.
+type slot struct {
+	*replica
+	name     string // hex digit
+	consumer string
+	calls    *calls
+	lease    lease
+
+	inbox    string // write n is answered at inbox + n
+	answers  chan *nats.Msg
+	messages chan *nats.Msg
+	reports  chan func(now time.Time) error
+	gone     chan struct{} // closed when the loop has ended
+	requests map[uint64]request
+	number   uint64 // of the last request
+
+	feed        *feed
+	barrier     *barrier
+	resetting   bool
+	retryFeedAt time.Time
+
+	offered   *job // waits for a worker
+	running   int  // handlers
+	paused    []*call
+	acked     uint64 // floor that was acknowledged
+	read      uint64 // everything up to here was received
+	readSaved uint64
+	infoAt    time.Time
+	woken     uint64 // revision of the newest wake key that was seen
+	connects  uint64 // of the connection, when it was looked at last
+}
+
+// lease is the right to a slot.
+type lease struct {
+	epoch, revision uint64
+	until           atomic.Int64 // in nanoseconds since the replica's start
+	renewal         uint64       // number of the request under way; zero for none
+	renewedAt       time.Time    // when the last one was sent
+}
+
+// request is a write whose answer has not come.
+type request struct {
+	call *call // nil for the lease
+	next *Entry
+	sent time.Time
+}
+
+// errDrained ends the loop of a slot that was given back.
+var errDrained = errors.New("given back")
+
+// run takes the slot, whose lease was just taken, and handles its calls until ctx ends,
+// the slot is lost, or drain is closed and the running handlers have ended.
+func (s *slot) run(ctx context.Context, drain <-chan struct{}) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		s.stopFeed()
+		close(s.gone)
+	}()
+	answers, err := s.nc.ChanSubscribe(s.inbox+"*", s.answers)
+	if err != nil {
+		return fmt.Errorf("listen for answers: %w", err)
+	}
+	defer answers.Unsubscribe()
+	if err := s.take(ctx); err != nil {
+		return err
+	}
+	tick := time.NewTicker(slotTick)
+	defer tick.Stop()
+	s.connects = s.connected.Load()
+	for err == nil {
+		now := time.Now()
+		s.perform(ctx)
+		s.acknowledge(maxUnacknowledged)
+		s.pull(now)
+		select {
+		case m := <-s.answers:
+			err = s.answered(ctx, m)
+		case m := <-s.messages:
+			s.received(ctx, m, now)
+			s.passBarrier(now)
+		case report := <-s.reports:
+			err = report(time.Now())
+		case s.offer(ctx, now) <- s.offered:
+			s.offered = nil
+			s.running++
+		case <-tick.C:
+			err = s.tick(ctx, time.Now())
+		case <-drain:
+			drain = nil
+			s.drain()
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if err == nil && s.drained() {
+			err = errDrained
+		}
+	}
+	cancel() // of the handlers
+	if errors.Is(err, errDrained) {
+		s.acknowledge(1)
+		s.saveRead()
+		return s.release()
+	}
+	s.awaitHandlers()
+	return err
+}
+
+// drained reports whether nothing of a slot that is given back is under way.
+func (s *slot) drained() bool {
+	if !s.calls.draining || s.running > 0 {
+		return false
+	}
+	for _, c := range s.calls.byToken {
+		if c.io != ioNone || c.outcome != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// take prepares the slot in the order that leaves no event out: after the reset,
+// whatever a former owner has not acknowledged comes again; what it acknowledged before
+// is in the entries that are then read.
+func (s *slot) take(ctx context.Context) error {
+	reset := func() error {
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		answer, err := s.js.ResetConsumer(ctx, s.opts.Stream, s.consumer)
+		if err != nil {
+			return fmt.Errorf("reset consumer %s: %w", s.consumer, err)
+		}
+		return s.beginFeed(answer.ConsumerInfo)
+	}
+	if err := reset(); err != nil {
+		return err
+	}
+	sent := time.Now()
+	revision, err := s.bucket.put(ctx, s.leaseMessage())
+	if err != nil {
+		return fmt.Errorf("renew lease of slot %s: %w", s.name, err)
+	}
+	s.renewed(revision, sent)
+	return s.bucket.scan(ctx, s.name, revision, func(m *jetstream.RawStreamMsg) {
+		key := s.bucket.key(m.Subject)
+		if key == readKey(s.name) {
+			read, _ := strconv.ParseUint(string(m.Data), 10, 64)
+			s.read, s.readSaved = max(s.read, read), read
+			return
+		}
+		e := new(Entry)
+		if !strings.HasPrefix(key, callKey(s.name, "")) || removed(m.Header) || json.Unmarshal(m.Data, e) != nil {
+			return
+		}
+		s.calls.remember(callOf(key), e, m.Sequence)
+	})
+}
+
+// offer returns the channel to the workers when there is an event for them.
+func (s *slot) offer(ctx context.Context, now time.Time) chan<- *job {
+	if s.offered == nil && !s.calls.draining {
+		if c := s.calls.takeReady(); c != nil {
+			s.offered = s.newJob(ctx, c)
+		}
+	}
+	if s.offered == nil || !s.lease.valid(s.replica, now) {
+		return nil
+	}
+	return s.jobs
+}
+
+// drain stops taking and starting events.
+func (s *slot) drain() {
+	if s.offered != nil {
+		s.offered.call.busy = false
+		s.offered = nil
+	}
+	s.calls.stopReady()
+	s.stopFeed()
+}
+
+// awaitHandlers waits for the handlers that still run: until they have ended, this
+// replica must not take the slot again.
+func (s *slot) awaitHandlers() {
+	for s.running > 0 {
+		report := <-s.reports
+		_ = report(time.Now())
+	}
+}
+
+// post hands a report to the loop, unless that has ended.
+func (s *slot) post(report func(now time.Time) error) {
+	select {
+	case s.reports <- report:
+	case <-s.gone:
+	}
+}
+
+// perform carries out what the calls need.
+func (s *slot) perform(ctx context.Context) {
+	for _, c := range s.calls.commands {
+		switch c.io {
+		case ioWriting:
+			s.write(c.call)
+		case ioReading:
+			s.readEntry(ctx, c.call)
+		case ioBurying:
+			s.bury(ctx, c.call)
+		}
+	}
+	s.calls.commands = s.calls.commands[:0]
+}
+
+// write publishes the entry of a call.
+func (s *slot) write(c *call) {
+	now := time.Now()
+	value, err := json.Marshal(c.next)
+	if err != nil {
+		panic(err) // the state was marshalled before
+	}
+	m := s.bucket.message(callKey(s.name, c.token), value, c.revision, c.next.lifetime(now, s.opts.KeepEnded))
+	if failpoint.Broken("fence") {
+		m.Header.Del(jetstream.ExpectedLastSubjSeqHeader)
+	}
+	s.send(m, request{call: c, next: c.next, sent: now})
+}
+
+// send publishes a write whose answer comes to the loop.
+func (s *slot) send(m *nats.Msg, r request) uint64 {
+	s.number++
+	m.Reply = s.inbox + strconv.FormatUint(s.number, 10)
+	s.requests[s.number] = r
+	if err := s.nc.PublishMsg(m); err != nil {
+		s.warn("cannot write to the bucket; this is tried again", err)
+	}
+	return s.number
+}
+
+// answered takes the answer to a write.
+func (s *slot) answered(ctx context.Context, m *nats.Msg) error {
+	n, err := strconv.ParseUint(m.Subject[len(s.inbox):], 10, 64)
+	r, ok := s.requests[n]
+	if err != nil || !ok {
+		return nil
+	}
+	delete(s.requests, n)
+	var ack struct {
+		jetstream.PubAck
+		Error *jetstream.APIError `json:"error"`
+	}
+	if json.Unmarshal(m.Data, &ack) != nil || ack.Error != nil || ack.Sequence == 0 {
+		s.refused(ctx, n, r, ack.Error)
+		return nil
+	}
+	if r.call == nil {
+		s.lease.renewal = 0
+		s.renewed(ack.Sequence, r.sent)
+		return nil
+	}
+	if r.call.io == ioWriting && r.call.next == r.next {
+		failpoint.At("consume-saved")
+		s.calls.saved(r.call, ack.Sequence, time.Now())
+	}
+	return nil
+}
+
+// refused takes a write that was not stored, or whose answer is not known.
+func (s *slot) refused(ctx context.Context, n uint64, r request, cause *jetstream.APIError) {
+	if cause != nil && cause.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence && cause.ErrorCode != codeWrongLastConstant {
+		s.warn("the bucket refuses a write; this is tried again", cause)
+	}
+	if r.call != nil {
+		if r.call.io == ioWriting && r.call.next == r.next {
+			s.calls.unsure(r.call, time.Now())
+		}
+		return
+	}
+	if s.lease.renewal == n {
+		s.lease.renewal = 0
+		s.readLease(ctx, r.sent)
+	}
+}
+
+// codeWrongLastConstant refuses a write while another one of the same key is being
+// replicated (nats-server, errors.json).
+const codeWrongLastConstant = 10164
+
+// readEntry reads the entry of a call and reports it.
+func (s *slot) readEntry(ctx context.Context, c *call) {
+	go func() {
+		e, revision, err := s.bucket.entry(ctx, s.name, c.token)
+		s.post(func(now time.Time) error {
+			if err != nil {
+				s.pause(c, "cannot read the entry of a call; this is tried again", err)
+				return nil
+			}
+			return s.calls.loaded(c, e, revision, now)
+		})
+	}()
+}
+
+// pause tries a request for a call again at the next tick.
+func (s *slot) pause(c *call, text string, err error) {
+	s.calls.failed(c)
+	s.paused = append(s.paused, c)
+	s.warn(text, err)
+}
+
+func (s *slot) warn(text string, err error) {
+	s.warnings.Log(s.opts.Logger, slog.LevelWarn, text, slog.String("slot", s.name), slog.Any("err", err))
+}
+
+// bury publishes the first event of a call as a dead letter.
+func (s *slot) bury(ctx context.Context, c *call) {
+	letter := &deadLetter{slot: s.name, token: c.token, event: c.events[0], entry: c.entry, outcome: c.outcome, reason: c.bury}
+	go func() {
+		err := s.publishDeadLetter(ctx, letter)
+		s.post(func(now time.Time) error {
+			if err != nil {
+				s.pause(c, "cannot publish a dead letter; this is tried again", err)
+				return nil
+			}
+			s.calls.buried(c, now)
+			return nil
+		})
+	}()
+}
+
+// acknowledge tells the consumer how far the slot is, when at least so many finished
+// events make it worth a message.
+func (s *slot) acknowledge(least int) {
+	w := &s.calls.window
+	if w.reply == "" || w.moved < least {
+		return
+	}
+	if s.nc.Publish(w.reply, ackBody) == nil {
+		s.acked, w.reply, w.moved = w.floor, "", 0
+	}
+}
+
+var ackBody = []byte("+ACK")
+
+// releaseTimeout bounds what is done for a slot after the end of the service.
+const releaseTimeout = 2 * time.Second
+
+// release gives the lease back, so that another replica need not wait for its end.
+func (s *slot) release() error {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	if s.lease.renewal != 0 { // its revision is not known; what is in the bucket decides
+		_, revision, err := s.bucket.get(ctx, leaseKey(s.name))
+		if err != nil {
+			return err
+		}
+		s.lease.revision = revision
+	}
+	m := s.bucket.message(leaseKey(s.name), nil, s.lease.revision, time.Minute)
+	m.Header.Set(kvOperation, "DEL")
+	_, err := s.bucket.put(ctx, m)
+	return err
+}
