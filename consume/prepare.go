@@ -47,7 +47,7 @@ func (r *replica) prepare(ctx context.Context) error {
 }
 
 func (r *replica) remedy() string {
-	return "acsbridge rights " + r.opts.Name + " prints what the service needs"
+	return "method Needs of consume.Service returns what an operator makes for it"
 }
 
 // leastMinor is the minor version of nats-server that can reset a consumer.
