@@ -135,7 +135,7 @@ func (q *calls) admit(seq uint64, token string, msg *nats.Msg, now time.Time) {
 	if failpoint.Broken("ack") {
 		q.window.finish(p)
 	}
-	if c.known && c.entry.finished(seq) {
+	if c.entry.finished(seq) { // also by an entry that may not be the newest: what is finished stays so
 		q.window.finish(p)
 		return
 	}

@@ -20,7 +20,6 @@ type player struct {
 	now      time.Time
 	bucket   map[string]*Entry
 	revision uint64
-	asked    []command
 }
 
 const testEpoch = 100

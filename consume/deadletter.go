@@ -68,7 +68,7 @@ func (s *slot) publishDeadLetter(ctx context.Context, d *deadLetter) error {
 		return fmt.Errorf("stream %s: %w", DeadStream(s.opts.Name), err)
 	}
 	s.metrics.dead.WithLabelValues(d.reason).Inc()
-	s.letters.Log(s.opts.Logger, slog.LevelError, "an event was given up and is a dead letter: acsbridge deadletters list --service "+s.opts.Name,
+	s.letters.Log(s.opts.Logger, slog.LevelError, "an event was given up and is a dead letter: see the stream, and Redrive of package consume",
 		slog.String("reason", d.reason), slog.String("origin", m.Header.Get(HeaderDeadOrigin)), slog.String("stream", DeadStream(s.opts.Name)))
 	return nil
 }

@@ -34,6 +34,12 @@
 // dies, or loses its lease, before the result is stored. [Call.EffectID] makes one effect
 // of it, with receivers that know such an id, as ACS does.
 //
+// In NATS a service needs: STREAM.INFO of the events' stream, its bucket and its
+// dead-letter stream; STREAM.MSG.GET of the first two and DIRECT.GET of the bucket;
+// CONSUMER.INFO, CONSUMER.MSG.NEXT, CONSUMER.RESET and $JS.ACK of its sixteen consumers;
+// to publish to $KV.acs_<service>.> and acs-dead.<service>.>; and an inbox. Where it may
+// make nothing, an operator makes what [Service.Needs] returns.
+//
 // The loop of a slot (slot.go) alone has its lease, its consumer (feed.go) and its calls
 // (calls.go), which know neither NATS nor a clock. The decision is in
 // docs/decisions/0026-give-each-call-one-handler-at-a-time.md.

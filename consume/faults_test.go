@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -27,8 +28,8 @@ var (
 	faultSeed  = flag.Uint64("consume.seed", 0, "of the fault suite's decisions; 0 picks one")
 )
 
-// TestFaults runs three replicas as processes, kills them, lets them stand still for
-// longer than their lease, and restarts NATS, while events come, some of which fail, take
+// TestFaults runs three replicas as processes, kills them, lets one stand still and cuts
+// one off for longer than their lease, and restarts NATS, while events come, some of which fail, take
 // long, come twice, or are waited for. Then all effects must be as the oracle says. The
 // long form:
 //
@@ -63,6 +64,7 @@ type faultWorld struct {
 type process struct {
 	cmd   *exec.Cmd
 	stdin *os.File
+	proxy *natstest.Proxy // between it and NATS
 }
 
 func newFaultWorld(t *testing.T, replicas int, broken string) *faultWorld {
@@ -75,7 +77,7 @@ func newFaultWorld(t *testing.T, replicas int, broken string) *faultWorld {
 	server := natstest.Start(t)
 	w := &faultWorld{
 		t: t, dice: rand.New(rand.NewPCG(seed, 0)), server: server, js: server.JetStream(), broken: broken,
-		settings: replicaSettings{server.URL(), filepath.Join(dir, "effects"), filepath.Join(dir, "log")}, stop: make(chan struct{}),
+		settings: replicaSettings{Effects: filepath.Join(dir, "effects"), Log: filepath.Join(dir, "log")}, stop: make(chan struct{}),
 		oracle: newOracle(),
 	}
 	// A short duplicate window: repeated events are stored twice.
@@ -105,7 +107,10 @@ func newFaultWorld(t *testing.T, replicas int, broken string) *faultWorld {
 
 // launch starts a replica.
 func (w *faultWorld) launch() *process {
-	settings, err := json.Marshal(w.settings)
+	proxy := natstest.NewProxy(w.t, strings.TrimPrefix(w.server.URL(), "nats://"))
+	of := w.settings
+	of.URL = proxy.URL()
+	settings, err := json.Marshal(of)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -125,7 +130,7 @@ func (w *faultWorld) launch() *process {
 		w.t.Fatal(err)
 	}
 	read.Close()
-	return &process{cmd, write}
+	return &process{cmd, write, proxy}
 }
 
 // end kills the process. It may stand still.
@@ -135,23 +140,23 @@ func (p *process) end() {
 	p.stdin.Close()
 }
 
-// play sends events while faults happen.
+// play sends events while replicas are killed so many times, and other faults happen in
+// between.
 func (w *faultWorld) play(kills int) {
 	w.sent.Go(w.send)
 	for i := range kills {
 		w.rest(800*time.Millisecond, 2*time.Second)
-		n := w.dice.IntN(len(w.replicas))
-		switch {
-		case i%4 == 1:
+		switch n := w.dice.IntN(len(w.replicas)); i % 4 {
+		case 1:
 			w.standStill(n)
-		case i%4 == 3:
+		case 2:
+			w.partition(n)
+		case 3:
 			w.server.Stop()
 			w.rest(200*time.Millisecond, 2*time.Second)
 			w.server.Restart()
-			fallthrough
-		default:
-			w.kill(n)
 		}
+		w.kill(w.dice.IntN(len(w.replicas)))
 	}
 	w.rest(time.Second, 2*time.Second)
 	close(w.stop)
@@ -183,6 +188,15 @@ func (w *faultWorld) standStill(n int) {
 		w.t.Fatal(err)
 	}
 	w.oracle.stoodStill(p.Pid, from, time.Now())
+}
+
+// partition holds what a replica sends and gets for longer than its lease. All of it
+// arrives afterwards: saves under a lease that has ended, and acknowledgements.
+func (w *faultWorld) partition(n int) {
+	p := w.replicas[n].proxy
+	p.Shape(natstest.Conditions{Held: true}, natstest.Conditions{Held: true})
+	w.rest(faultLease+2*time.Second, faultLease+4*time.Second)
+	p.Clear()
 }
 
 // contexts are what events ask of the handler; most ask for nothing.

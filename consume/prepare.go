@@ -31,23 +31,23 @@ func (r *replica) prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("stream %s: %w; start acsbridge serve first, or name the stream in Stream", r.opts.Stream, err)
 	}
-	replicas := stream.CachedInfo().Config.Replicas
-	if err := r.ensureBucket(ctx, replicas); err != nil {
+	needs := r.opts.needs(stream.CachedInfo().Config.Replicas)
+	if err := r.ensureBucket(ctx, needs.Bucket); err != nil {
 		return fmt.Errorf("bucket %s: %w; %s", Bucket(r.opts.Name), err, r.remedy())
 	}
-	if err := r.ensureDeadStream(ctx, replicas); err != nil {
+	if err := r.ensureDeadStream(ctx, needs.DeadLetters); err != nil {
 		return fmt.Errorf("stream %s: %w; %s", DeadStream(r.opts.Name), err, r.remedy())
 	}
-	for _, slot := range strings.Split(slots, "") {
-		if err := r.ensureConsumer(ctx, stream, slot); err != nil {
-			return fmt.Errorf("consumer %s of stream %s: %w; %s", ConsumerName(r.opts.Name, slot), r.opts.Stream, err, r.remedy())
+	for _, want := range needs.Consumers {
+		if err := r.ensureConsumer(ctx, stream, want); err != nil {
+			return fmt.Errorf("consumer %s of stream %s: %w; %s", want.Durable, r.opts.Stream, err, r.remedy())
 		}
 	}
 	return nil
 }
 
 func (r *replica) remedy() string {
-	return "acsbridge rights " + r.opts.Name + " prints what the service needs"
+	return "method Needs of consume.Service returns what an operator makes for it"
 }
 
 // leastMinor is the minor version of nats-server that can reset a consumer.
@@ -71,14 +71,47 @@ func checkVersion(version string) error {
 // the lifetimes of keys.
 const markerTTL = time.Minute
 
+// Needs are what a service needs in NATS. [Run] makes what is missing, where it has the
+// right to.
+type Needs struct {
+	Bucket      jetstream.KeyValueConfig
+	DeadLetters jetstream.StreamConfig
+	Consumers   []jetstream.ConsumerConfig // of the stream with the events, one for each slot
+}
+
+// Needs returns what the service needs in NATS, with so many replicas of bucket and
+// stream, so that an operator can make it. It depends on Name, Prefix, Types and StartAt.
+func (s *Service[S]) Needs(replicas int) (*Needs, error) {
+	o, err := s.options()
+	if err != nil {
+		return nil, err
+	}
+	return o.needs(replicas), nil
+}
+
+func (o *options) needs(replicas int) *Needs {
+	n := &Needs{
+		Bucket: jetstream.KeyValueConfig{
+			Bucket: Bucket(o.Name), Description: "State of the calls of service " + o.Name,
+			History: 1, Replicas: max(replicas, 1), LimitMarkerTTL: markerTTL,
+		},
+		DeadLetters: jetstream.StreamConfig{
+			Name: DeadStream(o.Name), Description: "Events that service " + o.Name + " has given up",
+			Subjects: []string{DeadPrefix + "." + o.Name + ".>"}, MaxAge: deadAge, Replicas: max(replicas, 1),
+			AllowDirect: true, Duplicates: 10 * time.Minute,
+		},
+	}
+	for _, slot := range strings.Split(slots, "") {
+		n.Consumers = append(n.Consumers, o.consumer(slot))
+	}
+	return n
+}
+
 // ensureBucket makes the bucket, or checks the one that is there.
-func (r *replica) ensureBucket(ctx context.Context, replicas int) error {
+func (r *replica) ensureBucket(ctx context.Context, config jetstream.KeyValueConfig) error {
 	stream, err := r.js.Stream(ctx, r.bucket.stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		_, err = r.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: Bucket(r.opts.Name), Description: "State of the calls of service " + r.opts.Name,
-			History: 1, Replicas: max(replicas, 1), LimitMarkerTTL: markerTTL,
-		})
+		_, err = r.js.CreateKeyValue(ctx, config)
 		if errors.Is(err, jetstream.ErrBucketExists) { // another replica was faster
 			err = nil
 		}
@@ -102,24 +135,20 @@ func (r *replica) ensureBucket(ctx context.Context, replicas int) error {
 const deadAge = 30 * 24 * time.Hour
 
 // ensureDeadStream makes the dead-letter stream, or finds the one that is there.
-func (r *replica) ensureDeadStream(ctx context.Context, replicas int) error {
-	_, err := r.js.Stream(ctx, DeadStream(r.opts.Name))
+func (r *replica) ensureDeadStream(ctx context.Context, config jetstream.StreamConfig) error {
+	_, err := r.js.Stream(ctx, config.Name)
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
-	_, err = r.js.CreateStream(ctx, jetstream.StreamConfig{
-		Name: DeadStream(r.opts.Name), Description: "Events that service " + r.opts.Name + " has given up",
-		Subjects: []string{DeadPrefix + "." + r.opts.Name + ".>"}, MaxAge: deadAge, Replicas: max(replicas, 1),
-		AllowDirect: true, Duplicates: 10 * time.Minute,
-	})
+	_, err = r.js.CreateStream(ctx, config)
 	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		err = nil
 	}
 	return err
 }
 
-// ConsumerConfig returns the configuration of the consumer of a slot, a hex digit.
-func consumerConfig(o *options, slot string) jetstream.ConsumerConfig {
+// consumer returns the configuration of the consumer of a slot, a hex digit.
+func (o *options) consumer(slot string) jetstream.ConsumerConfig {
 	c := jetstream.ConsumerConfig{
 		Durable: ConsumerName(o.Name, slot), Description: "Slot " + slot + " of service " + o.Name,
 		DeliverPolicy: jetstream.DeliverNewPolicy, AckPolicy: jetstream.AckAllPolicy, AckWait: ackWait,
@@ -139,8 +168,7 @@ func consumerConfig(o *options, slot string) jetstream.ConsumerConfig {
 
 // ensureConsumer makes the consumer of a slot, or checks the one that is there. Its
 // filter follows the service's types.
-func (r *replica) ensureConsumer(ctx context.Context, stream jetstream.Stream, slot string) error {
-	want := consumerConfig(r.opts, slot)
+func (r *replica) ensureConsumer(ctx context.Context, stream jetstream.Stream, want jetstream.ConsumerConfig) error {
 	consumer, err := stream.Consumer(ctx, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		_, err = stream.CreateConsumer(ctx, want)

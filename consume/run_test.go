@@ -300,10 +300,10 @@ func TestRun_cannotStart(t *testing.T) {
 	nc := connect(t, server.URL())
 	handle := func(context.Context, *consume.Call[tally], *schemas.Message) error { return nil }
 	for want, service := range map[string]consume.Service[tally]{
-		"Name":                       {Name: "No", Handle: handle},
-		"Handle: is required":        {Name: "ivr"},
-		"Lease 1s: must be at least": {Name: "ivr", Handle: handle, Lease: time.Second},
-		"start acsbridge serve":      {Name: "ivr", Handle: handle},
+		"Name":                        {Name: "No", Handle: handle},
+		"Handle: is required":         {Name: "ivr"},
+		"Lease, 1s: must be at least": {Name: "ivr", Handle: handle, Lease: time.Second},
+		"start acsbridge serve":       {Name: "ivr", Handle: handle},
 	} {
 		if err := consume.Run(t.Context(), nc, service); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)

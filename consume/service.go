@@ -133,13 +133,10 @@ func (s *Service[S]) options() (*options, error) {
 	}
 	var errs []error
 	if !serviceName.MatchString(s.Name) {
-		errs = append(errs, fmt.Errorf("Name %q: must be at most 32 of a-z, 0-9, '_' and '-', a letter first", s.Name))
-	}
-	if s.Handle == nil {
-		errs = append(errs, errors.New("Handle: is required"))
+		errs = append(errs, fmt.Errorf("field Name, %q: must be at most 32 of a-z, 0-9, '_' and '-', a letter first", s.Name))
 	}
 	if o.Lease < minLease {
-		errs = append(errs, fmt.Errorf("Lease %v: must be at least %v", o.Lease, minLease))
+		errs = append(errs, fmt.Errorf("field Lease, %v: must be at least %v", o.Lease, minLease))
 	}
 	for name, value := range map[string]int64{
 		"Concurrency": int64(o.Concurrency), "HandleTimeout": int64(o.HandleTimeout), "FirstRetry": int64(o.FirstRetry),
@@ -147,11 +144,11 @@ func (s *Service[S]) options() (*options, error) {
 		"KeepEnded": int64(o.KeepEnded), "ShutdownTimeout": int64(o.ShutdownTimeout),
 	} {
 		if value < 0 {
-			errs = append(errs, fmt.Errorf("%s: must not be negative", name))
+			errs = append(errs, fmt.Errorf("field %s: must not be negative", name))
 		}
 	}
 	if o.LastRetry < o.FirstRetry {
-		errs = append(errs, errors.New("LastRetry: must not be less than FirstRetry"))
+		errs = append(errs, errors.New("field LastRetry: must not be less than FirstRetry"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("consume: service: %w", err)
@@ -203,6 +200,9 @@ func Run[S any](ctx context.Context, nc *nats.Conn, s Service[S]) error {
 	o, err := s.options()
 	if err != nil {
 		return err
+	}
+	if s.Handle == nil {
+		return errors.New("consume: service: field Handle: is required")
 	}
 	return run(ctx, nc, o, s.handler())
 }

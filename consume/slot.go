@@ -135,6 +135,7 @@ func (s *slot) run(ctx context.Context, drain <-chan struct{}) error {
 	cancel() // of the handlers
 	if errors.Is(err, errDrained) {
 		s.acknowledge(1)
+		s.saveRead()
 		return s.release()
 	}
 	s.awaitHandlers()
