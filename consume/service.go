@@ -156,6 +156,12 @@ func (s *Service[S]) options() (*options, error) {
 	return o, nil
 }
 
+// Check returns what is wrong with the settings, all of it, as [Run] does.
+func (s *Service[S]) Check() error {
+	_, err := s.options()
+	return err
+}
+
 // minLease leaves a second for the server, which removes what has expired once a
 // second, and one for handlers to return.
 const minLease = 3 * time.Second
