@@ -129,6 +129,10 @@ func (c *deliverCmd) Validate() (err error) {
 			return fmt.Errorf("--ca: %s has no certificate in PEM form", c.CA)
 		}
 	}
+	service := c.service(new(delivery).handle)
+	if err := service.Check(); err != nil {
+		return err
+	}
 	if err := c.readSecrets(); err != nil {
 		return err
 	}
@@ -150,6 +154,16 @@ func (c *deliverCmd) parseTarget(flag, text string) (*url.URL, error) {
 		}
 	}
 	return u, nil
+}
+
+// service is the configuration of the service, but for its log and metrics.
+func (c *deliverCmd) service(handle consume.Handler[struct{}]) consume.Service[struct{}] {
+	return consume.Service[struct{}]{
+		Name: c.Name, Types: c.Type, Stream: c.Stream, Prefix: c.SubjectPrefix, StartAt: c.startAt,
+		HandleStale: c.Stale, HandleReplays: c.Replays, Handle: handle,
+		Concurrency: c.Concurrency, HandleTimeout: c.Timeout + answerGrace, ShutdownTimeout: c.Timeout + answerGrace,
+		FirstRetry: c.FirstRetry, LastRetry: c.LastRetry, MaxAttempts: c.MaxAttempts, MaxAge: c.MaxAge, Lease: c.Lease,
+	}
 }
 
 // rule says to which addresses posts may go.
@@ -256,13 +270,8 @@ func (c *deliverCmd) Run(ctx context.Context, std stdio) error {
 
 // consume runs the service, again whenever NATS has closed the connection for good.
 func (d *delivery) consume(ctx context.Context, registry *prometheus.Registry) error {
-	service := consume.Service[struct{}]{
-		Name: d.Name, Types: d.Type, Stream: d.Stream, Prefix: d.SubjectPrefix, StartAt: d.startAt,
-		HandleStale: d.Stale, HandleReplays: d.Replays, Handle: d.handle,
-		Concurrency: d.Concurrency, HandleTimeout: d.Timeout + answerGrace, ShutdownTimeout: d.Timeout + answerGrace,
-		FirstRetry: d.FirstRetry, LastRetry: d.LastRetry, MaxAttempts: d.MaxAttempts, MaxAge: d.MaxAge, Lease: d.Lease,
-		Logger: d.logger, Registerer: registry,
-	}
+	service := d.service(d.handle)
+	service.Logger, service.Registerer = d.logger, registry
 	for {
 		js, err := d.link.JetStream(ctx)
 		if err != nil {
