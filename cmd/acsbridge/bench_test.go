@@ -20,7 +20,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -142,7 +141,7 @@ func fdatasync(b *testing.B) (stop func() []float64) {
 		for i := 0; ; i++ {
 			begin := time.Now()
 			_, err := f.WriteAt(make([]byte, size), int64(i%count*size))
-			if err := errors.Join(err, syscall.Fdatasync(int(f.Fd()))); err != nil {
+			if err := errors.Join(err, syncData(f)); err != nil {
 				b.Error(err)
 			}
 			times = append(times, float64(time.Since(begin).Microseconds())/1000)

@@ -26,7 +26,7 @@ var examples = map[string][]example{
 		{"another one, with the details", "acsbridge health --admin bridge:9090 --admin-token-file admin-token"},
 	},
 	"quarantine": {
-		{"what was set aside", "acsbridge quarantine list"},
+		{"the callbacks in quarantine", "acsbridge quarantine list"},
 		{"publish what a newer version can read", "acsbridge quarantine redrive --reason not_cloudevents"},
 	},
 	"quarantine list": {

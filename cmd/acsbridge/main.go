@@ -41,7 +41,7 @@ type cli struct {
 	Serve      serveCmd      `cmd:"" group:"Run it:" help:"Verify callbacks, journal them, publish them to NATS."`
 	Deliver    deliverCmd    `cmd:"" group:"Run it:" help:"Post events to an application's webhook, in order, retried, signed."`
 	Health     healthCmd     `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
-	Quarantine quarantineCmd `cmd:"" group:"Run it:" help:"List, show, publish or remove what was set aside."`
+	Quarantine quarantineCmd `cmd:"" group:"Run it:" help:"List, show, publish or remove malformed callbacks."`
 
 	Tail   tailCmd   `cmd:"" group:"Look at events:" help:"Print events, past ones and those that come."`
 	Calls  callsCmd  `cmd:"" group:"Look at events:" help:"List calls: state, duration, events."`
