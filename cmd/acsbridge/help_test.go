@@ -87,6 +87,7 @@ func TestExamples(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, text := range map[string]string{
 		"bridge.yaml": "resource: contoso=" + testGUID, "reader.creds": "x", "key.pem": "x", "admin-token": testSecret,
+		"crm.secret": newWebhookSecret, "new.secret": newWebhookSecret, "old.secret": oldWebhookSecret,
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
