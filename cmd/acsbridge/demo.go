@@ -330,11 +330,11 @@ func (d *demo) whereItIs() string {
 	again := fmt.Sprintf("  %s demo --data-dir ", thisCommand())
 	switch {
 	case d.DataDir != "":
-		return fmt.Sprintf("The events stay in %s. A demo goes on with them:\n%s%s\n", d.dir, again, d.dir)
+		return fmt.Sprintf("The events stay in\n  %s\nA demo goes on with them:\n%s%s\n", d.dir, again, d.dir)
 	case d.Calls > 0 && !d.Keep:
 		return fmt.Sprintf("The events are removed. To look at them, keep the demo running:\n  %s demo --calls %d --keep\n", thisCommand(), d.Calls)
 	}
-	return fmt.Sprintf("The events are removed, with %s. To keep them:\n%sDIR\n", d.dir, again)
+	return fmt.Sprintf("The events are removed, with\n  %s\nTo keep them:\n%sDIR\n", d.dir, again)
 }
 
 // thisCommand returns the command line with which the user runs acsbridge.

@@ -166,7 +166,7 @@ func TestDemo_terminal(t *testing.T) {
 	if err := x.ends(); err != nil {
 		t.Errorf("%v\n%s", err, x.text())
 	}
-	x.shows(`all numbers are what they must be\r\n\r\nThe events are removed, with \S+\. To keep them:\r\n  \S*acsbridge demo --data-dir DIR\r\n$`)
+	x.shows(`all numbers are what they must be\r\n\r\nThe events are removed, with\r\n  \S+\r\nTo keep them:\r\n  \S*acsbridge demo --data-dir DIR\r\n$`)
 	for line := range strings.Lines(x.text()) {
 		line = strings.TrimPrefix(line, "^C") // the terminal's echo
 		if line = strings.TrimRight(line, "\r\n"); utf8.RuneCountInString(line) > 80 && strings.Contains(strings.TrimSpace(line), " ") {
