@@ -6,12 +6,12 @@
 //
 // [Publisher.Publish] turns a callback's events into records, one message
 // each, and appends them to the journal. The forwarder is the journal's one
-// reader. It has up to 512 records pending, and a cursor behind the last record
+// reader. It has a window of records behind a cursor, which stands at the last record
 // that the stream has together with all before it. A record waits for the
 // acknowledgement of the one of its call before it, so that a call's events keep
 // their order even when the stream refuses one and takes the next; calls overtake
-// one another. Publish waits a short while for its records, so that an answer
-// usually means: in the stream. The journal is always in the path, so recovery is
+// one another. Publish waits for the stream for some milliseconds, as long as
+// that is likely to be enough. The journal is always in the path, so recovery is
 // the normal path too.
 //
 // On any failure the forwarder backs off and begins again at the cursor, which

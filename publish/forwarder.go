@@ -41,11 +41,11 @@ type forwarder struct {
 	mu       sync.Mutex
 	position uint64             // index of the last record that the stream has
 	waiters  map[uint64]*waiter // by the index they wait for
-	// ended has the records that ended before the cursor reached them, at index modulo
-	// windowSize.
+	// ended has the records of the window that ended, at index modulo windowSize: also
+	// those that the cursor has not reached.
 	ended [windowSize]uint64
-	// late says that the stream needs longer than ackWait now: the last record took
-	// longer to get there, or a wait ran out since.
+	// late says that a record needs longer than ackWait now, from the receipt of its
+	// callback to the stream: the last one did, or a wait ran out since.
 	late    bool
 	ackWait time.Duration
 	spare   sync.Pool // of *waiter: there is one for every callback
@@ -123,12 +123,13 @@ func newWaiter() any {
 
 // wait returns when the stream has the record at index, when the forwarder
 // stops making progress, or after ackWait at most. It does not wait at all while NATS
-// is disconnected or the stream late.
+// is disconnected, or the forwarder late or far behind.
 func (f *forwarder) wait(ctx context.Context, index uint64) {
 	f.mu.Lock()
 	_, taken := f.waiters[index] // by a callback without records
 	ended := index <= f.position || f.ended[index%windowSize] == index
-	if ended || taken || f.late || f.ackWait <= 0 || !f.target.isReady() {
+	behind := f.position+maxInFlight < index
+	if ended || behind || taken || f.late || f.ackWait <= 0 || !f.target.isReady() {
 		f.mu.Unlock()
 		return
 	}
@@ -160,7 +161,7 @@ func (f *forwarder) wait(ctx context.Context, index uint64) {
 func (f *forwarder) advance(index, acked uint64, age time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.late = age > f.ackWait
+	f.late = age.Abs() > f.ackWait // negative: the clock was set back, and says nothing
 	f.ended[index%windowSize] = index
 	for f.position < acked {
 		f.position++

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -151,6 +152,47 @@ func TestForwarder_truncate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What lies before a record that cannot be read, and may be later, is stored.
+func TestForwarder_storesWhatIsBeforeAnUnreadableRecord(t *testing.T) {
+	server := natstest.Start(t)
+	js := server.JetStream()
+	natstest.CreateStream(t, js, StreamConfig{}.withDefaults().events())
+	j := openLog(t, t.TempDir(), journal.Options{})
+	const good = 20
+	for n := range good {
+		r := callRecord("a")
+		r.receivedAt, r.payload = time.Now(), []byte("{}")
+		r.headers = []schemas.Header{{Name: schemas.HeaderMsgID, Value: strconv.Itoa(n)}, {Name: schemas.HeaderExpectedStream, Value: schemas.Stream}}
+		if _, err := j.Append(t.Context(), encodeAll([]*record{r})...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := j.Append(t.Context(), journal.Record{Data: append([]byte{recordVersion + 1}, make([]byte, fixedSize)...)}); err != nil {
+		t.Fatal(err)
+	}
+	link, err := natsconn.Connect(natsconn.Config{URL: server.URL()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.Close()
+	js, err = link.JetStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	logger := slog.New(slog.DiscardHandler)
+	f := newForwarder(&forwarder{
+		journal: j, link: link, target: StreamConfig{}.withDefaults().eventTarget(link, logger), cursor: &cursor{},
+		logger: logger, metrics: newMetrics(),
+	})
+	if err := f.send(t.Context(), js); !errors.Is(err, errVersion) {
+		t.Errorf("send returned %v", err)
+	}
+	if acked := f.acked(); acked != good {
+		t.Errorf("acknowledged up to %d, want %d", acked, good)
+	}
+	server.Await(schemas.Stream, good)
 }
 
 // A request that is lost with its connection is waited for no longer.

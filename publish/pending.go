@@ -9,7 +9,7 @@ import (
 )
 
 // A call with many events in a row must not hold up the others: the window reaches over
-// thousands of them. What is in flight is less, since the stream's memory holds it.
+// a thousand usual ones. What is in flight is less, since the stream's memory holds it.
 const (
 	windowSize  = 2048    // records between the cursor and the newest one that was read
 	windowBytes = 2 << 20 // of their payloads and headers

@@ -181,9 +181,9 @@ func (p *Publisher) Run(ctx context.Context) {
 }
 
 // Publish makes the events of one callback durable, all or none, in their
-// order. It returns when they are in the journal and, unless NATS is disconnected or
-// behind, in the stream too. Without a journal it returns when the stream has
-// them. Errors wrap [ErrUnavailable], or are [ErrUnverified].
+// order. It returns when they are in the journal, and waits for the stream for up to
+// AckWait more, unless the stream is disconnected or late. Without a journal it returns
+// when the stream has them. Errors wrap [ErrUnavailable], or are [ErrUnverified].
 func (p *Publisher) Publish(ctx context.Context, claims *verify.Claims, d *Delivery, events []schemas.Inbound) error {
 	if claims.Resource() == "" {
 		return ErrUnverified

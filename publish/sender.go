@@ -16,10 +16,10 @@ import (
 	"github.com/acsbridge/acsbridge/publish/journal"
 )
 
-// maxAnswers is how many answers of the stream wait for the sender. Each pending
-// record has one, and another from each further stream that takes the subjects. The
+// maxAnswers is how many answers of the stream wait for the sender. Each record in
+// flight has one, and another from each further stream that takes the subjects. The
 // client drops what is more; a dropped acknowledgement only costs another try.
-const maxAnswers = 8 * windowSize
+const maxAnswers = 8 * maxInFlight
 
 // sender publishes the records behind the cursor over one connection, until
 // anything fails. Its loop alone owns the pending window; only comparisons run
@@ -84,8 +84,15 @@ func (s *sender) run(ctx context.Context) error {
 	tick := time.NewTicker(natsconn.RequestTimeout / 10)
 	defer tick.Stop()
 	for ctx.Err() == nil {
-		published, err := s.publishNext(ctx)
-		if !published && err == nil {
+		var err error
+		select { // answers come first: what has arrived counts, even if the connection breaks next
+		case m := <-s.answers:
+			err = s.answered(ctx, m)
+		default:
+			var published bool
+			if published, err = s.publishNext(ctx); published || err != nil {
+				break
+			}
 			select {
 			case m := <-s.answers:
 				err = s.answered(ctx, m)
@@ -116,15 +123,20 @@ func (s *sender) publishNext(ctx context.Context) (published bool, err error) {
 			return false, nil
 		}
 		r, err := f.read(s.pending.last + 1)
+		handed, refused := false, ""
+		if err == nil && f.quarantine != nil && r.forQuarantine() { // a version with one journal for both has left it
+			handed, refused, err = f.handOver(ctx, r)
+		}
 		switch {
 		case permanent(err) != "":
 			err = s.refuse(s.pending.admit(&record{}), err)
+		case err != nil && s.pending.inFlight > 0:
+			return false, nil // the records before it are stored first
 		case err != nil:
-		case f.quarantine != nil && r.forQuarantine(): // a version with one journal for both has left it
+		case handed || refused != "":
 			e := s.pending.admit(r)
-			if e.handed, e.refused, err = f.handOver(ctx, r); err == nil {
-				err = s.finish(e)
-			}
+			e.handed, e.refused = handed, refused
+			err = s.finish(e)
 		default:
 			s.pending.admit(r)
 		}

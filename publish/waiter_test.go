@@ -45,21 +45,24 @@ func TestForwarder_waitOrNot(t *testing.T) {
 		before func(f *forwarder)
 		waits  bool
 	}{
-		"pending":                     {func(*forwarder) {}, true},
-		"acknowledged":                {func(f *forwarder) { f.advance(10000, 10000, 0) }, false},
-		"overtook others":             {func(f *forwarder) { f.advance(10000, 0, 0) }, false},
-		"another one of its place":    {func(f *forwarder) { f.advance(10000-windowSize, 0, 0) }, true},
-		"stopped":                     {func(f *forwarder) { f.target.ready = false }, false},
-		"the last one was late":       {func(f *forwarder) { f.advance(9998, 9998, time.Minute+1) }, false},
-		"the last one was in time":    {func(f *forwarder) { f.advance(9998, 9998, time.Minute) }, true},
-		"late and in time":            {func(f *forwarder) { f.advance(9997, 9997, time.Hour); f.advance(9998, 9998, 0) }, true},
-		"a wait ran out":              {func(f *forwarder) { f.wait(context.Background(), 9999) }, false},
-		"a wait ran out, and in time": {func(f *forwarder) { f.wait(context.Background(), 9998); f.advance(9998, 9998, 0) }, true},
-		"no wait":                     {func(f *forwarder) { f.ackWait = NoAckWait }, false},
+		"pending":                       {func(*forwarder) {}, true},
+		"acknowledged":                  {func(f *forwarder) { f.advance(10000, 10000, 0) }, false},
+		"overtook others":               {func(f *forwarder) { f.advance(10000, 0, 0) }, false},
+		"another one of its place":      {func(f *forwarder) { f.advance(10000-windowSize, 0, 0) }, true},
+		"stopped":                       {func(f *forwarder) { f.target.ready = false }, false},
+		"the last one was late":         {func(f *forwarder) { f.advance(9998, 9998, time.Minute+1) }, false},
+		"the last one was in time":      {func(f *forwarder) { f.advance(9998, 9998, time.Minute) }, true},
+		"the clock was set back":        {func(f *forwarder) { f.advance(9998, 9998, -time.Hour) }, false},
+		"more lie ahead than in flight": {func(f *forwarder) { f.position = 10000 - maxInFlight - 1 }, false},
+		"as many lie ahead":             {func(f *forwarder) { f.position = 10000 - maxInFlight }, true},
+		"late and in time":              {func(f *forwarder) { f.advance(9997, 9997, time.Hour); f.advance(9998, 9998, 0) }, true},
+		"a wait ran out":                {func(f *forwarder) { f.wait(context.Background(), 9999) }, false},
+		"a wait ran out, and in time":   {func(f *forwarder) { f.wait(context.Background(), 9998); f.advance(9998, 9998, 0) }, true},
+		"no wait":                       {func(f *forwarder) { f.ackWait = NoAckWait }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := waitingForwarder(0)
+				f := waitingForwarder(9990)
 				c.before(f)
 				begin := time.Now()
 				f.wait(t.Context(), 10000)

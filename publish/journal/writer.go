@@ -34,7 +34,7 @@ func (j *Journal) write(ctx context.Context) {
 	for {
 		select {
 		case r := <-j.appends:
-			if n := len(w.entries); n > 1 {
+			if n := len(w.requests); n > 1 {
 				time.Sleep(time.Until(w.began.Add(min(time.Duration(n)*pauseEach, pauseMax))))
 			}
 			w.commit(j, r)
@@ -69,8 +69,8 @@ func (w *writer) commit(j *Journal, r *appendRequest) {
 		j.queued.Add(-r.size)
 		r.result <- err
 	}
-	clear(w.requests)
-	clear(w.entries) // keeps the length: the next batch asks for it
+	clear(w.requests) // keeps the length: the next batch asks for it
+	clear(w.entries)
 }
 
 // append numbers the records of the batch and makes them durable.
