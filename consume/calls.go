@@ -88,6 +88,7 @@ type outcome struct {
 	notRun    bool          // the lease had ended
 	skipped   string        // why it was not handled, a reason of metrics
 	buried    bool          // it is a dead letter now
+	write     uint64        // number of the first write that has it; zero for none
 
 	state              []byte
 	waits              []Wait
@@ -215,6 +216,13 @@ func (q *calls) request(c *call, io ioState) {
 func (q *calls) write(c *call, next *Entry, applies bool) {
 	q.writes++
 	next.Epoch, next.Write = q.epoch, q.writes
+	switch {
+	case c.outcome == nil:
+	case !applies:
+		c.outcome.write = 0
+	case c.outcome.write == 0:
+		c.outcome.write = q.writes
+	}
 	c.next, c.applies = next, applies
 	q.request(c, ioWriting)
 }

@@ -20,6 +20,7 @@ type player struct {
 	now      time.Time
 	bucket   map[string]*Entry
 	revision uint64
+	late     *Entry // a write whose answer was given up, and that is not stored yet
 }
 
 const testEpoch = 100
@@ -50,6 +51,19 @@ func (p *player) do(step string) string {
 		p.revision++
 		p.bucket[token] = c.next
 		p.q.unsure(c, p.now)
+	case "delay": // it is neither stored nor answered in time
+		p.late = c.next
+		p.q.unsure(c, p.now)
+	case "land": // the delayed write is stored
+		p.revision++
+		p.bucket[token] = p.late
+	case "redrive": // redrive CALL SEQUENCE
+		var seq uint64
+		fmt.Sscan(rest, &seq)
+		p.revision++
+		e := p.bucket[token].clone()
+		e.Queue, e.Cursor = append([]uint64{seq}, e.Queue...), max(e.Cursor, seq)
+		p.bucket[token] = e
 	case "refuse":
 		p.q.unsure(c, p.now)
 	case "read":
@@ -78,8 +92,11 @@ func (p *player) do(step string) string {
 			o.waits = append(o.waits, Wait{ID: "wait-" + w, Types: []string{w}, Deadline: p.now.Add(time.Minute)})
 		}
 		p.q.handled(c, o, p.now)
-	case "result": // the handler of an event of a type with a context ends: result CALL TYPE CONTEXT
+	case "result", "skip": // an event of a type with a context ends: result CALL TYPE CONTEXT; or the handler does not get it
 		o := &outcome{event: c.events[0]}
+		if verb == "skip" {
+			o.skipped = skippedReplay
+		}
 		fmt.Sscan(rest, &o.shortType, &o.context)
 		p.q.handled(c, o, p.now)
 	case "buried":
@@ -134,6 +151,29 @@ func TestCalls_step(t *testing.T) {
 		},
 		"a save that was not stored is made again, and the handler does not run again": {
 			"event a 1 > write a", "store a > run a 1", "done a > write a", "refuse a > read a", "read a > write a", "store a >",
+		},
+		"a save that is stored after its answer was given up": {
+			"event a 1 > write a", "event a 2 >", "store a > run a 1", "done a X > write a", "delay a > read a", "read a > write a",
+			"land a >", "refuse a > read a", "read a > run a 2", "done a > write a", "store a >", "wait 60s > run a wait-X",
+		},
+		"the last event's save is stored late": {
+			"event a 1 > write a", "store a > run a 1", "done a > write a", "delay a > read a", "read a > write a", "land a >",
+			"refuse a > read a", "read a >", "event a 2 > run a 2",
+		},
+		"an event that is redriven while another one is handled": {
+			"event a 20 > write a", "store a > run a 20", "redrive a 10 >", "done a > write a", "refuse a > read a", "read a > write a",
+			"store a > run a 10", "done a > write a", "store a >",
+		},
+		"an event that is redriven while another one is handled, and kept": {
+			"event a 20 > write a", "event a 21 >", "store a > run a 20", "redrive a 10 >", "keep a > write a", "refuse a > read a",
+			"read a >", "permanent a > bury a", "buried a > write a", "store a > run a 10",
+		},
+		"one that is redriven after a save with a lost answer": {
+			"event a 20 > write a", "store a > run a 20", "done a > write a", "lose a > read a", "redrive a 10 >", "read a > run a 10",
+		},
+		"an event that the handler does not get ends no wait": {
+			"event a 1 > write a", "store a > run a 1", "done a X > write a", "store a >", "event a 2 > run a 2", "skip a X > write a",
+			"store a >", "wait 60s > run a wait-X",
 		},
 		"a claim of a new owner after ours": {
 			"event a 1 > write a", "store a > run a 1", "foreign a 101 >", "done a > write a", "refuse a > read a",

@@ -34,6 +34,8 @@ func (q *calls) conclude(c *call, now time.Time) {
 			}
 		case r.Attempts == 0:
 			r.Since = now
+		default: // the pause does not count
+			r.Since = r.Since.Add(o.after)
 		}
 		r.Next = now.Add(cmp.Or(o.after, q.limits.pause.After(r.Attempts)))
 		next.Retry = &r
@@ -73,8 +75,8 @@ func (q *calls) saved(c *call, revision uint64, now time.Time) {
 		o := c.outcome
 		c.outcome, c.busy, c.applies, c.bury = nil, false, false, ""
 		if o.err == nil || o.buried {
-			q.finish(c.events[0])
-			c.events = c.events[1:]
+			q.finish(o.event)
+			c.events = slices.DeleteFunc(c.events, func(ev *event) bool { return ev == o.event })
 		}
 		if q.finished != nil {
 			q.finished(c, o)
@@ -124,15 +126,20 @@ func (q *calls) loaded(c *call, found *Entry, revision uint64, now time.Time) er
 		return errFenced
 	}
 	c.io = ioNone
-	if c.next != nil && found != nil && found.Epoch == q.epoch && found.Write == c.next.Write {
+	// All writes since the first one that has the outcome have it too, and an answer that
+	// was given up may belong to any of them.
+	own := found != nil && found.Epoch == q.epoch
+	applied := own && c.outcome != nil && c.outcome.write > 0 && found.Write >= c.outcome.write
+	if applied || own && c.next != nil && found.Write == c.next.Write {
+		c.next, c.applies = found, applied
 		q.saved(c, revision, now)
-		return nil
+	} else {
+		if found == nil {
+			found = &Entry{}
+		}
+		c.known, c.entry, c.revision, c.next, c.applies = true, found, revision, nil, false
 	}
-	if found == nil {
-		found = &Entry{}
-	}
-	c.known, c.entry, c.revision, c.next, c.applies = true, found, revision, nil, false
-	q.merge(c)
+	q.merge(c) // a redrive may have added to the queue, also after our write
 	q.schedule(c)
 	q.step(c, now)
 	return nil
@@ -140,6 +147,10 @@ func (q *calls) loaded(c *call, found *Entry, revision uint64, now time.Time) er
 
 // merge puts the events of an entry that was read before those that came since.
 func (q *calls) merge(c *call) {
+	var current *event // with a handler, or its outcome is not stored yet
+	if len(c.events) > 0 && (c.busy || c.outcome != nil) {
+		current = c.events[0]
+	}
 	have := make(map[uint64]*event, len(c.events))
 	var timeouts, later []*event
 	for _, ev := range c.events {
@@ -169,4 +180,7 @@ func (q *calls) merge(c *call) {
 		c.events = append(c.events, ev)
 	}
 	c.events = append(append(c.events, later...), timeouts...)
+	if i := slices.Index(c.events, current); i > 0 { // an event before it was redriven meanwhile
+		c.events = slices.Insert(slices.Delete(c.events, i, i+1), 0, current)
+	}
 }

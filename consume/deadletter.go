@@ -129,6 +129,7 @@ func deadMessage(service, stream string, d *deadLetter, origin *nats.Msg, now ti
 	if id := origin.Header.Get(schemas.HeaderMsgID); id != "" {
 		m.Header.Set(HeaderDeadMsgID, id)
 	}
-	m.Header.Set(schemas.HeaderMsgID, short(at+" "+d.reason+" "+strconv.Itoa(attempts)))
+	// The same when this is tried again, and another one after a redrive.
+	m.Header.Set(schemas.HeaderMsgID, short(fmt.Sprint(at, " ", d.reason, " ", d.entry.Epoch, " ", d.entry.Write)))
 	return m
 }

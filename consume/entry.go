@@ -82,7 +82,7 @@ func (e *Entry) succeed(o *outcome, at time.Time) {
 	if o.ended {
 		e.Ended, e.Waits = true, nil
 	}
-	if o.event.wait == "" {
+	if o.event.wait == "" && o.skipped == "" { // what the handler does not get ends no wait
 		e.Waits = slices.DeleteFunc(e.Waits, func(w Wait) bool { return w.matches(o.shortType, o.context) })
 	}
 	for _, w := range o.waits {
@@ -91,7 +91,7 @@ func (e *Entry) succeed(o *outcome, at time.Time) {
 		}
 		e.Waits = append(e.Waits, w)
 	}
-	if o.context != "" {
+	if o.context != "" && o.skipped == "" {
 		e.Results = appendBounded(e.Results, result(o.shortType, o.context), maxResults)
 	}
 }

@@ -302,14 +302,20 @@ func (s *slot) answered(ctx context.Context, m *nats.Msg) error {
 
 // refused takes a write that was not stored, or whose answer is not known.
 func (s *slot) refused(ctx context.Context, n uint64, r request, cause *jetstream.APIError) {
-	if cause != nil && cause.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence && cause.ErrorCode != codeWrongLastConstant {
-		s.warn("the bucket refuses a write; this is tried again", cause)
-	}
+	const text = "the bucket refuses a write; this is tried again"
+	other := cause != nil && cause.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence && cause.ErrorCode != codeWrongLastConstant
 	if r.call != nil {
-		if r.call.io == ioWriting && r.call.next == r.next {
+		switch {
+		case r.call.io != ioWriting || r.call.next != r.next:
+		case other:
+			s.pause(r.call, text, cause)
+		default:
 			s.calls.unsure(r.call, time.Now())
 		}
 		return
+	}
+	if other {
+		s.warn(text, cause)
 	}
 	if s.lease.renewal == n {
 		s.lease.renewal = 0
@@ -383,10 +389,17 @@ const releaseTimeout = 2 * time.Second
 func (s *slot) release() error {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
+	if !s.lease.valid(s.replica, time.Now()) {
+		return nil // another replica may have it
+	}
 	if s.lease.renewal != 0 { // its revision is not known; what is in the bucket decides
-		_, revision, err := s.bucket.get(ctx, leaseKey(s.name))
+		value, revision, err := s.bucket.get(ctx, leaseKey(s.name))
 		if err != nil {
 			return err
+		}
+		var v leaseValue
+		if json.Unmarshal(value, &v) != nil || v.Epoch != s.lease.epoch && revision != s.lease.epoch {
+			return nil // it has another owner
 		}
 		s.lease.revision = revision
 	}
