@@ -143,7 +143,8 @@ func (p *process) end() {
 // play sends events while replicas are killed so many times, and other faults happen in
 // between.
 func (w *faultWorld) play(kills int) {
-	w.sent.Go(w.send)
+	dice := rand.New(rand.NewPCG(w.dice.Uint64(), 1))
+	w.sent.Go(func() { w.send(dice) })
 	for i := range kills {
 		w.rest(800*time.Millisecond, 2*time.Second)
 		switch n := w.dice.IntN(len(w.replicas)); i % 4 {
@@ -204,9 +205,8 @@ var contexts = []string{"", "", "", "", "", "", "fail 1", "fail 2", "permanent",
 
 // send stores the events of calls until stop, and then completes the calls that have
 // begun.
-func (w *faultWorld) send() {
+func (w *faultWorld) send(dice *rand.Rand) {
 	js := natstest.JetStream(w.t, w.server.URL())
-	dice := rand.New(rand.NewPCG(w.dice.Uint64(), 1))
 	var open []*sentCall
 	for n, stopped := 0, false; !stopped || len(open) > 0; {
 		select {
