@@ -17,6 +17,9 @@
 //		},
 //	})
 //
+// It is new, and not for production yet: docs/consuming.md says what is known to be
+// missing.
+//
 // One call is one callConnectionId. The sixteen slots of the stream, a digit in its
 // subjects, are divided among the replicas; the owner of a slot has a lease on it.
 //
@@ -25,7 +28,7 @@
 //	it fails too often, or Permanent    dead letter; then the call goes on
 //	the process is killed in it         it runs again elsewhere, after the lease at most
 //	the process stands still in it      the same; what it saves later is refused
-//	NATS is away                        handlers end with the lease; all goes on after it
+//	NATS is gone                        handlers end with the lease; all goes on after it
 //	an event comes again                it is dropped
 //	an awaited event does not come      a *Timeout comes
 //	the stream removes unread events    they are counted and logged
