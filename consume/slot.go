@@ -381,30 +381,3 @@ func (s *slot) acknowledge(least int) {
 }
 
 var ackBody = []byte("+ACK")
-
-// releaseTimeout bounds what is done for a slot after the end of the service.
-const releaseTimeout = 2 * time.Second
-
-// release gives the lease back, so that another replica need not wait for its end.
-func (s *slot) release() error {
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
-	defer cancel()
-	if !s.lease.valid(s.replica, time.Now()) {
-		return nil // another replica may have it
-	}
-	if s.lease.renewal != 0 { // its revision is not known; what is in the bucket decides
-		value, revision, err := s.bucket.get(ctx, leaseKey(s.name))
-		if err != nil {
-			return err
-		}
-		var v leaseValue
-		if json.Unmarshal(value, &v) != nil || v.Epoch != s.lease.epoch && revision != s.lease.epoch {
-			return nil // it has another owner
-		}
-		s.lease.revision = revision
-	}
-	m := s.bucket.message(leaseKey(s.name), nil, s.lease.revision, time.Minute)
-	m.Header.Set(kvOperation, "DEL")
-	_, err := s.bucket.put(ctx, m)
-	return err
-}
