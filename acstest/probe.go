@@ -138,7 +138,7 @@ func ProbeNames() (names []string) {
 	return names
 }
 
-// Run makes the checks. An error means that there is no report: the options are wrong,
+// Run makes the checks. It returns an error, and no report, when the options are wrong,
 // ctx ended, or nothing answers.
 func (p *Probe) Run(ctx context.Context) (*ProbeReport, error) {
 	kinds, err := p.kinds()

@@ -55,7 +55,7 @@ func replicaKey(id string) string        { return "replica." + id }
 func (b *bucket) key(subj string) string { return strings.TrimPrefix(subj, b.prefix) }
 
 // message returns a write of a key that is stored only when its newest revision is
-// the one given, zero for none. A lifetime of zero is no end.
+// the one given, zero for none. A key with a lifetime of zero does not expire.
 func (b *bucket) message(key string, value []byte, revision uint64, lifetime time.Duration) *nats.Msg {
 	m := &nats.Msg{Subject: b.prefix + key, Data: value, Header: nats.Header{
 		jetstream.ExpectedStreamHeader: {b.stream},

@@ -58,7 +58,7 @@ func (a *attempt) Expect(timeout time.Duration, types ...string) {
 
 // ExpectContext is [Call.Expect] for the event that answers the request with this
 // operationContext. It reports whether one has been handled already, since ACS promises
-// no order; then there is no wait. It knows the last 16 of the call.
+// no order: then nothing is waited for. It knows the last 16 of the call.
 func (a *attempt) ExpectContext(timeout time.Duration, operationContext string, types ...string) (handled bool) {
 	if len(types) == 0 || timeout <= 0 {
 		panic("consume: Expect needs a timeout and at least one type")

@@ -147,7 +147,7 @@ func (s *slot) checkPosition(ctx context.Context) {
 			s.metrics.parked.WithLabelValues(s.name).Set(float64(len(s.calls.parked)))
 			s.metrics.lag.WithLabelValues(s.name).Set(float64(info.NumPending))
 			state := stream.CachedInfo().State
-			s.overtaken(state.FirstSeq)
+			s.countRemoved(state.FirstSeq)
 			if info.NumPending == 0 && info.Delivered.Consumer == feed.next-1 {
 				s.read = max(s.read, state.LastSeq)
 			}
@@ -162,14 +162,14 @@ func (s *slot) checkPosition(ctx context.Context) {
 	}()
 }
 
-// overtaken counts what the stream has removed before it was received.
-func (s *slot) overtaken(first uint64) {
+// countRemoved counts what the stream has removed before it was received.
+func (s *slot) countRemoved(first uint64) {
 	if s.read == 0 || first <= s.read+1 {
 		return
 	}
 	s.opts.Logger.Error("the stream has removed messages that the service has not read: raise the stream's max age or max bytes, or the service's Concurrency",
 		slog.String("slot", s.name), slog.Uint64("first", s.read+1), slog.Uint64("last", first-1))
-	s.metrics.overtaken.Add(float64(first - 1 - s.read))
+	s.metrics.removed.WithLabelValues(s.name).Add(float64(first - 1 - s.read))
 	s.read = first - 1
 }
 

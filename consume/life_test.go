@@ -131,7 +131,7 @@ func TestRun_retentionOvertakes(t *testing.T) {
 	store(t, js, newEvent("PlayCompleted", "call", "2", nil))
 	start(t, server.URL(), service)
 	natstest.Until(t, func() bool {
-		return counted(t, registry, "acsbridge_consume_overtaken_total") > 0 && counted(t, registry, "acsbridge_consume_skipped_total") == 1
+		return counted(t, registry, "acsbridge_consume_removed_messages_total") > 0 && counted(t, registry, "acsbridge_consume_skipped_total") == 1
 	})
 	natstest.Until(t, func() bool { return len(h.all()) == 3 })
 	if got := h.all()[2]; got != "call2" {

@@ -6,16 +6,16 @@ import (
 
 // metrics of one service. Labels come from closed sets; the service is a constant one.
 type metrics struct {
-	handled   *prometheus.CounterVec // outcome
-	skipped   *prometheus.CounterVec // reason
-	dead      *prometheus.CounterVec // reason
-	overtaken prometheus.Counter
-	lost      prometheus.Counter
-	owned     prometheus.Gauge
-	parked    *prometheus.GaugeVec // slot
-	lag       *prometheus.GaugeVec // slot
-	taken     prometheus.Counter
-	duration  prometheus.Histogram
+	handled  *prometheus.CounterVec // outcome
+	skipped  *prometheus.CounterVec // reason
+	dead     *prometheus.CounterVec // reason
+	removed  *prometheus.CounterVec // slot
+	lost     prometheus.Counter
+	owned    prometheus.Gauge
+	parked   *prometheus.GaugeVec // slot
+	lag      *prometheus.GaugeVec // slot
+	taken    prometheus.Counter
+	duration prometheus.Histogram
 }
 
 // Outcomes of acsbridge_consume_handled_total.
@@ -51,8 +51,8 @@ func newMetrics(service string) *metrics {
 			"Events that the handler did not get, by reason. Alert on lost: they were parked for longer than the stream keeps events."), []string{"reason"}),
 		dead: prometheus.NewCounterVec(counter("dead_letters_total",
 			"Events that went to the dead-letter stream, by reason."), []string{"reason"}),
-		overtaken: prometheus.NewCounter(counter("overtaken_total",
-			"Messages, of any type and call, that the stream removed before the service had read so far.")),
+		removed: prometheus.NewCounterVec(counter("removed_messages_total",
+			"Messages, of any slot and type, that the stream removed before the service had read a slot so far, by that slot."), []string{"slot"}),
 		lost: prometheus.NewCounter(counter("dead_letters_lost_total",
 			"Events that were given up after the stream had removed them, so that there is no dead letter.")),
 		owned: prometheus.NewGauge(gauge("slots", "Slots that this replica owns, of the service's 16.")),
@@ -79,7 +79,7 @@ func newMetrics(service string) *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.handled, m.skipped, m.dead, m.overtaken, m.lost, m.owned, m.parked, m.lag, m.taken, m.duration}
+	return []prometheus.Collector{m.handled, m.skipped, m.dead, m.removed, m.lost, m.owned, m.parked, m.lag, m.taken, m.duration}
 }
 
 // count notes an outcome that was stored.

@@ -30,19 +30,27 @@ func (c *helpCmd) Run(app *kong.Kong, std stdio) error {
 	if len(c.Topic) == 1 && c.Topic[0] == natsTopic {
 		return printNATSHelp(std)
 	}
-	node := app.Model.Node
-	for _, word := range c.Topic {
-		child := childOf(node, word)
-		if child == nil {
-			return unknownTopic(node, word)
-		}
-		node = child
+	if _, err := commandNode(app, c.Topic); err != nil {
+		return err
 	}
 	command, err := kong.Trace(app, c.Topic)
 	if err != nil {
 		return err
 	}
 	return printHelp(helpOptions(), command)
+}
+
+// commandNode returns the node of a command by the words of its name.
+func commandNode(app *kong.Kong, words []string) (*kong.Node, error) {
+	node := app.Model.Node
+	for _, word := range words {
+		child := childOf(node, word)
+		if child == nil {
+			return nil, unknownTopic(node, word)
+		}
+		node = child
+	}
+	return node, nil
 }
 
 // childOf returns the command of a node by its name, nil without one.

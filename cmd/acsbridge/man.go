@@ -24,15 +24,11 @@ func (c *manCmd) Run(app *kong.Kong, std stdio) error {
 		}
 		return writePages(c.Dir, app.Model.Node)
 	}
-	node := app.Model.Node
-	for _, word := range c.Command {
-		child := childOf(node, word)
-		if child == nil {
-			return unknownTopic(node, word)
-		}
-		node = child
+	node, err := commandNode(app, c.Command)
+	if err != nil {
+		return err
 	}
-	_, err := std.out.Write(manPage(node))
+	_, err = std.out.Write(manPage(node))
 	return err
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/acsbridge/acsbridge/internal/failpoint"
 )
 
-// The least time between the starts of two fsyncs grows with the size of the
-// last batch. An fsync costs as much CPU as ten records, and a fast disk would
+// The least time between the starts of two fsyncs grows with the number of appends
+// in the last batch. An fsync costs as much CPU as ten records, and a fast disk would
 // be done before more than two or three of many writers have come: see
 // docs/benchmarks.md. A lone writer never waits.
 const (
