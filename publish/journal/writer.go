@@ -15,7 +15,7 @@ import (
 // docs/benchmarks.md. A lone writer never waits.
 const (
 	pauseEach = 400 * time.Microsecond
-	pauseMax  = 3 * time.Millisecond
+	pauseMax  = 2 * time.Millisecond
 )
 
 // writer holds one batch. Its slices are used again.
