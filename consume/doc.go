@@ -28,7 +28,7 @@
 //	it fails too often, or Permanent    dead letter; then the call goes on
 //	the process is killed in it         it runs again elsewhere, after the lease at most
 //	the process stands still in it      the same; what it saves later is refused
-//	NATS is gone                        handlers end with the lease; all goes on after it
+//	NATS is disconnected                handlers end with the lease; all goes on after it
 //	an event comes again                it is dropped
 //	an awaited event does not come      a *Timeout comes
 //	the stream removes unread events    they are counted and logged

@@ -125,7 +125,7 @@ func (s *slot) pullEnded(status string, h nats.Header, now time.Time) {
 		s.feed.asked = max(s.feed.asked-left, 0)
 		return
 	}
-	// The consumer was deleted, has a new leader, or JetStream is away.
+	// The consumer was deleted, has a new leader, or JetStream does not answer.
 	s.stopFeed()
 	s.retryFeedAt = now.Add(feedPause)
 }

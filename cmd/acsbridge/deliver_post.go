@@ -196,7 +196,7 @@ func (d *delivery) ready(w http.ResponseWriter, details bool) {
 	if connected, cause := d.link.State(); connected {
 		line("nats", "ok", "connected")
 	} else {
-		line("nats", "missing", fmt.Sprintf("away: %v", cause))
+		line("nats", "missing", fmt.Sprintf("disconnected: %v", cause))
 	}
 	if mark, state := d.receiver.state(time.Now()); details {
 		line("webhook", mark, state)
