@@ -21,9 +21,14 @@ import (
 // faultKind begins a fault, and returns how long it is to last, and what ends it.
 type faultKind func(w *faultWorld) (lasts time.Duration, end func())
 
-// kinds returns the faults of a world, in the order of its first round.
-func (w *faultWorld) kinds() []faultKind {
-	list := []faultKind{overtakes, joins, standStill, partition, dies, restart, terminates, redrive, leaves}
+// kinds returns the faults of a round, in the order of the first one. Retention is not in
+// each: what it may have taken is not checked.
+func (w *faultWorld) kinds(retention bool) []faultKind {
+	first := dies
+	if retention {
+		first = overtakes
+	}
+	list := []faultKind{first, joins, standStill, partition, dies, restart, terminates, redrive, leaves}
 	if len(w.nats.servers) > 1 {
 		list = append(list, stepDown, isolate)
 	}
@@ -183,17 +188,15 @@ func leaves(w *faultWorld) (time.Duration, func()) {
 
 // overtakes has the stream remove its oldest messages, some of which no replica has read.
 func overtakes(w *faultWorld) (time.Duration, func()) {
-	stream, err := w.js.Stream(w.t.Context(), schemas.Stream)
-	if err != nil {
-		w.t.Error(err)
-		return 0, nothing
-	}
-	before := stream.CachedInfo().State.LastSeq
-	if err := stream.Purge(w.t.Context(), jetstream.WithPurgeSequence(before)); err != nil {
-		w.t.Error(err)
-	}
-	w.purged = before
-	w.oracle.removed(before, w.effects())
+	natstest.Until(w.t, func() bool { // the stream has a leader
+		stream, err := w.js.Stream(w.t.Context(), schemas.Stream)
+		if err != nil {
+			return false
+		}
+		w.purged = max(w.purged, stream.CachedInfo().State.LastSeq)
+		return stream.Purge(w.t.Context(), jetstream.WithPurgeSequence(w.purged)) == nil
+	})
+	w.oracle.removed(w.purged, w.effects())
 	return 0, nothing
 }
 

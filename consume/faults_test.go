@@ -42,12 +42,13 @@ func TestFaults(t *testing.T) {
 		t.Run(fmt.Sprint("nodes=", nodes), func(t *testing.T) {
 			t.Parallel()
 			w := newFaultWorld(t, nodes, "")
-			kinds := w.kinds()
-			for i := range max(*faultKills, len(kinds)) {
-				if n := i % len(kinds); n == 0 && i > 0 {
-					w.dice.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
+			round := w.kinds(true)
+			for i := range max(*faultKills, len(round)) {
+				if i >= len(round) && i%len(round) == 0 {
+					round = w.kinds(i/len(round)%4 == 0)
+					w.dice.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
 				}
-				w.inject(kinds[i%len(kinds)])
+				w.inject(round[i%len(round)])
 			}
 			for _, violation := range w.finish(90 * time.Second) {
 				t.Error(violation)
