@@ -40,6 +40,7 @@ type cli struct {
 
 	Serve      serveCmd      `cmd:"" group:"Run it:" help:"Verify callbacks, journal them, publish them to NATS."`
 	Deliver    deliverCmd    `cmd:"" group:"Run it:" help:"Post events to an application's webhook, in order, retried, signed."`
+	Drain      drainCmd      `cmd:"" group:"Run it:" help:"Bring the journal of a bridge that does not run to the stream, and end."`
 	Health     healthCmd     `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
 	Quarantine quarantineCmd `cmd:"" group:"Run it:" help:"List, show, publish or remove malformed callbacks."`
 
