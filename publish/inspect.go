@@ -164,6 +164,32 @@ func (p *Publisher) Quarantined(ctx context.Context) (Quarantine, error) {
 	}, nil
 }
 
+// Usage is what the event stream holds.
+type Usage struct {
+	Messages  uint64
+	Bytes     uint64
+	MaxBytes  int64     // at which the oldest go, -1 for no limit
+	FirstAt   time.Time // when the oldest event was stored
+	Consumers int
+}
+
+// StreamUsage looks at the event stream. It waits for NATS as long as ctx lets it.
+func (p *Publisher) StreamUsage(ctx context.Context) (Usage, error) {
+	js, err := p.link.JetStream(ctx)
+	if err != nil {
+		return Usage{}, err
+	}
+	stream, err := js.Stream(ctx, p.opts.Stream.Name)
+	if err != nil {
+		return Usage{}, fmt.Errorf("look at stream %s: %w", p.opts.Stream.Name, err)
+	}
+	info := stream.CachedInfo()
+	return Usage{
+		Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes,
+		FirstAt: info.State.FirstTime, Consumers: info.State.Consumers,
+	}, nil
+}
+
 // LastEvent returns the resource of the newest event in the stream, and the
 // audience that its token named; nothing when there is none.
 func (p *Publisher) LastEvent(ctx context.Context) (resource, audience string, err error) {

@@ -89,6 +89,7 @@ func (b *Bridge) startNATS() (err error) {
 		if err != nil {
 			return err
 		}
+		b.registry.MustRegister(b.nats.Collector())
 		config.InProcess = b.nats
 	}
 	b.link, err = natsconn.Connect(config, b.logger)

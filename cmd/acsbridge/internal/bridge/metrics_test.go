@@ -89,7 +89,7 @@ var (
 
 // open are labels whose values the reference leaves out: they are not known from the
 // start, or the page has them elsewhere.
-var open = []string{"resource", "key", "version", "goversion", "part", "profile", "code", "header"}
+var open = []string{"resource", "key", "version", "goversion", "part", "profile", "code", "header", "type"}
 
 // metricsReference is one table, sorted by name.
 func metricsReference(t *testing.T) string {

@@ -37,9 +37,9 @@ type watch struct {
 func (b *Bridge) makeWatch() error {
 	b.compareSettings()
 	b.watch = &watch{logger: b.logger, checks: []func(context.Context) []condition{
-		b.expiries(), b.oldKeys, b.disk(), b.deadLetters(), b.quarantined(), b.journaled(),
+		b.expiries(), b.oldKeys, b.disk(), b.deadLetters(), b.quarantined(), b.streamUsage(), b.journaled(),
 	}}
-	b.registry.MustRegister(noteCounter{b.notes})
+	b.registry.MustRegister(noteCounter{b.notes}, readiness{b})
 	return nil
 }
 
@@ -116,5 +116,23 @@ func (c noteCounter) Collect(metrics chan<- prometheus.Metric) {
 	}
 	for part, n := range counts {
 		metrics <- prometheus.MustNewConstMetric(notesMetric, prometheus.GaugeValue, float64(n), part)
+	}
+}
+
+// readiness is the metric that says what of /readyz is ok.
+type readiness struct{ bridge *Bridge }
+
+var readyMetric = prometheus.NewDesc("acsbridge_ready", "1 while a part of /readyz is ok, 0 while it is missing and callbacks get 503: process, keys, storage.", []string{"part"}, nil)
+
+func (r readiness) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- readyMetric }
+
+func (r readiness) Collect(metrics chan<- prometheus.Metric) {
+	for _, part := range r.bridge.readyParts() {
+		value := 0.0
+		name, _, ok := part()
+		if ok {
+			value = 1
+		}
+		metrics <- prometheus.MustNewConstMetric(readyMetric, prometheus.GaugeValue, value, name)
 	}
 }
