@@ -23,7 +23,6 @@ var errLeaseEnded = errors.New("the lease could not be renewed in time")
 const (
 	requestTimeout = 5 * time.Second
 	slotTick       = 100 * time.Millisecond
-	infoInterval   = 10 * time.Second
 	// keepAfter is how long an event may hold the position of its slot before it is
 	// kept in the entry of its call.
 	keepAfter = 10 * time.Second
@@ -32,6 +31,9 @@ const (
 	maxUnacknowledged = 64
 	answersSize       = 4096
 )
+
+// infoInterval is how often a slot is compared with its consumer. Tests change it.
+var infoInterval = 10 * time.Second
 
 // slot is one that this replica owns. Its loop alone has the lease, the feed and the
 // calls; everything else runs beside it and reports to it.
