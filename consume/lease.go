@@ -90,12 +90,7 @@ func (s *slot) tick(ctx context.Context, now time.Time) error {
 	for _, c := range paused {
 		s.calls.resume(c, now)
 	}
-	if p := s.calls.window.first(); p != nil && now.Sub(p.since) > keepAfter {
-		if c := s.calls.byToken[p.token]; c != nil {
-			c.keep = true
-			s.calls.step(c, now)
-		}
-	}
+	s.calls.keepFirst(now)
 	s.calls.due(now)
 	if len(s.calls.overdue) > 0 {
 		s.askBarrier(ctx, now)
@@ -126,7 +121,8 @@ func (s *slot) lostRequests(now time.Time, age time.Duration) {
 }
 
 // checkPosition compares the slot with its consumer and the stream: whether an
-// acknowledgement was lost, and whether the stream has removed what was not received.
+// acknowledgement or a delivery was lost, and whether the stream has removed what was
+// not received.
 func (s *slot) checkPosition(ctx context.Context) {
 	feed := s.feed
 	go func() {
@@ -152,11 +148,17 @@ func (s *slot) checkPosition(ctx context.Context) {
 				s.read = max(s.read, state.LastSeq)
 			}
 			s.saveRead()
-			if info.AckFloor.Stream < feed.acked { // one of an older feed had a higher number: the server ignores ours
-				s.startFeed(ctx)
-				return nil
+			missing := uint64(0)
+			if info.Delivered.Consumer >= feed.next {
+				missing = feed.next
 			}
-			feed.acked = s.acked
+			switch {
+			case missing > 0 && missing == feed.missing: // it is lost, and no later one shows that
+				s.startFeed(ctx)
+			case info.AckFloor.Stream < feed.acked: // one of an older feed had a higher number: the server ignores ours
+				s.startFeed(ctx)
+			}
+			feed.acked, feed.missing = s.acked, missing
 			return nil
 		})
 	}()

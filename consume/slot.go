@@ -23,7 +23,6 @@ var errLeaseEnded = errors.New("the lease could not be renewed in time")
 const (
 	requestTimeout = 5 * time.Second
 	slotTick       = 100 * time.Millisecond
-	infoInterval   = 10 * time.Second
 	// keepAfter is how long an event may hold the position of its slot before it is
 	// kept in the entry of its call.
 	keepAfter = 10 * time.Second
@@ -32,6 +31,9 @@ const (
 	maxUnacknowledged = 64
 	answersSize       = 4096
 )
+
+// infoInterval is how often a slot is compared with its consumer. Tests change it.
+var infoInterval = 10 * time.Second
 
 // slot is one that this replica owns. Its loop alone has the lease, the feed and the
 // calls; everything else runs beside it and reports to it.
@@ -118,6 +120,7 @@ func (s *slot) run(ctx context.Context, drain <-chan struct{}) error {
 		case report := <-s.reports:
 			err = report(time.Now())
 		case s.offer(ctx, now) <- s.offered:
+			s.offered.call.began = now
 			s.offered = nil
 			s.running++
 		case <-tick.C:
@@ -199,7 +202,7 @@ func (s *slot) offer(ctx context.Context, now time.Time) chan<- *job {
 			s.offered = s.newJob(ctx, c)
 		}
 	}
-	if s.offered == nil || !s.lease.valid(s.replica, now) {
+	if s.offered == nil || s.isPaused(now) || !s.lease.valid(s.replica, now) {
 		return nil
 	}
 	return s.jobs
