@@ -203,8 +203,10 @@ func (r *replica) ensureConsumer(ctx context.Context, stream jetstream.Stream, w
 		return nil
 	}
 	have.FilterSubject, have.FilterSubjects = want.FilterSubject, want.FilterSubjects
-	_, err = stream.UpdateConsumer(ctx, have)
-	return err
+	if _, err = stream.UpdateConsumer(ctx, have); err != nil {
+		return fmt.Errorf("give it the types of the service: %w", err)
+	}
+	return nil
 }
 
 // subjects returns what a consumer filters.

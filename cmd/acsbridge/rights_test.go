@@ -37,15 +37,23 @@ func rights(t *testing.T, args ...string) string {
 	return out.String()
 }
 
-// newRightsServer starts a server with an account of the streams, and those that rights
-// prints for the services ivr and crm, and runs the commands that it prints.
-func newRightsServer(t *testing.T, types ...string) *natstest.Server {
+// setPasswords sets those that the configurations take from the environment.
+func setPasswords(t *testing.T) {
 	t.Helper()
 	ignoreEnvironment(t)
-	t.Setenv("SERVICE_IVR_PASSWORD", ivrPassword)
-	t.Setenv("SERVICE_CRM_PASSWORD", crmPassword)
-	dir := t.TempDir()
-	ivr := rights(t, append([]string{"ivr", "--output=config"}, types...)...)
+	for name, password := range map[string]string{
+		"OPERATOR": operatorPassword, "SERVICE_IVR": ivrPassword, "SERVICE_CRM": crmPassword,
+		"BRIDGE": "of-the-bridge", "HANGUPS": "of-the-hangups_password", "VIEWER": "of-the-viewer_password",
+	} {
+		t.Setenv(name+"_PASSWORD", password)
+	}
+}
+
+// printedConfig returns the configuration of a server with an account of the streams, and
+// those that rights prints for the services ivr and crm.
+func printedConfig(t *testing.T) (file string) {
+	t.Helper()
+	dir, ivr := t.TempDir(), rights(t, "ivr", "--output=config")
 	var exports strings.Builder // the printed file names them in its comments
 	for line := range strings.Lines(ivr) {
 		if export, ok := strings.CutPrefix(line, "#   "); ok {
@@ -54,26 +62,21 @@ func newRightsServer(t *testing.T, types ...string) *natstest.Server {
 	}
 	for name, text := range map[string]string{
 		"ivr.conf": ivr, "crm.conf": rights(t, "crm", "--output=config"),
-		"server.conf": "jetstream {}\naccounts {\n  STREAMS {\n    jetstream: enabled\n    users: [{ user: operator, password: " + operatorPassword +
-			" }]\n    exports: [\n" + exports.String() + "    ]\n  }\n  include ivr.conf\n  include crm.conf\n}\n",
+		"server.conf": "jetstream {}\naccounts {\n  STREAMS {\n    jetstream: enabled\n    users: [{ user: operator, password: $OPERATOR_PASSWORD }]\n" +
+			"    exports: [\n" + exports.String() + "    ]\n  }\n  include ivr.conf\n  include crm.conf\n}\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s := startConfigured(t, filepath.Join(dir, "server.conf"))
-	if _, err := s.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{
-		Name: schemas.Stream, Subjects: []string{"acs.>"}, AllowDirect: true, MaxAge: 72 * time.Hour,
-	}); err != nil {
-		t.Fatal(err)
-	}
-	shell(t, s, rights(t, append([]string{"ivr", "--output=commands"}, types...)...))
-	shell(t, s, rights(t, "crm", "--output=commands"))
-	return s
+	return filepath.Join(dir, "server.conf")
 }
 
-// startConfigured starts a server with the accounts of a configuration file. The test
-// itself is the operator.
+// deployedConfig is a configuration whose file ivr.conf is what rights prints.
+const deployedConfig = "../../deploy/nats/rights.conf"
+
+// startConfigured starts a server with the accounts of a configuration. The test itself
+// is the operator.
 func startConfigured(t *testing.T, file string) *natstest.Server {
 	t.Helper()
 	configured, err := natsserver.ProcessConfigFile(file)
@@ -83,6 +86,22 @@ func startConfigured(t *testing.T, file string) *natstest.Server {
 	return natstest.Start(t, func(o *natsserver.Options) {
 		o.Accounts, o.Users, o.NoAuthUser = configured.Accounts, configured.Users, "operator"
 	})
+}
+
+// newRightsServer starts such a server with the stream, and runs the commands that rights
+// prints for the services.
+func newRightsServer(t *testing.T, file string, services ...string) *natstest.Server {
+	t.Helper()
+	s := startConfigured(t, file)
+	if _, err := s.JetStream().CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: schemas.Stream, Subjects: []string{"acs.>"}, AllowDirect: true, MaxAge: 72 * time.Hour,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, service := range services {
+		shell(t, s, rights(t, service, "--output=commands", "--type=PlayCompleted", "--type=CallConnected"))
+	}
+	return s
 }
 
 // shell runs printed commands, as the operator.
@@ -99,7 +118,8 @@ func shell(t *testing.T, s *natstest.Server, commands string) {
 // TestRights_commands compares what the printed commands make with what the package
 // makes where it may.
 func TestRights_commands(t *testing.T) {
-	s := newRightsServer(t, "--type=CallConnected", "--type=PlayCompleted")
+	setPasswords(t)
+	s := newRightsServer(t, printedConfig(t), "ivr")
 	js := s.JetStream()
 	service := consume.Service[struct{}]{Name: "ivr", Types: []string{"CallConnected", "PlayCompleted"}}
 	for range 2 {
@@ -168,15 +188,40 @@ func asService(t *testing.T, url, user, password string) (*nats.Conn, jetstream.
 	return nc, js, refusals
 }
 
-// TestRights_service runs two replicas of a service under the printed rights, and no
-// others, through events, state, waits, dead letters, a hand-over and a restart of NATS.
+// TestRights_deployed has the file beside rights.conf be what the command prints.
+func TestRights_deployed(t *testing.T) {
+	const file = "../../deploy/nats/ivr.conf"
+	want := rights(t, "ivr", "--output=config")
+	if *update {
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(want, bridgetest.ReadFile(t, file)); diff != "" {
+		t.Errorf("%s; -update writes it\n%s", file, diff)
+	}
+}
+
+// TestRights_service runs a service under the printed rights, and under those of
+// rights.conf.
 func TestRights_service(t *testing.T) {
-	s := newRightsServer(t, "--type=PlayCompleted")
+	setPasswords(t)
+	for name, file := range map[string]string{"printed": printedConfig(t), "deployed": deployedConfig} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runService(t, newRightsServer(t, file, "ivr"))
+		})
+	}
+}
+
+// runService runs two replicas through events, state, waits, dead letters, a hand-over
+// and a restart of NATS. They have no right that is missing.
+func runService(t *testing.T, s *natstest.Server) {
 	log := &bridgetest.Log{}
 	var mu sync.Mutex
 	var handled []string
 	service := consume.Service[[]string]{
-		Name: "ivr", Domain: "acs", Types: []string{"PlayCompleted"}, Lease: 3 * time.Second, FirstRetry: time.Millisecond, LastRetry: time.Millisecond,
+		Name: "ivr", Domain: "acs", Types: []string{"CallConnected", "PlayCompleted"}, Lease: 3 * time.Second, FirstRetry: time.Millisecond, LastRetry: time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 		Handle: func(_ context.Context, call *consume.Call[[]string], m *schemas.Message) error {
 			id := m.Event.ID
@@ -248,7 +293,8 @@ func TestRights_service(t *testing.T) {
 // TestRights_refused tries what a service must not be able to do: directly, and by having
 // answers sent where they would be events, orders, or another service's state.
 func TestRights_refused(t *testing.T) {
-	s := newRightsServer(t)
+	setPasswords(t)
+	s := newRightsServer(t, printedConfig(t), "ivr", "crm")
 	js := s.JetStream()
 	storeEvent(t, js, "a", "0")
 	crm, err := js.KeyValue(t.Context(), consume.Bucket("crm"))
@@ -328,5 +374,21 @@ func TestRights_refused(t *testing.T) {
 		if consumer, err := js.Consumer(t.Context(), schemas.Stream, "crm-"+slot); err != nil || consumer.CachedInfo().Delivered.Consumer != 0 {
 			t.Errorf("the other service's consumer %s: %v", slot, err)
 		}
+	}
+}
+
+// TestRights_otherTypes says what to do when the consumers have other types than the
+// service wants, and it may not change them.
+func TestRights_otherTypes(t *testing.T) {
+	setPasswords(t)
+	s := newRightsServer(t, printedConfig(t), "ivr")
+	nc, _, _ := asService(t, s.URL(), "ivr", ivrPassword)
+	service := consume.Service[struct{}]{
+		Name: "ivr", Domain: "acs", Types: []string{"DialogStarted"}, Logger: slog.New(slog.DiscardHandler),
+		Handle: func(context.Context, *consume.Call[struct{}], *schemas.Message) error { return nil },
+	}
+	err := consume.Run(t.Context(), nc, service)
+	if err == nil || !strings.Contains(err.Error(), "give it the types of the service: ") || !strings.Contains(err.Error(), "; acsbridge rights ivr prints") {
+		t.Error(err)
 	}
 }
