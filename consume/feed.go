@@ -89,7 +89,7 @@ func (s *slot) pull(now time.Time) {
 		Expires time.Duration `json:"expires"`
 	}{room - f.asked, pullExpiry})
 	if err == nil {
-		err = s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+s.opts.Stream+"."+s.consumer, f.inbox, request)
+		err = s.nc.PublishRequest(apiPrefix(s.js)+"CONSUMER.MSG.NEXT."+s.opts.Stream+"."+s.consumer, f.inbox, request)
 	}
 	if err == nil {
 		f.asked, f.askedAt = room, now

@@ -29,7 +29,7 @@ func (r *replica) prepare(ctx context.Context) error {
 	}
 	stream, err := r.js.Stream(ctx, r.opts.Stream)
 	if err != nil {
-		return fmt.Errorf("stream %s: %w; start acsbridge serve first, or name the stream in Stream", r.opts.Stream, err)
+		return fmt.Errorf("stream %s: %w; start acsbridge serve first, or name the stream in Stream and its JetStream domain in Domain", r.opts.Stream, err)
 	}
 	needs := r.opts.needs(stream.CachedInfo().Config.Replicas)
 	if err := r.ensureBucket(ctx, needs.Bucket); err != nil {
@@ -47,7 +47,7 @@ func (r *replica) prepare(ctx context.Context) error {
 }
 
 func (r *replica) remedy() string {
-	return "method Needs of consume.Service returns what an operator makes for it"
+	return "acsbridge rights " + r.opts.Name + " prints what an operator makes for the service, and its rights"
 }
 
 // leastMinor is the minor version of nats-server that can reset a consumer.
@@ -77,6 +77,10 @@ type Needs struct {
 	Bucket      jetstream.KeyValueConfig
 	DeadLetters jetstream.StreamConfig
 	Consumers   []jetstream.ConsumerConfig // of the stream with the events, one for each slot
+	// Publish are the subjects of what a service sends that makes nothing of this itself:
+	// its requests, writes and acknowledgements, for a JetStream without a domain. It
+	// subscribes to its inbox alone.
+	Publish []string
 }
 
 // Needs returns what the service needs in NATS, with so many replicas of bucket and
@@ -101,8 +105,19 @@ func (o *options) needs(replicas int) *Needs {
 			AllowDirect: true, Duplicates: 10 * time.Minute,
 		},
 	}
+	bucket := "KV_" + n.Bucket.Bucket
+	for _, stream := range []string{o.Stream, bucket, n.DeadLetters.Name} {
+		n.Publish = append(n.Publish, "$JS.API.STREAM.INFO."+stream)
+	}
+	n.Publish = append(n.Publish, "$JS.API.STREAM.MSG.GET."+o.Stream, "$JS.API.STREAM.MSG.GET."+bucket, "$JS.API.DIRECT.GET."+bucket,
+		"$KV."+n.Bucket.Bucket+".>", n.DeadLetters.Subjects[0])
 	for _, slot := range strings.Split(slots, "") {
-		n.Consumers = append(n.Consumers, o.consumer(slot))
+		c := o.consumer(slot)
+		n.Consumers = append(n.Consumers, c)
+		for _, request := range []string{"INFO", "MSG.NEXT", "RESET"} {
+			n.Publish = append(n.Publish, "$JS.API.CONSUMER."+request+"."+o.Stream+"."+c.Durable)
+		}
+		n.Publish = append(n.Publish, "$JS.ACK."+o.Stream+"."+c.Durable+".>")
 	}
 	return n
 }
@@ -188,8 +203,10 @@ func (r *replica) ensureConsumer(ctx context.Context, stream jetstream.Stream, w
 		return nil
 	}
 	have.FilterSubject, have.FilterSubjects = want.FilterSubject, want.FilterSubjects
-	_, err = stream.UpdateConsumer(ctx, have)
-	return err
+	if _, err = stream.UpdateConsumer(ctx, have); err != nil {
+		return fmt.Errorf("give it the types of the service: %w", err)
+	}
+	return nil
 }
 
 // subjects returns what a consumer filters.

@@ -49,6 +49,11 @@ var examples = map[string][]example{
 		{"one entry", "acsbridge quarantine drop 3"},
 		{"all of a reason", "acsbridge quarantine drop --reason conflict"},
 	},
+	"rights": {
+		{"commands for an operator, and an account", "acsbridge rights ivr --type CallConnected --type RecognizeCompleted"},
+		{"the account alone, to include in the server's configuration", "acsbridge rights crm --output config > crm.conf"},
+		{"other types for a service that is there", "acsbridge rights ivr --output types --type CallConnected | sh"},
+	},
 	"tail": {
 		{"what comes, until Ctrl-C", "acsbridge tail --follow"},
 		{"how calls ended in the last hour, for jq", "acsbridge tail --since 1h --type CallDisconnected --output json"},

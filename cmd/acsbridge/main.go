@@ -44,6 +44,8 @@ type cli struct {
 	Health     healthCmd     `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
 	Quarantine quarantineCmd `cmd:"" group:"Run it:" help:"List, show, publish or remove malformed callbacks."`
 
+	Rights rightsCmd `cmd:"" group:"Run it:" help:"Print what a service needs in NATS: commands and an account."`
+
 	Tail   tailCmd   `cmd:"" group:"Look at events:" help:"Print events, past ones and those that come."`
 	Calls  callsCmd  `cmd:"" group:"Look at events:" help:"List calls: state, duration, events."`
 	Call   callCmd   `cmd:"" group:"Look at events:" help:"One call: legs, events in order, what failed, what is missing."`
