@@ -31,7 +31,7 @@ func (drainCmd) Help() string {
 	return `Sends what is in the journals of a data directory, events and quarantined callbacks, as serve does: in the ` +
 		`order of each call, and without storing an event twice. Ctrl-C or a kill loses nothing: run it again. ` +
 		`Exit status 0: the streams have everything, and the directory can be removed. 1: records or dead letters are ` +
-		`left in it, or a bridge uses it. The settings are those of serve, also in its variables and its file.`
+		`left in it, or a bridge uses it. The settings are those of serve, also in its variables and its file; they must name a NATS server.`
 }
 
 // Run sends the records until none is left, ctx ends, or nothing helps.

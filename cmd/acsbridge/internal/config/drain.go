@@ -17,7 +17,7 @@ type Drain struct {
 	Config string `help:"YAML file of serve, for its data directory, its NATS settings and its stream; also ACSBRIDGE_CONFIG." placeholder:"FILE"`
 
 	DataDir        string `help:"Data directory of a bridge that does not run." default:"acsbridge-data" placeholder:"DIR"`
-	natsSettings   `group:"NATS connection:" set:"withoutURL=an error; with an embedded server, start serve instead."`
+	natsSettings   `group:"NATS flags:" set:"withoutURL=an error; with an embedded server, start serve instead."`
 	streamSettings `group:"Stream (JetStream):"`
 
 	sources *sources
