@@ -180,7 +180,13 @@ func (s *slot) take(ctx context.Context) error {
 		return fmt.Errorf("renew lease of slot %s: %w", s.name, err)
 	}
 	s.renewed(revision, sent)
-	return s.bucket.scan(ctx, s.name, revision, func(m *jetstream.RawStreamMsg) {
+	return s.renewDuring(ctx, func(ctx context.Context) error { return s.readEntries(ctx, revision) })
+}
+
+// readEntries reads what the bucket has of the slot. A later renewal of the lease shows as
+// well as this one that the answer is not behind: all that was stored before is read then.
+func (s *slot) readEntries(ctx context.Context, renewal uint64) error {
+	return s.bucket.scan(ctx, s.name, renewal, func(m *jetstream.RawStreamMsg) {
 		key := s.bucket.key(m.Subject)
 		if key == readKey(s.name) {
 			read, _ := strconv.ParseUint(string(m.Data), 10, 64)
@@ -292,8 +298,10 @@ func (s *slot) answered(ctx context.Context, m *nats.Msg) error {
 		return nil
 	}
 	if r.call == nil {
-		s.lease.renewal = 0
-		s.renewed(ack.Sequence, r.sent)
+		if ack.Sequence > s.lease.revision {
+			s.lease.renewal = 0 // one that was sent meanwhile names an older revision, and is refused
+			s.renewed(ack.Sequence, r.sent)
+		}
 		return nil
 	}
 	if r.call.io == ioWriting && r.call.next == r.next {
