@@ -58,10 +58,11 @@ type call struct {
 	entry    *Entry // never nil
 	revision uint64 // zero: the bucket has none
 	events   []*event
-	busy     bool     // the first event is with a handler, or ready for one
-	outcome  *outcome // of the first event, until it is stored
-	keep     bool     // the waiting events are to be written into the entry
-	bury     string   // why the first event is to become a dead letter
+	busy     bool      // the first event is with a handler, or ready for one
+	began    time.Time // when a handler got the first event, zero when none has it
+	outcome  *outcome  // of the first event, until it is stored
+	keep     bool      // the waiting events are to be written into the entry
+	bury     string    // why the first event is to become a dead letter
 	io       ioState
 	next     *Entry // is being written
 	applies  bool   // next has the outcome
@@ -85,7 +86,8 @@ type outcome struct {
 	permanent bool
 	after     time.Duration // pause that the handler asked for; zero for none
 	postponed bool          // the attempt does not count
-	notRun    bool          // the lease had ended
+	notRun    bool          // the lease had ended, or a pause had begun
+	began     time.Time     // of the handler
 	skipped   string        // why it was not handled, a reason of metrics
 	buried    bool          // it is a dead letter now
 	write     uint64        // number of the first write that has it; zero for none
@@ -235,6 +237,22 @@ func (q *calls) keepAll(c *call) {
 	q.write(c, next, false)
 }
 
+// keepFirst keeps the event that holds the position of the slot in its entry, with those
+// of its call that follow, when its handler takes long. One that waits for a handler
+// stays where it is: as many as the prefetch are in memory then, and no more.
+func (q *calls) keepFirst(now time.Time) {
+	p := q.window.first()
+	if p == nil || now.Sub(p.since) <= keepAfter {
+		return
+	}
+	c := q.byToken[p.token]
+	if c == nil || c.busy && (c.began.IsZero() || now.Sub(c.began) <= keepAfter) {
+		return
+	}
+	c.keep = true
+	q.step(c, now)
+}
+
 // enqueue adds events behind the cursor to the queue, as many as fit.
 func (e *Entry) enqueue(events []*event) {
 	for _, ev := range events {
@@ -289,6 +307,7 @@ func (q *calls) stopReady() {
 
 // handled takes the outcome of the first event of a call.
 func (q *calls) handled(c *call, o *outcome, now time.Time) {
+	c.began = time.Time{}
 	if o.notRun {
 		c.busy = false
 	} else {

@@ -24,6 +24,9 @@ func (q *calls) conclude(c *call, now time.Time) {
 		r := Retry{Event: o.event.key(), Since: now}
 		if before := c.entry.Retry; before != nil && before.Event == r.Event {
 			r = *before
+			if late := o.began.Sub(r.Next); late > 0 { // it was not tried, so it has not failed for so long
+				r.Since = r.Since.Add(late)
+			}
 		}
 		switch {
 		case !o.postponed:

@@ -81,7 +81,7 @@ func (j *job) run() *outcome {
 		return j.postpone(o, err)
 	case o.skipped != "":
 		return o
-	case !s.lease.valid(s.replica, time.Now()) && !failpoint.Broken("fence"):
+	case s.isPaused(time.Now()), !s.lease.valid(s.replica, time.Now()) && !failpoint.Broken("fence"):
 		o.notRun = true
 		return o
 	}
@@ -183,13 +183,17 @@ func (j *job) handle(m *schemas.Message, a *attempt, o *outcome) {
 	if r := j.entry.Retry; r != nil && r.Event == j.event.key() {
 		number += r.Attempts
 	}
-	began := time.Now()
+	o.began = time.Now()
 	state, err := j.protect(ctx, m, a, number)
-	s.metrics.duration.Observe(time.Since(began).Seconds())
+	s.metrics.duration.Observe(time.Since(o.began).Seconds())
 	if err != nil {
 		span.SetStatus(codes.Error, "handler failed")
 		o.fail(err)
-		if j.ctx.Err() != nil { // the handler was cut off
+		var pause *pauseError
+		if errors.As(err, &pause) {
+			s.pauseHandlers(err, pause.pause)
+		}
+		if pause != nil || j.ctx.Err() != nil { // not tried, or cut off
 			o.err, o.notRun = nil, true
 		}
 		return

@@ -90,12 +90,7 @@ func (s *slot) tick(ctx context.Context, now time.Time) error {
 	for _, c := range paused {
 		s.calls.resume(c, now)
 	}
-	if p := s.calls.window.first(); p != nil && now.Sub(p.since) > keepAfter {
-		if c := s.calls.byToken[p.token]; c != nil {
-			c.keep = true
-			s.calls.step(c, now)
-		}
-	}
+	s.calls.keepFirst(now)
 	s.calls.due(now)
 	if len(s.calls.overdue) > 0 {
 		s.askBarrier(ctx, now)

@@ -31,6 +31,7 @@ type replica struct {
 	started   time.Time
 	jobs      chan *job
 	connected atomic.Uint64 // how often the connection was made anew
+	paused    atomic.Int64  // no handler starts before, in nanoseconds since started
 
 	warnings, letters lograte.Limiter
 
@@ -134,6 +135,23 @@ func (r *replica) shutDown(stop context.CancelFunc) {
 		r.opts.Logger.Warn("cannot sign off; the other replicas wait for the end of this one's lease", slog.Any("err", err))
 	}
 	r.opts.Logger.Info("replica has ended", slog.String("replica", r.id))
+}
+
+// pauseHandlers has no handler start for a while. A shorter pause does not end a longer one.
+func (r *replica) pauseHandlers(err error, d time.Duration) {
+	until := int64(time.Since(r.started) + d)
+	for {
+		before := r.paused.Load()
+		if until <= before || r.paused.CompareAndSwap(before, until) {
+			break
+		}
+	}
+	r.warnings.Log(r.opts.Logger, slog.LevelWarn, "a handler has asked for a pause: no handler starts in this replica until it has passed",
+		slog.Duration("pause", d), slog.Any("err", err))
+}
+
+func (r *replica) isPaused(now time.Time) bool {
+	return now.Sub(r.started) < time.Duration(r.paused.Load())
 }
 
 func (r *replica) giveBack(o *ownership) {

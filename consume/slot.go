@@ -118,6 +118,7 @@ func (s *slot) run(ctx context.Context, drain <-chan struct{}) error {
 		case report := <-s.reports:
 			err = report(time.Now())
 		case s.offer(ctx, now) <- s.offered:
+			s.offered.call.began = now
 			s.offered = nil
 			s.running++
 		case <-tick.C:
@@ -199,7 +200,7 @@ func (s *slot) offer(ctx context.Context, now time.Time) chan<- *job {
 			s.offered = s.newJob(ctx, c)
 		}
 	}
-	if s.offered == nil || !s.lease.valid(s.replica, now) {
+	if s.offered == nil || s.isPaused(now) || !s.lease.valid(s.replica, now) {
 		return nil
 	}
 	return s.jobs
