@@ -1,6 +1,13 @@
 package consume
 
-import "time"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Collectors returns the metrics of a service.
+func Collectors(service string) []prometheus.Collector { return newMetrics(service).collectors() }
 
 // SetStaleAfter changes how old an event is before the stream is asked whether its call
 // is over, until restore.
