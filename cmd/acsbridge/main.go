@@ -4,7 +4,7 @@
 // Each subcommand is one file. Standard output carries what a command was
 // asked for, standard error its logs and errors. The exit status is 0 when
 // the command did its job, 1 when it failed, and 2 when the command line or
-// the configuration is wrong, so that no restart can help.
+// the configuration is wrong, so that no restart can help; deliver has one more.
 package main
 
 import (
@@ -26,6 +26,7 @@ import (
 const (
 	exitFailed = 1
 	exitUsage  = 2
+	exitGone   = 3 // deliver: the application answered 410
 )
 
 // stdio is where a command writes.
@@ -124,6 +125,9 @@ func explainUsage(err error) error {
 func exitStatus(err error) int {
 	if _, ok := errors.AsType[*kong.ParseError](err); ok {
 		return exitUsage
+	}
+	if _, ok := errors.AsType[goneError](err); ok {
+		return exitGone
 	}
 	return exitFailed
 }
