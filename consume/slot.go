@@ -165,6 +165,9 @@ func (s *slot) take(ctx context.Context) error {
 	reset := func() error {
 		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
+		if failpoint.Broken("reset") {
+			return s.followFeed(ctx)
+		}
 		answer, err := s.js.ResetConsumer(ctx, s.opts.Stream, s.consumer)
 		if err != nil {
 			return fmt.Errorf("reset consumer %s: %w", s.consumer, err)
