@@ -2,6 +2,7 @@ package consume
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -199,7 +200,35 @@ func (j *job) handle(m *schemas.Message, a *attempt, o *outcome) {
 		return
 	}
 	failpoint.At("consume-handled")
+	if err := j.fits(state, a.waits); err != nil {
+		s.opts.Logger.Error("the state of a call is too large to be stored: its event becomes a dead letter, and the call goes on with the state of before",
+			slog.String("type", m.Event.Type), slog.Uint64("sequence", j.event.seq), slog.Any("err", err))
+		o.fail(Permanent(err))
+		return
+	}
 	o.state, o.waits = state, a.waits
+}
+
+// entryReserve is what an entry needs beside state and waits: its queue most of all, for
+// which there must be room when the call is parked later.
+const entryReserve = 32 << 10
+
+// fits reports whether the bucket can store an entry with this state and these waits.
+func (j *job) fits(state []byte, waits []Wait) error {
+	waits = slices.Concat(j.entry.Waits, waits)
+	text, err := json.Marshal(waits)
+	if err != nil {
+		return err
+	}
+	r := j.slot.replica
+	most := r.nc.MaxPayload()
+	if r.maxEntry > 0 {
+		most = min(most, r.maxEntry)
+	}
+	if most -= min(entryReserve, most/2); int64(len(state)+len(text)) > most {
+		return fmt.Errorf("the state of the call, with its waits, has %d bytes, and %d fit: keep less in it, or raise max_payload of the server", len(state)+len(text), most)
+	}
+	return nil
 }
 
 // protect turns a panic of the handler into an error.

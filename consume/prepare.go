@@ -127,6 +127,8 @@ func (r *replica) ensureBucket(ctx context.Context, config jetstream.KeyValueCon
 		return errors.New("its keys expire by themselves: make it anew without --ttl")
 	case !c.AllowDirect:
 		return errors.New("it has no direct get: turn that on")
+	default:
+		r.maxEntry = int64(c.MaxMsgSize)
 	}
 	return nil
 }

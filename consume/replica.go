@@ -27,6 +27,7 @@ type replica struct {
 	nc        *nats.Conn
 	js        jetstream.JetStream
 	bucket    *bucket
+	maxEntry  int64 // bytes of a message in the bucket; zero or less means no limit
 	metrics   *metrics
 	started   time.Time
 	jobs      chan *job
