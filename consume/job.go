@@ -90,15 +90,20 @@ func (j *job) run() *outcome {
 	return o
 }
 
-// postpone gives the event back, since the stream could not be read.
+// errMaybeWanted reports an event of a type that another version of the service may want.
+var errMaybeWanted = errors.New("another version of the service may want the event")
+
+// postpone gives the event back, since it is not known what to do with it.
 func (j *job) postpone(o *outcome, err error) *outcome {
-	j.slot.warn("cannot read the stream; this is tried again", err)
+	if !errors.Is(err, errMaybeWanted) {
+		j.slot.warn("cannot read the stream; this is tried again", err)
+	}
 	_ = backoff.Wait(j.ctx, readPause) // ends with the right to the slot
 	o.notRun = true
 	return o
 }
 
-// readPause is how long a worker waits after a read that has failed.
+// readPause is how long a worker waits then.
 const readPause = 200 * time.Millisecond
 
 // message reads the event, and notes what an entry keeps of it.
@@ -139,11 +144,16 @@ const callDisconnected = "CallDisconnected"
 
 // stale returns why the handler should not get the event, or "".
 func (j *job) stale(msg *nats.Msg, m *schemas.Message) (reason string, err error) {
-	s := j.slot
-	switch {
-	case msg == nil:
+	if msg == nil {
 		return "", nil
-	case !s.opts.wants(msg.Subject):
+	}
+	s := j.slot
+	subject, ok := schemas.ParseSubject(msg.Subject)
+	switch {
+	case !s.opts.wants(subject.Type):
+		if subject.Type != callDisconnected && !s.maySkip(subject.Type, time.Now()) {
+			return "", errMaybeWanted
+		}
 		return skippedType, nil
 	case !s.opts.HandleReplays && msg.Header.Get(schemas.HeaderReplayID) != "":
 		return skippedReplay, nil
@@ -153,7 +163,6 @@ func (j *job) stale(msg *nats.Msg, m *schemas.Message) (reason string, err error
 		return skippedExpired, nil
 	}
 	meta, err := msg.Metadata()
-	subject, ok := schemas.ParseSubject(msg.Subject)
 	if err != nil || !ok || subject.Call == schemas.NoCall || subject.Type == callDisconnected || time.Since(meta.Timestamp) < staleAfter {
 		return "", nil // an event that was parked is handled however long that took
 	}
