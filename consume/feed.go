@@ -94,7 +94,7 @@ func (s *slot) stopFeed() {
 func (s *slot) pull(now time.Time) {
 	f := s.feed
 	room := s.opts.prefetch() - len(s.calls.window.open)
-	if f == nil || s.calls.draining || f.asked > s.opts.prefetch()/2 || room <= f.asked {
+	if f == nil || s.calls.draining || s.calls.full() || f.asked > s.opts.prefetch()/2 || room <= f.asked {
 		return
 	}
 	request, err := json.Marshal(struct {

@@ -145,8 +145,10 @@ func (s *slot) tick(ctx context.Context, now time.Time) error {
 	for _, c := range paused {
 		s.calls.resume(c, now)
 	}
-	s.calls.keepFirst(now)
-	s.calls.due(now)
+	if !s.calls.draining {
+		s.calls.keepFirst(now)
+		s.calls.due(now)
+	}
 	if len(s.calls.overdue) > 0 {
 		s.askBarrier(ctx, now)
 	}

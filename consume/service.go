@@ -105,11 +105,13 @@ const (
 // each handler.
 func (o *options) prefetch() int { return min(max(4*o.Concurrency, minPrefetch), maxPrefetch) }
 
-// wants reports whether the handler gets events with this subject.
-func (o *options) wants(subject string) bool {
-	parts, ok := schemas.ParseSubject(subject)
-	return len(o.Types) == 0 || ok && slices.Contains(o.Types, parts.Type)
+// wants reports whether the handler gets events of a type.
+func (o *options) wants(shortType string) bool {
+	return len(o.Types) == 0 || slices.Contains(o.Types, shortType)
 }
+
+// wanted returns the types that the handler gets, in their order; none means all.
+func (o *options) wanted() []string { return slices.Compact(slices.Sorted(slices.Values(o.Types))) }
 
 var serviceName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
 

@@ -368,12 +368,13 @@ func (s *slot) warn(text string, err error) {
 
 // bury publishes the first event of a call as a dead letter.
 func (s *slot) bury(ctx context.Context, c *call) {
-	letter := &deadLetter{slot: s.name, token: c.token, event: c.events[0], entry: c.entry, outcome: c.outcome, reason: c.bury}
+	letter := &deadLetter{slot: s.name, token: c.token, event: c.events[0], entry: c.entry, outcome: c.outcome, Dead: s.dead(c)}
 	go func() {
 		err := s.publishDeadLetter(ctx, letter)
 		s.post(func(now time.Time) error {
 			if err != nil {
-				s.pause(c, "cannot publish a dead letter; this is tried again", err)
+				s.warn("cannot store a dead letter; its call waits until this has worked", err)
+				s.calls.notBuried(c, &letter.Dead, now)
 				return nil
 			}
 			s.calls.buried(c, now)
