@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/directget"
@@ -27,11 +26,7 @@ const (
 // dead letter has the sequence. The service's next replica that looks, within ten
 // seconds, takes them up; an event that the stream has removed by then is counted as
 // skipped. It needs the right to read and write the service's bucket.
-func Redrive(ctx context.Context, nc *nats.Conn, service, call string, sequences ...uint64) error {
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return err
-	}
+func Redrive(ctx context.Context, js jetstream.JetStream, service, call string, sequences ...uint64) (err error) {
 	b, token := newBucket(js, service), schemas.CallToken(call)
 	slot := schemas.Slot(token)
 	for range redriveAttempts {

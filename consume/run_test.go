@@ -335,7 +335,7 @@ func TestRedrive(t *testing.T) {
 	server.Await(consume.DeadStream("ivr"), 1)
 	natstest.Until(t, func() bool { return slices.Contains(h.all(), "0") })
 	repaired.Store(true)
-	if err := consume.Redrive(t.Context(), connect(t, server.URL()), "ivr", "call", bad); err != nil {
+	if err := consume.Redrive(t.Context(), server.JetStream(), "ivr", "call", bad); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Until(t, func() bool { return len(h.all()) == 3 })

@@ -117,11 +117,24 @@ func build(t *testing.T, directory string) string {
 	return binary
 }
 
+var asked = regexp.MustCompile(`(?m)^(\S+) recognize$`)
+
+// TestExample_go runs the service with the demo, without an ACS, and a second time: no
+// call is asked more often than the service does.
 func TestExample_go(t *testing.T) {
 	t.Parallel()
-	check(t, "call-state-go", func(t *testing.T, url string) *program {
-		return start(t, "", []string{"NATS_URL=" + url}, build(t, "./go"))
-	})
+	url, binary := startDemo(t), build(t, "./go")
+	times := make(map[string]int)
+	for range 2 {
+		service := start(t, "", []string{"NATS_URL=" + url}, binary)
+		service.await(asked, enoughCalls)
+		service.stop()
+		for _, line := range asked.FindAllStringSubmatch(service.output(), -1) {
+			if times[line[1]]++; times[line[1]] > 2 {
+				t.Errorf("%s was asked again", line[1])
+			}
+		}
+	}
 }
 
 func TestExample_node(t *testing.T) {

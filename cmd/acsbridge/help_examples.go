@@ -21,6 +21,10 @@ var examples = map[string][]example{
 		{"at the paths of its own callback URLs, with two secrets", "acsbridge deliver --name crm --to https://app.example.net/calls\n" +
 			"    --append-path --secret-file new.secret --secret-file old.secret"},
 	},
+	"drain": {
+		{"the data directory of a bridge that is gone", "acsbridge drain --data-dir /mnt/old --nats-url nats://nats.example.net"},
+		{"with the settings of that bridge, ten minutes without progress at most", "acsbridge drain --config bridge.yaml --give-up 10m"},
+	},
 	"health": {
 		{"the bridge of this host", "acsbridge health"},
 		{"another one, with the details", "acsbridge health --admin bridge:9090 --admin-token-file admin-token"},
@@ -44,6 +48,11 @@ var examples = map[string][]example{
 	"quarantine drop": {
 		{"one entry", "acsbridge quarantine drop 3"},
 		{"all of a reason", "acsbridge quarantine drop --reason conflict"},
+	},
+	"rights": {
+		{"commands for an operator, and an account", "acsbridge rights ivr --type CallConnected --type RecognizeCompleted"},
+		{"the account alone, to include in the server's configuration", "acsbridge rights crm --output config > crm.conf"},
+		{"other types for a service that is there", "acsbridge rights ivr --output types --type CallConnected | sh"},
 	},
 	"tail": {
 		{"what comes, until Ctrl-C", "acsbridge tail --follow"},
