@@ -122,15 +122,16 @@ func (r *replica) share(ctx context.Context) error {
 	}
 }
 
-// shutDown gives all slots back. Handlers that run for too long are cut off.
+// shutDown gives all slots back, each when its handlers have ended. Those that run for too
+// long are cut off.
 func (r *replica) shutDown(stop context.CancelFunc) {
 	timer := time.AfterFunc(r.opts.ShutdownTimeout, stop)
 	defer timer.Stop()
 	for _, o := range r.owned {
 		r.giveBack(o)
 	}
+	r.signOff() // so that the others take the slots that are free, while slow handlers go on here
 	r.running.Wait()
-	r.signOff()
 	r.opts.Logger.Info("replica has ended", slog.String("replica", r.id))
 }
 

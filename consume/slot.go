@@ -72,6 +72,7 @@ type slot struct {
 type lease struct {
 	epoch, revision uint64
 	until           atomic.Int64 // in nanoseconds since the replica's start
+	end             *time.Timer  // at until
 	renewal         uint64       // number of the request under way; zero for none
 	renewedAt       time.Time    // when the last one was sent
 }
@@ -89,9 +90,9 @@ var errDrained = errors.New("given back")
 // run takes the slot, whose lease was just taken, and handles its calls until ctx ends,
 // the slot is lost, or drain is closed and the running handlers have ended.
 func (s *slot) run(ctx context.Context, drain <-chan struct{}) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer func() {
-		cancel()
+		cancel(nil)
 		s.stopFeed()
 		close(s.gone)
 	}()
@@ -103,6 +104,7 @@ func (s *slot) run(ctx context.Context, drain <-chan struct{}) error {
 	if err := s.take(ctx); err != nil {
 		return err
 	}
+	defer s.endLease(cancel)()
 	tick := time.NewTicker(slotTick)
 	defer tick.Stop()
 	s.connects = s.connected.Load()
@@ -129,13 +131,13 @@ func (s *slot) run(ctx context.Context, drain <-chan struct{}) error {
 			drain = nil
 			s.drain()
 		case <-ctx.Done():
-			err = ctx.Err()
+			err = context.Cause(ctx)
 		}
 		if err == nil && s.drained() {
 			err = errDrained
 		}
 	}
-	cancel() // of the handlers
+	cancel(err) // of the handlers
 	if errors.Is(err, errDrained) {
 		s.acknowledge(1)
 		s.saveRead()
@@ -227,12 +229,18 @@ func (s *slot) drain() {
 	s.stopFeed()
 }
 
-// awaitHandlers waits for the handlers that still run: until they have ended, this
-// replica must not take the slot again.
+// awaitHandlers waits for the handlers that still run, so that this replica does not take
+// the slot again before they have ended. One that ignores the end of its context holds up
+// the slot for one more lease: then any replica can take it.
 func (s *slot) awaitHandlers() {
+	late := time.After(s.opts.Lease)
 	for s.running > 0 {
-		report := <-s.reports
-		_ = report(time.Now())
+		select {
+		case report := <-s.reports:
+			_ = report(time.Now())
+		case <-late:
+			return
+		}
 	}
 }
 
