@@ -252,7 +252,7 @@ func (w *faultWorld) states() (violations []string) {
 	}
 	letters := make(map[string]int)
 	for _, m := range w.server.Messages(consume.DeadStream("faults")) {
-		letters[m.Header.Get(consume.HeaderDeadMsgID)]++
+		letters[m.Header.Get(schemas.HeaderDeadMsgID)]++
 	}
 	for id, c := range w.oracle.calls {
 		token := schemas.CallToken(id)

@@ -175,8 +175,8 @@ func Printable(text string) string {
 
 // Quarantined is one line of a quarantined callback or a dead letter: its number,
 // time, reason, resource, size, and type.
-func (p *Printer) Quarantined(number uint64, reason, kind string, m *replay.StoredMessage) string {
+func (p *Printer) Quarantined(number uint64, reason, kind string, size int, m *replay.StoredMessage) string {
 	return fmt.Sprintf("%6d  %s  %s %s %13s  %s", number, p.clocks.fit(-leastClock, p.clock(m.Time)),
 		p.Color.Paint(Yellow, p.types.fit(leastReason, Printable(reason))), p.resources.fit(leastResource, Printable(m.Header.Get(schemas.HeaderResource))),
-		Plural(len(m.Data), "byte"), Printable(kind))
+		Plural(size, "byte"), Printable(kind))
 }
