@@ -50,6 +50,19 @@ var examples = map[string][]example{
 		{"the account alone, to include in the server's configuration", "acsbridge rights crm --output config > crm.conf"},
 		{"other types for a service that is there", "acsbridge rights ivr --output types --type CallConnected | sh"},
 	},
+	"consumers": {
+		{"all services", "acsbridge consumers"},
+		{"one, with the owners of its slots", "acsbridge consumers ivr"},
+	},
+	"consumers list": {
+		{"all services, for a script", "acsbridge consumers list --output json"},
+		{"one, with the owners of its slots", "acsbridge consumers list ivr"},
+	},
+	"consumers call": {
+		{"where the services are with a call", "acsbridge consumers call 401f3500-5738-4a26-a51f-0123456789ab"},
+		{"with the state that one keeps", "acsbridge consumers call 401f3500-5738-4a26-a51f-0123456789ab\n" +
+			"    --service ivr --show-pii"},
+	},
 	"deadletters": {
 		{"what service ivr has given up", "acsbridge deadletters list --service ivr"},
 		{"give it to that service once more", "acsbridge deadletters redrive --service ivr --reason attempts"},

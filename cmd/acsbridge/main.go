@@ -41,6 +41,7 @@ type cli struct {
 	Serve       serveCmd       `cmd:"" group:"Run it:" help:"Verify callbacks, journal them, publish them to NATS."`
 	Deliver     deliverCmd     `cmd:"" group:"Run it:" help:"Post events to an application's webhook, in order, retried, signed."`
 	Health      healthCmd      `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
+	Consumers   consumersCmd   `cmd:"" group:"Run it:" help:"The services that consume: lag, parked calls, dead letters."`
 	DeadLetters deadLettersCmd `cmd:"" name:"deadletters" group:"Run it:" help:"List, show, redrive or remove what a service has given up."`
 	Quarantine  quarantineCmd  `cmd:"" group:"Run it:" help:"List, show, publish or remove malformed callbacks."`
 
