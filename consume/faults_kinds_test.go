@@ -216,7 +216,7 @@ func redrive(w *faultWorld) (time.Duration, func()) {
 				e.redrives++
 				e.redriven = time.Now().UnixNano()
 				w.oracle.mu.Unlock()
-				return consume.Redrive(w.t.Context(), w.js.Conn(), "faults", id, e.seq)
+				return consume.Redrive(w.t.Context(), w.js, "faults", id, e.seq)
 			})
 			if err := os.WriteFile(filepath.Join(w.settings.Mended, fmt.Sprint(id, ".", e.id)), nil, 0o600); err != nil {
 				w.t.Fatal(err)
