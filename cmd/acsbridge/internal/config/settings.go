@@ -300,7 +300,7 @@ func (s *Settings) AfterApply(app *kong.Kong) error {
 // isSetting reports whether a flag is also a variable and a key of the file.
 func isSetting(flag string) bool {
 	switch flag {
-	case "help", "config", "print-config":
+	case "help", "version", "config", "print-config":
 		return false
 	}
 	return true
