@@ -24,11 +24,15 @@ import (
 // handler always fails.
 const parkedVariable = "CONSUME_TEST_PARKED"
 
-// runParked is that replica. It ends with its standard input.
-func runParked(url string) {
+// TestParked_replica is that replica. It ends with its standard input.
+func TestParked_replica(t *testing.T) {
+	url := os.Getenv(parkedVariable)
+	if url == "" {
+		t.Skip("it is a process of BenchmarkParked")
+	}
 	nc, err := nats.Connect(url)
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	go func() {
@@ -41,7 +45,7 @@ func runParked(url string) {
 		Logger: slog.New(slog.DiscardHandler),
 		Handle: func(context.Context, *consume.Call[struct{}], *schemas.Message) error { return errors.New("not yet") },
 	}); err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
 }
 
@@ -145,7 +149,7 @@ type parkedReplica struct {
 
 func startParked(b *testing.B, url string) *parkedReplica {
 	b.Helper()
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.Command(os.Args[0], "-test.run=^TestParked_replica$")
 	cmd.Env, cmd.Stderr = append(os.Environ(), parkedVariable+"="+url), os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err == nil {

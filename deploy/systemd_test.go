@@ -61,7 +61,7 @@ func TestUnit_fitsTheBridge(t *testing.T) {
 	}
 	// It must go on trying, be asked whether it is ready, and have time for that.
 	for key, want := range map[string]string{
-		"Type": "notify", "Restart": "always", "StartLimitIntervalSec": "0", "TimeoutStartSec": "180",
+		"Type": "notify", "Restart": "always", "StartLimitIntervalSec": "0", "TimeoutStartSec": "180", "WatchdogSec": "60",
 		"Environment": "GOTRACEBACK=crash", "SyslogLevel": "err",
 		"StateDirectoryMode": "0700", "UMask": "0077", "LimitCORE": "0",
 	} {

@@ -53,7 +53,7 @@ func registered(t *testing.T, b *Bridge) map[string]*bridgetest.Metric {
 
 // open are labels whose values the reference leaves out: they are not known from the
 // start, or the page has them elsewhere.
-var open = []string{"resource", "key", "version", "goversion", "part", "profile", "code", "header"}
+var open = []string{"resource", "key", "version", "goversion", "part", "profile", "code", "header", "type"}
 
 // TestMetrics_existFromTheStart holds that every counter is there before anything has
 // happened: an alert on an increase does not see a counter that is born with a 1.
