@@ -26,7 +26,8 @@ require (
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
 	github.com/synadia-io/orbit.go/jetstreamext v0.3.2
-	github.com/synadia-io/orbit.go/natscontext v0.1.1
+	github.com/synadia-io/orbit.go/natscontext v0.1.3
+	github.com/synadia-io/orbit.go/pcgroups v0.2.2
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/trace v1.47.0
 	go.uber.org/goleak v1.3.0
