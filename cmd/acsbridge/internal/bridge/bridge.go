@@ -24,6 +24,7 @@ import (
 	"github.com/acsbridge/acsbridge/internal/datadir"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
+	"github.com/acsbridge/acsbridge/internal/tracing"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/embedded"
 	"github.com/acsbridge/acsbridge/verify"
@@ -44,7 +45,8 @@ type Bridge struct {
 	certificate      *edge.Certificate // nil for plain HTTP
 	registry         *prometheus.Registry
 	watch            *watch
-	changed          prometheus.Gauge // settings
+	changed          prometheus.Gauge  // settings
+	traces           *tracing.Provider // nil without traces
 	stopping         atomic.Bool
 }
 
@@ -54,6 +56,10 @@ func New(s *config.Settings, version string, logger *slog.Logger) (*Bridge, erro
 	b := &Bridge{settings: s, logger: logger, registry: prometheus.NewRegistry()}
 	b.registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), BuildInfo(version))
+	var err error
+	if b.traces, err = tracing.New("acsbridge", version, logger); err != nil {
+		return nil, err
+	}
 	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifiers, b.makeHandler, b.openCertificate, b.makeWatch}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -98,6 +104,7 @@ func (b *Bridge) startNATS() (err error) {
 func (b *Bridge) openPublisher() (err error) {
 	opts := b.settings.Publish()
 	opts.Link, opts.Logger, opts.Registerer = b.link, b.logger, b.registry
+	opts.Tracer = b.traces.Tracer("github.com/acsbridge/acsbridge/publish")
 	if opts.Dir != "" {
 		datadir.Restrict(opts.Dir)
 	}
@@ -132,6 +139,7 @@ func (b *Bridge) makeHandler() (err error) {
 	config := b.settings.Ingest()
 	config.Verifier, config.Publisher = b.verifier, b.publisher
 	config.Logger, config.Registerer = b.logger, b.registry
+	config.Tracer = b.traces.Tracer("github.com/acsbridge/acsbridge/ingest")
 	if b.gridVerifier != nil {
 		config.EventGrid.Verifier = b.gridVerifier
 	}
@@ -244,6 +252,7 @@ func (b *Bridge) close() error {
 	if b.nats != nil {
 		errs = append(errs, b.nats.Close())
 	}
+	b.traces.Close()
 	return errors.Join(errs...)
 }
 
