@@ -154,7 +154,7 @@ func (c *Console) nowPage(r *http.Request) (*page, error) {
 	if j := state.Journal; j != nil && j.MaxBytes > 0 {
 		v.Fill = fillChart(samples, j.MaxBytes)
 		v.FillText = fmt.Sprintf("%s of %s, %.1f %%", size(j.Bytes), size(j.MaxBytes), 100*float64(j.Bytes)/float64(j.MaxBytes))
-		if full, grows := timeToFull(samples, j.MaxBytes); grows {
+		if full, grows := timeToFull(samples, j.MaxBytes); grows && !state.Connected {
 			v.FillText += "; full in " + about(full)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 var files embed.FS
 
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
-	"text": printable, "clock": clock, "date": date, "ago": ago, "span": span, "about": about, "plural": pluralInt, "size": size,
+	"text": printable, "short": short, "clock": clock, "date": date, "ago": ago, "span": span, "about": about, "plural": pluralInt, "size": size,
 	"pathescape": url.PathEscape, "join": strings.Join, "lower": strings.ToLower,
 }).ParseFS(files, "pages/*.html"))
 
@@ -41,6 +41,9 @@ func bounded(text string, most int) string {
 	}
 	return b.String()
 }
+
+// short is the beginning of an id, enough to tell calls apart.
+func short(id string) string { return bounded(id, 13) }
 
 // asset answers with a file that pages load.
 func (c *Console) asset(w http.ResponseWriter, r *http.Request) {
