@@ -40,6 +40,7 @@ type cli struct {
 
 	Serve      serveCmd      `cmd:"" group:"Run it:" help:"Verify callbacks, journal them, publish them to NATS."`
 	Deliver    deliverCmd    `cmd:"" group:"Run it:" help:"Post events to an application's webhook, in order, retried, signed."`
+	Console    consoleCmd    `cmd:"" group:"Run it:" help:"Show calls and events in a browser, without a bridge."`
 	Health     healthCmd     `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
 	Quarantine quarantineCmd `cmd:"" group:"Run it:" help:"List, show, publish or remove malformed callbacks."`
 

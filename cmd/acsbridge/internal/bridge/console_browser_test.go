@@ -73,7 +73,9 @@ func (b *tab) open(path string) {
 }
 
 // text returns the text that is seen of an element.
-func (b *tab) text(selector string) string { return ask[string](b, "document.querySelector("+quote(selector)+")?.innerText ?? ''") }
+func (b *tab) text(selector string) string {
+	return ask[string](b, "document.querySelector("+quote(selector)+")?.innerText ?? ''")
+}
 
 func quote(s string) string { return "`" + s + "`" }
 

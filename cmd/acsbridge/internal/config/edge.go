@@ -143,7 +143,7 @@ func (s *Settings) checkConsole() {
 	case s.consoleToken != "" && s.consoleToken == s.adminToken:
 		s.reject(setting, "holds the token of admin-token-file, which Prometheus has; the console needs one of its own")
 	case s.ConsoleShowPII && s.ConsoleTokenFile == "":
-		s.reject("console-show-pii", "needs console-token-file: without it every user of this host sees personal data")
+		s.reject("console-token-file", "is missing, which showing personal data needs without it every user of this host sees the data")
 	case s.ConsoleNatsContext != "" && s.EmbeddedNATS():
 		s.reject("console-nats-context", "is for an external NATS, and none is set; the console reads the embedded server by itself")
 	}
