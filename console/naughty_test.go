@@ -43,15 +43,6 @@ func newConsole(t testing.TB, change ...func(*console.Options)) (*console.Consol
 	return console.New(o), js
 }
 
-// get returns the answer to a request for a page.
-func get(c http.Handler, path string) *httptest.ResponseRecorder {
-	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodGet, path, nil)
-	r.Header.Set("Accept", "text/html")
-	c.ServeHTTP(w, r)
-	return w
-}
-
 // naughty returns every string of the list, and some that the list lacks.
 func naughty(t *testing.T) (list []string) {
 	t.Helper()

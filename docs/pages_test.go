@@ -88,7 +88,7 @@ var (
 // logMessages returns the messages in the source of serve, sorted.
 func logMessages(t *testing.T) (messages []string) {
 	t.Helper()
-	for _, dir := range []string{"cmd/acsbridge", "cmd/acsbridge/internal/bridge", "ingest", "ingest/edge", "verify", "publish", "publish/journal", "publish/embedded", "internal/natsconn"} {
+	for _, dir := range []string{"cmd/acsbridge", "cmd/acsbridge/internal/bridge", "ingest", "ingest/edge", "verify", "publish", "publish/journal", "publish/embedded", "internal/natsconn", "console"} {
 		files, err := filepath.Glob(filepath.Join("..", dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no source in %s: %v", dir, err)
