@@ -197,7 +197,9 @@ func (q *request) recordActivity(err error, code int, reason string) {
 		h.lastStored.Store(q.received.UnixNano())
 	case code != http.StatusOK && code < 500, reason == reasonRefusedClient, errors.Is(err, errIncomplete):
 		h.lastRefused.Store(q.received.UnixNano())
-		h.refusals.add(refusalKind{q.route, reason}, code, q.cause(err), q.refusedToken(err, code))
+		token := q.refusedToken(err, code)
+		h.recentRefusals.add(Refused{At: q.received, Route: q.route, Reason: reason, Status: code}, h.addresses.Client(q.r), token)
+		h.refusals.add(refusalKind{q.route, reason}, code, q.cause(err), token)
 	}
 }
 

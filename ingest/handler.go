@@ -117,6 +117,7 @@ type Handler struct {
 	subscriptions           subscriptions
 
 	refusals                              refusalLog
+	recentRefusals                        recentRefusals
 	issuers                               map[string][]issuer // of tokens, by route
 	lastCallback, lastStored, lastRefused lastTime
 }
