@@ -4,12 +4,10 @@ package consume_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -183,41 +181,4 @@ func BenchmarkPlainConsumer(b *testing.B) {
 	<-all
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
-}
-
-// BenchmarkParked reports the processor time that 10,000 parked calls take, in percent of
-// one processor, server included. An operation is a tenth of a second.
-func BenchmarkParked(b *testing.B) {
-	const calls = 10_000
-	server := newStream(b)
-	js := server.JetStream()
-	var failed atomic.Int64
-	start(b, server.URL(), consume.Service[struct{}]{
-		Name: "bench", FirstRetry: time.Hour, LastRetry: time.Hour, MaxAge: 24 * time.Hour,
-		Handle: func(context.Context, *consume.Call[struct{}], *schemas.Message) error {
-			failed.Add(1)
-			return errors.New("not yet")
-		},
-	})
-	ready(b, js, "bench")
-	for i := range calls {
-		if _, err := js.PublishMsgAsync(newEvent("PlayCompleted", fmt.Sprint("call-", i), "0", nil), jetstream.WithStallWait(time.Minute)); err != nil {
-			b.Fatal(err)
-		}
-	}
-	natstest.Until(b, func() bool { return failed.Load() == calls })
-	var before, after syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
-		b.Fatal(err)
-	}
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for b.Loop() {
-		<-tick.C
-	}
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
-		b.Fatal(err)
-	}
-	spent := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
-	b.ReportMetric(100*spent.Seconds()/b.Elapsed().Seconds(), "cpu-%")
 }

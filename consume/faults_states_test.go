@@ -22,7 +22,7 @@ import (
 func (w *faultWorld) states() (violations []string) {
 	letters := make(map[string]int)
 	for _, m := range w.messages(consume.DeadStream("faults")) {
-		letters[m.Header.Get(consume.HeaderDeadMsgID)]++
+		letters[m.Header.Get(schemas.HeaderDeadMsgID)]++
 	}
 	entries := make(map[string][]byte)
 	for _, m := range w.messages("KV_" + consume.Bucket("faults")) {

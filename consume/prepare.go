@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // ackWait is that of the consumers. A delivery by the server's own decision would bring
@@ -105,7 +107,7 @@ func (o *options) needs(replicas int) *Needs {
 		},
 		DeadLetters: jetstream.StreamConfig{
 			Name: DeadStream(o.Name), Description: "Events that service " + o.Name + " has given up",
-			Subjects: []string{DeadPrefix + "." + o.Name + ".>"}, MaxAge: deadAge, Replicas: max(replicas, 1),
+			Subjects: []string{schemas.DeadPrefix + "." + o.Name + ".>"}, MaxAge: deadAge, Replicas: max(replicas, 1),
 			AllowDirect: true, Duplicates: 10 * time.Minute,
 		},
 	}

@@ -23,10 +23,11 @@ const (
 
 // Redrive gives events of a call, by their sequences in the stream, to a service once
 // more, before those of the call that wait, and lets a call go on that is held. Without
-// sequences it does the latter alone. No other service gets them. [HeaderDeadOrigin] of a
+// sequences it does the latter alone. No other service gets them. [schemas.HeaderDeadOrigin] of a
 // dead letter has the sequence. The service's next replica that looks, within ten
 // seconds, takes them up; an event that the stream has removed by then is counted as
-// skipped. An event that the service has not had yet is an error. It needs the right to read and write the service's bucket.
+// skipped. An event that the service has not had yet is an error. It needs the right to
+// read and write the service's bucket.
 func Redrive(ctx context.Context, js jetstream.JetStream, service, call string, sequences ...uint64) (err error) {
 	b, token := newBucket(js, service), schemas.CallToken(call)
 	slot := schemas.Slot(token)
@@ -46,8 +47,8 @@ func Redrive(ctx context.Context, js jetstream.JetStream, service, call string, 
 	return nil
 }
 
-// errNothingToRedrive reports a call that the service does not know.
-var errNothingToRedrive = errors.New("the bucket has no entry of this call")
+// ErrNoEntry reports a call that the service does not know.
+var ErrNoEntry = errors.New("the bucket has no entry of this call")
 
 // redrive changes the entry of a call, when no other writes it at the same time.
 func (b *bucket) redrive(ctx context.Context, slot, token string, sequences []uint64) error {
@@ -56,7 +57,7 @@ func (b *bucket) redrive(ctx context.Context, slot, token string, sequences []ui
 	case err != nil:
 		return err
 	case e == nil && len(sequences) == 0:
-		return errNothingToRedrive
+		return ErrNoEntry
 	}
 	if err := b.checkHandled(ctx, slot, e, sequences); err != nil {
 		return err
@@ -65,12 +66,13 @@ func (b *bucket) redrive(ctx context.Context, slot, token string, sequences []ui
 		e = &Entry{}
 	}
 	e.Held = false
-	for _, seq := range slices.Backward(slices.Sorted(slices.Values(sequences))) {
+	for _, seq := range sequences {
 		if !slices.Contains(e.Queue, seq) {
-			e.Queue = slices.Insert(e.Queue, 0, seq)
+			e.Queue = append(e.Queue, seq)
 		}
 		e.Cursor = max(e.Cursor, seq)
 	}
+	slices.Sort(e.Queue) // several redrives, one after the other, keep the order too
 	value, err := json.Marshal(e)
 	if err != nil {
 		return err

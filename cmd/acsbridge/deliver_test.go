@@ -214,7 +214,7 @@ func TestDeliver_deadLetters(t *testing.T) {
 			t.Fatal(err)
 		}
 		delete(got, m.Header.Get(schemas.HeaderMsgID))
-		got[event.ID] = strings.Join([]string{m.Header.Get(consume.HeaderDeadReason), m.Header.Get(consume.HeaderDeadAttempts), m.Header.Get(consume.HeaderDeadError)}, ", ")
+		got[event.ID] = strings.Join([]string{m.Header.Get(schemas.HeaderDeadReason), m.Header.Get(schemas.HeaderDeadAttempts), m.Header.Get(schemas.HeaderDeadError)}, ", ")
 	}
 	want := map[string]string{
 		"bad":     "attempts, 3, the application answered 400 Bad Request",

@@ -39,11 +39,14 @@ type cli struct {
 
 	Demo demoCmd `cmd:"" group:"See it work:" help:"A bridge, NATS and a simulated ACS on this machine."`
 
-	Serve      serveCmd      `cmd:"" group:"Run it:" help:"Verify callbacks, journal them, publish them to NATS."`
-	Deliver    deliverCmd    `cmd:"" group:"Run it:" help:"Post events to an application's webhook, in order, retried, signed."`
-	Drain      drainCmd      `cmd:"" group:"Run it:" help:"Bring the journal of a bridge that does not run to the stream, and end."`
-	Health     healthCmd     `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
-	Quarantine quarantineCmd `cmd:"" group:"Run it:" help:"List, show, publish or remove malformed callbacks."`
+	Serve       serveCmd       `cmd:"" group:"Run it:" help:"Verify callbacks, journal them, publish them to NATS."`
+	Deliver     deliverCmd     `cmd:"" group:"Run it:" help:"Post events to an application's webhook, in order, retried, signed."`
+	Console     consoleCmd     `cmd:"" group:"Run it:" help:"Show calls and events in a browser, without a bridge."`
+	Drain       drainCmd       `cmd:"" group:"Run it:" help:"Bring the journal of a bridge that does not run to the stream, and end."`
+	Health      healthCmd      `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
+	Consumers   consumersCmd   `cmd:"" group:"Run it:" help:"The services that consume: lag, parked calls, dead letters."`
+	DeadLetters deadLettersCmd `cmd:"" name:"deadletters" group:"Run it:" help:"List, show, redrive or remove what a service has given up."`
+	Quarantine  quarantineCmd  `cmd:"" group:"Run it:" help:"List, show, publish or remove malformed callbacks."`
 
 	Rights rightsCmd `cmd:"" group:"Run it:" help:"Print what a service needs in NATS: commands and an account."`
 

@@ -121,6 +121,8 @@ func recognize(caller, prompt, operationContext string) object {
 	}
 }
 
-func play(prompt string) object { return object{"playSources": []object{file(prompt)}} }
+func play(prompt, operationContext string) object {
+	return object{"playSources": []object{file(prompt)}, "operationContext": operationContext}
+}
 
 func transfer(to string) object { return object{"targetParticipant": object{"rawId": to}} }

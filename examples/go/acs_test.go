@@ -29,7 +29,7 @@ type scenario struct {
 type answer struct{ event, tone string }
 
 var scenarios = map[string]scenario{
-	"agent":  {[]answer{{"RecognizeCompleted", "one"}}, []string{"recognize", "transferToParticipant"}},
+	"agent":  {[]answer{{"RecognizeCompleted", "zero"}}, []string{"recognize", "transferToParticipant"}},
 	"hours":  {[]answer{{"RecognizeCompleted", "two"}}, []string{"recognize", "play", "terminate"}},
 	"silent": {[]answer{{}, {}}, []string{"recognize", "recognize", "terminate"}},
 	"again":  {[]answer{{"RecognizeFailed", ""}, {"RecognizeCompleted", "two"}}, []string{"recognize", "recognize", "play", "terminate"}},

@@ -2,24 +2,19 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/acsbridge/acsbridge/consume"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// menu is the state of a call: whom to ask, and how often that was done.
-type menu struct {
-	Caller string
-	Asked  int
-}
+// menu is the state of a call: whom to ask, and the operationContext of the last question.
+type menu struct{ Caller, Question string }
 
-const maxAsked = 2
+var next = map[string]string{"": "menu", "menu": "menu-again"}
 
-// ivr asks a caller to press a key: 1 is for an agent, others are for the opening hours.
+// ivr asks a caller to press a key: 0 is for an agent, others are for the opening hours.
 // Without an answer it asks again, and then hangs up.
 type ivr struct {
 	acs    actions
@@ -37,32 +32,36 @@ func (v *ivr) handle(ctx context.Context, call *consume.Call[menu], m *schemas.M
 	do := func(action string, body object) error {
 		return v.acs.do(ctx, call.ID, action, call.EffectID(action), body)
 	}
-	question := fmt.Sprint("menu-", call.State.Asked) // its operationContext
 	switch d := m.Event.Data.(type) {
 	case *schemas.CallConnected: // the application has put the caller into the callback URL
 		query, _ := url.ParseQuery(m.Delivery.Query)
 		call.State.Caller = query.Get("callerId")
 	case *schemas.RecognizeCompleted:
-		if d.OperationContext != question { // too late
+		if d.OperationContext != call.State.Question { // too late
 			return nil
 		}
-		if d.DTMFResult != nil && slices.Equal(d.DTMFResult.Tones, []schemas.Tone{"one"}) {
+		if d.DTMFResult != nil && len(d.DTMFResult.Tones) > 0 && d.DTMFResult.Tones[0] == "zero" {
 			return do("transferToParticipant", transfer(v.agent))
 		}
-		return do("play", play(v.prompt("opening-hours")))
+		return do("play", play(v.prompt("opening-hours"), "opening-hours"))
 	case *schemas.RecognizeFailed:
-		if d.OperationContext != question {
+		if d.OperationContext != call.State.Question {
 			return nil
 		}
-	case *schemas.PlayCompleted, *schemas.PlayFailed, *schemas.CallTransferFailed:
-		return do("terminate", object{})
 	case *consume.Timeout: // neither of the two has come
-	}
-	if call.State.Asked == maxAsked {
+	case *schemas.PlayCompleted:
+		if d.OperationContext != "opening-hours" {
+			return nil
+		}
+		return do("terminate", object{})
+	case *schemas.PlayFailed, *schemas.CallTransferFailed:
 		return do("terminate", object{})
 	}
-	call.State.Asked++
-	question = fmt.Sprint("menu-", call.State.Asked)
+	question := next[call.State.Question]
+	if question == "" {
+		return do("terminate", object{})
+	}
+	call.State.Question = question
 	call.ExpectContext(v.wait, question, "RecognizeCompleted", "RecognizeFailed")
 	return do("recognize", recognize(call.State.Caller, v.prompt("menu"), question))
 }

@@ -45,12 +45,13 @@ func TestIVR(t *testing.T) {
 			kit.Expire("silent")
 			kit.Expire("silent")
 			kit.Send(
-				pressed("agent", "menu-1", "one"), event("CallTransferFailed", "agent", nil),
-				pressed("hours", "menu-1", "two"), event("PlayCompleted", "hours", nil),
-				pressed("silent", "menu-1", "one"), // too late
-				event("RecognizeFailed", "failed", object{"operationContext": "menu-1"}),
-				event("RecognizeFailed", "failed", object{"operationContext": "menu-1"}), // an old one
-				pressed("failed", "menu-2", "one"))
+				pressed("agent", "menu", "zero"), event("CallTransferFailed", "agent", nil),
+				pressed("hours", "menu", "two"), event("PlayCompleted", "hours", nil), // of another prompt
+				event("PlayCompleted", "hours", object{"operationContext": "opening-hours"}),
+				pressed("silent", "menu", "zero"), // too late
+				event("RecognizeFailed", "failed", object{"operationContext": "menu"}),
+				event("RecognizeFailed", "failed", object{"operationContext": "menu"}), // an old one
+				pressed("failed", "menu-again", "zero"))
 			kit.Wait()
 			got := make(map[string][]string)
 			for _, effect := range acs.Names() {

@@ -22,6 +22,7 @@ import (
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/consume"
 	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 const (
@@ -92,7 +93,7 @@ func TestReplicas(t *testing.T) {
 		t.Error("no answer was lost")
 	}
 	if letters := server.Messages(consume.DeadStream("ivr")); len(letters) > 0 {
-		t.Errorf("%d dead letters, the first: %s", len(letters), letters[0].Header.Get(consume.HeaderDeadError))
+		t.Errorf("%d dead letters, the first: %s", len(letters), letters[0].Header.Get(schemas.HeaderDeadError))
 	}
 	for _, p := range processes[1:] {
 		if err := p.Process.Signal(syscall.SIGTERM); err != nil {
