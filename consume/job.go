@@ -68,7 +68,7 @@ func (j *job) run() *outcome {
 			return j.postpone(o, err)
 		}
 	}
-	a := &attempt{service: s.opts.Name, now: time.Now(), results: j.entry.Results, waiting: len(j.entry.Waits)}
+	a := &attempt{service: s.opts.Name, results: j.entry.Results, waiting: len(j.entry.Waits)}
 	m, err := j.message(msg, a, o)
 	if err != nil {
 		o.fail(err)
