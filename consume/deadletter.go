@@ -17,17 +17,6 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// Headers of a dead letter, beside those of the event.
-const (
-	HeaderDeadReason   = "acs-dead-reason"   // why it became one: permanent, attempts, age, queue_full, too_many_parked
-	HeaderDeadError    = "acs-dead-error"    // what the handler returned last, as schemas.HeaderValue escapes it
-	HeaderDeadAttempts = "acs-dead-attempts" // how often the handler got it
-	HeaderDeadOrigin   = "acs-dead-origin"   // "<stream>/<sequence>" of the event, or the id of the wait of a timeout
-	HeaderDeadSubject  = "acs-dead-subject"  // subject of the event
-	HeaderDeadMsgID    = "acs-dead-msg-id"   // Nats-Msg-Id of the event
-	HeaderDeadAt       = "acs-dead-at"       // when: RFC 3339, UTC, nanoseconds
-)
-
 // Reasons of dead letters: a closed set, used as a metric label.
 const (
 	reasonPermanent     = "permanent"       // the handler said that no attempt can help
@@ -36,10 +25,6 @@ const (
 	reasonQueueFull     = "queue_full"      // too many events wait behind it
 	reasonTooManyParked = "too_many_parked" // of all calls this one was parked for longest
 )
-
-// DeadPrefix is the first token of the subjects of dead letters; then come the service
-// and the tokens of the event's subject behind its prefix.
-const DeadPrefix = "acs-dead"
 
 // deadLetter is an event that is given up.
 type deadLetter struct {
@@ -89,8 +74,8 @@ func (s *slot) publishDeadLetter(ctx context.Context, d *deadLetter) error {
 		return fmt.Errorf("stream %s: %w", DeadStream(s.opts.Name), err)
 	}
 	s.metrics.dead.WithLabelValues(d.Reason).Inc()
-	s.letters.Log(s.opts.Logger, slog.LevelError, "an event was given up and is a dead letter: see the stream, and Redrive of package consume",
-		slog.String("reason", d.Reason), slog.String("origin", m.Header.Get(HeaderDeadOrigin)), slog.String("stream", DeadStream(s.opts.Name)))
+	s.letters.Log(s.opts.Logger, slog.LevelError, "an event was given up and is a dead letter: see acsbridge deadletters list",
+		slog.String("reason", d.Reason), slog.String("origin", m.Header.Get(schemas.HeaderDeadOrigin)), slog.String("stream", DeadStream(s.opts.Name)))
 	return nil
 }
 
@@ -123,7 +108,7 @@ func (s *slot) original(ctx context.Context, d *deadLetter) (*nats.Msg, error) {
 // that tell a stream how to store it: they would have it refused.
 func deadMessage(service, stream string, d *deadLetter, origin *nats.Msg, now time.Time) *nats.Msg {
 	_, rest, _ := strings.Cut(origin.Subject, ".")
-	m := &nats.Msg{Subject: DeadPrefix + "." + service + "." + rest, Data: origin.Data, Header: make(nats.Header)}
+	m := &nats.Msg{Subject: schemas.DeadPrefix + "." + service + "." + rest, Data: origin.Data, Header: make(nats.Header)}
 	for name, values := range origin.Header {
 		if !strings.HasPrefix(name, "Nats-") {
 			m.Header[name] = values
@@ -137,15 +122,15 @@ func deadMessage(service, stream string, d *deadLetter, origin *nats.Msg, now ti
 		attempts++
 	}
 	if d.Error != "" {
-		m.Header.Set(HeaderDeadError, d.Error)
+		m.Header.Set(schemas.HeaderDeadError, d.Error)
 	}
-	m.Header.Set(HeaderDeadReason, d.Reason)
-	m.Header.Set(HeaderDeadAttempts, strconv.Itoa(attempts))
-	m.Header.Set(HeaderDeadOrigin, d.event.origin(stream))
-	m.Header.Set(HeaderDeadSubject, origin.Subject)
-	m.Header.Set(HeaderDeadAt, now.UTC().Format(time.RFC3339Nano))
+	m.Header.Set(schemas.HeaderDeadReason, d.Reason)
+	m.Header.Set(schemas.HeaderDeadAttempts, strconv.Itoa(attempts))
+	m.Header.Set(schemas.HeaderDeadOrigin, d.event.origin(stream))
+	m.Header.Set(schemas.HeaderDeadSubject, origin.Subject)
+	m.Header.Set(schemas.HeaderDeadAt, now.UTC().Format(time.RFC3339Nano))
 	if id := origin.Header.Get(schemas.HeaderMsgID); id != "" {
-		m.Header.Set(HeaderDeadMsgID, id)
+		m.Header.Set(schemas.HeaderDeadMsgID, id)
 	}
 	m.Header.Set(schemas.HeaderMsgID, d.ID)
 	return m

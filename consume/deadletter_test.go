@@ -69,7 +69,7 @@ func TestRun_deadLetterCannotBeStored(t *testing.T) {
 		t.Errorf("%d dead letters, want %d", n, failing)
 	}
 	got := []string{}
-	for _, name := range []string{consume.HeaderDeadReason, consume.HeaderDeadError, consume.HeaderDeadAttempts} {
+	for _, name := range []string{schemas.HeaderDeadReason, schemas.HeaderDeadError, schemas.HeaderDeadAttempts} {
 		got = append(got, letters[0].Header.Get(name))
 	}
 	if diff := cmp.Diff([]string{"permanent", "no such tenant", "1"}, got); diff != "" {
@@ -107,7 +107,7 @@ func TestRun_stateTooLarge(t *testing.T) {
 		t.Error(diff)
 	}
 	l := letters[0].Header
-	if reason, text := l.Get(consume.HeaderDeadReason), l.Get(consume.HeaderDeadError); reason != "permanent" || !strings.Contains(text, "max_payload") {
+	if reason, text := l.Get(schemas.HeaderDeadReason), l.Get(schemas.HeaderDeadError); reason != "permanent" || !strings.Contains(text, "max_payload") {
 		t.Errorf("the dead letter says %q, %q", reason, text)
 	}
 	if n := counted(t, registry, "acsbridge_consume_dead_letters_total"); n != 1 {

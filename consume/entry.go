@@ -45,7 +45,7 @@ type Retry struct {
 type Dead struct {
 	ID     string `json:"id"` // of the dead letter
 	Reason string `json:"reason"`
-	Error  string `json:"error,omitempty"` // as in HeaderDeadError
+	Error  string `json:"error,omitempty"` // as in schemas.HeaderDeadError
 }
 
 // Wait is a wait for an event; see [Call.Expect].

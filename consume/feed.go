@@ -69,6 +69,19 @@ func (s *slot) beginFeed(info *jetstream.ConsumerInfo) error {
 	return nil
 }
 
+// followFeed goes on behind what the consumer has delivered, for the test that the fault
+// suite misses the reset.
+func (s *slot) followFeed(ctx context.Context) error {
+	info, err := s.info(ctx)
+	if err == nil {
+		err = s.beginFeed(info)
+	}
+	if err == nil {
+		s.feed.next = info.Delivered.Consumer + 1
+	}
+	return err
+}
+
 // stopFeed gives up the current run. What comes of it later is dropped.
 func (s *slot) stopFeed() {
 	if s.feed != nil {
@@ -89,7 +102,7 @@ func (s *slot) pull(now time.Time) {
 		Expires time.Duration `json:"expires"`
 	}{room - f.asked, pullExpiry})
 	if err == nil {
-		err = s.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+s.opts.Stream+"."+s.consumer, f.inbox, request)
+		err = s.nc.PublishRequest(apiPrefix(s.js)+"CONSUMER.MSG.NEXT."+s.opts.Stream+"."+s.consumer, f.inbox, request)
 	}
 	if err == nil {
 		f.asked, f.askedAt = room, now

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // ackWait is that of the consumers. A delivery by the server's own decision would bring
@@ -29,7 +31,7 @@ func (r *replica) prepare(ctx context.Context) error {
 	}
 	stream, err := r.js.Stream(ctx, r.opts.Stream)
 	if err != nil {
-		return fmt.Errorf("stream %s: %w; start acsbridge serve first, or name the stream in Stream", r.opts.Stream, err)
+		return fmt.Errorf("stream %s: %w; start acsbridge serve first, or name the stream in Stream and its JetStream domain in Domain", r.opts.Stream, err)
 	}
 	needs := r.opts.needs(stream.CachedInfo().Config.Replicas)
 	if err := r.ensureBucket(ctx, needs.Bucket); err != nil {
@@ -51,7 +53,7 @@ func (r *replica) prepare(ctx context.Context) error {
 }
 
 func (r *replica) remedy() string {
-	return "method Needs of consume.Service returns what an operator makes for it"
+	return "acsbridge rights " + r.opts.Name + " prints what an operator makes for the service, and its rights"
 }
 
 // leastMinor is the minor version of nats-server that can reset a consumer.
@@ -81,6 +83,10 @@ type Needs struct {
 	Bucket      jetstream.KeyValueConfig
 	DeadLetters jetstream.StreamConfig
 	Consumers   []jetstream.ConsumerConfig // of the stream with the events, one for each slot
+	// Publish are the subjects of what a service sends that makes nothing of this itself:
+	// its requests, writes and acknowledgements, for a JetStream without a domain. It
+	// subscribes to its inbox alone.
+	Publish []string
 }
 
 // Needs returns what the service needs in NATS, with so many replicas of bucket and
@@ -101,12 +107,23 @@ func (o *options) needs(replicas int) *Needs {
 		},
 		DeadLetters: jetstream.StreamConfig{
 			Name: DeadStream(o.Name), Description: "Events that service " + o.Name + " has given up",
-			Subjects: []string{DeadPrefix + "." + o.Name + ".>"}, MaxAge: deadAge, Replicas: max(replicas, 1),
+			Subjects: []string{schemas.DeadPrefix + "." + o.Name + ".>"}, MaxAge: deadAge, Replicas: max(replicas, 1),
 			AllowDirect: true, Duplicates: 10 * time.Minute,
 		},
 	}
+	bucket := "KV_" + n.Bucket.Bucket
+	for _, stream := range []string{o.Stream, bucket, n.DeadLetters.Name} {
+		n.Publish = append(n.Publish, "$JS.API.STREAM.INFO."+stream)
+	}
+	n.Publish = append(n.Publish, "$JS.API.STREAM.MSG.GET."+o.Stream, "$JS.API.STREAM.MSG.GET."+bucket, "$JS.API.DIRECT.GET."+bucket,
+		"$KV."+n.Bucket.Bucket+".>", n.DeadLetters.Subjects[0])
 	for _, slot := range strings.Split(slots, "") {
-		n.Consumers = append(n.Consumers, o.consumer(slot))
+		c := o.consumer(slot)
+		n.Consumers = append(n.Consumers, c)
+		for _, request := range []string{"INFO", "MSG.NEXT", "RESET"} {
+			n.Publish = append(n.Publish, "$JS.API.CONSUMER."+request+"."+o.Stream+"."+c.Durable)
+		}
+		n.Publish = append(n.Publish, "$JS.ACK."+o.Stream+"."+c.Durable+".>")
 	}
 	return n
 }
@@ -196,8 +213,10 @@ func (r *replica) ensureConsumer(ctx context.Context, stream jetstream.Stream, w
 		return nil
 	}
 	have.FilterSubject, have.FilterSubjects = "", wide
-	_, err = stream.UpdateConsumer(ctx, have)
-	return err
+	if _, err = stream.UpdateConsumer(ctx, have); err != nil {
+		return fmt.Errorf("give it the types of the service: %w", err)
+	}
+	return nil
 }
 
 // widen returns the filters of a slot that select what either list does.

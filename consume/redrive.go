@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/directget"
@@ -23,15 +23,12 @@ const (
 
 // Redrive gives events of a call, by their sequences in the stream, to a service once
 // more, before those of the call that wait, and lets a call go on that is held. Without
-// sequences it does the latter alone. No other service gets them. [HeaderDeadOrigin] of a
+// sequences it does the latter alone. No other service gets them. [schemas.HeaderDeadOrigin] of a
 // dead letter has the sequence. The service's next replica that looks, within ten
 // seconds, takes them up; an event that the stream has removed by then is counted as
-// skipped. It needs the right to read and write the service's bucket.
-func Redrive(ctx context.Context, nc *nats.Conn, service, call string, sequences ...uint64) error {
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return err
-	}
+// skipped. An event that the service has not had yet is an error. It needs the right to
+// read and write the service's bucket.
+func Redrive(ctx context.Context, js jetstream.JetStream, service, call string, sequences ...uint64) (err error) {
 	b, token := newBucket(js, service), schemas.CallToken(call)
 	slot := schemas.Slot(token)
 	for range redriveAttempts {
@@ -50,8 +47,8 @@ func Redrive(ctx context.Context, nc *nats.Conn, service, call string, sequences
 	return nil
 }
 
-// errNothingToRedrive reports a call that the service does not know.
-var errNothingToRedrive = errors.New("the bucket has no entry of this call")
+// ErrNoEntry reports a call that the service does not know.
+var ErrNoEntry = errors.New("the bucket has no entry of this call")
 
 // redrive changes the entry of a call, when no other writes it at the same time.
 func (b *bucket) redrive(ctx context.Context, slot, token string, sequences []uint64) error {
@@ -60,23 +57,51 @@ func (b *bucket) redrive(ctx context.Context, slot, token string, sequences []ui
 	case err != nil:
 		return err
 	case e == nil && len(sequences) == 0:
-		return errNothingToRedrive
-	case e == nil:
+		return ErrNoEntry
+	}
+	if err := b.checkHandled(ctx, slot, e, sequences); err != nil {
+		return err
+	}
+	if e == nil {
 		e = &Entry{}
 	}
 	e.Held = false
-	for _, seq := range slices.Backward(slices.Sorted(slices.Values(sequences))) {
+	for _, seq := range sequences {
 		if !slices.Contains(e.Queue, seq) {
-			e.Queue = slices.Insert(e.Queue, 0, seq)
+			e.Queue = append(e.Queue, seq)
 		}
 		e.Cursor = max(e.Cursor, seq)
 	}
+	slices.Sort(e.Queue) // several redrives, one after the other, keep the order too
 	value, err := json.Marshal(e)
 	if err != nil {
 		return err
 	}
 	_, err = b.put(ctx, b.message(callKey(slot, token), value, revision, e.lifetime(time.Now(), idleLifetime)))
 	return err
+}
+
+// checkHandled returns an error when the service has not had all of the events: the
+// position of the call must not move past others that wait. When the entry has expired,
+// that of the slot decides.
+func (b *bucket) checkHandled(ctx context.Context, slot string, e *Entry, sequences []uint64) error {
+	if len(sequences) == 0 {
+		return nil
+	}
+	var had uint64
+	if e != nil {
+		had = e.Cursor
+	} else if value, _, err := b.get(ctx, readKey(slot)); err != nil {
+		return err
+	} else if value != nil {
+		if had, err = strconv.ParseUint(string(value), 10, 64); err != nil {
+			return fmt.Errorf("key %s: %w", readKey(slot), err)
+		}
+	}
+	if newest := slices.Max(sequences); newest > had {
+		return fmt.Errorf("the service has not had the event with sequence %d yet: give it those that it has had", newest)
+	}
+	return nil
 }
 
 // checkWakes looks for calls whose entries were changed by [Redrive].

@@ -62,7 +62,7 @@ const (
 )
 
 func run(ctx context.Context, nc *nats.Conn, o *options, h handler) error {
-	js, err := jetstream.New(nc)
+	js, err := newJetStream(nc, o.Domain)
 	if err != nil {
 		return fmt.Errorf("consume: %w", err)
 	}

@@ -120,20 +120,20 @@ func TestRun_deadLetter(t *testing.T) {
 	}
 	l := letters[0]
 	got := map[string]string{"subject": l.Subject, "payload": string(l.Data)}
-	for _, name := range []string{consume.HeaderDeadReason, consume.HeaderDeadError, consume.HeaderDeadAttempts, consume.HeaderDeadOrigin, consume.HeaderDeadSubject, consume.HeaderDeadMsgID, schemas.HeaderContentType} {
+	for _, name := range []string{schemas.HeaderDeadReason, schemas.HeaderDeadError, schemas.HeaderDeadAttempts, schemas.HeaderDeadOrigin, schemas.HeaderDeadSubject, schemas.HeaderDeadMsgID, schemas.HeaderContentType} {
 		got[name] = l.Header.Get(name)
 	}
 	slot := schemas.Slot("call")
 	want := map[string]string{
 		"subject": "acs-dead.ivr.contoso.PlayCompleted." + slot + ".call", "payload": string(first.Data),
-		consume.HeaderDeadReason: "permanent", consume.HeaderDeadError: "no%0Asuch%20tenant", consume.HeaderDeadAttempts: "1",
-		consume.HeaderDeadOrigin: fmt.Sprint("ACS/", seq), consume.HeaderDeadSubject: first.Subject,
-		consume.HeaderDeadMsgID: "call#hopeless", schemas.HeaderContentType: "application/cloudevents+json",
+		schemas.HeaderDeadReason: "permanent", schemas.HeaderDeadError: "no%0Asuch%20tenant", schemas.HeaderDeadAttempts: "1",
+		schemas.HeaderDeadOrigin: fmt.Sprint("ACS/", seq), schemas.HeaderDeadSubject: first.Subject,
+		schemas.HeaderDeadMsgID: "call#hopeless", schemas.HeaderContentType: "application/cloudevents+json",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if reason, attempts := letters[1].Header.Get(consume.HeaderDeadReason), letters[1].Header.Get(consume.HeaderDeadAttempts); reason != "attempts" || attempts != "2" {
+	if reason, attempts := letters[1].Header.Get(schemas.HeaderDeadReason), letters[1].Header.Get(schemas.HeaderDeadAttempts); reason != "attempts" || attempts != "2" {
 		t.Errorf("the second one: %s after %s attempts", reason, attempts)
 	}
 }
@@ -335,11 +335,41 @@ func TestRedrive(t *testing.T) {
 	server.Await(consume.DeadStream("ivr"), 1)
 	natstest.Until(t, func() bool { return slices.Contains(h.all(), "0") })
 	repaired.Store(true)
-	if err := consume.Redrive(t.Context(), connect(t, server.URL()), "ivr", "call", bad); err != nil {
+	if err := consume.Redrive(t.Context(), server.JetStream(), "ivr", "call", bad); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Until(t, func() bool { return len(h.all()) == 3 })
 	if diff := cmp.Diff([]string{"0", "bad", "next"}, h.all()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// An event that was not handled yet cannot be redriven: those before it would be left out.
+func TestRedrive_notHandledYet(t *testing.T) {
+	server := newStream(t)
+	js := server.JetStream()
+	var h history
+	service := consume.Service[tally]{
+		Name: "ivr",
+		Handle: func(_ context.Context, _ *consume.Call[tally], m *schemas.Message) error {
+			h.add(m.Event.ID)
+			return nil
+		},
+	}
+	for round := range 2 { // without an entry, and with one
+		r := start(t, server.URL(), service)
+		ready(t, js, "ivr")
+		natstest.Until(t, func() bool { return len(h.all()) == 2*round })
+		r.stop(t)
+		store(t, js, newEvent("PlayCompleted", "call", fmt.Sprint(2*round), nil))
+		last := store(t, js, newEvent("PlayCompleted", "call", fmt.Sprint(2*round+1), nil))
+		if err := consume.Redrive(t.Context(), js, "ivr", "call", last); err == nil {
+			t.Error("no error")
+		}
+	}
+	start(t, server.URL(), service)
+	natstest.Until(t, func() bool { return len(h.all()) == 4 })
+	if diff := cmp.Diff([]string{"0", "1", "2", "3"}, h.all()); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -39,6 +39,9 @@ type Service[S any] struct {
 	// Stream has the events, and Prefix is the first token of their subjects. Empty means
 	// ACS and acs.
 	Stream, Prefix string
+	// Domain is the JetStream domain in which the service finds the stream and all of its
+	// own. Empty means that of the account.
+	Domain string
 	// StartAt is the time from which on events are wanted when the service runs for the
 	// first time: its consumers are made then. Zero means from now on.
 	StartAt time.Time
@@ -116,7 +119,7 @@ var serviceName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
 // options checks the settings and fills in the defaults.
 func (s *Service[S]) options() (*options, error) {
 	o := &options{Service: Service[json.RawMessage]{
-		Name: s.Name, Stream: cmp.Or(s.Stream, schemas.Stream), Prefix: cmp.Or(s.Prefix, schemas.SubjectPrefix),
+		Name: s.Name, Stream: cmp.Or(s.Stream, schemas.Stream), Prefix: cmp.Or(s.Prefix, schemas.SubjectPrefix), Domain: s.Domain,
 		StartAt: s.StartAt, HandleStale: s.HandleStale, HandleReplays: s.HandleReplays,
 		Concurrency: cmp.Or(s.Concurrency, 64), HandleTimeout: cmp.Or(s.HandleTimeout, 30*time.Second),
 		FirstRetry: cmp.Or(s.FirstRetry, time.Second), LastRetry: cmp.Or(s.LastRetry, max(time.Minute, s.FirstRetry)),

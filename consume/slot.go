@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/internal/failpoint"
 )
 
 // errLeaseEnded reports that the lease of a slot could not be renewed in time.
@@ -197,6 +199,9 @@ func (s *slot) take(ctx context.Context) error {
 	reset := func() error {
 		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
+		if failpoint.Broken("reset") {
+			return s.followFeed(ctx)
+		}
 		answer, err := s.js.ResetConsumer(ctx, s.opts.Stream, s.consumer)
 		if err != nil {
 			return fmt.Errorf("reset consumer %s: %w", s.consumer, err)
