@@ -1,3 +1,5 @@
+//go:build unix
+
 package consume_test
 
 import (
@@ -14,9 +16,8 @@ import (
 // BenchmarkPartitionedGroup handles the backlog of BenchmarkRun with an elastic consumer
 // group of pcgroups: sixteen partitions by the call, one member, in order, without state.
 func BenchmarkPartitionedGroup(b *testing.B) {
-	server := newStream(b)
-	js := server.JetStream()
-	fill(b, js, b.N)
+	js, _ := backlog{nodes: 1}.servers(b)
+	backlog{}.fill(b, js)
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	const group, member = "group", "member"
