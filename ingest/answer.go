@@ -163,8 +163,8 @@ func (q *request) discardBody() {
 func (q *request) count(code int, reason string, took time.Duration) {
 	m, label := q.handler.metrics, strconv.Itoa(code)
 	m.requests.WithLabelValues(q.route, label).Inc()
-	if q.route == routeCallbacks {
-		m.duration.WithLabelValues(label).Observe(took.Seconds())
+	if q.route == routeCallbacks || q.route == routeEventGrid {
+		m.duration.WithLabelValues(q.route, label).Observe(took.Seconds())
 	}
 	if slices.Contains(rejectReasons, reason) {
 		m.rejected.WithLabelValues(reason).Inc()

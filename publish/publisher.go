@@ -196,7 +196,11 @@ func (p *Publisher) Publish(ctx context.Context, claims *verify.Claims, d *Deliv
 	}
 	records := p.opts.eventRecords(claims, d, events)
 	p.metrics.incomplete(records, events)
-	return p.store(ctx, d, p.forwarder, p.events, records)
+	if err := p.store(ctx, d, p.forwarder, p.events, records); err != nil {
+		return err
+	}
+	p.metrics.countEvents(events)
+	return nil
 }
 
 // Quarantine keeps a verified callback whose body is not CloudEvents, as received,

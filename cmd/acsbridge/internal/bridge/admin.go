@@ -27,7 +27,7 @@ func (b *Bridge) operators() *Admin {
 func (b *Bridge) readyz(w http.ResponseWriter, details bool) {
 	var text strings.Builder
 	ready := true
-	for _, part := range []func() (name, state string, ok bool){b.readyProcess, b.readyKeys, b.readyStorage} {
+	for _, part := range b.readyParts() {
 		name, state, ok := part()
 		mark := "ok"
 		if !ok {
@@ -49,6 +49,11 @@ func (b *Bridge) readyz(w http.ResponseWriter, details bool) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	fmt.Fprint(w, text.String())
+}
+
+// readyParts are what callbacks need.
+func (b *Bridge) readyParts() []func() (name, state string, ok bool) {
+	return []func() (name, state string, ok bool){b.readyProcess, b.readyKeys, b.readyStorage}
 }
 
 func (b *Bridge) readyProcess() (name, state string, ok bool) {
