@@ -39,7 +39,9 @@ type Admin struct {
 	Token    string   // bearer token of operators; empty asks for none
 	Registry *prometheus.Registry
 	// Ready answers /readyz. Details are for operators.
-	Ready  func(w http.ResponseWriter, details bool)
+	Ready func(w http.ResponseWriter, details bool)
+	// Check answers [CheckPath] for "acsbridge check"; nil means that it is not there.
+	Check  http.Handler
 	Logger *slog.Logger
 	// Console answers all other paths, with a login of its own; nil when there is none.
 	Console http.Handler
@@ -73,6 +75,9 @@ func (a *Admin) handler() http.Handler {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.Ready(w, access.granted(r)) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	if a.Check != nil {
+		mux.Handle(CheckPath, a.Check)
+	}
 	return access.guard(mux, a.Console)
 }
 
