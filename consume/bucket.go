@@ -41,10 +41,34 @@ type bucket struct {
 	js     jetstream.JetStream
 	stream string
 	prefix string // of its subjects, with the last dot
+	// writePrefix replaces prefix in a write: it leads to the domain of the bucket.
+	writePrefix string
 }
 
 func newBucket(js jetstream.JetStream, service string) *bucket {
-	return &bucket{js: js, stream: "KV_" + Bucket(service), prefix: "$KV." + Bucket(service) + "."}
+	b := &bucket{js: js, stream: "KV_" + Bucket(service), prefix: "$KV." + Bucket(service) + "."}
+	b.writePrefix = b.prefix
+	if api := apiPrefix(js); api != jetstream.DefaultAPIPrefix { // as the client's KV interface does it
+		b.writePrefix = api + b.prefix
+	}
+	return b
+}
+
+// newJetStream returns the JetStream of a domain, or of the account when it is empty.
+func newJetStream(nc *nats.Conn, domain string) (jetstream.JetStream, error) {
+	if domain == "" {
+		return jetstream.New(nc)
+	}
+	// As NewWithDomain does it, but jetstreamext would make "$JS.<domain>." of a domain.
+	return jetstream.NewWithAPIPrefix(nc, "$JS."+domain+".API")
+}
+
+// apiPrefix returns what the subjects of requests to JetStream begin with.
+func apiPrefix(js jetstream.JetStream) string {
+	if prefix := js.Options().APIPrefix; prefix != "" {
+		return strings.TrimSuffix(prefix, ".") + "."
+	}
+	return jetstream.DefaultAPIPrefix
 }
 
 func leaseKey(slot string) string        { return slot + ".lease" }
@@ -57,7 +81,7 @@ func (b *bucket) key(subj string) string { return strings.TrimPrefix(subj, b.pre
 // message returns a write of a key that is stored only when its newest revision is
 // the one given, zero for none. A key with a lifetime of zero does not expire.
 func (b *bucket) message(key string, value []byte, revision uint64, lifetime time.Duration) *nats.Msg {
-	m := &nats.Msg{Subject: b.prefix + key, Data: value, Header: nats.Header{
+	m := &nats.Msg{Subject: b.writePrefix + key, Data: value, Header: nats.Header{
 		jetstream.ExpectedStreamHeader: {b.stream},
 	}}
 	m.Header.Set(jetstream.ExpectedLastSubjSeqHeader, strconv.FormatUint(revision, 10))
@@ -156,7 +180,7 @@ func leaderGet(ctx context.Context, js jetstream.JetStream, stream string, q lea
 	if err != nil {
 		return nil, err
 	}
-	answer, err := js.Conn().RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, body)
+	answer, err := js.Conn().RequestWithContext(ctx, apiPrefix(js)+"STREAM.MSG.GET."+stream, body)
 	if err != nil {
 		return nil, fmt.Errorf("read stream %s: %w", stream, err)
 	}

@@ -17,17 +17,6 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// Headers of a dead letter, beside those of the event.
-const (
-	HeaderDeadReason   = "acs-dead-reason"   // why it became one: permanent, attempts, age, queue_full, too_many_parked
-	HeaderDeadError    = "acs-dead-error"    // what the handler returned last, as schemas.HeaderValue escapes it
-	HeaderDeadAttempts = "acs-dead-attempts" // how often the handler got it
-	HeaderDeadOrigin   = "acs-dead-origin"   // "<stream>/<sequence>" of the event, or the id of the wait of a timeout
-	HeaderDeadSubject  = "acs-dead-subject"  // subject of the event
-	HeaderDeadMsgID    = "acs-dead-msg-id"   // Nats-Msg-Id of the event
-	HeaderDeadAt       = "acs-dead-at"       // when: RFC 3339, UTC, nanoseconds
-)
-
 // Reasons of dead letters: a closed set, used as a metric label.
 const (
 	reasonPermanent     = "permanent"       // the handler said that no attempt can help
@@ -37,17 +26,34 @@ const (
 	reasonTooManyParked = "too_many_parked" // of all calls this one was parked for longest
 )
 
-// DeadPrefix is the first token of the subjects of dead letters; then come the service
-// and the tokens of the event's subject behind its prefix.
-const DeadPrefix = "acs-dead"
-
 // deadLetter is an event that is given up.
 type deadLetter struct {
 	slot, token string
 	event       *event
 	entry       *Entry
 	outcome     *outcome // nil when the event was given up for its place
-	reason      string
+	Dead
+}
+
+// dead names the dead letter of the first event of a call: with the same id when it is
+// tried again, and another one after a redrive.
+func (s *slot) dead(c *call) Dead {
+	if r := c.entry.Retry; r != nil && r.Dead != nil && r.about(c) && c.outcome == nil {
+		return *r.Dead
+	}
+	d := Dead{Reason: c.bury, ID: short(fmt.Sprint(c.events[0].origin(s.opts.Stream), " ", c.bury, " ", c.entry.Epoch, " ", c.entry.Write))}
+	if c.outcome != nil {
+		d.Error, _ = schemas.HeaderValue(c.outcome.err.Error(), schemas.MaxHeaderValue)
+	}
+	return d
+}
+
+// origin names an event in a dead letter.
+func (ev *event) origin(stream string) string {
+	if ev.wait != "" {
+		return ev.wait
+	}
+	return stream + "/" + ev.key()
 }
 
 // publishDeadLetter stores a dead letter. The same one can be published again: the
@@ -67,9 +73,9 @@ func (s *slot) publishDeadLetter(ctx context.Context, d *deadLetter) error {
 	if _, err := s.js.PublishMsg(ctx, m); err != nil {
 		return fmt.Errorf("stream %s: %w", DeadStream(s.opts.Name), err)
 	}
-	s.metrics.dead.WithLabelValues(d.reason).Inc()
-	s.letters.Log(s.opts.Logger, slog.LevelError, "an event was given up and is a dead letter: see the stream, and Redrive of package consume",
-		slog.String("reason", d.reason), slog.String("origin", m.Header.Get(HeaderDeadOrigin)), slog.String("stream", DeadStream(s.opts.Name)))
+	s.metrics.dead.WithLabelValues(d.Reason).Inc()
+	s.letters.Log(s.opts.Logger, slog.LevelError, "an event was given up and is a dead letter: see acsbridge deadletters list",
+		slog.String("reason", d.Reason), slog.String("origin", m.Header.Get(schemas.HeaderDeadOrigin)), slog.String("stream", DeadStream(s.opts.Name)))
 	return nil
 }
 
@@ -102,15 +108,11 @@ func (s *slot) original(ctx context.Context, d *deadLetter) (*nats.Msg, error) {
 // that tell a stream how to store it: they would have it refused.
 func deadMessage(service, stream string, d *deadLetter, origin *nats.Msg, now time.Time) *nats.Msg {
 	_, rest, _ := strings.Cut(origin.Subject, ".")
-	m := &nats.Msg{Subject: DeadPrefix + "." + service + "." + rest, Data: origin.Data, Header: make(nats.Header)}
+	m := &nats.Msg{Subject: schemas.DeadPrefix + "." + service + "." + rest, Data: origin.Data, Header: make(nats.Header)}
 	for name, values := range origin.Header {
 		if !strings.HasPrefix(name, "Nats-") {
 			m.Header[name] = values
 		}
-	}
-	at := d.event.wait
-	if at == "" {
-		at = stream + "/" + strconv.FormatUint(d.event.seq, 10)
 	}
 	attempts := 0
 	if r := d.entry.Retry; r != nil && r.Event == d.event.key() {
@@ -118,18 +120,18 @@ func deadMessage(service, stream string, d *deadLetter, origin *nats.Msg, now ti
 	}
 	if d.outcome != nil {
 		attempts++
-		text, _ := schemas.HeaderValue(d.outcome.err.Error(), schemas.MaxHeaderValue)
-		m.Header.Set(HeaderDeadError, text)
 	}
-	m.Header.Set(HeaderDeadReason, d.reason)
-	m.Header.Set(HeaderDeadAttempts, strconv.Itoa(attempts))
-	m.Header.Set(HeaderDeadOrigin, at)
-	m.Header.Set(HeaderDeadSubject, origin.Subject)
-	m.Header.Set(HeaderDeadAt, now.UTC().Format(time.RFC3339Nano))
+	if d.Error != "" {
+		m.Header.Set(schemas.HeaderDeadError, d.Error)
+	}
+	m.Header.Set(schemas.HeaderDeadReason, d.Reason)
+	m.Header.Set(schemas.HeaderDeadAttempts, strconv.Itoa(attempts))
+	m.Header.Set(schemas.HeaderDeadOrigin, d.event.origin(stream))
+	m.Header.Set(schemas.HeaderDeadSubject, origin.Subject)
+	m.Header.Set(schemas.HeaderDeadAt, now.UTC().Format(time.RFC3339Nano))
 	if id := origin.Header.Get(schemas.HeaderMsgID); id != "" {
-		m.Header.Set(HeaderDeadMsgID, id)
+		m.Header.Set(schemas.HeaderDeadMsgID, id)
 	}
-	// The same when this is tried again, and another one after a redrive.
-	m.Header.Set(schemas.HeaderMsgID, short(fmt.Sprint(at, " ", d.reason, " ", d.entry.Epoch, " ", d.entry.Write)))
+	m.Header.Set(schemas.HeaderMsgID, d.ID)
 	return m
 }

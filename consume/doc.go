@@ -41,7 +41,8 @@
 // dead-letter stream; STREAM.MSG.GET of the first two and DIRECT.GET of the bucket;
 // CONSUMER.INFO, CONSUMER.MSG.NEXT, CONSUMER.RESET and $JS.ACK of its sixteen consumers;
 // to publish to $KV.acs_<service>.> and acs-dead.<service>.>; and an inbox. Where it may
-// make nothing, an operator makes what [Service.Needs] returns.
+// make nothing, an operator makes what [Service.Needs] returns; acsbridge rights prints it
+// as commands, and the rights as a configuration of the server.
 //
 // The loop of a slot (slot.go) alone has its lease, its consumer (feed.go) and its calls
 // (calls.go), which know neither NATS nor a clock. The decision is in

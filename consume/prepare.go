@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // ackWait is that of the consumers. A delivery by the server's own decision would bring
@@ -29,7 +31,7 @@ func (r *replica) prepare(ctx context.Context) error {
 	}
 	stream, err := r.js.Stream(ctx, r.opts.Stream)
 	if err != nil {
-		return fmt.Errorf("stream %s: %w; start acsbridge serve first, or name the stream in Stream", r.opts.Stream, err)
+		return fmt.Errorf("stream %s: %w; start acsbridge serve first, or name the stream in Stream and its JetStream domain in Domain", r.opts.Stream, err)
 	}
 	needs := r.opts.needs(stream.CachedInfo().Config.Replicas)
 	if err := r.ensureBucket(ctx, needs.Bucket); err != nil {
@@ -38,8 +40,12 @@ func (r *replica) prepare(ctx context.Context) error {
 	if err := r.ensureDeadStream(ctx, needs.DeadLetters); err != nil {
 		return fmt.Errorf("stream %s: %w; %s", DeadStream(r.opts.Name), err, r.remedy())
 	}
+	if err := r.beat(ctx); err != nil { // before a consumer has new types: see outranked
+		return fmt.Errorf("bucket %s: %w; %s", Bucket(r.opts.Name), err, r.remedy())
+	}
 	for _, want := range needs.Consumers {
 		if err := r.ensureConsumer(ctx, stream, want); err != nil {
+			r.signOff()
 			return fmt.Errorf("consumer %s of stream %s: %w; %s", want.Durable, r.opts.Stream, err, r.remedy())
 		}
 	}
@@ -47,7 +53,7 @@ func (r *replica) prepare(ctx context.Context) error {
 }
 
 func (r *replica) remedy() string {
-	return "method Needs of consume.Service returns what an operator makes for it"
+	return "acsbridge rights " + r.opts.Name + " prints what an operator makes for the service, and its rights"
 }
 
 // leastMinor is the minor version of nats-server that can reset a consumer.
@@ -77,6 +83,10 @@ type Needs struct {
 	Bucket      jetstream.KeyValueConfig
 	DeadLetters jetstream.StreamConfig
 	Consumers   []jetstream.ConsumerConfig // of the stream with the events, one for each slot
+	// Publish are the subjects of what a service sends that makes nothing of this itself:
+	// its requests, writes and acknowledgements, for a JetStream without a domain. It
+	// subscribes to its inbox alone.
+	Publish []string
 }
 
 // Needs returns what the service needs in NATS, with so many replicas of bucket and
@@ -97,12 +107,23 @@ func (o *options) needs(replicas int) *Needs {
 		},
 		DeadLetters: jetstream.StreamConfig{
 			Name: DeadStream(o.Name), Description: "Events that service " + o.Name + " has given up",
-			Subjects: []string{DeadPrefix + "." + o.Name + ".>"}, MaxAge: deadAge, Replicas: max(replicas, 1),
+			Subjects: []string{schemas.DeadPrefix + "." + o.Name + ".>"}, MaxAge: deadAge, Replicas: max(replicas, 1),
 			AllowDirect: true, Duplicates: 10 * time.Minute,
 		},
 	}
+	bucket := "KV_" + n.Bucket.Bucket
+	for _, stream := range []string{o.Stream, bucket, n.DeadLetters.Name} {
+		n.Publish = append(n.Publish, "$JS.API.STREAM.INFO."+stream)
+	}
+	n.Publish = append(n.Publish, "$JS.API.STREAM.MSG.GET."+o.Stream, "$JS.API.STREAM.MSG.GET."+bucket, "$JS.API.DIRECT.GET."+bucket,
+		"$KV."+n.Bucket.Bucket+".>", n.DeadLetters.Subjects[0])
 	for _, slot := range strings.Split(slots, "") {
-		n.Consumers = append(n.Consumers, o.consumer(slot))
+		c := o.consumer(slot)
+		n.Consumers = append(n.Consumers, c)
+		for _, request := range []string{"INFO", "MSG.NEXT", "RESET"} {
+			n.Publish = append(n.Publish, "$JS.API.CONSUMER."+request+"."+o.Stream+"."+c.Durable)
+		}
+		n.Publish = append(n.Publish, "$JS.ACK."+o.Stream+"."+c.Durable+".>")
 	}
 	return n
 }
@@ -127,6 +148,8 @@ func (r *replica) ensureBucket(ctx context.Context, config jetstream.KeyValueCon
 		return errors.New("its keys expire by themselves: make it anew without --ttl")
 	case !c.AllowDirect:
 		return errors.New("it has no direct get: turn that on")
+	default:
+		r.maxEntry = int64(c.MaxMsgSize)
 	}
 	return nil
 }
@@ -166,8 +189,9 @@ func (o *options) consumer(slot string) jetstream.ConsumerConfig {
 	return c
 }
 
-// ensureConsumer makes the consumer of a slot, or checks the one that is there. Its
-// filter follows the service's types.
+// ensureConsumer makes the consumer of a slot, or checks the one that is there. A type
+// that its filter lacks is added; none is removed, since another version of the service
+// may want it.
 func (r *replica) ensureConsumer(ctx context.Context, stream jetstream.Stream, want jetstream.ConsumerConfig) error {
 	consumer, err := stream.Consumer(ctx, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
@@ -184,12 +208,27 @@ func (r *replica) ensureConsumer(ctx context.Context, stream jetstream.Stream, w
 	if have.AckPolicy != jetstream.AckAllPolicy || have.AckWait < 24*time.Hour || have.MaxAckPending > 0 && have.MaxAckPending < 2*maxPrefetch || have.DeliverSubject != "" {
 		return errors.New("it is not one that this package uses: delete it, or give the service another Name")
 	}
-	if slices.Equal(subjects(&have), subjects(&want)) {
+	wide := widen(subjects(&have), subjects(&want))
+	if slices.Equal(wide, subjects(&have)) {
 		return nil
 	}
-	have.FilterSubject, have.FilterSubjects = want.FilterSubject, want.FilterSubjects
-	_, err = stream.UpdateConsumer(ctx, have)
-	return err
+	have.FilterSubject, have.FilterSubjects = "", wide
+	if _, err = stream.UpdateConsumer(ctx, have); err != nil {
+		return fmt.Errorf("give it the types of the service: %w", err)
+	}
+	return nil
+}
+
+// widen returns the filters of a slot that select what either list does.
+func widen(have, want []string) []string {
+	wide := slices.Compact(slices.Sorted(slices.Values(slices.Concat(have, want))))
+	for _, f := range wide {
+		tokens := strings.Split(f, ".")
+		if n := len(tokens); n > 3 && tokens[n-3] == "*" { // all types; a second filter would overlap with it
+			return []string{f}
+		}
+	}
+	return wide
 }
 
 // subjects returns what a consumer filters.

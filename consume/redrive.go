@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/directget"
@@ -23,15 +22,11 @@ const (
 
 // Redrive gives events of a call, by their sequences in the stream, to a service once
 // more, before those of the call that wait, and lets a call go on that is held. Without
-// sequences it does the latter alone. No other service gets them. [HeaderDeadOrigin] of a
+// sequences it does the latter alone. No other service gets them. [schemas.HeaderDeadOrigin] of a
 // dead letter has the sequence. The service's next replica that looks, within ten
 // seconds, takes them up; an event that the stream has removed by then is counted as
 // skipped. It needs the right to read and write the service's bucket.
-func Redrive(ctx context.Context, nc *nats.Conn, service, call string, sequences ...uint64) error {
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return err
-	}
+func Redrive(ctx context.Context, js jetstream.JetStream, service, call string, sequences ...uint64) (err error) {
 	b, token := newBucket(js, service), schemas.CallToken(call)
 	slot := schemas.Slot(token)
 	for range redriveAttempts {
@@ -50,8 +45,8 @@ func Redrive(ctx context.Context, nc *nats.Conn, service, call string, sequences
 	return nil
 }
 
-// errNothingToRedrive reports a call that the service does not know.
-var errNothingToRedrive = errors.New("the bucket has no entry of this call")
+// ErrNoEntry reports a call that the service does not know.
+var ErrNoEntry = errors.New("the bucket has no entry of this call")
 
 // redrive changes the entry of a call, when no other writes it at the same time.
 func (b *bucket) redrive(ctx context.Context, slot, token string, sequences []uint64) error {
@@ -60,17 +55,18 @@ func (b *bucket) redrive(ctx context.Context, slot, token string, sequences []ui
 	case err != nil:
 		return err
 	case e == nil && len(sequences) == 0:
-		return errNothingToRedrive
+		return ErrNoEntry
 	case e == nil:
 		e = &Entry{}
 	}
 	e.Held = false
-	for _, seq := range slices.Backward(slices.Sorted(slices.Values(sequences))) {
+	for _, seq := range sequences {
 		if !slices.Contains(e.Queue, seq) {
-			e.Queue = slices.Insert(e.Queue, 0, seq)
+			e.Queue = append(e.Queue, seq)
 		}
 		e.Cursor = max(e.Cursor, seq)
 	}
+	slices.Sort(e.Queue) // several redrives, one after the other, keep the order too
 	value, err := json.Marshal(e)
 	if err != nil {
 		return err

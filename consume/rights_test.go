@@ -16,27 +16,6 @@ import (
 // A service whose consumers, bucket and stream an operator has made runs under the rights
 // that the package names, and no others: it makes nothing.
 func TestRun_rights(t *testing.T) {
-	publish := []string{
-		"$JS.API.STREAM.INFO.ACS", "$JS.API.STREAM.INFO.KV_acs_ivr", "$JS.API.STREAM.INFO.ACS_DEAD_IVR",
-		"$JS.API.STREAM.MSG.GET.ACS", "$JS.API.STREAM.MSG.GET.KV_acs_ivr", "$JS.API.DIRECT.GET.KV_acs_ivr",
-		"$KV.acs_ivr.>", "acs-dead.ivr.>",
-	}
-	for _, slot := range "0123456789abcdef" {
-		name := consume.ConsumerName("ivr", string(slot))
-		publish = append(publish, "$JS.API.CONSUMER.INFO.ACS."+name, "$JS.API.CONSUMER.MSG.NEXT.ACS."+name,
-			"$JS.API.CONSUMER.RESET.ACS."+name, "$JS.ACK.ACS."+name+".>")
-	}
-	s := natstest.Start(t, func(o *server.Options) {
-		o.Users = []*server.User{
-			{Username: "operator", Password: "o"},
-			{Username: "ivr", Password: "i", Permissions: &server.Permissions{
-				Publish: &server.SubjectPermission{Allow: publish}, Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
-			}},
-		}
-		o.NoAuthUser = "operator"
-	})
-	js := s.JetStream()
-	makeStream(t, js, 1)
 	var h history
 	service := consume.Service[tally]{
 		Name: "ivr", Types: []string{"PlayCompleted"}, FirstRetry: 1, LastRetry: 1,
@@ -52,6 +31,17 @@ func TestRun_rights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s := natstest.Start(t, func(o *server.Options) {
+		o.Users = []*server.User{
+			{Username: "operator", Password: "o"},
+			{Username: "ivr", Password: "i", Permissions: &server.Permissions{
+				Publish: &server.SubjectPermission{Allow: needs.Publish}, Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
+			}},
+		}
+		o.NoAuthUser = "operator"
+	})
+	js := s.JetStream()
+	makeStream(t, js, 1)
 	if _, err = js.CreateKeyValue(t.Context(), needs.Bucket); err == nil {
 		_, err = js.CreateStream(t.Context(), needs.DeadLetters)
 	}

@@ -120,20 +120,20 @@ func TestRun_deadLetter(t *testing.T) {
 	}
 	l := letters[0]
 	got := map[string]string{"subject": l.Subject, "payload": string(l.Data)}
-	for _, name := range []string{consume.HeaderDeadReason, consume.HeaderDeadError, consume.HeaderDeadAttempts, consume.HeaderDeadOrigin, consume.HeaderDeadSubject, consume.HeaderDeadMsgID, schemas.HeaderContentType} {
+	for _, name := range []string{schemas.HeaderDeadReason, schemas.HeaderDeadError, schemas.HeaderDeadAttempts, schemas.HeaderDeadOrigin, schemas.HeaderDeadSubject, schemas.HeaderDeadMsgID, schemas.HeaderContentType} {
 		got[name] = l.Header.Get(name)
 	}
 	slot := schemas.Slot("call")
 	want := map[string]string{
 		"subject": "acs-dead.ivr.contoso.PlayCompleted." + slot + ".call", "payload": string(first.Data),
-		consume.HeaderDeadReason: "permanent", consume.HeaderDeadError: "no%0Asuch%20tenant", consume.HeaderDeadAttempts: "1",
-		consume.HeaderDeadOrigin: fmt.Sprint("ACS/", seq), consume.HeaderDeadSubject: first.Subject,
-		consume.HeaderDeadMsgID: "call#hopeless", schemas.HeaderContentType: "application/cloudevents+json",
+		schemas.HeaderDeadReason: "permanent", schemas.HeaderDeadError: "no%0Asuch%20tenant", schemas.HeaderDeadAttempts: "1",
+		schemas.HeaderDeadOrigin: fmt.Sprint("ACS/", seq), schemas.HeaderDeadSubject: first.Subject,
+		schemas.HeaderDeadMsgID: "call#hopeless", schemas.HeaderContentType: "application/cloudevents+json",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if reason, attempts := letters[1].Header.Get(consume.HeaderDeadReason), letters[1].Header.Get(consume.HeaderDeadAttempts); reason != "attempts" || attempts != "2" {
+	if reason, attempts := letters[1].Header.Get(schemas.HeaderDeadReason), letters[1].Header.Get(schemas.HeaderDeadAttempts); reason != "attempts" || attempts != "2" {
 		t.Errorf("the second one: %s after %s attempts", reason, attempts)
 	}
 }
@@ -335,7 +335,7 @@ func TestRedrive(t *testing.T) {
 	server.Await(consume.DeadStream("ivr"), 1)
 	natstest.Until(t, func() bool { return slices.Contains(h.all(), "0") })
 	repaired.Store(true)
-	if err := consume.Redrive(t.Context(), connect(t, server.URL()), "ivr", "call", bad); err != nil {
+	if err := consume.Redrive(t.Context(), server.JetStream(), "ivr", "call", bad); err != nil {
 		t.Fatal(err)
 	}
 	natstest.Until(t, func() bool { return len(h.all()) == 3 })

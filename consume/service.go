@@ -19,8 +19,8 @@ import (
 )
 
 // Handler handles one event of a call. It returns nil when the event is done; any other
-// result parks the call until the event is tried again, see [Permanent] and
-// [RetryAfter]. It must return when ctx ends: after [Service.HandleTimeout], or when the
+// result parks the call until the event is tried again, see [Permanent], [RetryAfter],
+// [Postpone] and [Pause]. It must return when ctx ends: after [Service.HandleTimeout], or when the
 // slot of the call is lost, since another replica then handles the event again.
 type Handler[S any] func(ctx context.Context, call *Call[S], m *schemas.Message) error
 
@@ -39,6 +39,9 @@ type Service[S any] struct {
 	// Stream has the events, and Prefix is the first token of their subjects. Empty means
 	// ACS and acs.
 	Stream, Prefix string
+	// Domain is the JetStream domain in which the service finds the stream and all of its
+	// own. Empty means that of the account.
+	Domain string
 	// StartAt is the time from which on events are wanted when the service runs for the
 	// first time: its consumers are made then. Zero means from now on.
 	StartAt time.Time
@@ -58,7 +61,8 @@ type Service[S any] struct {
 	// doubles with each attempt, with jitter. Zero means 1 s and 1 min.
 	FirstRetry, LastRetry time.Duration
 	// MaxAttempts and MaxAge are after how many attempts, and how long after the first
-	// one, an event that fails becomes a dead letter. Zero means 10 and 1 h.
+	// one, an event that fails becomes a dead letter. Zero means 10 and 1 h. Time in which
+	// it was due and not tried, since no replica ran or [Pause] held it, does not count.
 	MaxAttempts int
 	MaxAge      time.Duration
 	// HoldFailed keeps a call parked after a dead letter, for services where the events
@@ -101,18 +105,20 @@ const (
 // each handler.
 func (o *options) prefetch() int { return min(max(4*o.Concurrency, minPrefetch), maxPrefetch) }
 
-// wants reports whether the handler gets events with this subject.
-func (o *options) wants(subject string) bool {
-	parts, ok := schemas.ParseSubject(subject)
-	return len(o.Types) == 0 || ok && slices.Contains(o.Types, parts.Type)
+// wants reports whether the handler gets events of a type.
+func (o *options) wants(shortType string) bool {
+	return len(o.Types) == 0 || slices.Contains(o.Types, shortType)
 }
+
+// wanted returns the types that the handler gets, in their order; none means all.
+func (o *options) wanted() []string { return slices.Compact(slices.Sorted(slices.Values(o.Types))) }
 
 var serviceName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
 
 // options checks the settings and fills in the defaults.
 func (s *Service[S]) options() (*options, error) {
 	o := &options{Service: Service[json.RawMessage]{
-		Name: s.Name, Stream: cmp.Or(s.Stream, schemas.Stream), Prefix: cmp.Or(s.Prefix, schemas.SubjectPrefix),
+		Name: s.Name, Stream: cmp.Or(s.Stream, schemas.Stream), Prefix: cmp.Or(s.Prefix, schemas.SubjectPrefix), Domain: s.Domain,
 		StartAt: s.StartAt, HandleStale: s.HandleStale, HandleReplays: s.HandleReplays,
 		Concurrency: cmp.Or(s.Concurrency, 64), HandleTimeout: cmp.Or(s.HandleTimeout, 30*time.Second),
 		FirstRetry: cmp.Or(s.FirstRetry, time.Second), LastRetry: cmp.Or(s.LastRetry, max(time.Minute, s.FirstRetry)),

@@ -89,6 +89,12 @@ func (p *Publisher) Unsent(atMost uint64) (counts map[Address]int, last uint64, 
 // Sent reports whether the stream has every record up to an index.
 func (p *Publisher) Sent(index uint64) bool { return p.journal == nil || p.forwarder.acked() >= index }
 
+// HasJournal reports whether a data directory has a journal.
+func HasJournal(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, journalDir))
+	return err == nil
+}
+
 // LeftBehind returns how many records a journal holds that no stream has. It is
 // for a directory whose journal is not in use, and makes nothing there.
 func LeftBehind(dir string) (records uint64, err error) {

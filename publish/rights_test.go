@@ -28,7 +28,7 @@ const rightsFile = "../deploy/nats/rights.conf"
 // addresses and the store of a test. The test itself is the operator.
 func restricted(t *testing.T) *natstest.Server {
 	t.Helper()
-	for _, name := range []string{"OPERATOR_PASSWORD", "BRIDGE_PASSWORD", "HANGUPS_PASSWORD", "VIEWER_PASSWORD"} {
+	for _, name := range []string{"OPERATOR_PASSWORD", "BRIDGE_PASSWORD", "HANGUPS_PASSWORD", "VIEWER_PASSWORD", "SERVICE_IVR_PASSWORD"} {
 		t.Setenv(name, "of-the-"+strings.ToLower(name))
 	}
 	configured, err := natsserver.ProcessConfigFile(rightsFile)
@@ -166,7 +166,7 @@ func TestRights_noOtherLogins(t *testing.T) {
 	for _, user := range configured.Users {
 		got[user.Username] = user.Account.Name
 	}
-	want := map[string]string{"operator": "STREAMS", "acsbridge": "BRIDGE", "hangups": "READERS", "viewer": "VIEWERS"}
+	want := map[string]string{"operator": "STREAMS", "acsbridge": "BRIDGE", "ivr": "SERVICE_IVR", "hangups": "READERS", "viewer": "VIEWERS"}
 	if diff := cmp.Diff(want, got); diff != "" || len(configured.Nkeys) > 0 || configured.NoAuthUser != "" {
 		t.Errorf("%s, %d nkeys, and without a login %q", diff, len(configured.Nkeys), configured.NoAuthUser)
 	}

@@ -113,8 +113,8 @@ func isAddress(text []byte) bool {
 	return bytes.HasPrefix(text, []byte("/")) || bytes.Contains(text, []byte(":"))
 }
 
-// personalHeaders hold the application's own context.
-var personalHeaders = []string{schemas.HeaderPath, schemas.HeaderQuery}
+// personalHeaders hold the application's own context, and the error of its handler.
+var personalHeaders = []string{schemas.HeaderPath, schemas.HeaderQuery, schemas.HeaderDeadError}
 
 // addressHeaders hold the source of the event.
 var addressHeaders = []string{schemas.HeaderEventSource, schemas.HeaderMsgID}

@@ -63,6 +63,14 @@ const (
 	HeaderReplayOf     = "acs-replay-of"     // of a copy: "<stream>/<sequence>" of the original
 	HeaderReplayAt     = "acs-replay-at"     // of a copy: when it was sent: RFC 3339, UTC, nanoseconds
 	HeaderRedrivenFrom = "acs-redriven-from" // of an event that was in quarantine: "<stream>/<sequence>" there
+
+	HeaderDeadReason   = "acs-dead-reason"   // of a service's dead letter: permanent, attempts, age, queue_full or too_many_parked
+	HeaderDeadError    = "acs-dead-error"    // of a service's dead letter: what its handler returned last, escaped
+	HeaderDeadAttempts = "acs-dead-attempts" // of a service's dead letter: how often the handler got it
+	HeaderDeadOrigin   = "acs-dead-origin"   // of a service's dead letter: "<stream>/<sequence>" of the event, or the id of the wait of a timeout
+	HeaderDeadSubject  = "acs-dead-subject"  // of a service's dead letter: subject of the event
+	HeaderDeadMsgID    = "acs-dead-msg-id"   // of a service's dead letter: Nats-Msg-Id of the event
+	HeaderDeadAt       = "acs-dead-at"       // of a service's dead letter: when it became one: RFC 3339, UTC, nanoseconds
 )
 
 // Bounds of header values, in bytes after escaping. Together they stay below

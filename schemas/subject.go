@@ -16,6 +16,9 @@ const (
 	// ReplayPrefix is the first token of the subjects of copies that were sent
 	// again, unless another is asked for.
 	ReplayPrefix = "acs-replay"
+	// DeadPrefix is the first token of the subjects of a service's dead letters; then come
+	// the service and the tokens of the event's subject behind its prefix.
+	DeadPrefix = "acs-dead"
 	// Stream holds the events.
 	Stream = "ACS"
 	// QuarantineStream holds verified callbacks that cannot be events.

@@ -12,6 +12,7 @@ func TestComplete(t *testing.T) {
 	for line, want := range map[string][]string{
 		"":                       {"demo", "serve", "quarantine", "tail", "completion"},
 		"qu":                     {"quarantine"},
+		"deadletters ":           {"list", "show", "redrive", "drop"},
 		"quarantine ":            {"list", "show", "redrive", "drop"},
 		"help ":                  {"tail", "nats"},
 		"completion ":            {"bash", "zsh", "fish", "powershell"},

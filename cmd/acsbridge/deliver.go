@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -28,7 +29,6 @@ import (
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 	"github.com/acsbridge/acsbridge/internal/webhook"
-	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/replay/resend"
 )
 
@@ -85,7 +85,7 @@ const (
 func (deliverCmd) Help() string {
 	return `Posts each event in a request of its own, as ACS would: one event of a call at a time, in order, until the ` +
 		`application answers 2xx. Other answers park the call; what fails for too long becomes a dead letter. ` +
-		`An answer 410 Gone ends the command. Up to 16 replicas share the work. ` +
+		`An answer 410 Gone ends the command with status 3. Up to 16 replicas share the work. ` +
 		`The nats-* settings are those of serve, also in its variables and its file.`
 }
 
@@ -105,14 +105,8 @@ func (c *deliverCmd) Validate() (err error) {
 	if c.PostTruncated && !c.AppendPath {
 		return errors.New("--post-truncated is for --append-path; add that")
 	}
-	if c.Since != "" {
-		position, err := replay.ParsePosition(c.Since, time.Now())
-		if err != nil || position.Sequence != 0 {
-			return fmt.Errorf("--since: %q is not a duration such as 10m, a time such as 2026-03-01T14:30, or all", c.Since)
-		}
-		if c.startAt = position.Time; c.Since == "all" {
-			c.startAt = time.Unix(0, 0)
-		}
+	if c.startAt, err = parseStart(c.Since); err != nil {
+		return err
 	}
 	if c.Timeout < minPostTimeout || c.Timeout > maxPostTimeout {
 		return fmt.Errorf("--timeout must be from %v to %v", minPostTimeout, maxPostTimeout)
@@ -277,11 +271,24 @@ func (d *delivery) consume(ctx context.Context, registry *prometheus.Registry) e
 		if err != nil {
 			return nil // ctx has ended
 		}
-		if prefix := js.Options().APIPrefix; prefix != "" {
-			return fmt.Errorf("deliver works in the JetStream of its own account; it cannot use %s: leave out --nats-domain, and take a context without a domain and an API prefix", prefix)
+		if service.Domain, err = domainOf(js); err != nil {
+			return err
 		}
 		if err := consume.Run(ctx, js.Conn(), service); !errors.Is(err, nats.ErrConnectionClosed) || ctx.Err() != nil {
 			return err
 		}
 	}
+}
+
+// domainOf returns the JetStream domain of --nats-domain, or of a context.
+func domainOf(js jetstream.JetStream) (string, error) {
+	prefix := js.Options().APIPrefix
+	if prefix == "" {
+		return "", nil
+	}
+	domain, isDomain := strings.CutPrefix(prefix, "$JS.")
+	if domain, isAPI := strings.CutSuffix(domain, ".API"); isDomain && isAPI && !strings.Contains(domain, ".") {
+		return domain, nil
+	}
+	return "", fmt.Errorf("deliver cannot use the API prefix %s of the context: take a context with a JetStream domain, or --nats-domain", prefix)
 }

@@ -30,12 +30,16 @@ func (c *helpCmd) Run(app *kong.Kong, std stdio) error {
 	if len(c.Topic) == 1 && c.Topic[0] == natsTopic {
 		return printNATSHelp(std)
 	}
-	if _, err := commandNode(app, c.Topic); err != nil {
+	node, err := commandNode(app, c.Topic)
+	if err != nil {
 		return err
 	}
 	command, err := kong.Trace(app, c.Topic)
 	if err != nil {
 		return err
+	}
+	for command.Selected() != nil && command.Selected() != node { // a default command, which was not named
+		command.Path = command.Path[:len(command.Path)-1]
 	}
 	return printHelp(helpOptions(), command)
 }

@@ -21,6 +21,10 @@ var examples = map[string][]example{
 		{"at the paths of its own callback URLs, with two secrets", "acsbridge deliver --name crm --to https://app.example.net/calls\n" +
 			"    --append-path --secret-file new.secret --secret-file old.secret"},
 	},
+	"drain": {
+		{"the data directory of a bridge that is gone", "acsbridge drain --data-dir /mnt/old --nats-url nats://nats.example.net"},
+		{"with the settings of that bridge, ten minutes without progress at most", "acsbridge drain --config bridge.yaml --give-up 10m"},
+	},
 	"health": {
 		{"the bridge of this host", "acsbridge health"},
 		{"another one, with the details", "acsbridge health --admin bridge:9090 --admin-token-file admin-token"},
@@ -44,6 +48,44 @@ var examples = map[string][]example{
 	"quarantine drop": {
 		{"one entry", "acsbridge quarantine drop 3"},
 		{"all of a reason", "acsbridge quarantine drop --reason conflict"},
+	},
+	"rights": {
+		{"commands for an operator, and an account", "acsbridge rights ivr --type CallConnected --type RecognizeCompleted"},
+		{"the account alone, to include in the server's configuration", "acsbridge rights crm --output config > crm.conf"},
+		{"other types for a service that is there", "acsbridge rights ivr --output types --type CallConnected | sh"},
+	},
+	"consumers": {
+		{"all services", "acsbridge consumers"},
+		{"one, with the owners of its slots", "acsbridge consumers ivr"},
+	},
+	"consumers list": {
+		{"all services, for a script", "acsbridge consumers list --output json"},
+		{"one, with the owners of its slots", "acsbridge consumers list ivr"},
+	},
+	"consumers call": {
+		{"where the services are with a call", "acsbridge consumers call 401f3500-5738-4a26-a51f-0123456789ab"},
+		{"with the state that one keeps", "acsbridge consumers call 401f3500-5738-4a26-a51f-0123456789ab\n" +
+			"    --service ivr --show-pii"},
+	},
+	"deadletters": {
+		{"what service ivr has given up", "acsbridge deadletters list --service ivr"},
+		{"give it to that service once more", "acsbridge deadletters redrive --service ivr --reason attempts"},
+	},
+	"deadletters list": {
+		{"the dead letters of a service", "acsbridge deadletters list --service ivr"},
+		{"those of a deliver, at another NATS", "acsbridge deadletters list --service crm --nats-url nats://nats:4222"},
+	},
+	"deadletters show": {
+		{"one, personal data masked", "acsbridge deadletters show 3 --service ivr"},
+		{"with everything", "acsbridge deadletters show 3 --service ivr --show-pii"},
+	},
+	"deadletters redrive": {
+		{"two of them", "acsbridge deadletters redrive 3 4 --service ivr"},
+		{"all, without a question", "acsbridge deadletters redrive --all --yes --service ivr"},
+	},
+	"deadletters drop": {
+		{"all of a reason", "acsbridge deadletters drop --reason permanent --service ivr"},
+		{"one, and let its call go on", "acsbridge deadletters drop 3 --release --service ivr"},
 	},
 	"tail": {
 		{"what comes, until Ctrl-C", "acsbridge tail --follow"},

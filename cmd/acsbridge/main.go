@@ -4,7 +4,7 @@
 // Each subcommand is one file. Standard output carries what a command was
 // asked for, standard error its logs and errors. The exit status is 0 when
 // the command did its job, 1 when it failed, and 2 when the command line or
-// the configuration is wrong, so that no restart can help.
+// the configuration is wrong, so that no restart can help; deliver has one more.
 package main
 
 import (
@@ -26,6 +26,7 @@ import (
 const (
 	exitFailed = 1
 	exitUsage  = 2
+	exitGone   = 3 // deliver: the application answered 410
 )
 
 // stdio is where a command writes.
@@ -38,10 +39,15 @@ type cli struct {
 
 	Demo demoCmd `cmd:"" group:"See it work:" help:"A bridge, NATS and a simulated ACS on this machine."`
 
-	Serve      serveCmd      `cmd:"" group:"Run it:" help:"Verify callbacks, journal them, publish them to NATS."`
-	Deliver    deliverCmd    `cmd:"" group:"Run it:" help:"Post events to an application's webhook, in order, retried, signed."`
-	Health     healthCmd     `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
-	Quarantine quarantineCmd `cmd:"" group:"Run it:" help:"List, show, publish or remove malformed callbacks."`
+	Serve       serveCmd       `cmd:"" group:"Run it:" help:"Verify callbacks, journal them, publish them to NATS."`
+	Deliver     deliverCmd     `cmd:"" group:"Run it:" help:"Post events to an application's webhook, in order, retried, signed."`
+	Drain       drainCmd       `cmd:"" group:"Run it:" help:"Bring the journal of a bridge that does not run to the stream, and end."`
+	Health      healthCmd      `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
+	Consumers   consumersCmd   `cmd:"" group:"Run it:" help:"The services that consume: lag, parked calls, dead letters."`
+	DeadLetters deadLettersCmd `cmd:"" name:"deadletters" group:"Run it:" help:"List, show, redrive or remove what a service has given up."`
+	Quarantine  quarantineCmd  `cmd:"" group:"Run it:" help:"List, show, publish or remove malformed callbacks."`
+
+	Rights rightsCmd `cmd:"" group:"Run it:" help:"Print what a service needs in NATS: commands and an account."`
 
 	Tail   tailCmd   `cmd:"" group:"Look at events:" help:"Print events, past ones and those that come."`
 	Calls  callsCmd  `cmd:"" group:"Look at events:" help:"List calls: state, duration, events."`
@@ -121,6 +127,9 @@ func explainUsage(err error) error {
 func exitStatus(err error) int {
 	if _, ok := errors.AsType[*kong.ParseError](err); ok {
 		return exitUsage
+	}
+	if _, ok := errors.AsType[goneError](err); ok {
+		return exitGone
 	}
 	return exitFailed
 }

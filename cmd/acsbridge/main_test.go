@@ -16,7 +16,7 @@ import (
 var update = flag.Bool("update", false, "rewrite golden files; review the diff")
 
 func TestMain(m *testing.M) {
-	testscript.Main(ownRuntimeDir{m}, map[string]func(){"acsbridge": profiled, "yardstick": yardstick, "natsd": natsd, "webhook": webhookApp, "signedwebhook": signedWebhookApp})
+	testscript.Main(ownRuntimeDir{m}, map[string]func(){"acsbridge": profiled, "yardstick": yardstick, "natsd": natsd, "nats": natsCommand, "webhook": webhookApp, "signedwebhook": signedWebhookApp})
 }
 
 // ownRuntimeDir gives the tests a directory for state files in place of the user's, and

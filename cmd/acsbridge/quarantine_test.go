@@ -51,13 +51,19 @@ func (l *quarantineLoad) post(body string, want int) {
 // a pattern.
 func (l *quarantineLoad) run(fails bool, pattern string, args ...string) (said string) {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(l.t.Context(), processAtMost)
+	return runItems(l.t, l.nats.URL(), fails, pattern, append([]string{"quarantine"}, args...)...)
+}
+
+// runItems runs a command at a server.
+func runItems(t *testing.T, url string, fails bool, pattern string, args ...string) (said string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), processAtMost)
 	defer cancel()
-	process := exec.CommandContext(ctx, "acsbridge", append([]string{"quarantine"}, args...)...)
-	process.Env = append(os.Environ(), "NATS_URL="+l.nats.URL())
+	process := exec.CommandContext(ctx, "acsbridge", args...)
+	process.Env = append(os.Environ(), "NATS_URL="+url)
 	output, err := process.CombinedOutput()
 	if (err != nil) != fails || !regexp.MustCompile(pattern).Match(output) {
-		l.t.Errorf("%v: %v\ngot  %s\nwant %s", args, err, output, pattern)
+		t.Errorf("%v: %v\ngot  %s\nwant %s", args, err, output, pattern)
 	}
 	return string(output)
 }

@@ -8,11 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/bridgetest"
-	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -20,21 +18,8 @@ import (
 // call in it. It returns the settings of a viewer.
 func viewed(t *testing.T) []string {
 	t.Helper()
-	ignoreEnvironment(t)
-	for _, name := range []string{"OPERATOR_PASSWORD", "BRIDGE_PASSWORD", "HANGUPS_PASSWORD", "VIEWER_PASSWORD"} {
-		t.Setenv(name, "of-the-"+strings.ToLower(name))
-	}
-	configured, err := server.ProcessConfigFile("../../deploy/nats/rights.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nats := natstest.Start(t, func(o *server.Options) {
-		configured.Host, configured.Port, configured.StoreDir = o.Host, o.Port, o.StoreDir
-		configured.HTTPHost, configured.HTTPPort = "", 0
-		configured.NoSigs, configured.NoLog = true, true
-		configured.NoAuthUser = "operator"
-		*o = *configured
-	})
+	setPasswords(t)
+	nats := startConfigured(t, deployedConfig)
 	js := nats.JetStream()
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}, AllowDirect: true}); err != nil {
 		t.Fatal(err)

@@ -63,7 +63,7 @@ func TestKit_faults(t *testing.T) {
 				t.Errorf("state: %+v", got)
 			}
 			letters := kit.DeadLetters()
-			if len(letters) == 0 || letters[0].Header.Get(consume.HeaderDeadReason) != "permanent" {
+			if len(letters) == 0 || letters[0].Header.Get(schemas.HeaderDeadReason) != "permanent" {
 				t.Errorf("%d dead letters", len(letters))
 			}
 		})

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -197,24 +196,6 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	_ = admin.Close()
 	_ = server.Close()
 	return errors.Join(err, b.close())
-}
-
-// notify writes a state of this process to systemd, or to another supervisor that
-// speaks its protocol (sd_notify(3)). Without one it does nothing.
-func (b *Bridge) notify(state string) {
-	socket := os.Getenv("NOTIFY_SOCKET")
-	if socket == "" {
-		return
-	}
-	conn, err := net.Dial("unixgram", socket) // which reads a leading @ as an abstract name
-	if err == nil {
-		_, err = conn.Write([]byte(state))
-		err = errors.Join(err, conn.Close())
-	}
-	if err != nil {
-		b.logger.Warn("systemd does not learn the state of the bridge: it ends the bridge when TimeoutStartSec is over, unless the unit has Type=exec",
-			"state", state, "NOTIFY_SOCKET", socket, "error", err)
-	}
 }
 
 func serve(s *http.Server, l net.Listener, tls bool) (err error) {

@@ -28,6 +28,7 @@ type condition struct {
 type watch struct {
 	logger *slog.Logger
 	checks []func(context.Context) []condition
+	alive  func() // called after each round of checks; nil without a watchdog
 
 	mu    sync.Mutex
 	found []condition
@@ -36,7 +37,7 @@ type watch struct {
 // makeWatch makes the checks. The journal is read before any of its records is sent.
 func (b *Bridge) makeWatch() error {
 	b.compareSettings()
-	b.watch = &watch{logger: b.logger, checks: []func(context.Context) []condition{
+	b.watch = &watch{logger: b.logger, alive: b.watchdog(), checks: []func(context.Context) []condition{
 		b.expiries(), b.oldKeys, b.disk(), b.deadLetters(), b.quarantined(), b.streamUsage(), b.journaled(),
 	}}
 	b.registry.MustRegister(noteCounter{b.notes}, readiness{b})
@@ -55,6 +56,9 @@ func (w *watch) run(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
+		if w.alive != nil {
+			w.alive()
+		}
 		select {
 		case <-tick.C:
 			w.check(ctx)

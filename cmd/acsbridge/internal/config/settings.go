@@ -233,14 +233,19 @@ func (s *Settings) Ingest() ingest.Config {
 	return c
 }
 
+// config describes the stream.
+func (s *streamSettings) config() publish.StreamConfig {
+	return publish.StreamConfig{
+		Name: s.Stream, Prefix: s.SubjectPrefix, Replicas: s.StreamReplicas,
+		MaxAge:   cmp.Or(s.StreamMaxAge, publish.NoMaxAge),
+		MaxBytes: int64(s.StreamMaxBytes), Duplicates: s.StreamDuplicateWindow, Update: s.StreamUpdate,
+	}
+}
+
 // Publish is the configuration of the publisher.
 func (s *Settings) Publish() publish.Options {
 	opts := publish.Options{
-		Stream: publish.StreamConfig{
-			Name: s.Stream, Prefix: s.SubjectPrefix, Replicas: s.StreamReplicas,
-			MaxAge:   cmp.Or(s.StreamMaxAge, publish.NoMaxAge),
-			MaxBytes: int64(s.StreamMaxBytes), Duplicates: s.StreamDuplicateWindow, Update: s.StreamUpdate,
-		},
+		Stream:  s.streamSettings.config(),
 		Dir:     s.DataDir,
 		Journal: journal.Options{MaxBytes: int64(s.JournalMaxBytes)},
 		AckWait: cmp.Or(s.AckWait, publish.NoAckWait),
@@ -295,7 +300,7 @@ func (s *Settings) AfterApply(app *kong.Kong) error {
 // isSetting reports whether a flag is also a variable and a key of the file.
 func isSetting(flag string) bool {
 	switch flag {
-	case "help", "config", "print-config":
+	case "help", "version", "config", "print-config":
 		return false
 	}
 	return true

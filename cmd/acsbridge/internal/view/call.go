@@ -26,7 +26,7 @@ func (p *Printer) Summary(c *replay.Summary) string {
 			id = leg
 		}
 	}
-	return fmt.Sprintf("%s  %s %9s %s %7s  %s %s %s%s\n", p.Color.Paint(Faint, p.clocks.fit(-leastClock, p.clock(c.First()))),
+	return fmt.Sprintf("%s  %s %9s %s %7s  %s %s %s%s\n", p.Color.Paint(Faint, p.clocks.fit(-leastClock, p.Clock(c.First()))),
 		p.Color.Paint(code, fmt.Sprintf("%-7s", state)), span(c.Last().Sub(c.First())), p.events.fit(-leastEvents, Plural(c.Events, "event")),
 		Plural(legs, "leg"), p.types.fit(leastType, Printable(c.Latest)), p.resources.fit(leastResource, Printable(id.Resource)),
 		p.Color.Paint(Cyan, Printable(id.ID)), failures)
@@ -37,7 +37,7 @@ func (p *Printer) Story(s *replay.Story) string {
 	var b strings.Builder
 	began := s.First()
 	fmt.Fprintf(&b, "%s of %s: %s in %s, from %s\n\n", p.Color.Paint(Bold, "call"), Printable(s.Steps[0].Resource),
-		Plural(len(s.Steps), "event"), span(s.Last().Sub(began)), p.clock(began))
+		Plural(len(s.Steps), "event"), span(s.Last().Sub(began)), p.Clock(began))
 	for _, step := range s.Steps {
 		p.types.fit(leastType, Printable(step.Type)) // for the width
 	}

@@ -83,7 +83,7 @@ func (c *column) fit(least int, text string) string {
 // AppendMessage appends one line: time of storing, type, brief, resource, call, and
 // participants.
 func (p *Printer) AppendMessage(dst []byte, m *replay.StoredMessage) []byte {
-	at := p.Color.Paint(Faint, p.clocks.fit(-leastClock, p.clock(m.Time)))
+	at := p.Color.Paint(Faint, p.clocks.fit(-leastClock, p.Clock(m.Time)))
 	e, err := m.Event()
 	if err != nil {
 		what := Plural(len(m.Data), "byte") + ", not an event"
@@ -109,8 +109,8 @@ func (p *Printer) cut(m *replay.StoredMessage) string {
 	return p.Color.Paint(Yellow, "[cut: "+Printable(names)+"]")
 }
 
-// clock is a time of day in this zone, with the date when it is not today's.
-func (p *Printer) clock(t time.Time) string {
+// Clock is a time of day in this zone, with the date when it is not today's.
+func (p *Printer) Clock(t time.Time) string {
 	t = t.Local()
 	if t.Format(time.DateOnly) != p.Now.Local().Format(time.DateOnly) {
 		return t.Format(time.DateOnly + " " + Clock)
@@ -175,8 +175,8 @@ func Printable(text string) string {
 
 // Quarantined is one line of a quarantined callback or a dead letter: its number,
 // time, reason, resource, size, and type.
-func (p *Printer) Quarantined(number uint64, reason, kind string, m *replay.StoredMessage) string {
-	return fmt.Sprintf("%6d  %s  %s %s %13s  %s", number, p.clocks.fit(-leastClock, p.clock(m.Time)),
+func (p *Printer) Quarantined(number uint64, reason, kind string, size int, m *replay.StoredMessage) string {
+	return fmt.Sprintf("%6d  %s  %s %s %13s  %s", number, p.clocks.fit(-leastClock, p.Clock(m.Time)),
 		p.Color.Paint(Yellow, p.types.fit(leastReason, Printable(reason))), p.resources.fit(leastResource, Printable(m.Header.Get(schemas.HeaderResource))),
-		Plural(len(m.Data), "byte"), Printable(kind))
+		Plural(size, "byte"), Printable(kind))
 }

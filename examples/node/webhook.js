@@ -1,8 +1,9 @@
-// A webhook for the events of calls, with the SDK of ACS: it prints when a call has
-// ended. Run it behind acsbridge:
+// A webhook for the events of calls, with the SDK of ACS: it asks callers for a key, puts
+// them through or tells the opening hours, and prints what it would ask of ACS. Run it
+// behind acsbridge:
 //
 //   acsbridge demo
-//   npm ci && WEBHOOK_SECRET=$(cat crm.secret) npm start
+//   npm ci && WEBHOOK_SECRET=$(cat crm.secret) node webhook.js
 //   acsbridge deliver --name crm --to http://127.0.0.1:3000/api/callbacks --append-path \
 //     --allow-private --secret-file crm.secret
 //
@@ -48,10 +49,26 @@ const server = app.listen(process.env.PORT ?? 3000, "127.0.0.1", () => {
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => server.close());
 
 // handle does the work of one event. An event can come twice, when an answer is lost: id
-// is the same then. Give it to the effect, or keep it with the state that the effect
-// changes, in one transaction.
+// is the same then. Give it to the effect, as Repeatability-Request-ID to ACS, or keep it
+// with the state that the effect changes, in one transaction.
 async function handle(event, id) {
-  if (event.kind !== "CallDisconnected") return;
-  const result = event.resultInformation;
-  console.log(`${event.callConnectionId} ended ${result ? `${result.code}/${result.subCode}` : "without a reason"} ${id}`);
+  const act = (action) => console.log(`${event.callConnectionId} ${action} ${id}`);
+  switch (event.kind) {
+    case "CallConnected":
+      return act("recognize menu"); // the operationContext comes back with the answer
+    case "RecognizeCompleted":
+      return act(event.dtmfResult?.tones?.[0] === "zero" ? "transfer" : "play");
+    case "RecognizeFailed":
+      return act(event.operationContext === "menu" ? "recognize menu-again" : "hang-up");
+    case "PlayCompleted":
+      if (event.operationContext !== "opening-hours") return;
+      return act("hang-up");
+    case "PlayFailed":
+    case "CallTransferFailed":
+      return act("hang-up");
+    case "CallDisconnected": {
+      const result = event.resultInformation;
+      return act(`ended ${result ? `${result.code}/${result.subCode}` : "without a reason"}`);
+    }
+  }
 }
