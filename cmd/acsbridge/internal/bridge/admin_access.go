@@ -97,10 +97,10 @@ func newAdminAccess(token string, hosts []string) *adminAccess {
 }
 
 // guard answers the requests that next must not see, and sets the headers of every answer.
-// The console has paths, access and headers of its own.
+// Paths that are none of next's are the console's, which has access and headers of its own.
 // The probes are open to all: what asks them seldom has a place for a secret,
 // and an unauthenticated client learns no more than whether the bridge works.
-func (a *adminAccess) guard(next, console http.Handler) http.Handler {
+func (a *adminAccess) guard(next *http.ServeMux, console http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", adminContentSecurity)
@@ -110,10 +110,11 @@ func (a *adminAccess) guard(next, console http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
+		_, own := next.Handler(r)
 		switch {
 		case !a.allowsHost(r.Host):
 			http.Error(w, "this name is not among admin-host", http.StatusMisdirectedRequest)
-		case console != nil && !probe && r.URL.Path != "/metrics":
+		case console != nil && own == "":
 			console.ServeHTTP(w, r)
 		case !probe && !a.granted(r):
 			h.Set("WWW-Authenticate", "Bearer")
