@@ -1,6 +1,6 @@
 # The bridge as one static binary on an image without shell or package manager.
-# Build arguments: VERSION names the release in "acsbridge version". It needs
-# BuildKit, which is the default since Docker 23 (before: DOCKER_BUILDKIT=1).
+# Build arguments: VERSION names the release in "acsbridge version" and REVISION its
+# commit, in the labels. It needs BuildKit, which is the default since Docker 23 (before: DOCKER_BUILDKIT=1).
 
 FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm AS build
 WORKDIR /src
@@ -28,6 +28,17 @@ COPY --from=build /out/acsbridge /acsbridge
 # volume belongs to root, and the journal cannot be opened. COPY keeps the mode of
 # what is in the directory that it copies, not of the directory.
 COPY --from=build --chown=65532:65532 /out/volume/ /
+
+ARG VERSION
+ARG REVISION
+LABEL org.opencontainers.image.title=acsbridge \
+      org.opencontainers.image.description="From Azure Communication Services callbacks to NATS JetStream" \
+      org.opencontainers.image.source=https://github.com/acsbridge/acsbridge \
+      org.opencontainers.image.documentation=https://github.com/acsbridge/acsbridge/blob/main/docs/deployment.md \
+      org.opencontainers.image.licenses=Apache-2.0 \
+      org.opencontainers.image.version=$VERSION \
+      org.opencontainers.image.revision=$REVISION \
+      org.opencontainers.image.base.name=gcr.io/distroless/static-debian12:nonroot
 
 # All interfaces of the container; the admin listener stays on its loopback,
 # where "acsbridge health" asks it.

@@ -163,6 +163,24 @@ func Postpone(err error, pause time.Duration) error {
 
 type postponedError struct{ retryError }
 
+// Pause marks an error that is about all calls, such as a receiver that takes nothing for
+// a while: this replica starts no handler until the pause has passed, and then handles the
+// event as if it had not been handled. Its call is not parked, and neither the attempt nor
+// the time counts towards a dead letter. Of nil it returns nil.
+func Pause(err error, pause time.Duration) error {
+	if err == nil {
+		return nil
+	}
+	return &pauseError{err, pause}
+}
+
+type pauseError struct {
+	error
+	pause time.Duration
+}
+
+func (e *pauseError) Unwrap() error { return e.error }
+
 // fail fills the outcome of a handler that has returned an error.
 func (o *outcome) fail(err error) {
 	var retry *retryError

@@ -38,6 +38,9 @@ type calls struct {
 	idle    list.List            // calls with nothing to do, longest idle first
 	bytes   int                  // of their entries
 
+	unburied bool      // the last dead letter could not be stored
+	buryAt   time.Time // no event is given up for its place before
+
 	finished func(*call, *outcome) // called when an outcome is stored; may be nil
 }
 
@@ -58,10 +61,11 @@ type call struct {
 	entry    *Entry // never nil
 	revision uint64 // zero: the bucket has none
 	events   []*event
-	busy     bool     // the first event is with a handler, or ready for one
-	outcome  *outcome // of the first event, until it is stored
-	keep     bool     // the waiting events are to be written into the entry
-	bury     string   // why the first event is to become a dead letter
+	busy     bool      // the first event is with a handler, or ready for one
+	began    time.Time // when a handler got the first event, zero when none has it
+	outcome  *outcome  // of the first event, until it is stored
+	keep     bool      // the waiting events are to be written into the entry
+	bury     string    // why the first event is to become a dead letter
 	io       ioState
 	next     *Entry // is being written
 	applies  bool   // next has the outcome
@@ -85,9 +89,11 @@ type outcome struct {
 	permanent bool
 	after     time.Duration // pause that the handler asked for; zero for none
 	postponed bool          // the attempt does not count
-	notRun    bool          // the lease had ended
+	notRun    bool          // the lease had ended, or a pause had begun
+	began     time.Time     // of the handler
 	skipped   string        // why it was not handled, a reason of metrics
 	buried    bool          // it is a dead letter now
+	unburied  *Dead         // it could not be made one
 	write     uint64        // number of the first write that has it; zero for none
 
 	state              []byte
@@ -105,11 +111,11 @@ const (
 	ioReading         // its entry
 	ioWriting
 	ioBurying // the first event, into the dead-letter stream
-	ioPaused  // a read has failed and is tried again
+	ioPaused  // a request has failed and is tried again
 )
 
 // command asks the loop for a request. Its answer is reported by loaded, saved, unsure,
-// buried or failed.
+// buried, notBuried or failed.
 type command struct {
 	io   ioState
 	call *call
@@ -157,16 +163,23 @@ func (q *calls) add(token string) *call {
 	return c
 }
 
-// remember takes an entry that was read when the slot was taken.
+// remember takes an entry that was read when the slot was taken. Several answers can have
+// it, the newest one last: a replica of the bucket that was behind had an older revision.
 func (q *calls) remember(token string, e *Entry, revision uint64) {
 	if failpoint.Broken("waits") {
 		e.Waits = nil
 	}
-	if at := e.nextTime(func(string) bool { return false }); !at.IsZero() {
+	if c := q.byToken[token]; c != nil {
+		q.wake(c)
+		delete(q.byToken, token)
+	}
+	if at := e.nextTime(func(string) bool { return false }); at.IsZero() {
+		q.timers.remove(token)
+	} else {
 		q.timers.set(token, at)
 	}
 	q.setParked(token, e)
-	if e.Ended || len(e.Queue) > 0 || q.byToken[token] != nil {
+	if e.Ended || len(e.Queue) > 0 || e.Retry != nil { // read again when it is needed, which puts its events in order
 		return
 	}
 	c := q.add(token)
@@ -177,6 +190,9 @@ func (q *calls) remember(token string, e *Entry, revision uint64) {
 // step decides what is to be done next for a call.
 func (q *calls) step(c *call, now time.Time) {
 	q.wake(c)
+	if r := c.entry.Retry; r != nil && r.Dead != nil && r.about(c) && !now.Before(r.Next) {
+		c.bury = r.Dead.Reason
+	}
 	switch {
 	case c.io != ioNone: // its answer leads back here
 	case !c.known:
@@ -188,14 +204,14 @@ func (q *calls) step(c *call, now time.Time) {
 	case len(c.events) == 0:
 		c.keep, c.bury = false, ""
 		q.rest(c)
-	case c.bury != "" && !c.busy:
+	case c.bury != "" && !c.busy && !q.draining:
 		q.request(c, ioBurying)
 	case c.unkept() && (c.keep || c.isParked(now)):
 		if len(c.entry.Queue) < maxQueue {
 			q.keepAll(c)
 			break
 		}
-		if c.keep = false; !c.busy {
+		if c.keep = false; !c.busy && !now.Before(q.buryAt) {
 			c.bury = reasonQueueFull
 			q.request(c, ioBurying)
 		}
@@ -235,6 +251,22 @@ func (q *calls) keepAll(c *call) {
 	q.write(c, next, false)
 }
 
+// keepFirst keeps the event that holds the position of the slot in its entry, with those
+// of its call that follow, when its handler takes long. One that waits for a handler
+// stays where it is: as many as the prefetch are in memory then, and no more.
+func (q *calls) keepFirst(now time.Time) {
+	p := q.window.first()
+	if p == nil || now.Sub(p.since) <= keepAfter {
+		return
+	}
+	c := q.byToken[p.token]
+	if c == nil || c.busy && (c.began.IsZero() || now.Sub(c.began) <= keepAfter) {
+		return
+	}
+	c.keep = true
+	q.step(c, now)
+}
+
 // enqueue adds events behind the cursor to the queue, as many as fit.
 func (e *Entry) enqueue(events []*event) {
 	for _, ev := range events {
@@ -253,8 +285,11 @@ func (c *call) unkept() bool {
 // isParked reports whether the first event has failed and is not due.
 func (c *call) isParked(now time.Time) bool {
 	r := c.entry.Retry
-	return c.entry.Held || r != nil && len(c.events) > 0 && r.Event == c.events[0].key() && now.Before(r.Next)
+	return c.entry.Held || r != nil && r.about(c) && now.Before(r.Next)
 }
+
+// about reports whether the first event of the call is the one that has failed.
+func (r *Retry) about(c *call) bool { return len(c.events) > 0 && r.Event == c.events[0].key() }
 
 // wakeUp has the entry of a call read again, since it was changed by [Redrive].
 func (q *calls) wakeUp(token string, now time.Time) {
@@ -289,6 +324,7 @@ func (q *calls) stopReady() {
 
 // handled takes the outcome of the first event of a call.
 func (q *calls) handled(c *call, o *outcome, now time.Time) {
+	c.began = time.Time{}
 	if o.notRun {
 		c.busy = false
 	} else {

@@ -101,6 +101,8 @@ func (p *player) do(step string) string {
 		p.q.handled(c, o, p.now)
 	case "buried":
 		p.q.buried(c, p.now)
+	case "unburied": // the dead letter cannot be stored
+		p.q.notBuried(c, &Dead{ID: "letter-" + token, Reason: c.bury, Error: "no"}, p.now)
 	case "wait": // wait SECONDS
 		d, err := time.ParseDuration(token)
 		if err != nil {

@@ -5,136 +5,75 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/acsbridge/acsbridge/consume"
 	"github.com/acsbridge/acsbridge/internal/natstest"
-	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// newCluster starts three servers that are a cluster.
-func newCluster(t *testing.T) (servers []*natstest.Server, urls string) {
+// cluster is one NATS server, or three that replicate, with proxies between them.
+type cluster struct {
+	t       testing.TB
+	servers []*natstest.Server
+	routes  map[[2]int]*natstest.Proxy // by the server that connects, and the other one
+}
+
+func newCluster(t testing.TB, n int) *cluster {
 	t.Helper()
-	var routes []*url.URL
-	var ports []int
-	for range 3 {
+	c := &cluster{t: t, routes: make(map[[2]int]*natstest.Proxy)}
+	if n == 1 {
+		c.servers = append(c.servers, natstest.Start(t))
+		return c
+	}
+	var addresses []*net.TCPAddr
+	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-		routes = append(routes, &url.URL{Scheme: "nats", Host: l.Addr().String()})
+		addresses = append(addresses, l.Addr().(*net.TCPAddr))
 		l.Close()
 	}
-	var all []string
-	for i := range 3 {
-		s := natstest.Start(t, func(o *server.Options) {
+	nowhere := natstest.NewProxy(t, "").Addr() // so that they use only the proxies of their routes
+	for i := range n {
+		var routes []*url.URL
+		for j := range n {
+			if j != i {
+				c.routes[[2]int{i, j}] = natstest.NewProxy(t, addresses[j].String())
+				routes = append(routes, &url.URL{Scheme: "nats-route", Host: c.routes[[2]int{i, j}].Addr()})
+			}
+		}
+		c.servers = append(c.servers, natstest.Start(t, func(o *server.Options) {
 			o.ServerName = fmt.Sprint("n", i)
-			o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: ports[i]}
+			o.Cluster = server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: addresses[i].Port, NoAdvertise: true, Advertise: nowhere}
 			o.Routes = routes
-		})
-		servers, all = append(servers, s), append(all, s.URL())
+			o.PingInterval, o.MaxPingsOut = time.Second, 2
+		}))
 	}
-	return servers, strings.Join(all, ",")
+	return c
 }
 
-// TestRun_cluster restarts the servers of a cluster one after the other, so that leaders
-// change, while three replicas handle calls. Order and state of each call hold.
-func TestRun_cluster(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes half a minute")
+// urls returns where clients connect without a proxy.
+func (c *cluster) urls() string {
+	var urls []string
+	for _, s := range c.servers {
+		urls = append(urls, s.URL())
 	}
-	servers, urls := newCluster(t)
-	js := natstest.JetStream(t, urls)
-	natstest.Until(t, func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	return strings.Join(urls, ",")
+}
+
+// createStream makes a stream as soon as the cluster can.
+func (c *cluster) createStream(js jetstream.JetStream, config jetstream.StreamConfig) {
+	c.t.Helper()
+	config.Replicas = len(c.servers)
+	natstest.Until(c.t, func() bool {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
 		defer cancel()
-		_, err := js.CreateStream(ctx, jetstream.StreamConfig{
-			Name: schemas.Stream, Subjects: []string{"acs.>"}, AllowDirect: true, Replicas: 3, Duplicates: 10 * time.Minute,
-		})
+		_, err := js.CreateStream(ctx, config)
 		return err == nil
 	})
-	const calls, events = 40, 12
-	var mu sync.Mutex
-	begun := make(map[string][]string)
-	service := consume.Service[tally]{
-		Name: "cluster", Lease: 5 * time.Second, StartAt: time.Unix(1, 0), HandleStale: true,
-		Handle: func(_ context.Context, call *consume.Call[tally], m *schemas.Message) error {
-			mu.Lock()
-			begun[call.ID] = append(begun[call.ID], m.Event.ID)
-			mu.Unlock()
-			call.State.Events = append(call.State.Events, m.Event.ID)
-			return nil
-		},
-	}
-	for range 3 {
-		start(t, urls, service)
-	}
-	ready(t, js, "cluster")
-	var sending sync.WaitGroup
-	sending.Go(func() {
-		for i := range events {
-			for c := range calls {
-				m := newEvent("PlayCompleted", fmt.Sprint("call-", c), fmt.Sprintf("%02d", i), nil)
-				for _, err := js.PublishMsg(t.Context(), m); err != nil && t.Context().Err() == nil; _, err = js.PublishMsg(t.Context(), m) {
-					<-time.After(50 * time.Millisecond)
-				}
-			}
-			<-time.After(300 * time.Millisecond)
-		}
-	})
-	for _, s := range servers {
-		<-time.After(time.Second)
-		s.Stop()
-		<-time.After(500 * time.Millisecond)
-		s.Restart()
-		natstest.Until(t, func() bool { return inSync(t, js) })
-	}
-	sending.Wait()
-	states := func() (complete int, wrong []string) {
-		kv, err := js.KeyValue(t.Context(), consume.Bucket("cluster"))
-		if err != nil {
-			return 0, nil
-		}
-		for c := range calls {
-			call := fmt.Sprint("call-", c)
-			got := stateOf(t, kv, call)
-			if len(got) == events {
-				complete++
-			}
-			if !slices.IsSorted(got) || len(slices.Compact(got)) != len(got) {
-				wrong = append(wrong, fmt.Sprint(call, got))
-			}
-		}
-		return complete, wrong
-	}
-	natstest.Until(t, func() bool { n, _ := states(); return n == calls })
-	if _, wrong := states(); len(wrong) > 0 {
-		t.Errorf("states: %v", wrong)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	for call, list := range begun {
-		if !slices.IsSorted(list) {
-			t.Errorf("%s: handlers began in the order %v", call, list)
-		}
-	}
-}
-
-// inSync reports whether all replicas of the stream are up to date.
-func inSync(t *testing.T, js jetstream.JetStream) bool {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	stream, err := js.Stream(ctx, schemas.Stream)
-	if err != nil || stream.CachedInfo().Cluster == nil || len(stream.CachedInfo().Cluster.Replicas) != 2 {
-		return false
-	}
-	return !slices.ContainsFunc(stream.CachedInfo().Cluster.Replicas, func(p *jetstream.PeerInfo) bool { return !p.Current || p.Offline })
 }

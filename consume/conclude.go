@@ -24,8 +24,14 @@ func (q *calls) conclude(c *call, now time.Time) {
 		r := Retry{Event: o.event.key(), Since: now}
 		if before := c.entry.Retry; before != nil && before.Event == r.Event {
 			r = *before
+			if late := o.began.Sub(r.Next); late > 0 { // it was not tried, so it has not failed for so long
+				r.Since = r.Since.Add(late)
+			}
 		}
 		switch {
+		case o.unburied != nil:
+			r.Attempts++
+			r.Dead, o.after = o.unburied, q.limits.pause.Last
 		case !o.postponed:
 			r.Attempts++
 			if c.bury = q.limits.verdict(o, &r, now); c.bury != "" {
@@ -59,13 +65,43 @@ func (l *limits) verdict(o *outcome, r *Retry, now time.Time) string {
 
 // buried takes the news that the first event of a call is in the dead-letter stream.
 func (q *calls) buried(c *call, now time.Time) {
-	c.io = ioNone
+	c.io, q.unburied = ioNone, false
 	if c.outcome == nil {
 		c.outcome = &outcome{event: c.events[0]}
 	}
 	c.outcome.buried, c.outcome.skipped, c.bury = true, c.bury, ""
 	q.step(c, now)
 }
+
+// buryPause is how long no event is given up for its place after a dead letter that could
+// not be stored.
+const buryPause = time.Second
+
+// notBuried takes the news that the dead letter of the first event could not be stored. The
+// event is kept in the entry until that has worked: it holds neither the position of the
+// slot nor other calls, and another owner goes on with it.
+func (q *calls) notBuried(c *call, d *Dead, now time.Time) {
+	c.io, c.bury = ioNone, ""
+	q.unburied, q.buryAt = true, now.Add(buryPause)
+	switch r := c.entry.Retry; {
+	case c.outcome != nil:
+		c.outcome.unburied = d
+	case r != nil && r.Dead != nil && r.about(c):
+		next := c.entry.clone()
+		again := *r
+		again.Next = now.Add(q.limits.pause.Last)
+		next.Retry = &again
+		q.write(c, next, false)
+		return
+	default: // it was to be given up for its place, and stays
+		q.setParked(c.token, c.entry)
+	}
+	q.step(c, now)
+}
+
+// full reports whether so many calls are parked that no further event can be taken, since
+// none can be given up.
+func (q *calls) full() bool { return q.unburied && len(q.parked) >= q.limits.parked }
 
 // saved takes the news that the entry was written, as this revision.
 func (q *calls) saved(c *call, revision uint64, now time.Time) {

@@ -32,7 +32,28 @@ type deadLetter struct {
 	event       *event
 	entry       *Entry
 	outcome     *outcome // nil when the event was given up for its place
-	reason      string
+	Dead
+}
+
+// dead names the dead letter of the first event of a call: with the same id when it is
+// tried again, and another one after a redrive.
+func (s *slot) dead(c *call) Dead {
+	if r := c.entry.Retry; r != nil && r.Dead != nil && r.about(c) && c.outcome == nil {
+		return *r.Dead
+	}
+	d := Dead{Reason: c.bury, ID: short(fmt.Sprint(c.events[0].origin(s.opts.Stream), " ", c.bury, " ", c.entry.Epoch, " ", c.entry.Write))}
+	if c.outcome != nil {
+		d.Error, _ = schemas.HeaderValue(c.outcome.err.Error(), schemas.MaxHeaderValue)
+	}
+	return d
+}
+
+// origin names an event in a dead letter.
+func (ev *event) origin(stream string) string {
+	if ev.wait != "" {
+		return ev.wait
+	}
+	return stream + "/" + ev.key()
 }
 
 // publishDeadLetter stores a dead letter. The same one can be published again: the
@@ -52,9 +73,9 @@ func (s *slot) publishDeadLetter(ctx context.Context, d *deadLetter) error {
 	if _, err := s.js.PublishMsg(ctx, m); err != nil {
 		return fmt.Errorf("stream %s: %w", DeadStream(s.opts.Name), err)
 	}
-	s.metrics.dead.WithLabelValues(d.reason).Inc()
+	s.metrics.dead.WithLabelValues(d.Reason).Inc()
 	s.letters.Log(s.opts.Logger, slog.LevelError, "an event was given up and is a dead letter: see acsbridge deadletters list",
-		slog.String("reason", d.reason), slog.String("origin", m.Header.Get(schemas.HeaderDeadOrigin)), slog.String("stream", DeadStream(s.opts.Name)))
+		slog.String("reason", d.Reason), slog.String("origin", m.Header.Get(schemas.HeaderDeadOrigin)), slog.String("stream", DeadStream(s.opts.Name)))
 	return nil
 }
 
@@ -93,28 +114,24 @@ func deadMessage(service, stream string, d *deadLetter, origin *nats.Msg, now ti
 			m.Header[name] = values
 		}
 	}
-	at := d.event.wait
-	if at == "" {
-		at = stream + "/" + strconv.FormatUint(d.event.seq, 10)
-	}
 	attempts := 0
 	if r := d.entry.Retry; r != nil && r.Event == d.event.key() {
 		attempts = r.Attempts
 	}
 	if d.outcome != nil {
 		attempts++
-		text, _ := schemas.HeaderValue(d.outcome.err.Error(), schemas.MaxHeaderValue)
-		m.Header.Set(schemas.HeaderDeadError, text)
 	}
-	m.Header.Set(schemas.HeaderDeadReason, d.reason)
+	if d.Error != "" {
+		m.Header.Set(schemas.HeaderDeadError, d.Error)
+	}
+	m.Header.Set(schemas.HeaderDeadReason, d.Reason)
 	m.Header.Set(schemas.HeaderDeadAttempts, strconv.Itoa(attempts))
-	m.Header.Set(schemas.HeaderDeadOrigin, at)
+	m.Header.Set(schemas.HeaderDeadOrigin, d.event.origin(stream))
 	m.Header.Set(schemas.HeaderDeadSubject, origin.Subject)
 	m.Header.Set(schemas.HeaderDeadAt, now.UTC().Format(time.RFC3339Nano))
 	if id := origin.Header.Get(schemas.HeaderMsgID); id != "" {
 		m.Header.Set(schemas.HeaderDeadMsgID, id)
 	}
-	// The same when this is tried again, and another one after a redrive.
-	m.Header.Set(schemas.HeaderMsgID, short(fmt.Sprint(at, " ", d.reason, " ", d.entry.Epoch, " ", d.entry.Write)))
+	m.Header.Set(schemas.HeaderMsgID, d.ID)
 	return m
 }

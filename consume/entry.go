@@ -37,6 +37,15 @@ type Retry struct {
 	Attempts int       `json:"attempts"`
 	Since    time.Time `json:"since"` // of the first failure
 	Next     time.Time `json:"next"`  // when it is tried again
+	Dead     *Dead     `json:"dead,omitempty"`
+}
+
+// Dead is about an event that has been given up, and whose dead letter could not be stored.
+// That is tried again, and the handler does not get the event any more.
+type Dead struct {
+	ID     string `json:"id"` // of the dead letter
+	Reason string `json:"reason"`
+	Error  string `json:"error,omitempty"` // as in schemas.HeaderDeadError
 }
 
 // Wait is a wait for an event; see [Call.Expect].

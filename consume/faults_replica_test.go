@@ -1,3 +1,5 @@
+//go:build linux && faults
+
 package consume_test
 
 import (
@@ -9,8 +11,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,6 +22,18 @@ import (
 	"github.com/acsbridge/acsbridge/consume"
 	"github.com/acsbridge/acsbridge/schemas"
 )
+
+// TestMain is also the process of a replica in the fault suite.
+func TestMain(m *testing.M) {
+	if settings := os.Getenv(replicaVariable); settings != "" {
+		if err := runReplica(settings); err != nil {
+			fmt.Fprintln(os.Stderr, "replica:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
 
 // replicaVariable has the settings of a replica that is a process of its own.
 const replicaVariable = "CONSUME_TEST_REPLICA"
@@ -27,10 +43,16 @@ type replicaSettings struct {
 	URL     string
 	Effects string // file
 	Log     string // file
+	Mended  string // directory
+	Ping    time.Duration
 }
 
-// faultLease is the lease of the suite: the shortest.
-const faultLease = 3 * time.Second
+// Settings of the service.
+const (
+	faultLease         = 3 * time.Second // the shortest
+	faultHandleTimeout = 2 * time.Second
+	faultLastRetry     = time.Second
+)
 
 // effect is one line of the log of effects, which is outside of all replicas.
 type effect struct {
@@ -58,7 +80,8 @@ func runReplica(settings string) error {
 	if err != nil {
 		return err
 	}
-	nc, err := nats.Connect(s.URL, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.RetryOnFailedConnect(true))
+	nc, err := nats.Connect(s.URL, nats.MaxReconnects(-1), nats.ReconnectWait(100*time.Millisecond), nats.RetryOnFailedConnect(true),
+		nats.PingInterval(s.Ping), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
 	if err != nil {
 		return err
 	}
@@ -68,11 +91,11 @@ func runReplica(settings string) error {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(1) // the test has ended
 	}()
-	w := &worker{effects}
+	w := &worker{effects, s.Mended}
 	for {
 		err = consume.Run(ctx, nc, consume.Service[tally]{
-			Name: "faults", Handle: w.handle, Lease: faultLease, Concurrency: 16, HandleTimeout: 2 * time.Second,
-			FirstRetry: 200 * time.Millisecond, LastRetry: time.Second, HandleStale: true,
+			Name: "faults", Handle: w.handle, Lease: faultLease, Concurrency: 16, HandleTimeout: faultHandleTimeout,
+			FirstRetry: 200 * time.Millisecond, LastRetry: faultLastRetry, HandleStale: true,
 			Logger: slog.New(slog.NewTextHandler(log, nil)).With("pid", os.Getpid()),
 		})
 		if err == nil || errors.Is(err, nats.ErrConnectionClosed) {
@@ -86,10 +109,14 @@ func runReplica(settings string) error {
 // worker has the handler of the suite. What an event asks for is its operationContext:
 //
 //	fail 2        the first two attempts fail
-//	permanent     it can never be handled
+//	permanent     it can never be handled, unless it is among the mended ones
 //	slow 300ms    the handler takes so long
+//	deaf 2500ms   the same, and it does not end with its context
 //	expect 2s     a wait for RecognizeCompleted begins
-type worker struct{ effects *os.File }
+type worker struct {
+	effects *os.File
+	mended  string
+}
 
 func (w *worker) note(kind string, call *consume.Call[tally], event string) {
 	line, err := json.Marshal(effect{time.Now().UnixNano(), os.Getpid(), kind, call.ID, event, call.EffectID("effect"), call.Attempt})
@@ -104,7 +131,7 @@ func (w *worker) note(kind string, call *consume.Call[tally], event string) {
 func (w *worker) handle(ctx context.Context, call *consume.Call[tally], m *schemas.Message) error {
 	event := m.Event.ID
 	if m.Event.Type == consume.TimeoutType {
-		event = "timeout"
+		event = timeoutEvent
 	}
 	w.note("begin", call, event)
 	verb, value, _ := strings.Cut(m.Event.OperationContext(), " ")
@@ -116,13 +143,18 @@ func (w *worker) handle(ctx context.Context, call *consume.Call[tally], m *schem
 			return errors.New("fails as asked")
 		}
 	case "permanent":
-		w.note("end", call, event)
-		return consume.Permanent(errors.New("can never be handled"))
-	case "slow":
+		if _, err := os.Stat(filepath.Join(w.mended, call.ID+"."+event)); err != nil {
+			w.note("end", call, event)
+			return consume.Permanent(errors.New("can never be handled"))
+		}
+	case "slow", "deaf":
 		took, _ = time.ParseDuration(value)
 	case "expect":
 		timeout, _ := time.ParseDuration(value)
 		call.Expect(timeout, "RecognizeCompleted")
+	}
+	if verb == "deaf" {
+		ctx = context.WithoutCancel(ctx)
 	}
 	select {
 	case <-time.After(took):
@@ -134,3 +166,6 @@ func (w *worker) handle(ctx context.Context, call *consume.Call[tally], m *schem
 	w.note("end", call, event)
 	return nil
 }
+
+// timeoutEvent stands for the event of a wait that has timed out.
+const timeoutEvent = "timeout"

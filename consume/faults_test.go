@@ -1,11 +1,13 @@
-//go:build linux
+//go:build linux && faults
 
 package consume_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -24,24 +26,72 @@ import (
 )
 
 var (
-	faultKills = flag.Int("consume.kills", 4, "how often the fault suite kills a replica")
+	faultKills = flag.Int("consume.kills", 0, "how often a world of the fault suite kills a replica; 0 is once with each fault")
 	faultSeed  = flag.Uint64("consume.seed", 0, "of the fault suite's decisions; 0 picks one")
 )
 
-// TestFaults runs three replicas as processes, kills them, lets one stand still and cuts
-// one off for longer than their lease, and restarts NATS, while events come, some of which fail, take
-// long, come twice, or are waited for. Then all effects must be as the oracle says. The
-// long form:
+// TestFaults runs three to five replicas as processes, with one NATS server and with
+// three, while events come of which some fail, take long, come twice, or are waited for.
+// The faults are those of faultKinds; during each of them a replica is killed. Then all
+// effects must be as the oracle says. The long form:
 //
-//	go test ./consume -run TestFaults -consume.kills=100 -timeout 1h -v
+//	go test -tags faults ./consume -run 'TestFaults$' -consume.kills 100 -timeout 30m -v
 func TestFaults(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes half a minute")
+	t.Parallel()
+	for _, nodes := range []int{1, 3} {
+		t.Run(fmt.Sprint("nodes=", nodes), func(t *testing.T) {
+			t.Parallel()
+			w := newFaultWorld(t, nodes, "")
+			round := w.kinds(true)
+			for i := range max(*faultKills, len(round)) {
+				if i >= len(round) && i%len(round) == 0 {
+					round = w.kinds(i/len(round)%4 == 0)
+					w.dice.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
+				}
+				w.inject(round[i%len(round)])
+			}
+			for _, violation := range w.finish(90 * time.Second) {
+				t.Error(violation)
+			}
+		})
 	}
-	w := newFaultWorld(t, 3, "")
-	w.play(*faultKills)
-	for _, violation := range w.finish(time.Minute) {
-		t.Error(violation)
+}
+
+// TestFaults_broken runs the suite on a package that lacks one of its guards. The suite
+// must find that:
+//
+//	fence   saves are not compared, and a lease that has ended does not matter
+//	ack     an event is acknowledged before it is saved
+//	order   an event that failed is tried again after those that follow it
+//	waits   a new owner does not know the waits
+//	reset   a new owner goes on behind what the consumer has delivered
+func TestFaults_broken(t *testing.T) {
+	t.Parallel()
+	for guard, kind := range map[string]faultKind{
+		"fence": standStill, "ack": dies, "order": dies, "waits": dies, "reset": dies,
+	} {
+		t.Run(guard, func(t *testing.T) {
+			t.Parallel()
+			w := newFaultWorld(t, 1, guard)
+			var violations []string
+			for range 5 {
+				if w.inject(kind); len(violations) == 0 {
+					violations = w.oracle.check(w.effects())
+				}
+				if len(violations) > 0 {
+					break
+				}
+			}
+			if len(violations) == 0 {
+				violations = w.finish(15 * time.Second)
+			} else {
+				w.endSending()
+			}
+			if len(violations) == 0 {
+				t.Fatal("the suite has found nothing")
+			}
+			t.Logf("%d violations; the first one: %s", len(violations), violations[0])
+		})
 	}
 }
 
@@ -49,89 +99,105 @@ func TestFaults(t *testing.T) {
 type faultWorld struct {
 	t        *testing.T
 	dice     *rand.Rand
-	server   *natstest.Server
+	nats     *cluster
 	js       jetstream.JetStream
 	settings replicaSettings
 	broken   string
 	replicas []*process
 	oracle   *oracle
 
-	stop chan struct{}
-	sent sync.WaitGroup
+	log     io.ReadSeeker // of effects
+	read    []effect
+	purged  uint64 // the stream has removed all before it
+	sending sync.WaitGroup
+	stop    chan struct{}
 }
 
-// process is one replica.
-type process struct {
-	cmd   *exec.Cmd
-	stdin *os.File
-	proxy *natstest.Proxy // between it and NATS
-}
-
-func newFaultWorld(t *testing.T, replicas int, broken string) *faultWorld {
+func newFaultWorld(t *testing.T, nodes int, broken string) *faultWorld {
 	seed := *faultSeed
 	if seed == 0 {
 		seed = rand.Uint64()>>1 | 1
 	}
 	t.Logf("-consume.seed=%d", seed)
 	dir := t.TempDir()
-	server := natstest.Start(t)
 	w := &faultWorld{
-		t: t, dice: rand.New(rand.NewPCG(seed, 0)), server: server, js: server.JetStream(), broken: broken,
-		settings: replicaSettings{Effects: filepath.Join(dir, "effects"), Log: filepath.Join(dir, "log")}, stop: make(chan struct{}),
-		oracle: newOracle(),
+		t: t, dice: rand.New(rand.NewPCG(seed, 0)), nats: newCluster(t, nodes), broken: broken, stop: make(chan struct{}), oracle: newOracle(),
+		settings: replicaSettings{Effects: filepath.Join(dir, "effects"), Log: filepath.Join(dir, "log"), Mended: dir},
+	}
+	var err error
+	if w.js, err = jetstream.New(connect(t, w.nats.urls())); err != nil {
+		t.Fatal(err)
 	}
 	// A short duplicate window: repeated events are stored twice.
-	if _, err := w.js.CreateStream(t.Context(), jetstream.StreamConfig{
+	w.nats.createStream(w.js, jetstream.StreamConfig{
 		Name: schemas.Stream, Subjects: []string{"acs.>"}, AllowDirect: true, Duplicates: 100 * time.Millisecond,
-	}); err != nil {
+	})
+	log, err := os.OpenFile(w.settings.Effects, os.O_CREATE|os.O_RDONLY, 0o600)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(w.settings.Effects, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	w.log = log
 	t.Cleanup(func() {
 		for _, p := range w.replicas {
 			p.end()
 		}
+		log.Close()
 		if t.Failed() {
-			log, _ := os.ReadFile(w.settings.Log)
-			t.Logf("log of the replicas:\n%s", log[max(len(log)-30_000, 0):])
+			text, _ := os.ReadFile(w.settings.Log)
+			t.Logf("log of the replicas:\n%s", text[max(len(text)-30_000, 0):])
 		}
 	})
-	for range replicas {
+	for range 3 {
 		w.replicas = append(w.replicas, w.launch())
 	}
 	ready(t, w.js, "faults")
+	dice := rand.New(rand.NewPCG(seed, 1))
+	w.sending.Go(func() { w.send(dice) })
 	return w
+}
+
+// process is one replica.
+type process struct {
+	cmd     *exec.Cmd
+	stdin   *os.File
+	proxies []*natstest.Proxy // between it and the NATS servers
 }
 
 // launch starts a replica.
 func (w *faultWorld) launch() *process {
-	proxy := natstest.NewProxy(w.t, strings.TrimPrefix(w.server.URL(), "nats://"))
+	p := new(process)
 	of := w.settings
-	of.URL = proxy.URL()
+	of.Ping = []time.Duration{time.Second, 2 * time.Minute}[w.dice.IntN(2)]
+	var urls []string
+	for _, s := range w.nats.servers {
+		proxy := natstest.NewProxy(w.t, strings.TrimPrefix(s.URL(), "nats://"))
+		p.proxies, urls = append(p.proxies, proxy), append(urls, proxy.URL())
+	}
+	of.URL = strings.Join(urls, ",")
 	settings, err := json.Marshal(of)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), replicaVariable+"="+string(settings))
+	p.cmd = exec.Command(os.Args[0])
+	p.cmd.Env = append(os.Environ(), replicaVariable+"="+string(settings))
 	if w.broken != "" {
-		cmd.Env = append(cmd.Env, "ACSBRIDGE_BROKEN="+w.broken)
+		p.cmd.Env = append(p.cmd.Env, "ACSBRIDGE_BROKEN="+w.broken)
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Stderr = os.Stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.cmd.Stderr = os.Stderr
 	read, write, err := os.Pipe()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	cmd.Stdin = read
-	if err := cmd.Start(); err != nil {
+	p.cmd.Stdin, p.stdin = read, write
+	if err := p.cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
 	read.Close()
-	return &process{cmd, write, proxy}
+	return p
 }
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
 
 // end kills the process. It may stand still.
 func (p *process) end() {
@@ -140,136 +206,92 @@ func (p *process) end() {
 	p.stdin.Close()
 }
 
-// play sends events while replicas are killed so many times, and other faults happen in
-// between.
-func (w *faultWorld) play(kills int) {
-	dice := rand.New(rand.NewPCG(w.dice.Uint64(), 1))
-	w.sent.Go(func() { w.send(dice) })
-	for i := range kills {
-		w.rest(800*time.Millisecond, 2*time.Second)
-		switch n := w.dice.IntN(len(w.replicas)); i % 4 {
-		case 1:
-			w.standStill(n)
-		case 2:
-			w.partition(n)
-		case 3:
-			w.server.Stop()
-			w.rest(200*time.Millisecond, 2*time.Second)
-			w.server.Restart()
-		}
-		w.kill(w.dice.IntN(len(w.replicas)))
+// terminate ends the process gently, and reports whether it did so.
+func (p *process) terminate() error {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	late := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
+	defer late.Stop()
+	defer p.stdin.Close()
+	if err := p.cmd.Wait(); err != nil {
+		return fmt.Errorf("replica %d ended with %w after SIGTERM", p.pid(), err)
 	}
-	w.rest(time.Second, 2*time.Second)
-	close(w.stop)
-	w.sent.Wait()
+	return nil
 }
-
-// rest lets time pass: the faults come at times of their own.
-func (w *faultWorld) rest(least, most time.Duration) {
-	<-time.After(least + time.Duration(w.dice.Int64N(int64(most-least))))
-}
-
-// kill kills a replica and starts another.
-func (w *faultWorld) kill(n int) {
-	p := w.replicas[n]
-	p.end()
-	w.oracle.died(p.cmd.Process.Pid, time.Now())
-	w.replicas[n] = w.launch()
-}
-
-// standStill stops a replica for longer than its lease, and then lets it go on.
-func (w *faultWorld) standStill(n int) {
-	p := w.replicas[n].cmd.Process
-	from := time.Now()
-	if err := p.Signal(syscall.SIGSTOP); err != nil {
-		w.t.Fatal(err)
-	}
-	w.rest(faultLease+3*time.Second, faultLease+5*time.Second)
-	if err := p.Signal(syscall.SIGCONT); err != nil {
-		w.t.Fatal(err)
-	}
-	w.oracle.stoodStill(p.Pid, from, time.Now())
-}
-
-// partition holds what a replica sends and gets for longer than its lease. All of it
-// arrives afterwards: saves under a lease that has ended, and acknowledgements.
-func (w *faultWorld) partition(n int) {
-	p := w.replicas[n].proxy
-	p.Shape(natstest.Conditions{Held: true}, natstest.Conditions{Held: true})
-	w.rest(faultLease+2*time.Second, faultLease+4*time.Second)
-	p.Clear()
-}
-
-// contexts are what events ask of the handler; most ask for nothing.
-var contexts = []string{"", "", "", "", "", "", "fail 1", "fail 2", "permanent", "slow 50ms", "slow 400ms"}
 
 // send stores the events of calls until stop, and then completes the calls that have
 // begun.
 func (w *faultWorld) send(dice *rand.Rand) {
-	js := natstest.JetStream(w.t, w.server.URL())
 	var open []*sentCall
 	for n, stopped := 0, false; !stopped || len(open) > 0; {
 		select {
 		case <-w.stop:
 			stopped = true
-		case <-time.After(time.Duration(dice.IntN(8)) * time.Millisecond):
+		case <-time.After(time.Duration(dice.IntN(16)) * time.Millisecond):
 		}
 		if !stopped && len(open) < 60 {
 			open = append(open, w.oracle.newCall(fmt.Sprintf("call-%d", n), dice))
 			n++
 		}
+		if len(open) == 0 {
+			continue
+		}
 		i := dice.IntN(len(open))
 		c := open[i]
 		m := c.next()
-		for ack, err := js.PublishMsg(w.t.Context(), m); ; ack, err = js.PublishMsg(w.t.Context(), m) {
+		for {
+			ack, err := w.js.PublishMsg(w.t.Context(), m)
 			if err == nil {
-				c.stored(ack.Sequence, time.Now())
+				w.oracle.stored(c, ack.Sequence)
 				break
+			}
+			if w.t.Context().Err() != nil {
+				return
 			}
 			<-time.After(50 * time.Millisecond) // NATS is away; a stored copy may be there already
 		}
-		if c.complete() {
-			open = append(open[:i], open[i+1:]...)
+		if c.sent == len(c.events) {
+			open = slices.Delete(open, i, i+1)
 		}
 	}
 }
 
-// finish waits until all is handled, so long at most, and returns what is wrong.
-func (w *faultWorld) finish(within time.Duration) []string {
+func (w *faultWorld) endSending() {
+	close(w.stop)
+	w.sending.Wait()
+}
+
+// finish completes the calls, waits until all is handled, so long at most, and returns
+// what is wrong.
+func (w *faultWorld) finish(within time.Duration) (violations []string) {
+	w.endSending()
 	deadline := time.Now().Add(within)
-	for w.oracle.missing(w.effects()) > 0 && time.Now().Before(deadline) {
-		<-time.After(100 * time.Millisecond)
+	for len(w.oracle.missing(w.effects())) > 0 && time.Now().Before(deadline) {
+		<-time.After(200 * time.Millisecond)
 	}
 	<-time.After(500 * time.Millisecond) // what should not happen may still come
 	for _, p := range w.replicas {
-		_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	}
-	var violations []string
-	for _, p := range w.replicas {
-		late := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
-		if err := p.cmd.Wait(); err != nil {
-			violations = append(violations, fmt.Sprintf("replica %d ended with %v after SIGTERM", p.cmd.Process.Pid, err))
+		if err := p.terminate(); err != nil {
+			violations = append(violations, err.Error())
 		}
-		late.Stop()
 	}
 	effects := w.effects()
-	w.t.Logf("%d calls, %d effects, %d processes died, %d stood still", len(w.oracle.calls), len(effects), len(w.oracle.deaths), len(w.oracle.pauses))
-	return slices.Concat(violations, w.oracle.check(effects), w.states())
+	w.t.Logf("%d processes died, %d stood still, %d were cut off, NATS was disturbed %d times; %s",
+		len(w.oracle.deaths), len(w.oracle.pauses), len(w.oracle.cuts), len(w.oracle.nats), w.oracle.summary(effects))
+	return slices.Concat(violations, w.oracle.check(effects), w.oracle.missing(effects), w.states())
 }
 
-// effects reads the log of effects.
-func (w *faultWorld) effects() (list []effect) {
-	file, err := os.Open(w.settings.Effects)
+// effects returns the log of effects.
+func (w *faultWorld) effects() []effect {
+	text, err := io.ReadAll(w.log)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer file.Close()
-	for d := json.NewDecoder(file); d.More(); {
+	for line := range bytes.Lines(text) {
 		var e effect
-		if err := d.Decode(&e); err != nil {
+		if err := json.Unmarshal(line, &e); err != nil {
 			w.t.Fatal(err)
 		}
-		list = append(list, e)
+		w.read = append(w.read, e)
 	}
-	return list
+	return w.read
 }

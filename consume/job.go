@@ -2,6 +2,7 @@ package consume
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,7 +82,7 @@ func (j *job) run() *outcome {
 		return j.postpone(o, err)
 	case o.skipped != "":
 		return o
-	case !s.lease.valid(s.replica, time.Now()) && !failpoint.Broken("fence"):
+	case s.isPaused(time.Now()), !s.lease.valid(s.replica, time.Now()) && !failpoint.Broken("fence"):
 		o.notRun = true
 		return o
 	}
@@ -89,15 +90,20 @@ func (j *job) run() *outcome {
 	return o
 }
 
-// postpone gives the event back, since the stream could not be read.
+// errMaybeWanted reports an event of a type that another version of the service may want.
+var errMaybeWanted = errors.New("another version of the service may want the event")
+
+// postpone gives the event back, since it is not known what to do with it.
 func (j *job) postpone(o *outcome, err error) *outcome {
-	j.slot.warn("cannot read the stream; this is tried again", err)
+	if !errors.Is(err, errMaybeWanted) {
+		j.slot.warn("cannot read the stream; this is tried again", err)
+	}
 	_ = backoff.Wait(j.ctx, readPause) // ends with the right to the slot
 	o.notRun = true
 	return o
 }
 
-// readPause is how long a worker waits after a read that has failed.
+// readPause is how long a worker waits then.
 const readPause = 200 * time.Millisecond
 
 // message reads the event, and notes what an entry keeps of it.
@@ -138,11 +144,16 @@ const callDisconnected = "CallDisconnected"
 
 // stale returns why the handler should not get the event, or "".
 func (j *job) stale(msg *nats.Msg, m *schemas.Message) (reason string, err error) {
-	s := j.slot
-	switch {
-	case msg == nil:
+	if msg == nil {
 		return "", nil
-	case !s.opts.wants(msg.Subject):
+	}
+	s := j.slot
+	subject, ok := schemas.ParseSubject(msg.Subject)
+	switch {
+	case !s.opts.wants(subject.Type):
+		if subject.Type != callDisconnected && !s.maySkip(subject.Type, time.Now()) {
+			return "", errMaybeWanted
+		}
 		return skippedType, nil
 	case !s.opts.HandleReplays && msg.Header.Get(schemas.HeaderReplayID) != "":
 		return skippedReplay, nil
@@ -152,7 +163,6 @@ func (j *job) stale(msg *nats.Msg, m *schemas.Message) (reason string, err error
 		return skippedExpired, nil
 	}
 	meta, err := msg.Metadata()
-	subject, ok := schemas.ParseSubject(msg.Subject)
 	if err != nil || !ok || subject.Call == schemas.NoCall || subject.Type == callDisconnected || time.Since(meta.Timestamp) < staleAfter {
 		return "", nil // an event that was parked is handled however long that took
 	}
@@ -183,31 +193,71 @@ func (j *job) handle(m *schemas.Message, a *attempt, o *outcome) {
 	if r := j.entry.Retry; r != nil && r.Event == j.event.key() {
 		number += r.Attempts
 	}
-	began := time.Now()
+	o.began = time.Now()
 	state, err := j.protect(ctx, m, a, number)
-	s.metrics.duration.Observe(time.Since(began).Seconds())
+	s.metrics.duration.Observe(time.Since(o.began).Seconds())
 	if err != nil {
 		span.SetStatus(codes.Error, "handler failed")
 		o.fail(err)
-		if j.ctx.Err() != nil { // the handler was cut off
+		var pause *pauseError
+		if errors.As(err, &pause) {
+			s.pauseHandlers(err, pause.pause)
+		}
+		if pause != nil || j.ctx.Err() != nil { // not tried, or cut off
 			o.err, o.notRun = nil, true
 		}
 		return
 	}
 	failpoint.At("consume-handled")
+	if err := j.fits(state, a.waits); err != nil {
+		s.opts.Logger.Error("the state of a call is too large to be stored: its event becomes a dead letter, and the call goes on with the state of before",
+			slog.String("type", m.Event.Type), slog.Uint64("sequence", j.event.seq), slog.Any("err", err))
+		o.fail(Permanent(err))
+		return
+	}
 	o.state, o.waits = state, a.waits
 }
 
-// protect turns a panic of the handler into an error.
+// entryReserve is what an entry needs beside state and waits: its queue most of all, for
+// which there must be room when the call is parked later.
+const entryReserve = 32 << 10
+
+// fits reports whether the bucket can store an entry with this state and these waits.
+func (j *job) fits(state []byte, waits []Wait) error {
+	waits = slices.Concat(j.entry.Waits, waits)
+	text, err := json.Marshal(waits)
+	if err != nil {
+		return err
+	}
+	r := j.slot.replica
+	most := r.nc.MaxPayload()
+	if r.maxEntry > 0 {
+		most = min(most, r.maxEntry)
+	}
+	if most -= min(entryReserve, most/2); int64(len(state)+len(text)) > most {
+		return fmt.Errorf("the state of the call, with its waits, has %d bytes, and %d fit: keep less in it, or raise max_payload of the server", len(state)+len(text), most)
+	}
+	return nil
+}
+
+// protect turns a panic of the handler into an error, and the end of its goroutine
+// (runtime.Goexit, such as by t.FailNow) too.
 func (j *job) protect(ctx context.Context, m *schemas.Message, a *attempt, number int) (state []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			j.slot.opts.Logger.Error("the handler panicked; its event is tried again",
-				slog.String("type", m.Event.Type), slog.String("stack", string(debug.Stack())))
-			err = fmt.Errorf("panic: %v", p)
-		}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err = errors.New("the handler has ended its goroutine")
+		defer func() {
+			if p := recover(); p != nil {
+				j.slot.opts.Logger.Error("the handler panicked; its event is tried again",
+					slog.String("type", m.Event.Type), slog.String("stack", string(debug.Stack())))
+				err = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		state, err = j.slot.handle(ctx, j.call.token, j.entry, j.event.seq, number, a, m)
 	}()
-	return j.slot.handle(ctx, j.call.token, j.entry, j.event.seq, number, a, m)
+	<-ended
+	return state, err
 }
 
 // fetch reads an event again that is in the entry of its call.

@@ -1,11 +1,13 @@
 package consume
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,28 +42,81 @@ func (s *slot) renewed(revision uint64, sent time.Time) {
 	s.lease.until.Store(int64(sent.Add(s.opts.Lease * 2 / 3).Sub(s.started)))
 }
 
-// renew sends a renewal when a quarter of the lease has passed since the last one.
+// renew sends a renewal when a quarter of the lease has passed since the last one. The
+// answer to one before it counts too when it comes.
 func (s *slot) renew(now time.Time) {
 	l := &s.lease
 	if r, pending := s.requests[l.renewal]; pending && now.Sub(r.sent) < s.opts.Lease/4 || now.Sub(l.renewedAt) < s.opts.Lease/4 {
 		return
 	}
-	delete(s.requests, l.renewal)
 	l.renewal = s.send(s.leaseMessage(), request{sent: now})
+}
+
+// ownLease returns the revision of the slot's lease, [errFenced] when another replica
+// has it.
+func (s *slot) ownLease(ctx context.Context) (revision uint64, err error) {
+	value, revision, err := s.bucket.get(ctx, leaseKey(s.name))
+	if err != nil {
+		return 0, err
+	}
+	var v leaseValue
+	if value == nil || json.Unmarshal(value, &v) != nil || v.Epoch != s.lease.epoch && revision != s.lease.epoch {
+		return 0, errFenced
+	}
+	return revision, nil
+}
+
+// renewDuring renews the lease while f runs, which may take longer than a lease. It is for
+// the time before the loop, and ends the context of f when the lease is lost.
+func (s *slot) renewDuring(ctx context.Context, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	done := make(chan struct{})
+	var renewals sync.WaitGroup
+	renewals.Go(func() {
+		tick := time.NewTicker(s.opts.Lease / 4)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+			sent := time.Now()
+			revision, err := s.bucket.put(ctx, s.leaseMessage())
+			if err == nil {
+				s.renewed(revision, sent)
+			} else if revision, err = s.ownLease(ctx); err == nil { // the answer was lost, or the write
+				s.lease.revision = revision
+			}
+			switch {
+			case errors.Is(err, errFenced):
+				cancel(err)
+			case !s.lease.valid(s.replica, time.Now()):
+				cancel(errLeaseEnded)
+			}
+		}
+	})
+	err := f(ctx)
+	close(done)
+	renewals.Wait()
+	if err != nil {
+		return cmp.Or(context.Cause(ctx), err)
+	}
+	return nil
 }
 
 // readLease finds out whether a renewal was refused because the one before was stored
 // and its answer lost, or because the slot has another owner.
 func (s *slot) readLease(ctx context.Context, sent time.Time) {
 	go func() {
-		value, revision, err := s.bucket.get(ctx, leaseKey(s.name))
+		revision, err := s.ownLease(ctx)
 		s.post(func(time.Time) error {
-			var v leaseValue
 			switch {
+			case errors.Is(err, errFenced):
+				return err
 			case err != nil:
 				s.warn("cannot read a lease; this is tried again", err)
-			case value == nil || json.Unmarshal(value, &v) != nil || v.Epoch != s.lease.epoch:
-				return errFenced
 			default:
 				s.lease.revision = revision // and is renewed at the next tick
 				s.lease.renewedAt = sent.Add(-s.opts.Lease)
@@ -90,13 +145,10 @@ func (s *slot) tick(ctx context.Context, now time.Time) error {
 	for _, c := range paused {
 		s.calls.resume(c, now)
 	}
-	if p := s.calls.window.first(); p != nil && now.Sub(p.since) > keepAfter {
-		if c := s.calls.byToken[p.token]; c != nil {
-			c.keep = true
-			s.calls.step(c, now)
-		}
+	if !s.calls.draining {
+		s.calls.keepFirst(now)
+		s.calls.due(now)
 	}
-	s.calls.due(now)
 	if len(s.calls.overdue) > 0 {
 		s.askBarrier(ctx, now)
 	}
@@ -118,7 +170,9 @@ func (s *slot) lostRequests(now time.Time, age time.Duration) {
 		}
 		delete(s.requests, n)
 		if r.call == nil {
-			s.lease.renewal = 0
+			if n == s.lease.renewal {
+				s.lease.renewal = 0
+			}
 		} else if r.call.io == ioWriting && r.call.next == r.next {
 			s.calls.unsure(r.call, now)
 		}
@@ -126,7 +180,8 @@ func (s *slot) lostRequests(now time.Time, age time.Duration) {
 }
 
 // checkPosition compares the slot with its consumer and the stream: whether an
-// acknowledgement was lost, and whether the stream has removed what was not received.
+// acknowledgement or a delivery was lost, and whether the stream has removed what was
+// not received.
 func (s *slot) checkPosition(ctx context.Context) {
 	feed := s.feed
 	go func() {
@@ -152,11 +207,17 @@ func (s *slot) checkPosition(ctx context.Context) {
 				s.read = max(s.read, state.LastSeq)
 			}
 			s.saveRead()
-			if info.AckFloor.Stream < feed.acked { // one of an older feed had a higher number: the server ignores ours
-				s.startFeed(ctx)
-				return nil
+			missing := uint64(0)
+			if info.Delivered.Consumer >= feed.next {
+				missing = feed.next
 			}
-			feed.acked = s.acked
+			switch {
+			case missing > 0 && missing == feed.missing: // it is lost, and no later one shows that
+				s.startFeed(ctx)
+			case info.AckFloor.Stream < feed.acked: // one of an older feed had a higher number: the server ignores ours
+				s.startFeed(ctx)
+			}
+			feed.acked, feed.missing = s.acked, missing
 			return nil
 		})
 	}()
@@ -197,13 +258,9 @@ func (s *slot) release() error {
 		return nil // another replica may have it
 	}
 	if s.lease.renewal != 0 { // its revision is not known; what is in the bucket decides
-		value, revision, err := s.bucket.get(ctx, leaseKey(s.name))
+		revision, err := s.ownLease(ctx)
 		if err != nil {
 			return err
-		}
-		var v leaseValue
-		if json.Unmarshal(value, &v) != nil || v.Epoch != s.lease.epoch && revision != s.lease.epoch {
-			return nil // it has another owner
 		}
 		s.lease.revision = revision
 	}

@@ -85,6 +85,7 @@ func (m *metrics) collectors() []prometheus.Collector {
 // count notes an outcome that was stored.
 func (m *metrics) count(o *outcome) {
 	switch {
+	case o.unburied != nil && !o.buried: // counted when it is a dead letter
 	case o.buried:
 		m.handled.WithLabelValues(outcomeDead).Inc()
 	case o.err != nil:

@@ -1,11 +1,9 @@
-//go:build linux
+//go:build linux && faults
 
 package consume_test
 
 import (
 	"cmp"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -14,30 +12,29 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/acsbridge/acsbridge/consume"
-	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // oracle knows what was sent and which faults there were, and says what is wrong with
-// the effects.
+// the effects. Times are Unix nanoseconds.
 type oracle struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // of the calls, which are sent meanwhile
 	calls  map[string]*sentCall
-	deaths map[int]int64      // by process: when
-	pauses map[int][][2]int64 // by process: from, to
+	deaths map[int]int64    // by process
+	pauses map[int][]window // of processes that stood still
+	cuts   map[int][]window // of processes that were cut off
+	nats   []window         // in which NATS was restarted, cut off, or had no leader
 }
+
+type window struct{ from, to int64 }
+
+func (w window) overlaps(from, to int64) bool { return w.from <= to && w.to >= from }
 
 func newOracle() *oracle {
-	return &oracle{calls: make(map[string]*sentCall), deaths: make(map[int]int64), pauses: make(map[int][][2]int64)}
+	return &oracle{calls: make(map[string]*sentCall), deaths: make(map[int]int64), pauses: make(map[int][]window), cuts: make(map[int][]window)}
 }
 
-func (o *oracle) died(pid int, at time.Time) { o.deaths[pid] = at.UnixNano() }
-
-func (o *oracle) stoodStill(pid int, from, to time.Time) {
-	o.pauses[pid] = append(o.pauses[pid], [2]int64{from.UnixNano(), to.UnixNano()})
-}
+// since returns the window from a time until now.
+func since(from time.Time) window { return window{from.UnixNano(), time.Now().UnixNano()} }
 
 // sentCall is a call with the events that are sent of it.
 type sentCall struct {
@@ -50,8 +47,15 @@ type sentCall struct {
 
 type sentEvent struct {
 	id, shortType, context string
+	seq                    uint64
 	at                     int64 // when it was stored
+	lost                   bool  // the stream has removed it, perhaps before it was handled
+	redrives               int
+	redriven               int64 // when the last time
 }
+
+// contexts are what events ask of the handler; most ask for nothing.
+var contexts = []string{"", "", "", "", "", "", "", "", "", "", "fail 1", "fail 2", "permanent", "slow 50ms", "slow 400ms"}
 
 // newCall makes a call of three to eight events. In one of four the first event begins
 // a wait, whose event comes in half of these.
@@ -59,6 +63,9 @@ func (o *oracle) newCall(id string, dice *rand.Rand) *sentCall {
 	c := &sentCall{id: id, dice: dice}
 	for i := range 3 + dice.IntN(6) {
 		c.events = append(c.events, &sentEvent{id: fmt.Sprint(i), shortType: "PlayCompleted", context: contexts[dice.IntN(len(contexts))]})
+	}
+	if dice.IntN(10) == 0 {
+		c.events[len(c.events)-1].context = []string{"deaf 2500ms", "slow 1500ms"}[dice.IntN(2)]
 	}
 	if dice.IntN(4) == 0 {
 		c.events[0].context = "expect 3s"
@@ -74,30 +81,60 @@ func (o *oracle) newCall(id string, dice *rand.Rand) *sentCall {
 
 // next returns the message of the next event, or now and then of the last one again.
 func (c *sentCall) next() *nats.Msg {
+	e := c.events[c.sent]
 	if c.repeat = c.sent > 0 && c.dice.IntN(10) == 0; c.repeat {
-		return c.message(c.events[c.sent-1])
+		e = c.events[c.sent-1]
 	}
-	return c.message(c.events[c.sent])
-}
-
-func (c *sentCall) message(e *sentEvent) *nats.Msg {
 	return newEvent(e.shortType, c.id, e.id, map[string]any{"operationContext": e.context})
 }
 
-func (c *sentCall) stored(_ uint64, at time.Time) {
+// stored notes that the message was stored.
+func (o *oracle) stored(c *sentCall, seq uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if !c.repeat {
-		c.events[c.sent].at = at.UnixNano()
+		c.events[c.sent].seq, c.events[c.sent].at = seq, time.Now().UnixNano()
 		c.sent++
 	}
 }
 
-func (c *sentCall) complete() bool { return c.sent == len(c.events) }
+// mayBeUnhandled is for how long after its effect an event may have to be handled again,
+// since the effect was not saved.
+const mayBeUnhandled = 20 * time.Second
 
-// expired reports whether a timeout must come. When the awaited event was stored so late
-// that either can be, known is false.
+// removed notes that the stream has removed all before a sequence.
+func (o *oracle) removed(before uint64, effects []effect) {
+	ended, now := ends(effects), time.Now()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, c := range o.calls {
+		for _, e := range c.events {
+			end := ended[c.id+"/"+e.id]
+			if e.at > 0 && e.seq < before && (end <= e.redriven || now.Sub(time.Unix(0, end)) < mayBeUnhandled) {
+				e.lost = true
+			}
+		}
+	}
+}
+
+// ends returns when each event has ended last.
+func ends(effects []effect) map[string]int64 {
+	ended := make(map[string]int64)
+	for _, e := range effects {
+		if e.Kind == "end" {
+			ended[e.Call+"/"+e.Event] = max(ended[e.Call+"/"+e.Event], e.At)
+		}
+	}
+	return ended
+}
+
+// expired reports whether a timeout must come. When it is not certain, known is false.
 func (c *sentCall) expired() (expired, known bool) {
 	if !strings.HasPrefix(c.events[0].context, "expect") {
 		return false, true
+	}
+	if c.events[0].lost || c.events[1].lost {
+		return false, false
 	}
 	if c.events[1].shortType != "RecognizeCompleted" {
 		return true, true
@@ -107,51 +144,54 @@ func (c *sentCall) expired() (expired, known bool) {
 	return false, c.events[1].at-c.events[0].at < int64(2*time.Second)
 }
 
-// want returns the events that the state of a call must have, but for a timeout.
-func (c *sentCall) want() (ids []string) {
-	for _, e := range c.events {
-		if e.context != "permanent" {
-			ids = append(ids, e.id)
+// missing returns the effects that are still to come.
+func (o *oracle) missing(effects []effect) (list []string) {
+	done := ends(effects)
+	for _, c := range o.calls {
+		for _, e := range c.events {
+			if end := done[c.id+"/"+e.id]; !e.lost && (end == 0 || end < e.redriven) {
+				list = append(list, fmt.Sprintf("%s: event %s (%q) has no effect", c.id, e.id, e.context))
+			}
+		}
+		if expired, known := c.expired(); known && expired && done[c.id+"/"+timeoutEvent] == 0 {
+			list = append(list, c.id+": the timeout of its wait has not come")
 		}
 	}
-	return ids
+	return list
 }
 
-// missing returns how many effects are still to come.
-func (o *oracle) missing(effects []effect) (n int) {
-	done := make(map[string]bool)
+// summary says what there was, so that a run in which too little happened can be seen.
+func (o *oracle) summary(effects []effect) string {
+	kinds := make(map[string]int)
 	for _, e := range effects {
-		if e.Kind == "end" {
-			done[e.Call+"/"+e.Event] = true
+		kinds[e.Kind]++
+		if e.Event == timeoutEvent && e.Kind == "end" {
+			kinds[timeoutEvent]++
 		}
 	}
 	for _, c := range o.calls {
 		for _, e := range c.events {
-			if !done[c.id+"/"+e.id] {
-				n++
+			kinds["stored"]++
+			kinds["redriven"] += e.redrives
+			if e.lost {
+				kinds["removed"]++
 			}
 		}
-		if expired, known := c.expired(); known && expired && !done[c.id+"/timeout"] {
-			n++
-		}
 	}
-	return n
+	return fmt.Sprintf("%d calls, %v", len(o.calls), kinds)
 }
 
-// stuckAfter is how long a call may wait for its next handler: the lease, the longest
-// pause, and what a loaded machine adds.
-const stuckAfter = faultLease + time.Second + 8*time.Second
-
-// check returns the violations.
+// check returns the violations so far.
 func (o *oracle) check(effects []effect) (violations []string) {
 	byCall := make(map[string][]effect)
 	for _, e := range effects {
 		byCall[e.Call] = append(byCall[e.Call], e)
 	}
-	for id, c := range o.calls {
-		list := byCall[id]
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id, list := range byCall {
 		slices.SortStableFunc(list, func(a, b effect) int { return cmp.Compare(a.At, b.At) })
-		for _, v := range o.checkCall(c, list) {
+		for _, v := range o.checkCall(o.calls[id], list) {
 			violations = append(violations, fmt.Sprintf("%s: %s\n%s", id, v, story(list)))
 		}
 	}
@@ -188,101 +228,100 @@ func (o *oracle) checkCall(c *sentCall, list []effect) (violations []string) {
 			continue
 		}
 		for pid, other := range running {
-			switch death, died := o.deaths[pid]; {
-			case pid == e.PID:
-				bad("%d begins event %s while it has event %s", pid, e.Event, other.Event)
-			case died && death <= e.At+int64(100*time.Millisecond), o.paused(pid, other.At, e.At):
-			default:
+			if pid == e.PID || !o.mayOverlap(c, pid, other, e.At) {
 				bad("%d begins event %s while %d has event %s", e.PID, e.Event, pid, other.Event)
 			}
 		}
 		running[e.PID] = e
-		if e.Event == "timeout" {
+		if e.Event == timeoutEvent {
+			if begun := list[0].At; c.events[0].context == "expect 3s" && e.At-begun < int64(2800*time.Millisecond) { // it begins a little before the handler does
+				bad("the timeout begins %v after the wait", time.Duration(e.At-begun))
+			}
 			continue
 		}
 		i := slices.IndexFunc(c.events, func(s *sentEvent) bool { return s.id == e.Event })
+		if r := c.events[i].redriven; r > 0 && newest > i {
+			continue // comes again after those that followed it
+		}
 		if i < newest {
 			bad("event %s begins after event %d", e.Event, newest)
 		}
-		if i > newest+1 {
-			bad("event %s begins after event %d", e.Event, newest)
-		}
-		since := c.events[i].at
-		if i > 0 {
-			if ended[c.events[i-1].id] == 0 {
-				bad("event %s begins before the end of event %d", e.Event, i-1)
+		if newest < i {
+			for _, v := range o.begins(c, i, e.At, ended) {
+				bad("%s", v)
 			}
-			since = max(since, ended[c.events[i-1].id])
-		}
-		if newest < i && e.At-since > int64(stuckAfter) {
-			bad("event %s has waited for %v", e.Event, time.Duration(e.At-since))
 		}
 		newest = max(newest, i)
-	}
-	for _, e := range c.events {
-		if ended[e.id] == 0 {
-			bad("event %s has no effect", e.id)
-		}
-	}
-	if expired, known := c.expired(); known && expired != (ended["timeout"] != 0) {
-		bad("timeout: %v, want %v", ended["timeout"] != 0, expired)
 	}
 	return violations
 }
 
-// paused reports whether a process stood still while it had an event.
-func (o *oracle) paused(pid int, from, to int64) bool {
-	return slices.ContainsFunc(o.pauses[pid], func(p [2]int64) bool { return p[0] <= to && p[1] >= from })
+// begins checks the first beginning of an event.
+func (o *oracle) begins(c *sentCall, i int, at int64, ended map[string]int64) (violations []string) {
+	from := c.events[i].at
+	for j := i - 1; j >= 0; j-- {
+		end := ended[c.events[j].id]
+		from = max(from, end)
+		if end == 0 && !c.events[j].lost {
+			violations = append(violations, fmt.Sprintf("event %d begins before the end of event %d", i, j))
+		}
+		if end != 0 || !c.events[j].lost {
+			break
+		}
+	}
+	if waited := at - from; c.events[i].at > 0 && waited > int64(o.patience(from, at)) {
+		violations = append(violations, fmt.Sprintf("event %d has waited for %v, at most %v are allowed", i, time.Duration(waited), o.patience(from, at)))
+	}
+	return violations
+}
+
+// slack is what a loaded machine, and the slowest handler of a slot that is given back,
+// add to the time for which a call waits.
+const slack = 6 * time.Second
+
+// patience is how long a call may wait for its next handler: the longest pause, a lease
+// for each replica that was lost then, and the time without NATS.
+func (o *oracle) patience(from, to int64) time.Duration {
+	most := faultLastRetry + slack
+	before := from - int64(faultLease)
+	for _, at := range o.deaths {
+		if at >= before && at <= to {
+			most += faultLease
+		}
+	}
+	for _, windows := range []map[int][]window{o.pauses, o.cuts} {
+		for _, list := range windows {
+			for _, w := range list {
+				if w.overlaps(before, to) {
+					most += faultLease
+				}
+			}
+		}
+	}
+	for _, w := range o.nats {
+		if w.overlaps(before, to) {
+			most += faultLease + time.Duration(w.to-w.from)
+		}
+	}
+	return most
+}
+
+// mayOverlap reports whether a process may still have had an event when another one
+// began: it was dead, or stood still, or had an event that does not end with its context
+// when the lease could not be renewed.
+func (o *oracle) mayOverlap(c *sentCall, pid int, other effect, at int64) bool {
+	overlaps := func(w window) bool { return w.overlaps(other.At, at) }
+	if death, died := o.deaths[pid]; died && death <= at+int64(100*time.Millisecond) || slices.ContainsFunc(o.pauses[pid], overlaps) {
+		return true
+	}
+	deaf := slices.ContainsFunc(c.events, func(s *sentEvent) bool { return s.id == other.Event && strings.HasPrefix(s.context, "deaf") })
+	return deaf && (slices.ContainsFunc(o.cuts[pid], overlaps) || slices.ContainsFunc(o.nats, overlaps))
 }
 
 // exempt reports whether a process has just woken: it may have been stopped between the
 // check of its lease and the first line of the handler.
 func (o *oracle) exempt(pid int, at int64) bool {
-	return slices.ContainsFunc(o.pauses[pid], func(p [2]int64) bool {
-		return at >= p[1]-int64(50*time.Millisecond) && at < p[1]+int64(50*time.Millisecond)
+	return slices.ContainsFunc(o.pauses[pid], func(w window) bool {
+		return at >= w.to-int64(200*time.Millisecond) && at < w.to+int64(200*time.Millisecond)
 	})
-}
-
-// states compares the entries in the bucket with what was sent, and the dead letters.
-func (w *faultWorld) states() (violations []string) {
-	js := w.server.JetStream()
-	kv, err := js.KeyValue(w.t.Context(), consume.Bucket("faults"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	letters := make(map[string]int)
-	for _, m := range w.server.Messages(consume.DeadStream("faults")) {
-		letters[m.Header.Get(schemas.HeaderDeadMsgID)]++
-	}
-	for id, c := range w.oracle.calls {
-		token := schemas.CallToken(id)
-		value, err := kv.Get(w.t.Context(), schemas.Slot(token)+".call."+token)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			violations = append(violations, id+": has no entry")
-			continue
-		}
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		var e consume.Entry
-		var state tally
-		err = json.Unmarshal(value.Value(), &e)
-		if len(e.State) > 0 { // else each of its events became a dead letter
-			err = errors.Join(err, json.Unmarshal(e.State, &state))
-		}
-		if err != nil {
-			violations = append(violations, fmt.Sprintf("%s: %s: %v", id, value.Value(), err))
-			continue
-		}
-		got := slices.DeleteFunc(state.Events, func(id string) bool { return id == "timeout" })
-		if !slices.Equal(got, c.want()) || len(e.Queue) > 0 || len(e.Waits) > 0 {
-			violations = append(violations, fmt.Sprintf("%s: the state has %v, want %v\n\t%s", id, state.Events, c.want(), value.Value()))
-		}
-		for _, ev := range c.events {
-			if got := letters[id+"#"+ev.id]; (got > 0) != (ev.context == "permanent") {
-				violations = append(violations, fmt.Sprintf("%s: event %s (%q) has %d dead letters", id, ev.id, ev.context, got))
-			}
-		}
-	}
-	return violations
 }

@@ -40,8 +40,12 @@ func (r *replica) prepare(ctx context.Context) error {
 	if err := r.ensureDeadStream(ctx, needs.DeadLetters); err != nil {
 		return fmt.Errorf("stream %s: %w; %s", DeadStream(r.opts.Name), err, r.remedy())
 	}
+	if err := r.beat(ctx); err != nil { // before a consumer has new types: see outranked
+		return fmt.Errorf("bucket %s: %w; %s", Bucket(r.opts.Name), err, r.remedy())
+	}
 	for _, want := range needs.Consumers {
 		if err := r.ensureConsumer(ctx, stream, want); err != nil {
+			r.signOff()
 			return fmt.Errorf("consumer %s of stream %s: %w; %s", want.Durable, r.opts.Stream, err, r.remedy())
 		}
 	}
@@ -144,6 +148,8 @@ func (r *replica) ensureBucket(ctx context.Context, config jetstream.KeyValueCon
 		return errors.New("its keys expire by themselves: make it anew without --ttl")
 	case !c.AllowDirect:
 		return errors.New("it has no direct get: turn that on")
+	default:
+		r.maxEntry = int64(c.MaxMsgSize)
 	}
 	return nil
 }
@@ -183,8 +189,9 @@ func (o *options) consumer(slot string) jetstream.ConsumerConfig {
 	return c
 }
 
-// ensureConsumer makes the consumer of a slot, or checks the one that is there. Its
-// filter follows the service's types.
+// ensureConsumer makes the consumer of a slot, or checks the one that is there. A type
+// that its filter lacks is added; none is removed, since another version of the service
+// may want it.
 func (r *replica) ensureConsumer(ctx context.Context, stream jetstream.Stream, want jetstream.ConsumerConfig) error {
 	consumer, err := stream.Consumer(ctx, want.Durable)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
@@ -201,14 +208,27 @@ func (r *replica) ensureConsumer(ctx context.Context, stream jetstream.Stream, w
 	if have.AckPolicy != jetstream.AckAllPolicy || have.AckWait < 24*time.Hour || have.MaxAckPending > 0 && have.MaxAckPending < 2*maxPrefetch || have.DeliverSubject != "" {
 		return errors.New("it is not one that this package uses: delete it, or give the service another Name")
 	}
-	if slices.Equal(subjects(&have), subjects(&want)) {
+	wide := widen(subjects(&have), subjects(&want))
+	if slices.Equal(wide, subjects(&have)) {
 		return nil
 	}
-	have.FilterSubject, have.FilterSubjects = want.FilterSubject, want.FilterSubjects
+	have.FilterSubject, have.FilterSubjects = "", wide
 	if _, err = stream.UpdateConsumer(ctx, have); err != nil {
 		return fmt.Errorf("give it the types of the service: %w", err)
 	}
 	return nil
+}
+
+// widen returns the filters of a slot that select what either list does.
+func widen(have, want []string) []string {
+	wide := slices.Compact(slices.Sorted(slices.Values(slices.Concat(have, want))))
+	for _, f := range wide {
+		tokens := strings.Split(f, ".")
+		if n := len(tokens); n > 3 && tokens[n-3] == "*" { // all types; a second filter would overlap with it
+			return []string{f}
+		}
+	}
+	return wide
 }
 
 // subjects returns what a consumer filters.

@@ -27,12 +27,16 @@ type replica struct {
 	nc        *nats.Conn
 	js        jetstream.JetStream
 	bucket    *bucket
+	maxEntry  int64 // bytes of a message in the bucket; zero or less means no limit
 	metrics   *metrics
 	started   time.Time
 	jobs      chan *job
 	connected atomic.Uint64 // how often the connection was made anew
+	paused    atomic.Int64  // no handler starts before, in nanoseconds since started
 
 	warnings, letters lograte.Limiter
+
+	rank rank
 
 	heartbeat uint64 // revision of this replica's key
 	beatAt    time.Time
@@ -126,6 +130,12 @@ func (r *replica) shutDown(stop context.CancelFunc) {
 		r.giveBack(o)
 	}
 	r.running.Wait()
+	r.signOff()
+	r.opts.Logger.Info("replica has ended", slog.String("replica", r.id))
+}
+
+// signOff removes the key of this replica.
+func (r *replica) signOff() {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	m := r.bucket.message(replicaKey(r.id), nil, r.heartbeat, time.Minute)
@@ -133,7 +143,23 @@ func (r *replica) shutDown(stop context.CancelFunc) {
 	if _, err := r.bucket.put(ctx, m); err != nil {
 		r.opts.Logger.Warn("cannot sign off; the other replicas wait for the end of this one's lease", slog.Any("err", err))
 	}
-	r.opts.Logger.Info("replica has ended", slog.String("replica", r.id))
+}
+
+// pauseHandlers has no handler start for a while. A shorter pause does not end a longer one.
+func (r *replica) pauseHandlers(err error, d time.Duration) {
+	until := int64(time.Since(r.started) + d)
+	for {
+		before := r.paused.Load()
+		if until <= before || r.paused.CompareAndSwap(before, until) {
+			break
+		}
+	}
+	r.warnings.Log(r.opts.Logger, slog.LevelWarn, "a handler has asked for a pause: no handler starts in this replica until it has passed",
+		slog.Duration("pause", d), slog.Any("err", err))
+}
+
+func (r *replica) isPaused(now time.Time) bool {
+	return now.Sub(r.started) < time.Duration(r.paused.Load())
 }
 
 func (r *replica) giveBack(o *ownership) {
@@ -171,6 +197,7 @@ func (r *replica) balance(ctx context.Context) {
 	if v.own != r.heartbeat { // a replica of the bucket that is behind
 		return
 	}
+	r.surveyed(v.outranked)
 	have := 0
 	for _, o := range r.owned {
 		if !o.draining {
@@ -202,13 +229,11 @@ func (r *replica) beat(ctx context.Context) error {
 	if now.Sub(r.beatAt) < r.opts.Lease/beatsPerLease {
 		return nil
 	}
-	host, err := json.Marshal(struct {
-		Started time.Time `json:"started"`
-	}{r.started})
+	value, err := json.Marshal(replicaValue{r.started, r.opts.wanted()})
 	if err != nil {
 		return err
 	}
-	m := r.bucket.message(replicaKey(r.id), host, 0, r.opts.Lease)
+	m := r.bucket.message(replicaKey(r.id), value, 0, r.opts.Lease)
 	m.Header.Del(jetstream.ExpectedLastSubjSeqHeader)
 	revision, err := r.bucket.put(ctx, m)
 	if err != nil {

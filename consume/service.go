@@ -19,8 +19,8 @@ import (
 )
 
 // Handler handles one event of a call. It returns nil when the event is done; any other
-// result parks the call until the event is tried again, see [Permanent] and
-// [RetryAfter]. It must return when ctx ends: after [Service.HandleTimeout], or when the
+// result parks the call until the event is tried again, see [Permanent], [RetryAfter],
+// [Postpone] and [Pause]. It must return when ctx ends: after [Service.HandleTimeout], or when the
 // slot of the call is lost, since another replica then handles the event again.
 type Handler[S any] func(ctx context.Context, call *Call[S], m *schemas.Message) error
 
@@ -61,7 +61,8 @@ type Service[S any] struct {
 	// doubles with each attempt, with jitter. Zero means 1 s and 1 min.
 	FirstRetry, LastRetry time.Duration
 	// MaxAttempts and MaxAge are after how many attempts, and how long after the first
-	// one, an event that fails becomes a dead letter. Zero means 10 and 1 h.
+	// one, an event that fails becomes a dead letter. Zero means 10 and 1 h. Time in which
+	// it was due and not tried, since no replica ran or [Pause] held it, does not count.
 	MaxAttempts int
 	MaxAge      time.Duration
 	// HoldFailed keeps a call parked after a dead letter, for services where the events
@@ -104,11 +105,13 @@ const (
 // each handler.
 func (o *options) prefetch() int { return min(max(4*o.Concurrency, minPrefetch), maxPrefetch) }
 
-// wants reports whether the handler gets events with this subject.
-func (o *options) wants(subject string) bool {
-	parts, ok := schemas.ParseSubject(subject)
-	return len(o.Types) == 0 || ok && slices.Contains(o.Types, parts.Type)
+// wants reports whether the handler gets events of a type.
+func (o *options) wants(shortType string) bool {
+	return len(o.Types) == 0 || slices.Contains(o.Types, shortType)
 }
+
+// wanted returns the types that the handler gets, in their order; none means all.
+func (o *options) wanted() []string { return slices.Compact(slices.Sorted(slices.Values(o.Types))) }
 
 var serviceName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
 

@@ -23,7 +23,6 @@ var errLeaseEnded = errors.New("the lease could not be renewed in time")
 const (
 	requestTimeout = 5 * time.Second
 	slotTick       = 100 * time.Millisecond
-	infoInterval   = 10 * time.Second
 	// keepAfter is how long an event may hold the position of its slot before it is
 	// kept in the entry of its call.
 	keepAfter = 10 * time.Second
@@ -32,6 +31,9 @@ const (
 	maxUnacknowledged = 64
 	answersSize       = 4096
 )
+
+// infoInterval is how often a slot is compared with its consumer. Tests change it.
+var infoInterval = 10 * time.Second
 
 // slot is one that this replica owns. Its loop alone has the lease, the feed and the
 // calls; everything else runs beside it and reports to it.
@@ -118,6 +120,7 @@ func (s *slot) run(ctx context.Context, drain <-chan struct{}) error {
 		case report := <-s.reports:
 			err = report(time.Now())
 		case s.offer(ctx, now) <- s.offered:
+			s.offered.call.began = now
 			s.offered = nil
 			s.running++
 		case <-tick.C:
@@ -162,6 +165,9 @@ func (s *slot) take(ctx context.Context) error {
 	reset := func() error {
 		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
+		if failpoint.Broken("reset") {
+			return s.followFeed(ctx)
+		}
 		answer, err := s.js.ResetConsumer(ctx, s.opts.Stream, s.consumer)
 		if err != nil {
 			return fmt.Errorf("reset consumer %s: %w", s.consumer, err)
@@ -177,7 +183,13 @@ func (s *slot) take(ctx context.Context) error {
 		return fmt.Errorf("renew lease of slot %s: %w", s.name, err)
 	}
 	s.renewed(revision, sent)
-	return s.bucket.scan(ctx, s.name, revision, func(m *jetstream.RawStreamMsg) {
+	return s.renewDuring(ctx, func(ctx context.Context) error { return s.readEntries(ctx, revision) })
+}
+
+// readEntries reads what the bucket has of the slot. A later renewal of the lease shows as
+// well as this one that the answer is not behind: all that was stored before is read then.
+func (s *slot) readEntries(ctx context.Context, renewal uint64) error {
+	return s.bucket.scan(ctx, s.name, renewal, func(m *jetstream.RawStreamMsg) {
 		key := s.bucket.key(m.Subject)
 		if key == readKey(s.name) {
 			read, _ := strconv.ParseUint(string(m.Data), 10, 64)
@@ -199,7 +211,7 @@ func (s *slot) offer(ctx context.Context, now time.Time) chan<- *job {
 			s.offered = s.newJob(ctx, c)
 		}
 	}
-	if s.offered == nil || !s.lease.valid(s.replica, now) {
+	if s.offered == nil || s.isPaused(now) || !s.lease.valid(s.replica, now) {
 		return nil
 	}
 	return s.jobs
@@ -289,8 +301,10 @@ func (s *slot) answered(ctx context.Context, m *nats.Msg) error {
 		return nil
 	}
 	if r.call == nil {
-		s.lease.renewal = 0
-		s.renewed(ack.Sequence, r.sent)
+		if ack.Sequence > s.lease.revision {
+			s.lease.renewal = 0 // one that was sent meanwhile names an older revision, and is refused
+			s.renewed(ack.Sequence, r.sent)
+		}
 		return nil
 	}
 	if r.call.io == ioWriting && r.call.next == r.next {
@@ -354,12 +368,13 @@ func (s *slot) warn(text string, err error) {
 
 // bury publishes the first event of a call as a dead letter.
 func (s *slot) bury(ctx context.Context, c *call) {
-	letter := &deadLetter{slot: s.name, token: c.token, event: c.events[0], entry: c.entry, outcome: c.outcome, reason: c.bury}
+	letter := &deadLetter{slot: s.name, token: c.token, event: c.events[0], entry: c.entry, outcome: c.outcome, Dead: s.dead(c)}
 	go func() {
 		err := s.publishDeadLetter(ctx, letter)
 		s.post(func(now time.Time) error {
 			if err != nil {
-				s.pause(c, "cannot publish a dead letter; this is tried again", err)
+				s.warn("cannot store a dead letter; its call waits until this has worked", err)
+				s.calls.notBuried(c, &letter.Dead, now)
 				return nil
 			}
 			s.calls.buried(c, now)

@@ -90,7 +90,7 @@ func (q *calls) setParked(token string, e *Entry) {
 // boundParked gives up an event of the call that has been parked longest when too many
 // are.
 func (q *calls) boundParked(now time.Time) {
-	if len(q.parked) <= q.limits.parked {
+	if len(q.parked) <= q.limits.parked || now.Before(q.buryAt) {
 		return
 	}
 	oldest := ""

@@ -70,6 +70,11 @@ func readCompose(t *testing.T, variables map[string]string) composeFile {
 	if err := yaml.Unmarshal([]byte(text), &file); err != nil {
 		t.Fatal(err)
 	}
+	for name, value := range file.Services["acsbridge"].Environment {
+		if value == "" { // Compose takes it from the environment file
+			file.Services["acsbridge"].Environment[name] = variables[name]
+		}
+	}
 	return file
 }
 

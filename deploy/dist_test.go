@@ -75,7 +75,7 @@ func TestDist_archives(t *testing.T) {
 		case strings.HasPrefix(platform, "windows"):
 			command += ".exe"
 		case strings.HasPrefix(platform, "linux"):
-			want = append(want, "acsbridge.service")
+			want = append(want, "acsbridge.service", "acsbridge-deliver@.service")
 		}
 		for _, member := range append(want, command) {
 			if len(files[name+"/"+member]) == 0 {
@@ -124,10 +124,11 @@ func TestDist_deb(t *testing.T) {
 		}
 		members := readAr(t, content)
 		files := readTar(t, members["data.tar.gz"])
-		service := string(files["./usr/lib/systemd/system/acsbridge.service"])
-		_, start, _ := strings.Cut(service, "\nExecStart=")
-		if command := strings.Fields(start)[0]; len(files["."+command]) == 0 {
-			t.Errorf("%s: the service runs %s, which is not in the package", file, command)
+		for _, unit := range []string{"acsbridge.service", "acsbridge-deliver@.service"} {
+			_, start, found := strings.Cut(string(files["./usr/lib/systemd/system/"+unit]), "\nExecStart=")
+			if !found || len(files["."+strings.Fields(start)[0]]) == 0 {
+				t.Errorf("%s: %s runs what is not in the package", file, unit)
+			}
 		}
 		for _, want := range []string{"./usr/share/man/man1/acsbridge-serve.1.gz", "./usr/share/bash-completion/completions/acsbridge",
 			"./usr/share/zsh/vendor-completions/_acsbridge", "./usr/share/fish/vendor_completions.d/acsbridge.fish", "./usr/share/doc/acsbridge/copyright"} {

@@ -50,7 +50,7 @@ func headerNames(t *testing.T) (names []string) {
 var headerConstant = regexp.MustCompile(`(?m)^\tHeader\w+ += "([\w-]+)"`)
 
 // TestPages_logMessages checks that the page for operators names every message
-// that a bridge writes at info and above, and none that it does not.
+// that a bridge or a service writes at info and above, and none that they do not.
 func TestPages_logMessages(t *testing.T) {
 	_, section, _ := strings.Cut(read(t, "docs/operations.md"), "\n## Logs\n")
 	section, _, _ = strings.Cut(section, "\n## ")
@@ -81,14 +81,15 @@ func TestPages_logMessages(t *testing.T) {
 var (
 	logRow     = regexp.MustCompile(`(?m)^\| (?:info|warn|error)[^|]* \| ([^|]+) \|`)
 	backquoted = regexp.MustCompile("`([^`]+)`")
-	// logMessage matches the message of a call that logs, and those of notes.
-	logMessage = regexp.MustCompile(`(?:\.(?:Info|Warn|Error)\(|\b(?:level|slog\.Level(?:Info|Warn|Error)),\s+|\tnote\w+:\s+)"([^"]+)"`)
+	// logMessage matches the message of a call that logs, and those of notes. Package
+	// consume has warn and pause.
+	logMessage = regexp.MustCompile(`(?:\.(?:Info|Warn|Error)\(|\b(?:level|slog\.Level(?:Info|Warn|Error)),\s+|\tnote\w+:\s+|\.warn\(|\.pause\(\w+, |const text = )"([^"]+)"`)
 )
 
-// logMessages returns the messages in the source of serve, sorted.
+// logMessages returns the messages in the source of serve and of services, sorted.
 func logMessages(t *testing.T) (messages []string) {
 	t.Helper()
-	for _, dir := range []string{"cmd/acsbridge", "cmd/acsbridge/internal/bridge", "ingest", "ingest/edge", "verify", "publish", "publish/journal", "publish/embedded", "internal/natsconn"} {
+	for _, dir := range []string{"cmd/acsbridge", "cmd/acsbridge/internal/bridge", "ingest", "ingest/edge", "verify", "publish", "publish/journal", "publish/embedded", "internal/natsconn", "internal/tracing", "consume", "console"} {
 		files, err := filepath.Glob(filepath.Join("..", dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no source in %s: %v", dir, err)

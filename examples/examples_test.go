@@ -3,7 +3,6 @@ package examples_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -117,27 +116,32 @@ func build(t *testing.T, directory string) string {
 	return binary
 }
 
+var asked = regexp.MustCompile(`(?m)^(\S+) recognize$`)
+
+// TestExample_go runs the service with the demo, without an ACS, and a second time: no
+// call is asked more often than the service does.
 func TestExample_go(t *testing.T) {
 	t.Parallel()
-	check(t, "call-state-go", func(t *testing.T, url string) *program {
-		return start(t, "", []string{"NATS_URL=" + url}, build(t, "./go"))
-	})
-}
-
-func TestExample_node(t *testing.T) {
-	t.Parallel()
-	dir := installNode(t, "node")
-	if out, err := command(t, dir, "npm", "test").CombinedOutput(); err != nil {
-		t.Errorf("npm test: %v\n%s", err, out)
+	url, binary := startDemo(t), build(t, "./go")
+	times := make(map[string]int)
+	for range 2 {
+		service := start(t, "", []string{"NATS_URL=" + url}, binary)
+		service.await(asked, enoughCalls)
+		for _, action := range []string{"transferToParticipant", "play", "terminate"} {
+			service.await(regexp.MustCompile(`(?m)^\S+ `+action+`$`), 1)
+		}
+		service.stop()
+		for _, line := range asked.FindAllStringSubmatch(service.output(), -1) {
+			if times[line[1]]++; times[line[1]] > 2 {
+				t.Errorf("%s was asked again", line[1])
+			}
+		}
 	}
-	check(t, "call-state-node", func(t *testing.T, url string) *program {
-		return start(t, dir, []string{"NATS_URL=" + url}, "node", "index.js")
-	})
 }
 
-// installNode returns a copy of an example with its packages. Without npm, or
+// installNode returns a copy of the examples in Node with their packages. Without npm, or
 // where npm reaches no registry, there are none.
-func installNode(t *testing.T, example string) (dir string) {
+func installNode(t *testing.T) (dir string) {
 	t.Helper()
 	for _, name := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(name); err != nil {
@@ -145,7 +149,7 @@ func installNode(t *testing.T, example string) (dir string) {
 		}
 	}
 	dir = t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(example)); err != nil {
+	if err := os.CopyFS(dir, os.DirFS("node")); err != nil {
 		t.Fatal(err)
 	}
 	out, err := command(t, dir, "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0").CombinedOutput()
@@ -168,87 +172,6 @@ func command(t *testing.T, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	return cmd
-}
-
-var ended = regexp.MustCompile(`(?m)^(\S+) ended (\S+)$`)
-
-// check runs a service with the demo, stops it, runs it again, and compares its output
-// with the stream: every call that it prints has ended like that, and is printed once.
-// The second run continues where the first one stopped.
-func check(t *testing.T, consumer string, service func(t *testing.T, url string) *program) {
-	url := startDemo(t)
-	checkPrefetch(t, url, consumer)
-	first := service(t, url)
-	first.await(ended, enoughCalls)
-	first.stop()
-	second := service(t, url)
-	second.await(ended, enoughCalls)
-	second.stop()
-
-	ends := readEnds(t, url)
-	printed := make(map[string]bool)
-	for _, line := range ended.FindAllStringSubmatch(first.output()+second.output(), -1) {
-		if printed[line[1]] {
-			t.Errorf("%s was printed twice", line[1])
-		}
-		printed[line[1]] = true
-		if ends[line[1]] != line[2] {
-			t.Errorf("%s ended %s, the service printed %s", line[1], ends[line[1]], line[2])
-		}
-	}
-	for _, s := range []*program{first, second} {
-		for line := range strings.Lines(s.output()) {
-			if !ended.MatchString(line) {
-				t.Errorf("printed %q", line)
-			}
-		}
-	}
-	nc, js := connect(t, url)
-	defer nc.Close()
-	c, err := js.Consumer(t.Context(), schemas.Stream, consumer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if policy := c.CachedInfo().Config.DeliverPolicy; policy != jetstream.DeliverNewPolicy {
-		t.Errorf("the consumer began with %v, want the events that are new", policy)
-	}
-	if done := c.CachedInfo().AckFloor.Consumer; done < 2*enoughCalls {
-		t.Errorf("only the first %d events were acknowledged", done)
-	}
-}
-
-// prefetchAtMost is half an ack wait of 30 s, divided by work of at most 2 s.
-const prefetchAtMost = 7
-
-// checkPrefetch checks the requests of a consumer until the test ends.
-func checkPrefetch(t *testing.T, url, consumer string) {
-	nc, _ := connect(t, url)
-	requested := false
-	subscription, err := nc.Subscribe("$JS.API.CONSUMER.MSG.NEXT."+schemas.Stream+"."+consumer, func(m *nats.Msg) {
-		var request struct{ Batch int }
-		if err := json.Unmarshal(m.Data, &request); err != nil || request.Batch > prefetchAtMost {
-			t.Errorf("requested events with %s, %v, want a batch of %d at most", m.Data, err, prefetchAtMost)
-		}
-		requested = true
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := nc.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	closed := make(chan struct{})
-	subscription.SetClosedHandler(func(string) { close(closed) })
-	t.Cleanup(func() {
-		if err := subscription.Drain(); err != nil {
-			t.Error(err)
-		}
-		<-closed
-		nc.Close()
-		if !requested {
-			t.Error("no request")
-		}
-	})
 }
 
 func connect(t *testing.T, url string) (*nats.Conn, jetstream.JetStream) {

@@ -59,6 +59,11 @@ func TestHandler_countsEveryAnswer(t *testing.T) {
 	if diff := cmp.Diff(map[string]float64{"not_json": 1}, counts(t, reg, "acsbridge_malformed_total")); diff != "" {
 		t.Error(diff)
 	}
+	for name, want := range map[string]float64{"acsbridge_inflight_max": ingest.DefaultMaxInFlight, "acsbridge_connections_max": ingest.DefaultMaxConnections} {
+		if got := counts(t, reg, name)[""]; got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
 	// All series exist from the start.
 	for name, want := range map[string]int{
 		"acsbridge_requests_total": 40, "acsbridge_request_duration_seconds": 10, "acsbridge_malformed_total": len(ingest.Reasons()), "acsbridge_rejected_total": 6,

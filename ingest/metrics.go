@@ -28,7 +28,7 @@ var rejectReasons = []string{reasonSource, reasonCallbackKey, reasonGridKey, rea
 // metrics of the ingest room. Labels come from closed sets.
 type metrics struct {
 	requests  *prometheus.CounterVec   // route, code
-	duration  *prometheus.HistogramVec // code
+	duration  *prometheus.HistogramVec // route, code
 	malformed *prometheus.CounterVec   // reason
 	panics    prometheus.Counter
 	rejected  *prometheus.CounterVec // reason
@@ -78,9 +78,9 @@ func newMetrics(reg prometheus.Registerer, h *Handler) *metrics {
 		}, []string{"route", "code"}),
 		duration: factory.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "acsbridge_request_duration_seconds",
-			Help:    "From the arrival of a callback until its answer, by status code.",
+			Help:    "From the arrival of a callback or delivery until its answer, by route and status code.",
 			Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
-		}, []string{"code"}),
+		}, []string{"route", "code"}),
 		malformed:           counters("acsbridge_malformed_total", "Verified callbacks and deliveries of Event Grid whose body is not accepted, by reason.", "reason", malformed...),
 		panics:              counter("acsbridge_panics_total", "Faults of the bridge itself, answered 500."),
 		rejected:            counters("acsbridge_rejected_total", "Requests rejected by a limit of the edge, by reason.", "reason", rejectReasons...),
@@ -93,13 +93,18 @@ func newMetrics(reg prometheus.Registerer, h *Handler) *metrics {
 	}
 	for _, code := range codes {
 		label := strconv.Itoa(code)
-		m.duration.WithLabelValues(label)
+		m.duration.WithLabelValues(routeCallbacks, label)
+		if h.grid != nil {
+			m.duration.WithLabelValues(routeEventGrid, label)
+		}
 		for _, route := range routes {
 			m.requests.WithLabelValues(route, label)
 		}
 	}
-	gauge("acsbridge_connections", "Open connections for callbacks, --max-connections at most; more of them wait.", func() float64 { return float64(h.connections.Open()) })
-	gauge("acsbridge_inflight", "Verified callbacks in flight, --max-in-flight at most.", func() float64 { return float64(h.inFlight.InUse()) })
+	gauge("acsbridge_connections", "Open connections for callbacks.", func() float64 { return float64(h.connections.Open()) })
+	gauge("acsbridge_connections_max", "Open connections at most (--max-connections); more of them wait.", func() float64 { return float64(h.config.MaxConnections) })
+	gauge("acsbridge_inflight", "Verified callbacks in flight.", func() float64 { return float64(h.inFlight.InUse()) })
+	gauge("acsbridge_inflight_max", "Verified callbacks in flight at most (--max-in-flight); more of them get 503.", func() float64 { return float64(h.config.MaxInFlight) })
 	gauge("acsbridge_last_callback_timestamp_seconds", "When the last callback or delivery came, as Unix time; 0 before the first.", h.lastCallback.seconds)
 	gauge("acsbridge_last_stored_timestamp_seconds", "When events were last made durable and answered 200, as Unix time; 0 before the first.", h.lastStored.seconds)
 	gauge("acsbridge_last_refused_timestamp_seconds", "When the last callback or delivery was refused, as Unix time; 0 before the first.", h.lastRefused.seconds)

@@ -89,6 +89,12 @@ func (p *Publisher) Unsent(atMost uint64) (counts map[Address]int, last uint64, 
 // Sent reports whether the stream has every record up to an index.
 func (p *Publisher) Sent(index uint64) bool { return p.journal == nil || p.forwarder.acked() >= index }
 
+// HasJournal reports whether a data directory has a journal.
+func HasJournal(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, journalDir))
+	return err == nil
+}
+
 // LeftBehind returns how many records a journal holds that no stream has. It is
 // for a directory whose journal is not in use, and makes nothing there.
 func LeftBehind(dir string) (records uint64, err error) {
@@ -155,6 +161,32 @@ func (p *Publisher) Quarantined(ctx context.Context) (Quarantine, error) {
 	return Quarantine{
 		Callbacks: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes, MaxAge: info.Config.MaxAge,
 		Last: info.State.LastSeq, LastAt: info.State.LastTime,
+	}, nil
+}
+
+// Usage is what the event stream holds.
+type Usage struct {
+	Messages  uint64
+	Bytes     uint64
+	MaxBytes  int64     // at which the oldest go, -1 for no limit
+	FirstAt   time.Time // when the oldest event was stored
+	Consumers int
+}
+
+// StreamUsage looks at the event stream. It waits for NATS as long as ctx lets it.
+func (p *Publisher) StreamUsage(ctx context.Context) (Usage, error) {
+	js, err := p.link.JetStream(ctx)
+	if err != nil {
+		return Usage{}, err
+	}
+	stream, err := js.Stream(ctx, p.opts.Stream.Name)
+	if err != nil {
+		return Usage{}, fmt.Errorf("look at stream %s: %w", p.opts.Stream.Name, err)
+	}
+	info := stream.CachedInfo()
+	return Usage{
+		Messages: info.State.Msgs, Bytes: info.State.Bytes, MaxBytes: info.Config.MaxBytes,
+		FirstAt: info.State.FirstTime, Consumers: info.State.Consumers,
 	}, nil
 }
 

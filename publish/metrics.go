@@ -11,8 +11,10 @@ import (
 
 // metrics of the publish room. Labels come from configuration and closed sets.
 type metrics struct {
-	published   *prometheus.CounterVec // resource, outcome
-	deadLetters *prometheus.CounterVec // reason
+	byType      *prometheus.CounterVec        // type
+	events      map[string]prometheus.Counter // byType's, so that an event needs one look-up
+	published   *prometheus.CounterVec        // resource, outcome
+	deadLetters *prometheus.CounterVec        // reason
 	failures    prometheus.Counter
 	lookback    prometheus.Counter
 	conflicts   prometheus.Counter
@@ -20,6 +22,7 @@ type metrics struct {
 	badTimes    prometheus.Counter
 	durable     prometheus.Histogram
 	acked       prometheus.Histogram
+	exemplars   bool // durations have the trace of their record
 }
 
 // seconds are the buckets of both durations: from a fast fsync to the answer's
@@ -37,6 +40,7 @@ func newMetrics() *metrics {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: seconds})
 	}
 	m := &metrics{
+		events:      make(map[string]prometheus.Counter),
 		published:   counters("acsbridge_published_total", "Records that left the bridge, by resource and outcome; the stream had a duplicate already.", "resource", "outcome"),
 		deadLetters: counters("acsbridge_dead_letters_total", "Records that went to a dead-letter file, by reason.", "reason"),
 		failures:    counter("acsbridge_forwarder_failures_total", "Failures after which forwarding began again at the first record without an acknowledgement."),
@@ -47,11 +51,21 @@ func newMetrics() *metrics {
 		durable:     histogram("acsbridge_durable_duration_seconds", "From the arrival of a callback until its events were durable."),
 		acked:       histogram("acsbridge_ack_duration_seconds", "From the arrival of a callback until the stream acknowledged an event of it."),
 	}
+	byType := counters("acsbridge_events_total", "Events made durable, repeated ones included, by type: those of the catalogue (acsbridge events), and other.", "type")
+	for _, t := range schemas.Types() {
+		m.events[t.Name] = byType.WithLabelValues(t.Name)
+	}
+	m.events[typeOther] = byType.WithLabelValues(typeOther)
+	m.byType = byType
 	for _, name := range cuttable {
 		m.truncated.WithLabelValues(name)
 	}
 	return m
 }
+
+// typeOther is the type of events that the catalogue lacks: types are an open set, and
+// a label is not.
+const typeOther = "other"
 
 // Outcomes of acsbridge_published_total.
 const (
@@ -75,7 +89,7 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 	for _, reason := range []string{reasonCorrupt, reasonTooLarge, reasonBadSubject, reasonQuarantine} {
 		m.deadLetters.WithLabelValues(reason)
 	}
-	reg.MustRegister(m.published, m.deadLetters, m.failures, m.lookback, m.conflicts, m.truncated, m.badTimes, m.durable, m.acked)
+	reg.MustRegister(m.byType, m.published, m.deadLetters, m.failures, m.lookback, m.conflicts, m.truncated, m.badTimes, m.durable, m.acked)
 	gauge := func(name, help string, value func() float64) {
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 	}
@@ -84,6 +98,7 @@ func (m *metrics) register(reg prometheus.Registerer, p *Publisher) {
 		return
 	}
 	gauge("acsbridge_journal_bytes", "Bytes of records in the journal, acknowledged ones included until it is truncated.", func() float64 { return float64(p.journal.Stats().Bytes) })
+	gauge("acsbridge_journal_max_bytes", "Bytes of records and dead letters that the journal holds at most (--journal-max-bytes).", func() float64 { return float64(p.opts.Journal.MaxBytes) })
 	gauge("acsbridge_journal_records", "Records in the journal, acknowledged ones included until it is truncated.", func() float64 { return float64(p.journal.Stats().Records) })
 	gauge("acsbridge_journal_failing", "1 after a failed append.", func() float64 { return flag(p.journal.Stats().Failing) })
 	gauge("acsbridge_journal_oldest_age_seconds", "Age of the oldest record that the stream has not acknowledged.", func() float64 { return p.forwarder.oldest().Seconds() })
@@ -113,6 +128,17 @@ func (m *metrics) incomplete(records []*record, events []schemas.Inbound) {
 	}
 }
 
+// countEvents counts the events of a callback that was made durable.
+func (m *metrics) countEvents(events []schemas.Inbound) {
+	for i := range events {
+		counter := m.events[schemas.ShortType(events[i].Type)]
+		if counter == nil {
+			counter = m.events[typeOther]
+		}
+		counter.Inc()
+	}
+}
+
 // stored counts a record that the stream has.
 func (m *metrics) stored(r *record, duplicate bool) {
 	outcome := outcomeStored
@@ -123,7 +149,18 @@ func (m *metrics) stored(r *record, duplicate bool) {
 		outcome = outcomeDuplicate
 	}
 	m.published.WithLabelValues(r.resource(), outcome).Inc()
-	m.acked.Observe(secondsSince(r.receivedAt))
+	m.observe(m.acked, r.receivedAt, r)
+}
+
+// observe observes the time since a record's callback arrived.
+func (m *metrics) observe(h prometheus.Histogram, since time.Time, r *record) {
+	if m.exemplars {
+		if id, ok := r.traceID(); ok {
+			h.(prometheus.ExemplarObserver).ObserveWithExemplar(secondsSince(since), prometheus.Labels{"trace_id": id})
+			return
+		}
+	}
+	h.Observe(secondsSince(since))
 }
 
 // secondsSince is not below zero: a record of an earlier start has the wall clock

@@ -2,6 +2,7 @@ package publish_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/publish/journal"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -66,6 +68,8 @@ func TestMetrics_gaugesDuringAnOutage(t *testing.T) {
 		"acsbridge_nats_connected": 0, "acsbridge_forwarder_sending": 0, "acsbridge_journal_failing": 0,
 		"acsbridge_journal_records": 2, "acsbridge_forwarder_lag_records": 2,
 		"acsbridge_durable_duration_seconds": 1, "acsbridge_ack_duration_seconds": 0,
+		"acsbridge_events_total PlayCompleted": 2, "acsbridge_events_total other": 0,
+		"acsbridge_journal_max_bytes": journal.DefaultMaxBytes,
 	})
 	if n := outage["acsbridge_journal_bytes"]; n < 500 || n > 5000 {
 		t.Errorf("two records take %v bytes", n)
@@ -136,6 +140,22 @@ func TestDurations_areNotBelowZero(t *testing.T) {
 	}
 	if seen != 2 {
 		t.Errorf("%d durations were observed, want 2", seen)
+	}
+}
+
+// TestMetrics_eventsOfUnknownTypes holds that a sender cannot add to the labels.
+func TestMetrics_eventsOfUnknownTypes(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	b := start(t, natstest.Start(t).URL(), publish.Options{Dir: t.TempDir(), Registerer: reg})
+	unknown := event("a", 1)
+	unknown.Type = "Microsoft.Communication.NewThing"
+	if err := b.Publish(t.Context(), claims(t), delivery(), []schemas.Inbound{unknown}); err != nil {
+		t.Fatal(err)
+	}
+	got := scrape(t, reg)
+	expect(t, got, map[string]float64{"acsbridge_events_total other": 1, "acsbridge_events_total PlayCompleted": 0})
+	if strings.Contains(fmt.Sprint(got), "NewThing") {
+		t.Error("an unknown type is a label")
 	}
 }
 

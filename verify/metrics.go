@@ -62,6 +62,7 @@ func registerReuse(auto promauto.Factory, r *reuse) {
 	auto.NewCounterFunc(prometheus.CounterOpts{Name: "acsbridge_token_reused_total", Help: "Tokens that came again with another body."}, read(&r.reused))
 	auto.NewCounterFunc(prometheus.CounterOpts{Name: "acsbridge_token_bindings_forgotten_total", Help: "Tokens forgotten before they expired, because too many were remembered."}, read(&r.forgotten))
 	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "acsbridge_token_bindings", Help: "Tokens remembered with the body they came with."}, read(&r.held))
+	auto.NewGaugeFunc(prometheus.GaugeOpts{Name: "acsbridge_token_bindings_max", Help: "Tokens remembered at most; more make the bridge forget others early."}, read(&r.limit))
 }
 
 func registerKeys(auto promauto.Factory, k *keyring) {

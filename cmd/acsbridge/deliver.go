@@ -85,7 +85,7 @@ const (
 func (deliverCmd) Help() string {
 	return `Posts each event in a request of its own, as ACS would: one event of a call at a time, in order, until the ` +
 		`application answers 2xx. Other answers park the call; what fails for too long becomes a dead letter. ` +
-		`An answer 410 Gone ends the command. Up to 16 replicas share the work. ` +
+		`An answer 410 Gone ends the command with status 3. Up to 16 replicas share the work. ` +
 		`The nats-* settings are those of serve, also in its variables and its file.`
 }
 

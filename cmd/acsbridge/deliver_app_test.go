@@ -195,14 +195,19 @@ func deliverPayload(call, event string) []byte {
 
 const callerInQuery = "callerId=%2B15551234567"
 
-// storeEvent stores an event as the bridge does.
-func storeEvent(t *testing.T, js jetstream.JetStream, call, event string, headers ...string) {
-	t.Helper()
+// deliverMessage is an event as the bridge stores it.
+func deliverMessage(call, event string) *nats.Msg {
 	token := schemas.CallToken(call)
-	m := &nats.Msg{
+	return &nats.Msg{
 		Subject: "acs.contoso.PlayCompleted." + schemas.Slot(token) + "." + token, Data: deliverPayload(call, event),
 		Header: nats.Header{schemas.HeaderMsgID: {"calling/callConnections/" + call + "#" + event}, schemas.HeaderPath: {"c/" + call}, schemas.HeaderQuery: {callerInQuery}},
 	}
+}
+
+// storeEvent stores an event with further headers.
+func storeEvent(t *testing.T, js jetstream.JetStream, call, event string, headers ...string) {
+	t.Helper()
+	m := deliverMessage(call, event)
 	for i := 0; i < len(headers); i += 2 {
 		m.Header.Set(headers[i], headers[i+1])
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -27,7 +26,7 @@ const maxReceiverPause = time.Hour
 // handle posts one event. Its errors, which a dead letter keeps, do not have the URL.
 func (d *delivery) handle(ctx context.Context, call *consume.Call[struct{}], m *schemas.Message) error {
 	if pause, err := d.receiver.closed(time.Now()); err != nil {
-		return consume.Postpone(err, pause)
+		return consume.Pause(err, pause)
 	}
 	request, err := d.request(call, m)
 	if errors.Is(err, resend.ErrEventGrid) {
@@ -53,7 +52,7 @@ func (d *delivery) handle(ctx context.Context, call *consume.Call[struct{}], m *
 		err = fmt.Errorf("not posted: %w", allowHint(answer.Err))
 		d.receiver.failed(err, now)
 		d.metrics.log(d.logger, m, call, err)
-		return consume.Postpone(err, d.pauses.Last) // the event has not been tried
+		return consume.Pause(err, d.pauses.Last) // the event has not been tried
 	case errors.Is(answer.Err, context.DeadlineExceeded):
 		err = fmt.Errorf("the application did not answer within %v (--timeout)", d.Timeout)
 	case answer.Err != nil:
@@ -63,16 +62,21 @@ func (d *delivery) handle(ctx context.Context, call *consume.Call[struct{}], m *
 	case answer.Status == http.StatusGone:
 		err = fmt.Errorf("%s answered 410 Gone, and wants no more events. None is lost: service %s continues there at its next start; set another --to, or remove the service", d.target.Host, d.Name)
 		d.receiver.gone(err, now)
-		d.end(err)
-		return consume.Postpone(err, d.pauses.First)
+		d.end(goneError{err})
+		return consume.Pause(err, d.pauses.First)
 	}
 	d.receiver.failed(err, now)
 	d.metrics.log(d.logger, m, call, err)
 	if answer.RetryAfter > 0 && (answer.Status == http.StatusTooManyRequests || answer.Status == http.StatusServiceUnavailable) {
-		d.receiver.pause(now.Add(answer.RetryAfter))
+		if d.receiver.pause(now, answer.RetryAfter) {
+			return consume.Pause(err, answer.RetryAfter)
+		}
 	}
 	return consume.RetryAfter(err, max(d.pauses.After(call.Attempt), answer.RetryAfter))
 }
+
+// goneError ends the command: the application wants no more events.
+type goneError struct{ error }
 
 // request makes the request that ACS, or Event Grid, would make for this event alone.
 func (d *delivery) request(call *consume.Call[struct{}], m *schemas.Message) (*http.Request, error) {
@@ -110,6 +114,7 @@ type receiver struct {
 	since   time.Time // of the failures since it accepted an event; zero for none
 	last    time.Time // when it accepted one
 	problem error     // the last failure since then
+	paused  time.Time // when it asked for a pause last
 	until   time.Time // nothing is posted before
 	goneFor error     // it wants no more events
 }
@@ -135,18 +140,23 @@ func (r *receiver) gone(err error, now time.Time) {
 	r.goneFor = err
 }
 
-func (r *receiver) pause(until time.Time) {
+// pause has nothing posted for a while. It reports whether the answer is about all events:
+// the application has accepted none since it asked for a pause before. Otherwise it may be
+// about this one, and counts as an attempt.
+func (r *receiver) pause(now time.Time, d time.Duration) (all bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if until.After(r.until) {
+	all = !r.paused.IsZero() && !r.last.After(r.paused)
+	r.paused = now
+	if until := now.Add(d); until.After(r.until) {
 		r.until = until
 	}
+	return all
 }
 
 var errPaused = errors.New("the application has asked for a pause with Retry-After")
 
-// closed returns why nothing is posted now, and for how long. The pauses of many calls
-// end one after another.
+// closed returns why nothing is posted now, and for how long.
 func (r *receiver) closed(now time.Time) (time.Duration, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -155,7 +165,7 @@ func (r *receiver) closed(now time.Time) (time.Duration, error) {
 	case r.goneFor != nil:
 		return time.Second, r.goneFor
 	case left > 0:
-		return left + rand.N(left/10+time.Millisecond), errPaused
+		return left, errPaused
 	}
 	return 0, nil
 }

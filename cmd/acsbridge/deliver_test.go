@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -232,40 +231,6 @@ func TestDeliver_deadLetters(t *testing.T) {
 	}
 }
 
-// TestDeliver_retryAfter checks that an application that asks for a pause gets it, also
-// from other calls.
-func TestDeliver_retryAfter(t *testing.T) {
-	server, js := newDeliverStream(t)
-	const pause = 2 * time.Second
-	var n atomic.Int64
-	a := newApp(t, func(w http.ResponseWriter, p *post) {
-		if n.Add(1) == 1 {
-			w.Header().Set("Retry-After", "2")
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-	})
-	b := startDeliver(t, server.URL(), a.URL, "--max-attempts=2")
-	awaitSlots(t, map[*bridgeProcess]int{b: 16})
-	storeEvent(t, js, "call-0", "0")
-	natstest.Until(t, func() bool {
-		return strings.Contains(ask(b.admin+"/readyz"), "webhook  note     last accepted never; failing for ")
-	})
-	for c := range 4 {
-		storeEvent(t, js, fmt.Sprint("call-", c+1), "0")
-	}
-	a.await(5)
-	b.stop(syscall.SIGTERM)
-	posts := a.all()
-	for _, p := range posts[1:] {
-		if early := pause - p.at.Sub(posts[0].at); early > 0 {
-			t.Errorf("%s was posted %v too early", p.call, early)
-		}
-	}
-	if len(posts) != 6 {
-		t.Errorf("%d posts, want 6", len(posts))
-	}
-}
-
 // TestDeliver_gone ends the command with 410, starts it again, and finds no event missing
 // and none given up.
 func TestDeliver_gone(t *testing.T) {
@@ -284,7 +249,7 @@ func TestDeliver_gone(t *testing.T) {
 	}
 	said := <-b.said
 	err := b.cmd.Wait()
-	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitFailed || !strings.Contains(said, "answered 410 Gone, and wants no more events. None is lost") {
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitGone || !strings.Contains(said, "answered 410 Gone, and wants no more events. None is lost") {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	if got := len(a.all()); got != 1 {

@@ -4,7 +4,7 @@
 // Each subcommand is one file. Standard output carries what a command was
 // asked for, standard error its logs and errors. The exit status is 0 when
 // the command did its job, 1 when it failed, and 2 when the command line or
-// the configuration is wrong, so that no restart can help.
+// the configuration is wrong, so that no restart can help; deliver has one more.
 package main
 
 import (
@@ -26,6 +26,7 @@ import (
 const (
 	exitFailed = 1
 	exitUsage  = 2
+	exitGone   = 3 // deliver: the application answered 410
 )
 
 // stdio is where a command writes.
@@ -40,6 +41,8 @@ type cli struct {
 
 	Serve       serveCmd       `cmd:"" group:"Run it:" help:"Verify callbacks, journal them, publish them to NATS."`
 	Deliver     deliverCmd     `cmd:"" group:"Run it:" help:"Post events to an application's webhook, in order, retried, signed."`
+	Console     consoleCmd     `cmd:"" group:"Run it:" help:"Show calls and events in a browser, without a bridge."`
+	Drain       drainCmd       `cmd:"" group:"Run it:" help:"Bring the journal of a bridge that does not run to the stream, and end."`
 	Health      healthCmd      `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
 	Consumers   consumersCmd   `cmd:"" group:"Run it:" help:"The services that consume: lag, parked calls, dead letters."`
 	DeadLetters deadLettersCmd `cmd:"" name:"deadletters" group:"Run it:" help:"List, show, redrive or remove what a service has given up."`
@@ -125,6 +128,9 @@ func explainUsage(err error) error {
 func exitStatus(err error) int {
 	if _, ok := errors.AsType[*kong.ParseError](err); ok {
 		return exitUsage
+	}
+	if _, ok := errors.AsType[goneError](err); ok {
+		return exitGone
 	}
 	return exitFailed
 }

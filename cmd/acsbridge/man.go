@@ -87,7 +87,7 @@ func manPage(node *kong.Node) []byte {
 		}
 	}
 	page.macro("SH", "EXIT STATUS")
-	page.text("0 when the command did its job, 1 when it failed, 2 when the command line or the configuration is wrong.")
+	page.text("0 when the command did its job, 1 when it failed, 2 when the command line or the configuration is wrong, 3 when deliver got 410 Gone.")
 	return page.Bytes()
 }
 

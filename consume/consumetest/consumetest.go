@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -68,6 +69,9 @@ func New[S any](t testing.TB, s consume.Service[S], f Faults) *Kit[S] {
 	t.Helper()
 	k := &Kit[S]{t: t, faults: f, service: s, server: natstest.Start(t), killed: make(map[string]bool)}
 	k.js = k.server.JetStream()
+	if k.service.Logger == nil {
+		k.service.Logger = slog.New(slog.NewTextHandler(t.Output(), nil)) // of use when the test fails
+	}
 	if k.service.StartAt.IsZero() {
 		k.service.StartAt = time.Unix(1, 0) // an event may be sent before the replica is ready
 	}

@@ -15,10 +15,14 @@ import (
 
 // operators is the listener for them.
 func (b *Bridge) operators() *Admin {
-	return &Admin{
+	a := &Admin{
 		Listen: b.settings.AdminListen, Hosts: b.settings.AdminHost, Token: b.settings.AdminToken(),
 		Registry: b.registry, Ready: b.readyz, Logger: b.logger,
 	}
+	if b.console != nil {
+		a.Console = b.console
+	}
+	return a
 }
 
 // readyz answers 200 when callbacks can be verified and made durable, and says
@@ -27,7 +31,7 @@ func (b *Bridge) operators() *Admin {
 func (b *Bridge) readyz(w http.ResponseWriter, details bool) {
 	var text strings.Builder
 	ready := true
-	for _, part := range []func() (name, state string, ok bool){b.readyProcess, b.readyKeys, b.readyStorage} {
+	for _, part := range b.readyParts() {
 		name, state, ok := part()
 		mark := "ok"
 		if !ok {
@@ -49,6 +53,11 @@ func (b *Bridge) readyz(w http.ResponseWriter, details bool) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	fmt.Fprint(w, text.String())
+}
+
+// readyParts are what callbacks need.
+func (b *Bridge) readyParts() []func() (name, state string, ok bool) {
+	return []func() (name, state string, ok bool){b.readyProcess, b.readyKeys, b.readyStorage}
 }
 
 func (b *Bridge) readyProcess() (name, state string, ok bool) {

@@ -41,6 +41,8 @@ type Admin struct {
 	// Ready answers /readyz. Details are for operators.
 	Ready  func(w http.ResponseWriter, details bool)
 	Logger *slog.Logger
+	// Console answers all other paths, with a login of its own; nil when there is none.
+	Console http.Handler
 }
 
 // Server returns the server, for a listener of [LimitAdmin].
@@ -70,8 +72,8 @@ func (a *Admin) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.Ready(w, access.granted(r)) })
-	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{}))
-	return access.guard(mux)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	return access.guard(mux, a.Console)
 }
 
 // adminAccess decides which requests to the admin listener are allowed.
@@ -90,9 +92,10 @@ func newAdminAccess(token string, hosts []string) *adminAccess {
 }
 
 // guard answers the requests that next must not see, and sets the headers of every answer.
+// The console has paths, access and headers of its own.
 // The probes are open to all: what asks them seldom has a place for a secret,
 // and an unauthenticated client learns no more than whether the bridge works.
-func (a *adminAccess) guard(next http.Handler) http.Handler {
+func (a *adminAccess) guard(next, console http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", adminContentSecurity)
@@ -105,6 +108,8 @@ func (a *adminAccess) guard(next http.Handler) http.Handler {
 		switch {
 		case !a.allowsHost(r.Host):
 			http.Error(w, "this name is not among admin-host", http.StatusMisdirectedRequest)
+		case console != nil && !probe && r.URL.Path != "/metrics":
+			console.ServeHTTP(w, r)
 		case !probe && !a.granted(r):
 			h.Set("WWW-Authenticate", "Bearer")
 			http.Error(w, "a bearer token is needed", http.StatusUnauthorized)

@@ -3,6 +3,7 @@ package bridge
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -32,6 +33,7 @@ func TestReadyz_isRedUntilItIsOver(t *testing.T) {
 		}
 	}
 	natstest.Until(t, says(503, "keys     missing  none: "))
+	readyIs(t, b, map[string]float64{"process": 1, "keys": 0, "storage": 1})
 	issuer.SetFault(acstest.FaultNone)
 	natstest.Until(t, says(200, "keys     ok "))
 
@@ -58,9 +60,31 @@ func TestReadyz_isRedUntilItIsOver(t *testing.T) {
 		t.Errorf("with a full journal a callback is answered %d, and /readyz says:\n%s", status, askAdmin(b.operators().handler(), "/readyz", "127.0.0.1", "").Body)
 	}
 
+	readyIs(t, b, map[string]float64{"process": 1, "keys": 1, "storage": 0})
 	b = idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID))
 	b.stopping.Store(true)
 	if !says(503, "process  missing  stopping")() {
 		t.Error("a bridge that stops is ready")
+	}
+	readyIs(t, b, map[string]float64{"process": 0, "keys": 0, "storage": 1})
+}
+
+// readyIs compares the metric of readiness.
+func readyIs(t *testing.T, b *Bridge, want map[string]float64) {
+	t.Helper()
+	got := map[string]float64{}
+	families, err := b.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "acsbridge_ready" {
+				got[m.GetLabel()[0].GetValue()] = m.GetGauge().GetValue()
+			}
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("acsbridge_ready is %v, want %v", got, want)
 	}
 }

@@ -74,6 +74,22 @@ func TestAdmin_token(t *testing.T) {
 	}
 }
 
+// TestAdmin_metricsFormat asks as Prometheus does: OpenMetrics has exemplars.
+func TestAdmin_metricsFormat(t *testing.T) {
+	h := adminOf(t)
+	for accept, want := range map[string]string{
+		"": "text/plain; version=0.0.4", "application/openmetrics-text;version=1.0.0,*/*;q=0.1": "application/openmetrics-text; version=1.0.0",
+	} {
+		r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1/metrics", nil)
+		r.Header.Set("Accept", accept)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if got := w.Header().Get("Content-Type"); w.Code != 200 || !strings.HasPrefix(got, want) {
+			t.Errorf("asked for %q: %d, %s", accept, w.Code, got)
+		}
+	}
+}
+
 // TestAdmin_hosts asks as a page does whose own name was made to resolve to the
 // bridge's address.
 func TestAdmin_hosts(t *testing.T) {

@@ -28,6 +28,7 @@ type condition struct {
 type watch struct {
 	logger *slog.Logger
 	checks []func(context.Context) []condition
+	alive  func() // called after each round of checks; nil without a watchdog
 
 	mu    sync.Mutex
 	found []condition
@@ -36,10 +37,10 @@ type watch struct {
 // makeWatch makes the checks. The journal is read before any of its records is sent.
 func (b *Bridge) makeWatch() error {
 	b.compareSettings()
-	b.watch = &watch{logger: b.logger, checks: []func(context.Context) []condition{
-		b.expiries(), b.oldKeys, b.disk(), b.deadLetters(), b.quarantined(), b.journaled(),
+	b.watch = &watch{logger: b.logger, alive: b.watchdog(), checks: []func(context.Context) []condition{
+		b.expiries(), b.oldKeys, b.disk(), b.deadLetters(), b.quarantined(), b.streamUsage(), b.journaled(),
 	}}
-	b.registry.MustRegister(noteCounter{b.notes})
+	b.registry.MustRegister(noteCounter{b.notes}, readiness{b})
 	return nil
 }
 
@@ -55,6 +56,9 @@ func (w *watch) run(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
+		if w.alive != nil {
+			w.alive()
+		}
 		select {
 		case <-tick.C:
 			w.check(ctx)
@@ -116,5 +120,23 @@ func (c noteCounter) Collect(metrics chan<- prometheus.Metric) {
 	}
 	for part, n := range counts {
 		metrics <- prometheus.MustNewConstMetric(notesMetric, prometheus.GaugeValue, float64(n), part)
+	}
+}
+
+// readiness is the metric that says what of /readyz is ok.
+type readiness struct{ bridge *Bridge }
+
+var readyMetric = prometheus.NewDesc("acsbridge_ready", "1 while a part of /readyz is ok, 0 while it is missing and callbacks get 503: process, keys, storage.", []string{"part"}, nil)
+
+func (r readiness) Describe(descriptions chan<- *prometheus.Desc) { descriptions <- readyMetric }
+
+func (r readiness) Collect(metrics chan<- prometheus.Metric) {
+	for _, part := range r.bridge.readyParts() {
+		value := 0.0
+		name, _, ok := part()
+		if ok {
+			value = 1
+		}
+		metrics <- prometheus.MustNewConstMetric(readyMetric, prometheus.GaugeValue, value, name)
 	}
 }

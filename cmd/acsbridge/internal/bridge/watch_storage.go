@@ -96,21 +96,57 @@ func (b *Bridge) deadLetters() func(context.Context) []condition {
 }
 
 const (
-	// quarantineTimeout bounds a request about the quarantine stream.
-	quarantineTimeout = 2 * time.Second
+	// streamTimeout bounds a request about a stream.
+	streamTimeout = 2 * time.Second
 	// quarantineRepeat is how often the warning of a growing quarantine is repeated.
 	quarantineRepeat = time.Hour
 )
 
-// quarantineRetry are the pauses after requests that failed: without the right to
+// streamUsage measures the event stream. It finds no conditions: those of the stream
+// come from [publish.Publisher.Status].
+func (b *Bridge) streamUsage() func(context.Context) []condition {
+	messages := b.gauge("acsbridge_stream_messages", "Events in the stream, of all bridges.")
+	bytes := b.gauge("acsbridge_stream_bytes", "Bytes of the stream.")
+	bytesMax := b.gauge("acsbridge_stream_max_bytes", "Bytes of the stream at most (--stream-max-bytes), then the oldest events go; -1 without a limit.")
+	oldest := b.gauge("acsbridge_stream_first_timestamp_seconds", "When the oldest event in the stream was stored, as Unix time; 0 for an empty stream.")
+	consumers := b.gauge("acsbridge_stream_consumers", "Consumers of the stream.")
+	failures, next := 0, time.Now().Add(watchInterval/2) // the first check must not delay a start
+	return func(ctx context.Context) []condition {
+		now := time.Now()
+		if connected, _ := b.link.State(); !connected || now.Before(next) {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, streamTimeout)
+		defer cancel()
+		usage, err := b.publisher.StreamUsage(ctx)
+		if err != nil {
+			failures++
+			next = now.Add(streamRetry.After(failures))
+			return nil
+		}
+		failures = 0
+		messages.Set(float64(usage.Messages))
+		bytes.Set(float64(usage.Bytes))
+		bytesMax.Set(float64(usage.MaxBytes))
+		consumers.Set(float64(usage.Consumers))
+		oldest.Set(0)
+		if usage.Messages > 0 {
+			oldest.Set(float64(usage.FirstAt.UnixNano()) / 1e9)
+		}
+		return nil
+	}
+}
+
+// streamRetry are the pauses after requests that failed: without the right to
 // them, NATS reports each one as an error.
-var quarantineRetry = backoff.Doubling{First: watchInterval, Last: 10 * time.Minute}
+var streamRetry = backoff.Doubling{First: watchInterval, Last: 10 * time.Minute}
 
 // quarantined checks whether callbacks are in quarantine, and whether there is room
 // for more.
 func (b *Bridge) quarantined() func(context.Context) []condition {
 	count := b.gauge("acsbridge_quarantine_callbacks", "Callbacks in the quarantine stream, of all bridges.")
 	size := b.gauge("acsbridge_quarantine_bytes", "Bytes of the quarantine stream.")
+	sizeMax := b.gauge("acsbridge_quarantine_max_bytes", "Bytes of the quarantine stream at most, then the oldest callbacks go; -1 without a limit.")
 	var (
 		last     []condition
 		failures int
@@ -123,17 +159,18 @@ func (b *Bridge) quarantined() func(context.Context) []condition {
 		if connected, _ := b.link.State(); !connected || now.Before(next) {
 			return last
 		}
-		ctx, cancel := context.WithTimeout(ctx, quarantineTimeout)
+		ctx, cancel := context.WithTimeout(ctx, streamTimeout)
 		defer cancel()
 		q, err := b.publisher.Quarantined(ctx)
 		if err != nil {
 			failures++
-			next = now.Add(quarantineRetry.After(failures))
+			next = now.Add(streamRetry.After(failures))
 			return last
 		}
 		failures = 0
 		count.Set(float64(q.Callbacks))
 		size.Set(float64(q.Bytes))
+		sizeMax.Set(float64(q.MaxBytes))
 		if last = nil; q.Callbacks == 0 {
 			return nil
 		}

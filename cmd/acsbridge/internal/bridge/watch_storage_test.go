@@ -1,10 +1,12 @@
 package bridge
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -13,6 +15,22 @@ import (
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
+
+// valueOf returns the value of a gauge or counter without labels.
+func valueOf(t *testing.T, b *Bridge, name string) float64 {
+	t.Helper()
+	families, err := b.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return 0
+}
 
 // notesOf looks once and returns the texts of a part.
 func notesOf(t *testing.T, b *Bridge, part string) (texts []string) {
@@ -111,7 +129,8 @@ func TestWatch_deadLetters(t *testing.T) {
 	}
 }
 
-// TestWatch_quarantine fills the stream to its bound.
+// TestWatch_quarantine fills the stream to its bound. The event stream is measured as
+// well.
 func TestWatch_quarantine(t *testing.T) {
 	server := natstest.Start(t)
 	ctx := t.Context()
@@ -144,8 +163,26 @@ func TestWatch_quarantine(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	events := schemas.Stream
+	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: events, Subjects: []string{"acs.>"}, MaxBytes: 50_000, AllowDirect: true}); err != nil {
+		t.Fatal(err)
+	}
+	stored := time.Now()
+	if _, err := js.Publish(ctx, "acs.contoso.CallConnected.0.a", make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
 	publish(100)
 	holds("holds 1 callback ", "acsbridge quarantine list")
+	for name, want := range map[string]float64{
+		"acsbridge_stream_messages": 1, "acsbridge_stream_max_bytes": 50_000, "acsbridge_stream_consumers": 0, "acsbridge_quarantine_max_bytes": 10_000,
+	} {
+		if got := valueOf(t, b, name); got != want {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+	if bytes, first := valueOf(t, b, "acsbridge_stream_bytes"), valueOf(t, b, "acsbridge_stream_first_timestamp_seconds"); bytes < 1000 || math.Abs(first-float64(stored.Unix())) > 60 {
+		t.Errorf("the stream has %v bytes, the first of %v", bytes, first)
+	}
 	publish(8000)
 	holds("holds 2 callbacks", "nearly full")
 	if err := stream.Purge(ctx); err != nil {
