@@ -311,7 +311,7 @@ func (c *Config) issuers() map[string][]issuer {
 // hasCredentials reports whether a request has a bearer token, good or not, or a good
 // key.
 func (q *request) hasCredentials() bool {
-	_, values := splitKeys(q.r.URL.RawQuery)
+	_, values := SplitKeys(q.r.URL.RawQuery)
 	_, good := q.handler.keys.Find(values)
 	if !good && q.handler.grid != nil {
 		_, good = q.handler.grid.keys.Find(values)
@@ -341,7 +341,7 @@ func (q *request) refusedToken(err error, code int) *refusedToken {
 func (q *request) cause(err error) string {
 	var refused *verify.RefusedError
 	var bad *malformedError
-	_, keys := splitKeys(q.r.URL.RawQuery)
+	_, keys := SplitKeys(q.r.URL.RawQuery)
 	switch {
 	case errors.As(err, &refused) && refused.Err != nil:
 		return refused.Err.Error()

@@ -15,6 +15,11 @@ var examples = map[string][]example{
 		{"with a NATS server of its own, in acsbridge-data", "acsbridge serve --resource contoso=c3b7d7e8-4a3c-4a0b-9c55-0123456789ab"},
 		{"check the configuration and print it", "acsbridge serve --config bridge.yaml --print-config"},
 	},
+	"check": {
+		{"the settings of serve, also while it runs", "acsbridge check --config bridge.yaml"},
+		{"with the way from outside in, for a script", "acsbridge check --config bridge.yaml --json --strict\n" +
+			"    --url https://calls.example.net/callbacks"},
+	},
 	"deliver": {
 		{"to an application on this machine", "acsbridge deliver --name crm --to http://localhost:7071/api/callbacks\n" +
 			"    --allow-private --secret-file crm.secret"},

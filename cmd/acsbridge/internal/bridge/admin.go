@@ -17,7 +17,7 @@ import (
 func (b *Bridge) operators() *Admin {
 	a := &Admin{
 		Listen: b.settings.AdminListen, Hosts: b.settings.AdminHost, Token: b.settings.AdminToken(),
-		Registry: b.registry, Ready: b.readyz, Logger: b.logger,
+		Registry: b.registry, Ready: b.readyz, Check: b.arrivals(), Logger: b.logger,
 	}
 	if b.console != nil {
 		a.Console = b.console

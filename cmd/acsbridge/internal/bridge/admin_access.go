@@ -39,7 +39,9 @@ type Admin struct {
 	Token    string   // bearer token of operators; empty asks for none
 	Registry *prometheus.Registry
 	// Ready answers /readyz. Details are for operators.
-	Ready  func(w http.ResponseWriter, details bool)
+	Ready func(w http.ResponseWriter, details bool)
+	// Check answers [CheckPath] for "acsbridge check"; nil means that it is not there.
+	Check  http.Handler
 	Logger *slog.Logger
 	// Console answers all other paths, with a login of its own; nil when there is none.
 	Console http.Handler
@@ -73,6 +75,9 @@ func (a *Admin) handler() http.Handler {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.Ready(w, access.granted(r)) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	if a.Check != nil {
+		mux.Handle(CheckPath, a.Check)
+	}
 	return access.guard(mux, a.Console)
 }
 
@@ -92,10 +97,10 @@ func newAdminAccess(token string, hosts []string) *adminAccess {
 }
 
 // guard answers the requests that next must not see, and sets the headers of every answer.
-// The console has paths, access and headers of its own.
+// Paths that are none of next's are the console's, which has access and headers of its own.
 // The probes are open to all: what asks them seldom has a place for a secret,
 // and an unauthenticated client learns no more than whether the bridge works.
-func (a *adminAccess) guard(next, console http.Handler) http.Handler {
+func (a *adminAccess) guard(next *http.ServeMux, console http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", adminContentSecurity)
@@ -105,10 +110,11 @@ func (a *adminAccess) guard(next, console http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
+		_, own := next.Handler(r)
 		switch {
 		case !a.allowsHost(r.Host):
 			http.Error(w, "this name is not among admin-host", http.StatusMisdirectedRequest)
-		case console != nil && !probe && r.URL.Path != "/metrics":
+		case console != nil && own == "":
 			console.ServeHTTP(w, r)
 		case !probe && !a.granted(r):
 			h.Set("WWW-Authenticate", "Bearer")

@@ -25,6 +25,9 @@ import (
 // DefaultNATSListen is where the nats command looks for a server.
 const DefaultNATSListen = "127.0.0.1:4222"
 
+// CheckGroup is the group of the flags of check that are not settings of serve.
+const CheckGroup = "Check:"
+
 // DefaultAdminListen is where serve has its admin listener.
 const DefaultAdminListen = "127.0.0.1:9090"
 
@@ -47,10 +50,11 @@ type Settings struct {
 	journalSettings  `group:"Journal and answers:"`
 	processSettings  `group:"Process:"`
 
-	environ func() []string // nil means os.Environ
-	sources *sources
-	flags   []*kong.Flag // the settings, in order of declaration
-	found   []problem
+	environ  func() []string // nil means os.Environ
+	sources  *sources
+	flags    []*kong.Flag // the settings, in order of declaration
+	found    []problem
+	examined bool // problems are for Problems, not an error
 
 	// What the texts become when they are checked.
 	resources      []verify.Resource
@@ -287,7 +291,7 @@ func (s *Settings) Publish() publish.Options {
 // it lets a resolver win over them: the file would win over the environment.
 func (s *Settings) BeforeResolve(ctx *kong.Context) error {
 	for _, flag := range ctx.Flags() {
-		if isSetting(flag.Name) {
+		if isSetting(flag.Name) && (flag.Group == nil || flag.Group.Key != CheckGroup) {
 			s.flags = append(s.flags, flag)
 		}
 		if flag.Name == "config" {
@@ -305,7 +309,7 @@ func (s *Settings) BeforeResolve(ctx *kong.Context) error {
 // AfterApply rejects a configuration with problems, naming all of them, and
 // answers --print-config. kong calls it when all values are in place.
 func (s *Settings) AfterApply(app *kong.Kong) error {
-	if s.check(); len(s.found) > 0 {
+	if s.check(); len(s.found) > 0 && !s.examined {
 		return Error(s.found)
 	}
 	if s.PrintConfig {
