@@ -163,16 +163,23 @@ func (q *calls) add(token string) *call {
 	return c
 }
 
-// remember takes an entry that was read when the slot was taken.
+// remember takes an entry that was read when the slot was taken. Several answers can have
+// it, the newest one last: a replica of the bucket that was behind had an older revision.
 func (q *calls) remember(token string, e *Entry, revision uint64) {
 	if failpoint.Broken("waits") {
 		e.Waits = nil
 	}
-	if at := e.nextTime(func(string) bool { return false }); !at.IsZero() {
+	if c := q.byToken[token]; c != nil {
+		q.wake(c)
+		delete(q.byToken, token)
+	}
+	if at := e.nextTime(func(string) bool { return false }); at.IsZero() {
+		q.timers.remove(token)
+	} else {
 		q.timers.set(token, at)
 	}
 	q.setParked(token, e)
-	if e.Ended || len(e.Queue) > 0 || q.byToken[token] != nil {
+	if e.Ended || len(e.Queue) > 0 || e.Retry != nil { // read again when it is needed, which puts its events in order
 		return
 	}
 	c := q.add(token)

@@ -123,6 +123,19 @@ func restart(w *faultWorld) (time.Duration, func()) {
 	}
 }
 
+// isolate sets the conditions of the bytes that other servers send to one, and of those
+// that it sends.
+func (c *cluster) isolate(n int, into, out natstest.Conditions) {
+	for pair, proxy := range c.routes {
+		switch n {
+		case pair[0]:
+			proxy.Shape(out, into)
+		case pair[1]:
+			proxy.Shape(into, out)
+		}
+	}
+}
+
 // isolate cuts a server off from the other ones, in one direction or both.
 func isolate(w *faultWorld) (time.Duration, func()) {
 	n, from := w.dice.IntN(len(w.nats.servers)), time.Now()

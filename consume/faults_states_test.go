@@ -3,15 +3,18 @@
 package consume_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/consume"
 	"github.com/acsbridge/acsbridge/internal/directget"
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -101,4 +104,26 @@ func (c *sentCall) checkEntry(value []byte) (violations []string) {
 		bad("something of it is left to do")
 	}
 	return violations
+}
+
+// whole waits until all replicas of a stream are up to date.
+func (c *cluster) whole(js jetstream.JetStream, name string) {
+	c.t.Helper()
+	natstest.Until(c.t, func() bool {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
+		defer cancel()
+		stream, err := js.Stream(ctx, name)
+		if err != nil {
+			return false
+		}
+		current := 1
+		if info := stream.CachedInfo().Cluster; info != nil {
+			for _, p := range info.Replicas {
+				if p.Current && !p.Offline {
+					current++
+				}
+			}
+		}
+		return current == len(c.servers)
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -139,6 +140,8 @@ func (q *request) handleEventGrid() error {
 		if sender, err = q.verifyToken(g.verifier); err != nil {
 			return err
 		}
+	} else {
+		q.startTrace(time.Time{}, nil)
 	}
 	if handshake {
 		return q.allowOrigin(origin)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -66,6 +67,7 @@ type Options struct {
 
 	Logger     *slog.Logger          // nil means silence
 	Registerer prometheus.Registerer // nil means no metrics
+	Tracer     trace.Tracer          // nil means no traces
 }
 
 // Publisher makes callbacks durable and brings them to the stream.
@@ -106,6 +108,7 @@ func Open(opts Options) (*Publisher, error) {
 			return nil, err
 		}
 	}
+	p.metrics.exemplars = opts.Tracer != nil
 	p.metrics.register(opts.Registerer, p)
 	return p, nil
 }
@@ -163,7 +166,7 @@ func (p *Publisher) openForwarder(name string, opts journal.Options, to *target,
 	c.sentTo(addressOf(p.opts.Stream))
 	f := newForwarder(&forwarder{
 		journal: j, link: p.link, target: to, cursor: c, dead: p.dead, quarantine: quarantine,
-		keep: p.opts.KeepAcked, ackWait: p.opts.AckWait, logger: p.opts.Logger, metrics: p.metrics,
+		keep: p.opts.KeepAcked, tracer: p.opts.Tracer, ackWait: p.opts.AckWait, logger: p.opts.Logger, metrics: p.metrics,
 	})
 	// Before anything is appended: what the file says of indexes that the
 	// journal does not have (it was restored, or removed) would come true.
@@ -221,14 +224,16 @@ func (p *Publisher) store(ctx context.Context, d *Delivery, f *forwarder, to *ta
 		if err := p.storeDirect(ctx, to, records); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
-		p.metrics.durable.Observe(secondsSince(d.ReceivedAt))
+		p.metrics.observe(p.metrics.durable, d.ReceivedAt, records[0])
 		return nil
 	}
+	span := p.opts.startAppend(ctx, len(records))
 	last, err := f.journal.Append(ctx, encodeAll(records)...)
+	endSpan(span, err)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	p.metrics.durable.Observe(secondsSince(d.ReceivedAt))
+	p.metrics.observe(p.metrics.durable, d.ReceivedAt, records[0])
 	f.wait(ctx, last)
 	return nil
 }

@@ -26,6 +26,11 @@ var examples = map[string][]example{
 		{"at the paths of its own callback URLs, with two secrets", "acsbridge deliver --name crm --to https://app.example.net/calls\n" +
 			"    --append-path --secret-file new.secret --secret-file old.secret"},
 	},
+	"console": {
+		{"the calls of the demo or bridge that runs here", "acsbridge console"},
+		{"for a team, with the login of a viewer", "acsbridge console --admin-listen :9091 --admin-token-file metrics-token\n" +
+			"    --console-token-file console-token --nats-context viewer"},
+	},
 	"drain": {
 		{"the data directory of a bridge that is gone", "acsbridge drain --data-dir /mnt/old --nats-url nats://nats.example.net"},
 		{"with the settings of that bridge, ten minutes without progress at most", "acsbridge drain --config bridge.yaml --give-up 10m"},

@@ -42,6 +42,7 @@ type cli struct {
 	Serve       serveCmd       `cmd:"" group:"Run it:" help:"Verify callbacks, journal them, publish them to NATS."`
 	Check       checkCmd       `cmd:"" group:"Run it:" help:"Examine settings, keys, clock, NATS, streams: what is wrong, what to do."`
 	Deliver     deliverCmd     `cmd:"" group:"Run it:" help:"Post events to an application's webhook, in order, retried, signed."`
+	Console     consoleCmd     `cmd:"" group:"Run it:" help:"Show calls and events in a browser, without a bridge."`
 	Drain       drainCmd       `cmd:"" group:"Run it:" help:"Bring the journal of a bridge that does not run to the stream, and end."`
 	Health      healthCmd      `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
 	Consumers   consumersCmd   `cmd:"" group:"Run it:" help:"The services that consume: lag, parked calls, dead letters."`

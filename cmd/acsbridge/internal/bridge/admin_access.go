@@ -43,6 +43,8 @@ type Admin struct {
 	// Check answers [CheckPath] for "acsbridge check"; nil means that it is not there.
 	Check  http.Handler
 	Logger *slog.Logger
+	// Console answers all other paths, with a login of its own; nil when there is none.
+	Console http.Handler
 }
 
 // Server returns the server, for a listener of [LimitAdmin].
@@ -76,7 +78,7 @@ func (a *Admin) handler() http.Handler {
 	if a.Check != nil {
 		mux.Handle(CheckPath, a.Check)
 	}
-	return access.guard(mux)
+	return access.guard(mux, a.Console)
 }
 
 // adminAccess decides which requests to the admin listener are allowed.
@@ -95,9 +97,10 @@ func newAdminAccess(token string, hosts []string) *adminAccess {
 }
 
 // guard answers the requests that next must not see, and sets the headers of every answer.
+// Paths that are none of next's are the console's, which has access and headers of its own.
 // The probes are open to all: what asks them seldom has a place for a secret,
 // and an unauthenticated client learns no more than whether the bridge works.
-func (a *adminAccess) guard(next http.Handler) http.Handler {
+func (a *adminAccess) guard(next *http.ServeMux, console http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", adminContentSecurity)
@@ -107,9 +110,12 @@ func (a *adminAccess) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
+		_, own := next.Handler(r)
 		switch {
 		case !a.allowsHost(r.Host):
 			http.Error(w, "this name is not among admin-host", http.StatusMisdirectedRequest)
+		case console != nil && own == "":
+			console.ServeHTTP(w, r)
 		case !probe && !a.granted(r):
 			h.Set("WWW-Authenticate", "Bearer")
 			http.Error(w, "a bearer token is needed", http.StatusUnauthorized)

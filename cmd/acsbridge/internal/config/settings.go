@@ -6,6 +6,7 @@ package config
 import (
 	"cmp"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -40,6 +41,7 @@ type Settings struct {
 
 	callbackSettings `group:"Callbacks (HTTP):"`
 	adminSettings    `group:"Operators (HTTP):"`
+	consoleSettings  `group:"Console (HTTP):"`
 	tokenSettings    `group:"Tokens (JWT):"`
 	gridSettings     `group:"Event Grid (HTTP):"`
 	natsSettings     `group:"NATS connection:" set:"withoutURL=an embedded server."`
@@ -60,6 +62,7 @@ type Settings struct {
 	sourceRanges   []netip.Prefix
 	trustedProxies []netip.Prefix
 	adminToken     string
+	consoleToken   string
 	grid           grid
 }
 
@@ -87,6 +90,13 @@ type adminAccess struct {
 	AdminTokenFile string   `help:"File with a bearer token for the admin listener. Without one, --admin-listen must be a loopback address." placeholder:"FILE"`
 	AdminInsecure  bool     `help:"Let --admin-listen be reached from other hosts without a token."`
 	AdminHost      []string `help:"Host name of the admin listener, besides localhost and addresses. Repeatable." placeholder:"NAME"`
+}
+
+// consoleSettings are about the console of serve, which is at the admin listener.
+type consoleSettings struct {
+	ConsoleTokenFile   string `help:"File with the token of the console. Without one the console is there only while --admin-listen is a loopback address and has no token." placeholder:"FILE"`
+	ConsoleNatsContext string `help:"Context of the nats command with the login that the console reads the stream with. Without one it shows calls only of an embedded server." placeholder:"NAME"`
+	ConsoleShowPII     bool   `name:"console-show-pii" help:"Let the console show personal data of a call or an event, after a click that is logged. Needs --console-token-file."`
 }
 
 // tokenSettings say which tokens of callbacks are accepted.
@@ -190,6 +200,16 @@ func (s *Settings) Resources() []verify.Resource { return s.resources }
 
 // AdminToken is the token of the admin listener, empty when none is asked for.
 func (s *Settings) AdminToken() string { return s.adminToken }
+
+// ConsoleToken is the token of the console, empty when none is asked for.
+func (s *Settings) ConsoleToken() string { return s.consoleToken }
+
+// ServesConsole reports whether the console may be there: only behind its own token,
+// or where no token is needed for the rest either.
+func (s *Settings) ServesConsole() bool {
+	host, _, _ := net.SplitHostPort(s.AdminListen)
+	return s.consoleToken != "" || isLoopback(host) && s.adminToken == ""
+}
 
 // EventGridSources are the names of the resources whose events Event Grid delivers,
 // by their topics.
