@@ -34,6 +34,7 @@ func TestVerifier_examine(t *testing.T) {
 		"good":         {acstest.TokenSpec{}, nil, "dates: exp is 5m0s ahead; iat was 0s ago; nbf was 0s ago"},
 		"expired":      {acstest.TokenSpec{Now: now.Add(-10 * time.Minute)}, []string{"dates"}, "exp was 5m0s ago, 4m0s more than the leeway of 1m0s"},
 		"ahead":        {acstest.TokenSpec{Now: now.Add(3 * time.Minute)}, []string{"dates"}, "iat is 3m0s ahead, 2m0s more than the leeway of 1m0s"},
+		"far ahead":    {acstest.TokenSpec{Now: now.Add(10 * time.Minute)}, []string{"dates", "lifetime"}, "ends in 15m0s, at most 11m0s: 4m0s too long"},
 		"in leeway":    {acstest.TokenSpec{Now: now.Add(-5*time.Minute - 30*time.Second)}, nil, "exp was 30s ago;"},
 		"long":         {acstest.TokenSpec{Lifetime: time.Hour}, []string{"lifetime"}, "lives 1h0m0s, at most 10m0s: 50m0s too long"},
 		"long by exp":  {acstest.TokenSpec{Lifetime: 12 * time.Minute, Claims: map[string]any{"iat": nil, "nbf": nil}}, []string{"lifetime"}, "ends in 12m0s, at most 11m0s: 1m0s too long"},

@@ -196,7 +196,7 @@ func (c *checker) leftBehind() {
 	case err != nil:
 		c.warn("see docs/operations.md, Disk failing", "the journal in %s cannot be read: %v", c.s.DataDir, err)
 	case records > 0:
-		c.warn("start once with --journal on", "the journal in %s holds %s that --journal off does not send", c.s.DataDir, view.Plural(records, "record"))
+		c.warn("acsbridge drain brings them to the stream, or start once with --journal on", "the journal in %s holds %s that --journal off does not send", c.s.DataDir, view.Plural(records, "record"))
 	}
 }
 
