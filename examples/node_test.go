@@ -46,6 +46,9 @@ func TestExample_webhook(t *testing.T) {
 	second := deliver()
 	second.await(regexp.MustCompile("deliver is running"), 1)
 	app.await(endedWithID, 2*enoughCalls)
+	for _, action := range []string{"recognize menu", "recognize menu-again", "play", "transfer", "hang-up"} {
+		app.await(regexp.MustCompile(" "+action+" "), 1)
+	}
 	second.stop()
 	app.stop()
 
@@ -62,11 +65,6 @@ func TestExample_webhook(t *testing.T) {
 	}
 	if refused := regexp.MustCompile(`answered: .*`).FindString(first.output() + second.output()); refused != "" {
 		t.Errorf("the application %s", refused)
-	}
-	for _, action := range []string{"recognize menu", "recognize menu-again", "play", "transfer", "hang-up"} {
-		if !strings.Contains(app.output(), " "+action+" ") {
-			t.Errorf("no call got %s", action)
-		}
 	}
 }
 
