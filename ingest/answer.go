@@ -107,6 +107,7 @@ func (q *request) answer(err error) {
 	q.write(code)
 	took := time.Since(q.received)
 	q.count(code, reason, took)
+	q.endTrace(code, reason)
 	q.recordActivity(err, code, reason)
 	q.log(err, code, reason, took)
 	q.discardBody()
@@ -164,7 +165,7 @@ func (q *request) count(code int, reason string, took time.Duration) {
 	m, label := q.handler.metrics, strconv.Itoa(code)
 	m.requests.WithLabelValues(q.route, label).Inc()
 	if q.route == routeCallbacks || q.route == routeEventGrid {
-		m.duration.WithLabelValues(q.route, label).Observe(took.Seconds())
+		q.observe(m.duration.WithLabelValues(q.route, label), took)
 	}
 	if slices.Contains(rejectReasons, reason) {
 		m.rejected.WithLabelValues(reason).Inc()
@@ -196,7 +197,9 @@ func (q *request) recordActivity(err error, code int, reason string) {
 		h.lastStored.Store(q.received.UnixNano())
 	case code != http.StatusOK && code < 500, reason == reasonRefusedClient, errors.Is(err, errIncomplete):
 		h.lastRefused.Store(q.received.UnixNano())
-		h.refusals.add(refusalKind{q.route, reason}, code, q.cause(err), q.refusedToken(err, code))
+		token := q.refusedToken(err, code)
+		h.recentRefusals.add(Refused{At: q.received, Route: q.route, Reason: reason, Status: code}, h.addresses.Client(q.r), token)
+		h.refusals.add(refusalKind{q.route, reason}, code, q.cause(err), token)
 	}
 }
 
@@ -235,6 +238,9 @@ func (q *request) log(err error, code int, reason string, took time.Duration) {
 	if q.resource != "" {
 		attrs = append(attrs, slog.String("resource", q.resource))
 	}
+	if id, ok := q.traceID(); ok {
+		attrs = append(attrs, slog.String("trace_id", id))
+	}
 	if ours {
 		attrs = append(attrs, slog.Any("error", err), slog.Int("suppressed", suppressed))
 	}
@@ -256,6 +262,7 @@ func (q *request) recoverPanic() {
 	}
 	q.write(http.StatusInternalServerError)
 	q.count(http.StatusInternalServerError, "", time.Since(q.received))
+	q.endTrace(http.StatusInternalServerError, "panic")
 	q.discardBody()
 }
 
@@ -304,7 +311,7 @@ func (c *Config) issuers() map[string][]issuer {
 // hasCredentials reports whether a request has a bearer token, good or not, or a good
 // key.
 func (q *request) hasCredentials() bool {
-	_, values := splitKeys(q.r.URL.RawQuery)
+	_, values := SplitKeys(q.r.URL.RawQuery)
 	_, good := q.handler.keys.Find(values)
 	if !good && q.handler.grid != nil {
 		_, good = q.handler.grid.keys.Find(values)
@@ -334,7 +341,7 @@ func (q *request) refusedToken(err error, code int) *refusedToken {
 func (q *request) cause(err error) string {
 	var refused *verify.RefusedError
 	var bad *malformedError
-	_, keys := splitKeys(q.r.URL.RawQuery)
+	_, keys := SplitKeys(q.r.URL.RawQuery)
 	switch {
 	case errors.As(err, &refused) && refused.Err != nil:
 		return refused.Err.Error()

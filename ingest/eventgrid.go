@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -126,7 +127,7 @@ func (q *request) handleEventGrid() error {
 
 	var sender *verify.Claims
 	if g.keys.Asked() {
-		_, values := splitKeys(r.URL.RawQuery)
+		_, values := SplitKeys(r.URL.RawQuery)
 		name, ok := g.keys.Find(values)
 		if !ok {
 			return errGridKey
@@ -139,6 +140,8 @@ func (q *request) handleEventGrid() error {
 		if sender, err = q.verifyToken(g.verifier); err != nil {
 			return err
 		}
+	} else {
+		q.startTrace(time.Time{}, nil)
 	}
 	if handshake {
 		return q.allowOrigin(origin)

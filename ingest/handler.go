@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/internal/lograte"
@@ -91,6 +92,7 @@ type Config struct {
 
 	Logger     *slog.Logger          // nil means silence
 	Registerer prometheus.Registerer // nil means no metrics
+	Tracer     trace.Tracer          // nil means no traces
 }
 
 // Handler answers callbacks. See the package comment.
@@ -114,7 +116,9 @@ type Handler struct {
 	deletions, unknownKinds lograte.Limiter // the same
 	subscriptions           subscriptions
 
+	arrivals                              arrivals
 	refusals                              refusalLog
+	recentRefusals                        recentRefusals
 	issuers                               map[string][]issuer // of tokens, by route
 	lastCallback, lastStored, lastRefused lastTime
 }
@@ -194,6 +198,9 @@ type request struct {
 	answered  bool
 	bodyRead  bool // to its end, or there is none
 	closeConn bool // also a connection of HTTP/2
+
+	span trace.Span // nil before the token is verified, and without traces
+	ctx  context.Context
 }
 
 // ServeHTTP answers one callback.
@@ -207,6 +214,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (q *request) handle() error {
 	h, r := q.handler, q.r
 	switch {
+	case q.recordArrival():
+		return nil
 	case r.URL.Path == LivezPath && r.URL.RawPath == "":
 		return q.handleLivez()
 	case h.grid != nil && r.URL.Path == h.grid.path && r.URL.RawPath == "": // that path needs no escapes
@@ -229,7 +238,7 @@ func (q *request) handle() error {
 		return q.rejectClient(errRefusedClient)
 	}
 
-	query, keys := splitKeys(r.URL.RawQuery)
+	query, keys := SplitKeys(r.URL.RawQuery)
 	if h.keys.Asked() {
 		name, ok := h.keys.Find(keys)
 		if !ok {
@@ -283,7 +292,9 @@ func (q *request) verifyToken(v BearerVerifier) (*verify.Claims, error) {
 	if h.unverified.Add(1) > int64(unverifiedFactor*h.config.MaxInFlight) {
 		return nil, errBusy
 	}
+	began := time.Now()
 	claims, err := v.VerifyBearer(q.r.Context(), q.r.Header["Authorization"])
+	q.startTrace(began, err)
 	if err != nil && isAuthFailure(err) {
 		h.authFailures.Add(q.r, q.received)
 	}
@@ -348,10 +359,8 @@ func (q *request) readBody() (contentType string, body []byte, err error) {
 // decoding it failed with err.
 func (q *request) store(claims *verify.Claims, delivery *publish.Delivery, contentType string, body []byte, events []schemas.Inbound, err error) error {
 	h := q.handler
-	delivery.ID, delivery.ReceivedAt, delivery.Traceparent = uuid.Must(uuid.NewV7()), q.received, traceparent(q.r.Header)
-	// Not the request's context: a sender that disconnects must not cancel a write that
-	// is half made.
-	ctx, cancel := context.WithTimeout(context.Background(), storeWithin)
+	delivery.ID, delivery.ReceivedAt, delivery.Traceparent = uuid.Must(uuid.NewV7()), q.received, q.traceparent()
+	ctx, cancel := context.WithTimeout(q.context(), storeWithin)
 	defer cancel()
 	var bad *malformedError
 	if errors.As(err, &bad) {

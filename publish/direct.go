@@ -77,8 +77,15 @@ func (p *Publisher) storeDirect(ctx context.Context, to *target, records []*reco
 		return fmt.Errorf("listen for acknowledgements: %w", err)
 	}
 	defer func() { _ = answers.Unsubscribe() }()
-	if err = p.sendDirect(ctx, js.Conn(), to, inbox, records); err == nil {
-		err = p.awaitAcks(ctx, js, to, acksOf(at), answers, inbox, records)
+	entries := make([]entry, len(records))
+	for i, r := range records {
+		entries[i].record = r
+	}
+	if err = p.sendDirect(ctx, js.Conn(), to, inbox, entries); err == nil {
+		err = p.awaitAcks(ctx, js, to, acksOf(at), answers, inbox, entries)
+	}
+	for i := range entries {
+		entries[i].failTrace()
 	}
 	if err != nil {
 		to.refused(err)
@@ -92,16 +99,20 @@ func (p *Publisher) storeDirect(ctx context.Context, to *target, records []*reco
 }
 
 // sendDirect publishes a callback's records behind one another.
-func (p *Publisher) sendDirect(ctx context.Context, nc *nats.Conn, to *target, inbox string, records []*record) error {
+func (p *Publisher) sendDirect(ctx context.Context, nc *nats.Conn, to *target, inbox string, entries []entry) error {
 	select {
 	case p.publishLock <- struct{}{}:
 		defer func() { <-p.publishLock }()
 	case <-ctx.Done():
 		return fmt.Errorf("wait for other callbacks: %w", ctx.Err())
 	}
-	for i, r := range records {
-		m := r.message()
-		to.setTTL(m, r, time.Now())
+	for i := range entries {
+		e := &entries[i]
+		m := e.record.message()
+		if p.opts.Tracer != nil {
+			e.span = startPublish(p.opts.Tracer, e.record, m)
+		}
+		to.setTTL(m, e.record, time.Now())
 		m.Reply = inbox + strconv.Itoa(i)
 		if err := nc.PublishMsg(m); err != nil {
 			return err
@@ -112,18 +123,18 @@ func (p *Publisher) sendDirect(ctx context.Context, nc *nats.Conn, to *target, i
 
 // awaitAcks waits until each record is acknowledged. What another stream answers
 // does not count.
-func (p *Publisher) awaitAcks(ctx context.Context, js jetstream.JetStream, to *target, acks acks, answers *nats.Subscription, inbox string, records []*record) error {
-	open := make(map[string]*record, len(records))
-	for i, r := range records {
-		open[inbox+strconv.Itoa(i)] = r
+func (p *Publisher) awaitAcks(ctx context.Context, js jetstream.JetStream, to *target, acks acks, answers *nats.Subscription, inbox string, entries []entry) error {
+	open := make(map[string]*entry, len(entries))
+	for i := range entries {
+		open[inbox+strconv.Itoa(i)] = &entries[i]
 	}
 	for len(open) > 0 {
 		m, err := answers.NextMsgWithContext(ctx)
 		if err != nil {
 			return fmt.Errorf("no acknowledgement: %w", err)
 		}
-		r := open[m.Subject]
-		if r == nil {
+		e := open[m.Subject]
+		if e == nil {
 			continue
 		}
 		a, err := acks.read(m)
@@ -137,13 +148,16 @@ func (p *Publisher) awaitAcks(ctx context.Context, js jetstream.JetStream, to *t
 		case err != nil:
 			return err
 		}
-		if a.duplicate && errors.Is(compare(ctx, js, r, a.sequence), errConflict) {
-			if err := p.quarantineDirect(ctx, r); err != nil {
+		e.duplicate = a.duplicate
+		if a.duplicate && errors.Is(compare(ctx, js, e.record, a.sequence), errConflict) {
+			if err := p.quarantineDirect(ctx, e.record); err != nil {
 				return err
 			}
+			e.handed = true
 		} else {
-			p.metrics.stored(r, a.duplicate)
+			p.metrics.stored(e.record, a.duplicate)
 		}
+		e.endTrace()
 		delete(open, m.Subject)
 	}
 	return nil

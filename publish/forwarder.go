@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/acsbridge/acsbridge/internal/lograte"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -29,6 +31,7 @@ type forwarder struct {
 	created func() // called once the stream exists; nil afterwards
 	logger  *slog.Logger
 	metrics *metrics
+	tracer  trace.Tracer // nil without traces
 
 	conflicts, letters lograte.Limiter // a sender with a token can cause them at will
 	conflictLimit      QuarantineLimit

@@ -22,6 +22,7 @@ type metrics struct {
 	badTimes    prometheus.Counter
 	durable     prometheus.Histogram
 	acked       prometheus.Histogram
+	exemplars   bool // durations have the trace of their record
 }
 
 // seconds are the buckets of both durations: from a fast fsync to the answer's
@@ -148,7 +149,18 @@ func (m *metrics) stored(r *record, duplicate bool) {
 		outcome = outcomeDuplicate
 	}
 	m.published.WithLabelValues(r.resource(), outcome).Inc()
-	m.acked.Observe(secondsSince(r.receivedAt))
+	m.observe(m.acked, r.receivedAt, r)
+}
+
+// observe observes the time since a record's callback arrived.
+func (m *metrics) observe(h prometheus.Histogram, since time.Time, r *record) {
+	if m.exemplars {
+		if id, ok := r.traceID(); ok {
+			h.(prometheus.ExemplarObserver).ObserveWithExemplar(secondsSince(since), prometheus.Labels{"trace_id": id})
+			return
+		}
+	}
+	h.Observe(secondsSince(since))
 }
 
 // secondsSince is not below zero: a record of an earlier start has the wall clock

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -52,6 +54,8 @@ type entry struct {
 	duplicate bool   // the stream had it before
 	refused   string // why the stream can never have it
 	handed    bool   // the journal of the quarantine has it
+
+	span trace.Span // of its publish; nil without traces
 }
 
 // entryState only grows.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish/journal"
@@ -66,6 +67,7 @@ type Options struct {
 
 	Logger     *slog.Logger          // nil means silence
 	Registerer prometheus.Registerer // nil means no metrics
+	Tracer     trace.Tracer          // nil means no traces
 }
 
 // Publisher makes callbacks durable and brings them to the stream.
@@ -106,6 +108,7 @@ func Open(opts Options) (*Publisher, error) {
 			return nil, err
 		}
 	}
+	p.metrics.exemplars = opts.Tracer != nil
 	p.metrics.register(opts.Registerer, p)
 	return p, nil
 }
@@ -124,13 +127,19 @@ const (
 	quarantineDir = "quarantine"
 )
 
+// quarantineOptions returns the options of the quarantine's journal from those of the
+// events'.
+func quarantineOptions(events journal.Options) journal.Options {
+	most := cmp.Or(events.MaxBytes, journal.DefaultMaxBytes)
+	events.MaxBytes = max(most/quarantineShare, min(most, quarantineLeast))
+	events.SegmentSize = quarantineSegment
+	return events
+}
+
 func (p *Publisher) openJournal() (err error) {
 	p.opts.Journal.Logger = p.opts.Logger
 	p.dead = &deadLetters{dir: p.opts.Dir}
-	small := p.opts.Journal
-	small.MaxBytes = max(small.MaxBytes/quarantineShare, min(small.MaxBytes, quarantineLeast))
-	small.SegmentSize = quarantineSegment
-	if p.quarantine, err = p.openForwarder(quarantineDir, small, p.malformed, nil); err != nil {
+	if p.quarantine, err = p.openForwarder(quarantineDir, quarantineOptions(p.opts.Journal), p.malformed, nil); err != nil {
 		return err
 	}
 	if p.forwarder, err = p.openForwarder(journalDir, p.opts.Journal, p.events, p.quarantine); err != nil {
@@ -157,7 +166,7 @@ func (p *Publisher) openForwarder(name string, opts journal.Options, to *target,
 	c.sentTo(addressOf(p.opts.Stream))
 	f := newForwarder(&forwarder{
 		journal: j, link: p.link, target: to, cursor: c, dead: p.dead, quarantine: quarantine,
-		keep: p.opts.KeepAcked, ackWait: p.opts.AckWait, logger: p.opts.Logger, metrics: p.metrics,
+		keep: p.opts.KeepAcked, tracer: p.opts.Tracer, ackWait: p.opts.AckWait, logger: p.opts.Logger, metrics: p.metrics,
 	})
 	// Before anything is appended: what the file says of indexes that the
 	// journal does not have (it was restored, or removed) would come true.
@@ -215,14 +224,16 @@ func (p *Publisher) store(ctx context.Context, d *Delivery, f *forwarder, to *ta
 		if err := p.storeDirect(ctx, to, records); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
-		p.metrics.durable.Observe(secondsSince(d.ReceivedAt))
+		p.metrics.observe(p.metrics.durable, d.ReceivedAt, records[0])
 		return nil
 	}
+	span := p.opts.startAppend(ctx, len(records))
 	last, err := f.journal.Append(ctx, encodeAll(records)...)
+	endSpan(span, err)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	p.metrics.durable.Observe(secondsSince(d.ReceivedAt))
+	p.metrics.observe(p.metrics.durable, d.ReceivedAt, records[0])
 	f.wait(ctx, last)
 	return nil
 }

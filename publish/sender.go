@@ -75,6 +75,7 @@ func (f *forwarder) send(ctx context.Context, js jetstream.JetStream) error {
 	stop(err)
 	<-surveyed
 	s.comparer.running.Wait()
+	s.pending.endTraces()
 	f.maybeSent = max(f.maybeSent, s.pending.maybeSent())
 	return errors.Join(err, answers.Unsubscribe())
 }
@@ -160,6 +161,9 @@ func (s *sender) publish(ctx context.Context, e *entry) error {
 	s.pending.begin(e, sent)
 	e.sent = time.Now()
 	e.record.fill(s.message)
+	if f.tracer != nil {
+		e.span = startPublish(f.tracer, e.record, s.message)
+	}
 	f.target.setTTL(s.message, e.record, e.sent)
 	s.message.Reply = s.inbox + strconv.FormatUint(e.index, 10)
 	failpoint.At("before-publish")
@@ -235,6 +239,7 @@ func (s *sender) refuse(e *entry, err error) error {
 func (s *sender) finish(e *entry) (err error) {
 	f := s.forwarder
 	s.pending.finish(e)
+	e.endTrace()
 	index, age, before := e.index, time.Since(e.record.receivedAt), s.pending.acked
 	for e = s.pending.first(); e != nil && e.state == done; e = s.pending.first() {
 		switch {

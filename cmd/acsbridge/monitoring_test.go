@@ -169,7 +169,6 @@ var (
 	queryMetric = regexp.MustCompile(`\b(acsbridge_\w+)(\{[^}]*\})?`)
 	queryLabel  = regexp.MustCompile(`(\w+)(?:=~|!~|!=|=)"`)
 	grouping    = regexp.MustCompile(`\b(?:by|on|without|ignoring) \(([^)]*)\)`)
-	described   = regexp.MustCompile(`fqName: "(\w+)".* constLabels: \{(.*)\}, variableLabels: \{(.*)\}\}$`)
 	histogram   = regexp.MustCompile(`_(bucket|sum|count)$`)
 )
 
@@ -218,18 +217,8 @@ func knownMetrics(t *testing.T) map[string][]string {
 	registry := prometheus.NewRegistry()
 	newDeliverMetrics().register(registry)
 	registerConsume(t, registry)
-	descriptions := make(chan *prometheus.Desc)
-	go func() {
-		registry.Describe(descriptions)
-		close(descriptions)
-	}()
-	for d := range descriptions {
-		m := described.FindStringSubmatch(d.String())
-		labels := strings.Split(m[3], ",")
-		for _, constant := range queryLabel.FindAllStringSubmatch(m[2], -1) {
-			labels = append(labels, constant[1])
-		}
-		known[m[1]] = labels
+	for name, m := range bridgetest.Metrics(t, registry) {
+		known[name] = m.Labels
 	}
 	return known
 }

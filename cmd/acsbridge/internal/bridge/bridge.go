@@ -19,11 +19,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
+	"github.com/acsbridge/acsbridge/console"
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/internal/datadir"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
+	"github.com/acsbridge/acsbridge/internal/tracing"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/publish/embedded"
 	"github.com/acsbridge/acsbridge/verify"
@@ -44,7 +46,10 @@ type Bridge struct {
 	certificate      *edge.Certificate // nil for plain HTTP
 	registry         *prometheus.Registry
 	watch            *watch
-	changed          prometheus.Gauge // settings
+	console          *console.Console  // nil when it may not be served
+	consoleLink      *natsconn.Link    // nil without a login of the console
+	changed          prometheus.Gauge  // settings
+	traces           *tracing.Provider // nil without traces
 	stopping         atomic.Bool
 }
 
@@ -54,7 +59,11 @@ func New(s *config.Settings, version string, logger *slog.Logger) (*Bridge, erro
 	b := &Bridge{settings: s, logger: logger, registry: prometheus.NewRegistry()}
 	b.registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), BuildInfo(version))
-	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifiers, b.makeHandler, b.openCertificate, b.makeWatch}
+	var err error
+	if b.traces, err = tracing.New("acsbridge", version, logger); err != nil {
+		return nil, err
+	}
+	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifiers, b.makeHandler, b.openCertificate, b.makeWatch, b.makeConsole}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, errors.Join(secretfile.Explain(err), b.close())
@@ -98,6 +107,7 @@ func (b *Bridge) startNATS() (err error) {
 func (b *Bridge) openPublisher() (err error) {
 	opts := b.settings.Publish()
 	opts.Link, opts.Logger, opts.Registerer = b.link, b.logger, b.registry
+	opts.Tracer = b.traces.Tracer("github.com/acsbridge/acsbridge/publish")
 	if opts.Dir != "" {
 		datadir.Restrict(opts.Dir)
 	}
@@ -132,6 +142,7 @@ func (b *Bridge) makeHandler() (err error) {
 	config := b.settings.Ingest()
 	config.Verifier, config.Publisher = b.verifier, b.publisher
 	config.Logger, config.Registerer = b.logger, b.registry
+	config.Tracer = b.traces.Tracer("github.com/acsbridge/acsbridge/ingest")
 	if b.gridVerifier != nil {
 		config.EventGrid.Verifier = b.gridVerifier
 	}
@@ -171,6 +182,9 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	rooms.Go(func() { b.watch.run(work) })
 	rooms.Go(func() { b.compareStream(work) })
 	rooms.Go(func() { b.publisher.Run(work) })
+	if b.console != nil {
+		rooms.Go(func() { b.console.Run(work) })
+	}
 	failed := make(chan error, 2)
 	go func() { failed <- serve(server, b.handler.LimitListener(b.callbacks), tlsConfig != nil) }()
 	go func() { failed <- serve(admin, LimitAdmin(b.admin), false) }()
@@ -235,6 +249,9 @@ func (b *Bridge) close() error {
 			}
 		}
 	}
+	if b.consoleLink != nil {
+		b.consoleLink.Close()
+	}
 	if b.publisher != nil {
 		errs = append(errs, b.publisher.Close())
 	}
@@ -244,6 +261,7 @@ func (b *Bridge) close() error {
 	if b.nats != nil {
 		errs = append(errs, b.nats.Close())
 	}
+	b.traces.Close()
 	return errors.Join(errs...)
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/acsbridge/acsbridge/internal/setting"
+	"github.com/acsbridge/acsbridge/internal/tracing"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 	"github.com/acsbridge/acsbridge/verify"
@@ -55,6 +56,7 @@ func (s *Settings) check() {
 	s.found = slices.Clone(s.sources.problems)
 	s.checkCallbacks()
 	s.checkAdmin()
+	s.checkConsole()
 	s.checkTokens()
 	s.checkEventGrid()
 	s.checkNATS()
@@ -137,6 +139,9 @@ func (s *Settings) checkProcess() {
 	s.within("shutdown-timeout", s.ShutdownTimeout, minShutdown, maxShutdown)
 	s.oneOf("log-format", s.LogFormat, "auto", "text", "json")
 	s.oneOf("log-level", s.LogLevel, "debug", "info", "warn", "error")
+	for _, e := range setting.Errors(tracing.Check()) {
+		s.found = append(s.found, problem{e.Setting, "environment", e.Text})
+	}
 }
 
 // oneOf checks a setting that has a few values.
