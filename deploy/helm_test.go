@@ -23,7 +23,7 @@ import (
 var ofTheChart = append([]string{
 	"admin-listen", "admin-token-file", "admin-insecure", "tls-cert", "tls-key", "callback-key", "eventgrid-key",
 	"nats-creds", "nats-nkey", "nats-password-file", "nats-token-file", "nats-ca", "nats-cert", "nats-key",
-	"journal", "shutdown-delay", "shutdown-timeout",
+	"console-token-file", "console-nats-context", "journal", "shutdown-delay", "shutdown-timeout",
 }, ofTheImage...)
 
 // TestChart_settings checks that the schema of the values knows every setting of serve.
