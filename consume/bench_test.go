@@ -4,11 +4,10 @@ package consume_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,23 +18,35 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// BenchmarkRun handles a backlog of calls with ten events each, with a handler that keeps
-// a counter in its state. One operation is one event. Server, stream and replicas are in
-// one process.
+// BenchmarkRun handles a backlog of calls with ten events each, or of so many calls, with
+// a handler that keeps a counter in its state. One operation is one event. Servers,
+// stream and replicas are in one process.
 //
-//	go test ./consume -run '^$' -bench Run -benchtime 100000x
+//	go test ./consume -run '^$' -bench 'Run$' -benchtime 60000x
 func BenchmarkRun(b *testing.B) {
-	for _, replicas := range []int{1, 3} {
-		b.Run(fmt.Sprintf("replicas=%d", replicas), func(b *testing.B) { benchmarkBacklog(b, replicas) })
+	const link = time.Millisecond
+	for _, l := range []backlog{
+		{replicas: 1, nodes: 1}, {replicas: 3, nodes: 1}, {replicas: 1, nodes: 1, row: true},
+		{replicas: 1, nodes: 1, calls: 1}, {replicas: 1, nodes: 1, calls: 5000}, {replicas: 1, nodes: 1, link: link},
+		{replicas: 1, nodes: 3}, {replicas: 3, nodes: 3}, {replicas: 1, nodes: 3, link: link},
+	} {
+		b.Run(fmt.Sprintf("replicas=%d/nodes=%d/calls=%d/row=%t/link=%v", l.replicas, l.nodes, l.calls, l.row, l.link), l.run)
 	}
 }
 
 const eventsPerCall = 10
 
-func benchmarkBacklog(b *testing.B, replicas int) {
-	server := newStream(b)
-	js := server.JetStream()
-	fill(b, js, b.N)
+// backlog says what a replica finds, and where.
+type backlog struct {
+	replicas, nodes int
+	calls           int           // zero: as many as have ten events each
+	row             bool          // the events of a call follow one another
+	link            time.Duration // round trip between replicas and NATS, and between the nodes
+}
+
+func (l backlog) run(b *testing.B) {
+	js, url := l.servers(b)
+	l.fill(b, js)
 	type count struct{ Events int }
 	var handled atomic.Int64
 	all := make(chan struct{})
@@ -50,8 +61,8 @@ func benchmarkBacklog(b *testing.B, replicas int) {
 		},
 	}
 	b.ResetTimer()
-	for range replicas {
-		start(b, server.URL(), service)
+	for range l.replicas {
+		start(b, url, service)
 	}
 	select {
 	case <-all:
@@ -62,16 +73,36 @@ func benchmarkBacklog(b *testing.B, replicas int) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
-// fill stores the events of calls, event by event of each call.
-func fill(b *testing.B, js jetstream.JetStream, n int) {
-	b.Helper()
-	calls := max(n/eventsPerCall, 1)
-	padding := make([]byte, 700) // with it a message has about a kilobyte
-	for i := range padding {
-		padding[i] = 'x'
+// servers starts NATS with the stream, and returns where replicas connect.
+func (l backlog) servers(b *testing.B) (js jetstream.JetStream, url string) {
+	c := newCluster(b, l.nodes)
+	js = natstest.JetStream(b, c.urls())
+	c.createStream(js, jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}, AllowDirect: true})
+	if l.link == 0 {
+		return js, c.urls()
 	}
-	for i := range n {
-		m := newEvent("PlayCompleted", fmt.Sprintf("call-%d-%d", i%calls, i/calls/eventsPerCall), fmt.Sprint(i), map[string]any{"operationContext": string(padding)})
+	way := natstest.Conditions{Latency: l.link / 2}
+	for _, route := range c.routes {
+		route.Shape(way, way)
+	}
+	proxy := natstest.NewProxy(b, strings.TrimPrefix(c.servers[0].URL(), "nats://"))
+	proxy.Shape(way, way)
+	return js, proxy.URL()
+}
+
+// fill stores the events of calls.
+func (l backlog) fill(b *testing.B, js jetstream.JetStream) {
+	b.Helper()
+	padding := strings.Repeat("x", 700) // with it a message has about a kilobyte
+	for i := range b.N {
+		call := i / eventsPerCall
+		switch {
+		case l.calls > 0:
+			call = i % l.calls
+		case !l.row:
+			call = i % max(b.N/eventsPerCall, 1)
+		}
+		m := newEvent("PlayCompleted", fmt.Sprint("call-", call), fmt.Sprint(i), map[string]any{"operationContext": padding})
 		if _, err := js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {
 			b.Fatal(err)
 		}
@@ -86,10 +117,15 @@ func fill(b *testing.B, js jetstream.JetStream, n int) {
 // BenchmarkRun_latency measures from the moment when the stream has an event until its
 // handler begins, at 200 events a second.
 func BenchmarkRun_latency(b *testing.B) {
-	server := newStream(b)
-	js := server.JetStream()
+	for _, l := range []backlog{{nodes: 1}, {nodes: 1, link: time.Millisecond}, {nodes: 3}, {nodes: 3, link: time.Millisecond}} {
+		b.Run(fmt.Sprintf("nodes=%d/link=%v", l.nodes, l.link), l.latency)
+	}
+}
+
+func (l backlog) latency(b *testing.B) {
+	js, url := l.servers(b)
 	arrived := make(chan time.Time, 1)
-	start(b, server.URL(), consume.Service[struct{}]{
+	start(b, url, consume.Service[struct{}]{
 		Name: "bench",
 		Handle: func(context.Context, *consume.Call[struct{}], *schemas.Message) error {
 			arrived <- time.Now()
@@ -118,9 +154,8 @@ func quantile(all []time.Duration, q float64) time.Duration {
 // BenchmarkPlainConsumer handles the same backlog with a durable consumer that all
 // workers share: no order, no state, an acknowledgement for each event.
 func BenchmarkPlainConsumer(b *testing.B) {
-	server := newStream(b)
-	js := server.JetStream()
-	fill(b, js, b.N)
+	js, _ := backlog{nodes: 1}.servers(b)
+	backlog{}.fill(b, js)
 	consumer, err := js.CreateConsumer(b.Context(), schemas.Stream, jetstream.ConsumerConfig{Durable: "plain", AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1})
 	if err != nil {
 		b.Fatal(err)
@@ -146,41 +181,4 @@ func BenchmarkPlainConsumer(b *testing.B) {
 	<-all
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
-}
-
-// BenchmarkParked reports the processor time that 10,000 parked calls take, in percent of
-// one processor, server included. An operation is a tenth of a second.
-func BenchmarkParked(b *testing.B) {
-	const calls = 10_000
-	server := newStream(b)
-	js := server.JetStream()
-	var failed atomic.Int64
-	start(b, server.URL(), consume.Service[struct{}]{
-		Name: "bench", FirstRetry: time.Hour, LastRetry: time.Hour, MaxAge: 24 * time.Hour,
-		Handle: func(context.Context, *consume.Call[struct{}], *schemas.Message) error {
-			failed.Add(1)
-			return errors.New("not yet")
-		},
-	})
-	ready(b, js, "bench")
-	for i := range calls {
-		if _, err := js.PublishMsgAsync(newEvent("PlayCompleted", fmt.Sprint("call-", i), "0", nil), jetstream.WithStallWait(time.Minute)); err != nil {
-			b.Fatal(err)
-		}
-	}
-	natstest.Until(b, func() bool { return failed.Load() == calls })
-	var before, after syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
-		b.Fatal(err)
-	}
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for b.Loop() {
-		<-tick.C
-	}
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
-		b.Fatal(err)
-	}
-	spent := time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
-	b.ReportMetric(100*spent.Seconds()/b.Elapsed().Seconds(), "cpu-%")
 }

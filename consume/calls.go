@@ -57,6 +57,7 @@ type limits struct {
 // call is one call in memory.
 type call struct {
 	token    string
+	woken    bool   // the entry was changed by another, and is to be read again
 	known    bool   // entry and revision are those of the bucket, as far as is known
 	entry    *Entry // never nil
 	revision uint64 // zero: the bucket has none
@@ -163,16 +164,23 @@ func (q *calls) add(token string) *call {
 	return c
 }
 
-// remember takes an entry that was read when the slot was taken.
+// remember takes an entry that was read when the slot was taken. Several answers can have
+// it, the newest one last: a replica of the bucket that was behind had an older revision.
 func (q *calls) remember(token string, e *Entry, revision uint64) {
 	if failpoint.Broken("waits") {
 		e.Waits = nil
 	}
-	if at := e.nextTime(func(string) bool { return false }); !at.IsZero() {
+	if c := q.byToken[token]; c != nil {
+		q.wake(c)
+		delete(q.byToken, token)
+	}
+	if at := e.nextTime(func(string) bool { return false }); at.IsZero() {
+		q.timers.remove(token)
+	} else {
 		q.timers.set(token, at)
 	}
 	q.setParked(token, e)
-	if e.Ended || len(e.Queue) > 0 || q.byToken[token] != nil {
+	if e.Ended || len(e.Queue) > 0 || e.Retry != nil { // read again when it is needed, which puts its events in order
 		return
 	}
 	c := q.add(token)
@@ -185,6 +193,9 @@ func (q *calls) step(c *call, now time.Time) {
 	q.wake(c)
 	if r := c.entry.Retry; r != nil && r.Dead != nil && r.about(c) && !now.Before(r.Next) {
 		c.bury = r.Dead.Reason
+	}
+	if c.woken && c.io == ioNone && !c.busy && c.outcome == nil {
+		c.woken, c.known = false, false
 	}
 	switch {
 	case c.io != ioNone: // its answer leads back here
@@ -290,10 +301,8 @@ func (q *calls) wakeUp(token string, now time.Time) {
 	if c == nil {
 		c = q.add(token)
 	}
-	if c.io == ioNone && !c.busy && c.outcome == nil { // else its next write finds the change
-		c.known = false
-		q.step(c, now)
-	}
+	c.woken = true
+	q.step(c, now)
 }
 
 // takeReady returns the call whose first event is to be handled next, nil for none.

@@ -1,5 +1,3 @@
-//go:build linux && faults
-
 package consume_test
 
 import (
@@ -68,19 +66,6 @@ func (c *cluster) urls() string {
 	return strings.Join(urls, ",")
 }
 
-// isolate sets the conditions of the bytes that other servers send to one, and of those
-// that it sends.
-func (c *cluster) isolate(n int, into, out natstest.Conditions) {
-	for pair, proxy := range c.routes {
-		switch n {
-		case pair[0]:
-			proxy.Shape(out, into)
-		case pair[1]:
-			proxy.Shape(into, out)
-		}
-	}
-}
-
 // createStream makes a stream as soon as the cluster can.
 func (c *cluster) createStream(js jetstream.JetStream, config jetstream.StreamConfig) {
 	c.t.Helper()
@@ -90,27 +75,5 @@ func (c *cluster) createStream(js jetstream.JetStream, config jetstream.StreamCo
 		defer cancel()
 		_, err := js.CreateStream(ctx, config)
 		return err == nil
-	})
-}
-
-// whole waits until all replicas of a stream are up to date.
-func (c *cluster) whole(js jetstream.JetStream, name string) {
-	c.t.Helper()
-	natstest.Until(c.t, func() bool {
-		ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
-		defer cancel()
-		stream, err := js.Stream(ctx, name)
-		if err != nil {
-			return false
-		}
-		current := 1
-		if info := stream.CachedInfo().Cluster; info != nil {
-			for _, p := range info.Replicas {
-				if p.Current && !p.Offline {
-					current++
-				}
-			}
-		}
-		return current == len(c.servers)
 	})
 }

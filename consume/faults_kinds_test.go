@@ -105,10 +105,13 @@ func (w *faultWorld) direction() (there, back natstest.Conditions) {
 	return natstest.Conditions{Held: ways != 1}, natstest.Conditions{Held: ways != 2}
 }
 
+// keepsUp is how many writes a replica of a stream may be behind while events come.
+const keepsUp = 1000
+
 // disturbed ends a fault of NATS: the cluster is whole again.
 func (w *faultWorld) disturbed(from time.Time) {
 	for _, stream := range []string{schemas.Stream, "KV_" + consume.Bucket("faults")} {
-		w.nats.whole(w.js, stream)
+		w.nats.whole(w.js, stream, keepsUp)
 	}
 	w.oracle.nats = append(w.oracle.nats, since(from))
 }
@@ -120,6 +123,19 @@ func restart(w *faultWorld) (time.Duration, func()) {
 	return w.between(100*time.Millisecond, 2*time.Second), func() {
 		server.Restart()
 		w.disturbed(from)
+	}
+}
+
+// isolate sets the conditions of the bytes that other servers send to one, and of those
+// that it sends.
+func (c *cluster) isolate(n int, into, out natstest.Conditions) {
+	for pair, proxy := range c.routes {
+		switch n {
+		case pair[0]:
+			proxy.Shape(out, into)
+		case pair[1]:
+			proxy.Shape(into, out)
+		}
 	}
 }
 

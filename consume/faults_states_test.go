@@ -3,10 +3,12 @@
 package consume_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -42,7 +44,7 @@ func (w *faultWorld) states() (violations []string) {
 
 // messages returns all that a stream has.
 func (w *faultWorld) messages(stream string) (list []*jetstream.RawStreamMsg) {
-	w.nats.whole(w.js, stream)
+	w.nats.whole(w.js, stream, 0)
 	q := directget.Request{Stream: stream, Seq: 1}
 	for more := true; more; {
 		var err error
@@ -101,4 +103,34 @@ func (c *sentCall) checkEntry(value []byte) (violations []string) {
 		bad("something of it is left to do")
 	}
 	return violations
+}
+
+// whole waits until all replicas of a stream are online, and so many writes behind at most.
+func (c *cluster) whole(js jetstream.JetStream, name string, lag uint64) {
+	c.t.Helper()
+	missing := func() string {
+		ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
+		defer cancel()
+		stream, err := js.Stream(ctx, name)
+		if err != nil {
+			return err.Error()
+		}
+		current, info := 1, stream.CachedInfo().Cluster
+		for i := 0; info != nil && i < len(info.Replicas); i++ {
+			if p := info.Replicas[i]; !p.Offline && (p.Current || p.Lag < lag) {
+				current++
+			}
+		}
+		if current != len(c.servers) {
+			return fmt.Sprintf("%d replicas", current)
+		}
+		return ""
+	}
+	deadline := time.Now().Add(time.Minute)
+	for why := missing(); why != ""; why = missing() {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("stream %s is not whole within a minute: %s", name, why)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
 }

@@ -68,7 +68,7 @@ func (j *job) run() *outcome {
 			return j.postpone(o, err)
 		}
 	}
-	a := &attempt{service: s.opts.Name, now: time.Now(), results: j.entry.Results, waiting: len(j.entry.Waits)}
+	a := &attempt{service: s.opts.Name, results: j.entry.Results, waiting: len(j.entry.Waits)}
 	m, err := j.message(msg, a, o)
 	if err != nil {
 		o.fail(err)
@@ -241,16 +241,24 @@ func (j *job) fits(state []byte, waits []Wait) error {
 	return nil
 }
 
-// protect turns a panic of the handler into an error.
+// protect turns a panic of the handler into an error, and the end of its goroutine
+// (runtime.Goexit, such as by t.FailNow) too.
 func (j *job) protect(ctx context.Context, m *schemas.Message, a *attempt, number int) (state []byte, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			j.slot.opts.Logger.Error("the handler panicked; its event is tried again",
-				slog.String("type", m.Event.Type), slog.String("stack", string(debug.Stack())))
-			err = fmt.Errorf("panic: %v", p)
-		}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err = errors.New("the handler has ended its goroutine")
+		defer func() {
+			if p := recover(); p != nil {
+				j.slot.opts.Logger.Error("the handler panicked; its event is tried again",
+					slog.String("type", m.Event.Type), slog.String("stack", string(debug.Stack())))
+				err = fmt.Errorf("panic: %v", p)
+			}
+		}()
+		state, err = j.slot.handle(ctx, j.call.token, j.entry, j.event.seq, number, a, m)
 	}()
-	return j.slot.handle(ctx, j.call.token, j.entry, j.event.seq, number, a, m)
+	<-ended
+	return state, err
 }
 
 // fetch reads an event again that is in the entry of its call.

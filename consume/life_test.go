@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -186,5 +187,27 @@ func TestCall_effectID(t *testing.T) {
 	ids := h.all()
 	if ids[0] != ids[2] || ids[1] != ids[3] || ids[0] == ids[1] || ids[0] == ids[4] || len(ids[0]) != 36 || ids[0][14] != '5' {
 		t.Errorf("ids of two attempts and of another event: %v", ids)
+	}
+}
+
+// A handler that ends its goroutine, as t.FailNow does, has failed.
+func TestRun_handlerEndsGoroutine(t *testing.T) {
+	server := newStream(t)
+	js := server.JetStream()
+	var h history
+	start(t, server.URL(), consume.Service[tally]{
+		Name: "ivr", FirstRetry: 10 * time.Millisecond, Concurrency: 1,
+		Handle: func(_ context.Context, call *consume.Call[tally], _ *schemas.Message) error {
+			if h.add(fmt.Sprint(call.Attempt)); call.Attempt == 1 {
+				runtime.Goexit()
+			}
+			return nil
+		},
+	})
+	ready(t, js, "ivr")
+	store(t, js, newEvent("PlayCompleted", "call", "0", nil))
+	natstest.Until(t, func() bool { return len(h.all()) == 2 })
+	if diff := cmp.Diff([]string{"1", "2"}, h.all()); diff != "" {
+		t.Error(diff)
 	}
 }

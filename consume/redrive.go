@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -25,7 +26,8 @@ const (
 // sequences it does the latter alone. No other service gets them. [schemas.HeaderDeadOrigin] of a
 // dead letter has the sequence. The service's next replica that looks, within ten
 // seconds, takes them up; an event that the stream has removed by then is counted as
-// skipped. It needs the right to read and write the service's bucket.
+// skipped. An event that the service has not had yet is an error. It needs the right to
+// read and write the service's bucket.
 func Redrive(ctx context.Context, js jetstream.JetStream, service, call string, sequences ...uint64) (err error) {
 	b, token := newBucket(js, service), schemas.CallToken(call)
 	slot := schemas.Slot(token)
@@ -56,7 +58,11 @@ func (b *bucket) redrive(ctx context.Context, slot, token string, sequences []ui
 		return err
 	case e == nil && len(sequences) == 0:
 		return ErrNoEntry
-	case e == nil:
+	}
+	if err := b.checkHandled(ctx, slot, e, sequences); err != nil {
+		return err
+	}
+	if e == nil {
 		e = &Entry{}
 	}
 	e.Held = false
@@ -73,6 +79,29 @@ func (b *bucket) redrive(ctx context.Context, slot, token string, sequences []ui
 	}
 	_, err = b.put(ctx, b.message(callKey(slot, token), value, revision, e.lifetime(time.Now(), idleLifetime)))
 	return err
+}
+
+// checkHandled returns an error when the service has not had all of the events: the
+// position of the call must not move past others that wait. When the entry has expired,
+// that of the slot decides.
+func (b *bucket) checkHandled(ctx context.Context, slot string, e *Entry, sequences []uint64) error {
+	if len(sequences) == 0 {
+		return nil
+	}
+	var had uint64
+	if e != nil {
+		had = e.Cursor
+	} else if value, _, err := b.get(ctx, readKey(slot)); err != nil {
+		return err
+	} else if value != nil {
+		if had, err = strconv.ParseUint(string(value), 10, 64); err != nil {
+			return fmt.Errorf("key %s: %w", readKey(slot), err)
+		}
+	}
+	if newest := slices.Max(sequences); newest > had {
+		return fmt.Errorf("the service has not had the event with sequence %d yet: give it those that it has had", newest)
+	}
+	return nil
 }
 
 // checkWakes looks for calls whose entries were changed by [Redrive].

@@ -343,3 +343,33 @@ func TestRedrive(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// An event that was not handled yet cannot be redriven: those before it would be left out.
+func TestRedrive_notHandledYet(t *testing.T) {
+	server := newStream(t)
+	js := server.JetStream()
+	var h history
+	service := consume.Service[tally]{
+		Name: "ivr",
+		Handle: func(_ context.Context, _ *consume.Call[tally], m *schemas.Message) error {
+			h.add(m.Event.ID)
+			return nil
+		},
+	}
+	for round := range 2 { // without an entry, and with one
+		r := start(t, server.URL(), service)
+		ready(t, js, "ivr")
+		natstest.Until(t, func() bool { return len(h.all()) == 2*round })
+		r.stop(t)
+		store(t, js, newEvent("PlayCompleted", "call", fmt.Sprint(2*round), nil))
+		last := store(t, js, newEvent("PlayCompleted", "call", fmt.Sprint(2*round+1), nil))
+		if err := consume.Redrive(t.Context(), js, "ivr", "call", last); err == nil {
+			t.Error("no error")
+		}
+	}
+	start(t, server.URL(), service)
+	natstest.Until(t, func() bool { return len(h.all()) == 4 })
+	if diff := cmp.Diff([]string{"0", "1", "2", "3"}, h.all()); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -89,7 +89,7 @@ var (
 // logMessages returns the messages in the source of serve and of services, sorted.
 func logMessages(t *testing.T) (messages []string) {
 	t.Helper()
-	for _, dir := range []string{"cmd/acsbridge", "cmd/acsbridge/internal/bridge", "ingest", "ingest/edge", "verify", "publish", "publish/journal", "publish/embedded", "internal/natsconn", "internal/tracing", "consume"} {
+	for _, dir := range []string{"cmd/acsbridge", "cmd/acsbridge/internal/bridge", "ingest", "ingest/edge", "verify", "publish", "publish/journal", "publish/embedded", "internal/natsconn", "internal/tracing", "consume", "console"} {
 		files, err := filepath.Glob(filepath.Join("..", dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no source in %s: %v", dir, err)

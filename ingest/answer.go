@@ -197,7 +197,9 @@ func (q *request) recordActivity(err error, code int, reason string) {
 		h.lastStored.Store(q.received.UnixNano())
 	case code != http.StatusOK && code < 500, reason == reasonRefusedClient, errors.Is(err, errIncomplete):
 		h.lastRefused.Store(q.received.UnixNano())
-		h.refusals.add(refusalKind{q.route, reason}, code, q.cause(err), q.refusedToken(err, code))
+		token := q.refusedToken(err, code)
+		h.recentRefusals.add(Refused{At: q.received, Route: q.route, Reason: reason, Status: code}, h.addresses.Client(q.r), token)
+		h.refusals.add(refusalKind{q.route, reason}, code, q.cause(err), token)
 	}
 }
 
@@ -309,7 +311,7 @@ func (c *Config) issuers() map[string][]issuer {
 // hasCredentials reports whether a request has a bearer token, good or not, or a good
 // key.
 func (q *request) hasCredentials() bool {
-	_, values := splitKeys(q.r.URL.RawQuery)
+	_, values := SplitKeys(q.r.URL.RawQuery)
 	_, good := q.handler.keys.Find(values)
 	if !good && q.handler.grid != nil {
 		_, good = q.handler.grid.keys.Find(values)
@@ -339,7 +341,7 @@ func (q *request) refusedToken(err error, code int) *refusedToken {
 func (q *request) cause(err error) string {
 	var refused *verify.RefusedError
 	var bad *malformedError
-	_, keys := splitKeys(q.r.URL.RawQuery)
+	_, keys := SplitKeys(q.r.URL.RawQuery)
 	switch {
 	case errors.As(err, &refused) && refused.Err != nil:
 		return refused.Err.Error()

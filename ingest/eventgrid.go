@@ -127,7 +127,7 @@ func (q *request) handleEventGrid() error {
 
 	var sender *verify.Claims
 	if g.keys.Asked() {
-		_, values := splitKeys(r.URL.RawQuery)
+		_, values := SplitKeys(r.URL.RawQuery)
 		name, ok := g.keys.Find(values)
 		if !ok {
 			return errGridKey

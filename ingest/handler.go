@@ -116,7 +116,9 @@ type Handler struct {
 	deletions, unknownKinds lograte.Limiter // the same
 	subscriptions           subscriptions
 
+	arrivals                              arrivals
 	refusals                              refusalLog
+	recentRefusals                        recentRefusals
 	issuers                               map[string][]issuer // of tokens, by route
 	lastCallback, lastStored, lastRefused lastTime
 }
@@ -212,6 +214,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (q *request) handle() error {
 	h, r := q.handler, q.r
 	switch {
+	case q.recordArrival():
+		return nil
 	case r.URL.Path == LivezPath && r.URL.RawPath == "":
 		return q.handleLivez()
 	case h.grid != nil && r.URL.Path == h.grid.path && r.URL.RawPath == "": // that path needs no escapes
@@ -234,7 +238,7 @@ func (q *request) handle() error {
 		return q.rejectClient(errRefusedClient)
 	}
 
-	query, keys := splitKeys(r.URL.RawQuery)
+	query, keys := SplitKeys(r.URL.RawQuery)
 	if h.keys.Asked() {
 		name, ok := h.keys.Find(keys)
 		if !ok {

@@ -76,10 +76,10 @@ func checkPath(name, p, like string) error {
 // of Event Grid's route. It is removed before anything is stored.
 const KeyParameter = "acsbridge-key"
 
-// splitKeys removes the values of [KeyParameter] from a query and leaves the rest as
+// SplitKeys removes the values of [KeyParameter] from a query and leaves the rest as
 // it is, byte for byte. It does so also when no keys are configured: a URL may still
 // have one.
-func splitKeys(query string) (rest string, values []string) {
+func SplitKeys(query string) (rest string, values []string) {
 	if !strings.Contains(query, KeyParameter) {
 		return query, nil
 	}

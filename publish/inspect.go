@@ -44,16 +44,16 @@ func (p *Publisher) DeadLetters() (files []File, err error) {
 
 // JournalDisk returns the bytes that the files of the journals take, and those that
 // they may take at most; zeros without a journal.
-func (p *Publisher) JournalDisk() (now, atMost int64, err error) {
-	if p.journal == nil {
+func (o Options) JournalDisk() (now, atMost int64, err error) {
+	if o.Dir == "" {
 		return 0, 0, nil
 	}
-	for _, f := range []*forwarder{p.forwarder, p.quarantine} {
-		n, most, err := f.journal.Disk()
+	for name, opts := range map[string]journal.Options{journalDir: o.Journal, quarantineDir: quarantineOptions(o.Journal)} {
+		n, err := journal.DirSize(filepath.Join(o.Dir, name))
 		if err != nil {
 			return 0, 0, err
 		}
-		now, atMost = now+n, atMost+most
+		now, atMost = now+n, atMost+opts.AtMost()
 	}
 	return now, atMost, nil
 }
@@ -72,18 +72,24 @@ func (p *Publisher) Unsent(atMost uint64) (counts map[Address]int, last uint64, 
 	first := p.forwarder.acked() + 1
 	_, last = p.journal.Bounds()
 	last = min(last, first+atMost-1)
+	return counts, last, countAddresses(counts, first, last, p.forwarder.readAsKept)
+}
+
+// countAddresses counts records by address. One that is lost becomes a dead letter when
+// it is sent.
+func countAddresses(counts map[Address]int, first, last uint64, read func(uint64) (*record, error)) error {
 	for index := first; index <= last; index++ {
-		r, err := p.forwarder.readAsKept(index)
+		r, err := read(index)
 		switch {
-		case errors.Is(err, journal.ErrCorrupt): // becomes a dead letter when it is sent
+		case errors.Is(err, journal.ErrCorrupt):
 		case err != nil:
-			return counts, last, err
+			return err
 		case !r.forQuarantine():
 			prefix, _, _ := strings.Cut(r.subject, ".")
 			counts[Address{r.stream, prefix, r.resource()}]++
 		}
 	}
-	return counts, last, nil
+	return nil
 }
 
 // Sent reports whether the stream has every record up to an index.
@@ -99,7 +105,7 @@ func HasJournal(dir string) bool {
 // for a directory whose journal is not in use, and makes nothing there.
 func LeftBehind(dir string) (records uint64, err error) {
 	for _, name := range []string{journalDir, quarantineDir} {
-		n, err := leftIn(filepath.Join(dir, name))
+		n, err := leftIn(filepath.Join(dir, name), nil)
 		if err != nil {
 			return 0, err
 		}
@@ -108,7 +114,28 @@ func LeftBehind(dir string) (records uint64, err error) {
 	return records, nil
 }
 
-func leftIn(dir string) (records uint64, err error) {
+// Held is [LeftBehind], with the records of the events' journal by address: of at most
+// the given number of them, the oldest.
+func Held(dir string, atMost uint64) (counts map[Address]int, records uint64, err error) {
+	counts = make(map[Address]int)
+	if records, err = LeftBehind(dir); err != nil || records == 0 {
+		return counts, records, err
+	}
+	_, err = leftIn(filepath.Join(dir, journalDir), func(j *journal.Journal, first, last uint64) error {
+		return countAddresses(counts, first, min(last, first+atMost-1), func(index uint64) (*record, error) {
+			kept, err := j.Read(index)
+			if err != nil {
+				return nil, err
+			}
+			return decodeRecord(kept.Data)
+		})
+	})
+	return counts, records, err
+}
+
+// leftIn returns how many records a journal holds that no stream has, and calls look
+// with the first and the last of them unless that is nil.
+func leftIn(dir string, look func(j *journal.Journal, first, last uint64) error) (records uint64, err error) {
 	if _, err := os.Stat(filepath.Join(dir, "cursor")); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
@@ -130,7 +157,10 @@ func leftIn(dir string) (records uint64, err error) {
 	if c.valid {
 		acked = min(max(acked, c.acked), last)
 	}
-	return last - acked, nil
+	if look != nil {
+		err = look(j, acked+1, last)
+	}
+	return last - acked, err
 }
 
 // Quarantine is what the quarantine stream holds.

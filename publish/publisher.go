@@ -127,13 +127,19 @@ const (
 	quarantineDir = "quarantine"
 )
 
+// quarantineOptions returns the options of the quarantine's journal from those of the
+// events'.
+func quarantineOptions(events journal.Options) journal.Options {
+	most := cmp.Or(events.MaxBytes, journal.DefaultMaxBytes)
+	events.MaxBytes = max(most/quarantineShare, min(most, quarantineLeast))
+	events.SegmentSize = quarantineSegment
+	return events
+}
+
 func (p *Publisher) openJournal() (err error) {
 	p.opts.Journal.Logger = p.opts.Logger
 	p.dead = &deadLetters{dir: p.opts.Dir}
-	small := p.opts.Journal
-	small.MaxBytes = max(small.MaxBytes/quarantineShare, min(small.MaxBytes, quarantineLeast))
-	small.SegmentSize = quarantineSegment
-	if p.quarantine, err = p.openForwarder(quarantineDir, small, p.malformed, nil); err != nil {
+	if p.quarantine, err = p.openForwarder(quarantineDir, quarantineOptions(p.opts.Journal), p.malformed, nil); err != nil {
 		return err
 	}
 	if p.forwarder, err = p.openForwarder(journalDir, p.opts.Journal, p.events, p.quarantine); err != nil {

@@ -40,9 +40,9 @@ const (
 // body and 8 KiB of headers.
 const MaxMessage = 256<<10 + 8<<10
 
-// quarantineMaxBytes bounds the quarantine stream. Its oldest messages make
+// QuarantineMaxBytes bounds the quarantine stream. Its oldest messages make
 // room: it is for looking at, not for replay.
-const quarantineMaxBytes = 256 << 20
+const QuarantineMaxBytes = 256 << 20
 
 func (c StreamConfig) withDefaults() StreamConfig {
 	c.Name = cmp.Or(c.Name, schemas.Stream)
@@ -77,7 +77,7 @@ func (c StreamConfig) quarantine() jetstream.StreamConfig {
 	q.Name = schemas.QuarantineStream
 	q.Description = "Verified ACS callbacks whose body is not CloudEvents, kept by acsbridge"
 	q.Subjects = []string{schemas.QuarantinePrefix + ".>"}
-	q.MaxBytes = quarantineMaxBytes
+	q.MaxBytes = QuarantineMaxBytes
 	return q
 }
 
@@ -123,18 +123,24 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 			list = differences(have.Config, want, prefix)
 		}
 	}
-	return streamState{
-		place:  place{want.Name, have.Domain},
-		window: have.Config.Duplicates, allowsTTL: have.Config.AllowMsgTTL, noAck: have.Config.NoAck, direct: have.Config.AllowDirect, differences: list,
-	}, nil
+	return have.streamState(list), nil
 }
 
 // streamInfo is the answer of STREAM.INFO, with the domain that the client leaves
 // out.
 type streamInfo struct {
-	Config jetstream.StreamConfig `json:"config"`
-	Domain string                 `json:"domain"`
-	Error  *jetstream.APIError    `json:"error"`
+	Config  jetstream.StreamConfig `json:"config"`
+	State   jetstream.StreamState  `json:"state"`
+	Cluster *jetstream.ClusterInfo `json:"cluster"`
+	Domain  string                 `json:"domain"`
+	Error   *jetstream.APIError    `json:"error"`
+}
+
+func (i *streamInfo) streamState(differences []string) streamState {
+	return streamState{
+		place:  place{i.Config.Name, i.Domain},
+		window: i.Config.Duplicates, allowsTTL: i.Config.AllowMsgTTL, noAck: i.Config.NoAck, direct: i.Config.AllowDirect, differences: differences,
+	}
 }
 
 // lookAt asks for a stream. [jetstream.ErrStreamNotFound] reports that there is

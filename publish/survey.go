@@ -45,7 +45,11 @@ func (t *target) survey(ctx context.Context, js jetstream.JetStream, state strea
 		t.set(noteDirect, direct...)
 		t.set(noteServer, server...)
 		if try {
-			if list, done := t.trial(ctx, js.Conn(), state); done {
+			if refusal, done := t.trial(ctx, js.Conn(), state); done {
+				var list []string
+				if refusal != nil {
+					list = []string{fmt.Sprintf("a trial publish fails: %v", refusal)}
+				}
 				t.set(noteTrial, list...)
 			}
 		}
@@ -107,6 +111,10 @@ func accountLimits(ctx context.Context, js jetstream.JetStream) (list []string) 
 	if err != nil {
 		return nil
 	}
+	return nearlyReached(info)
+}
+
+func nearlyReached(info *jetstream.AccountInfo) (list []string) {
 	tiers := map[string]jetstream.Tier{"": info.Tier}
 	for name, tier := range info.Tiers {
 		tiers[" of tier "+name] = tier
@@ -122,8 +130,9 @@ func accountLimits(ctx context.Context, js jetstream.JetStream) (list []string) 
 // trial publishes a message that no stream stores, because it is for a stream whose
 // name cannot exist. The refusals show whether this login may publish, and which
 // streams take the subjects. It is not done when the connection broke, or when a
-// record was stored meanwhile, which says more.
-func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (list []string, done bool) {
+// record was stored meanwhile, which says more. The refusal is nil when this login may
+// publish.
+func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (refusal error, done bool) {
 	inbox := nc.NewInbox()
 	answers, err := nc.SubscribeSync(inbox)
 	if err != nil {
@@ -141,11 +150,13 @@ func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (l
 	if err != nil {
 		return nil, false
 	}
-	var refusal error
 	var others []string
 	own, wait := 0, natsconn.RequestTimeout
 	for {
 		m, err := nextAnswer(ctx, answers, wait)
+		if errors.Is(err, nats.ErrNoResponders) {
+			refusal = jetstream.ErrNoStreamResponse
+		}
 		if err != nil {
 			break
 		}
@@ -177,10 +188,10 @@ func (t *target) trial(ctx context.Context, nc *nats.Conn, state streamState) (l
 	default:
 		return nil, true
 	}
-	list = []string{fmt.Sprintf("a trial publish fails: %v", t.explain(refusal, began, t.prefix+"."+trialToken))}
+	refusal = t.explain(refusal, began, t.prefix+"."+trialToken)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return list, !t.stored
+	return refusal, !t.stored
 }
 
 // tried takes what answered a trial: streams of other names, and how many of the name

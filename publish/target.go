@@ -47,7 +47,7 @@ const (
 
 // noteLines are the lines in the log with which notes of a kind begin.
 var noteLines = [noteKinds]string{
-	noteLook:    "stream cannot be used, records wait",
+	noteLook:    "stream cannot be used, records wait (acsbridge check examines it)",
 	notePublish: "stream does not take records, they wait",
 	noteTrial:   "stream will not take records",
 	noteForeign: "another stream takes the same subjects",

@@ -16,6 +16,7 @@ type Summary struct {
 
 	keys         []string // its ids, in the form of [key]
 	notConnected bool     // an event says that it could not be connected
+	newest       uint64   // sequence of the newest selected event, for [Reader.Recent]
 }
 
 // State is the state of a call.
@@ -93,6 +94,7 @@ func (b callIndex) find(keys []string) *Summary {
 func (c *Summary) merge(other *Summary) {
 	c.Legs = append(c.Legs, other.Legs...)
 	c.Events += other.Events
+	c.newest = max(c.newest, other.newest)
 	c.Failures += other.Failures
 	c.notConnected = c.notConnected || other.notConnected
 	c.keys = append(c.keys, other.keys...)

@@ -70,7 +70,7 @@ func (m *StoredMessage) Event() (*StoredEvent, error) {
 		e.Made = made
 	}
 	for _, one := range e.people() {
-		if id := identifierOf(one); id != "" {
+		if id := IdentifierOf(one); id != "" {
 			e.People = append(e.People, id)
 		}
 	}
@@ -156,9 +156,9 @@ func person(p *schemas.GridPerson) *schemas.Identifier {
 	return p.CommunicationIdentifier
 }
 
-// identifierOf returns an identifier as one text, or "" when there is none. API
+// IdentifierOf returns an identifier as one text, personal data, or "" when there is none. API
 // versions of 2022 have no rawId.
-func identifierOf(i *schemas.Identifier) string {
+func IdentifierOf(i *schemas.Identifier) string {
 	switch {
 	case i == nil:
 		return ""

@@ -141,17 +141,20 @@ func (s *Step) phase() (op operation, begins, ends bool) {
 
 // checkOperations sets how long operations took, and finds those without an end.
 func (s *Story) checkOperations(now time.Time) {
-	open := make(map[operation]*Step)
+	open, of := make(map[operation]*Step), make(map[operation]*Operation)
 	var order []operation
 	for _, step := range s.Steps {
 		switch op, begins, ends := step.phase(); {
 		case begins && open[op] == nil:
 			open[op] = step
 			order = append(order, op)
+			of[op] = &Operation{Kind: op.kind, Leg: op.leg, Begin: step}
+			s.Operations = append(s.Operations, of[op])
 		case ends && open[op] != nil:
 			if !step.Made.IsZero() && !open[op].Made.IsZero() {
 				step.Took = step.At.Sub(open[op].At)
 			}
+			of[op].End = step
 			delete(open, op)
 		}
 	}

@@ -15,8 +15,18 @@ type Story struct {
 	Legs     []*Leg  // in the order of their first events
 	Steps    []*Step // in the order of the stream
 	Findings []Finding
+	// Operations are those whose beginning is an event: calls, prompts, recordings,
+	// streaming and transcription. Recognition has no event when it begins.
+	Operations []*Operation
 
 	Searched Searched
+}
+
+// Operation is what takes time in a call.
+type Operation struct {
+	Kind       string // Call, Play, Recording, MediaStreaming, Transcription, Dialog
+	Leg        *Leg
+	Begin, End *Step // End is nil when no event says so
 }
 
 // Leg is one connection of a call. The recorder has one of its own, and the events of

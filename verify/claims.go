@@ -147,37 +147,49 @@ func (c *Claims) read(segment string) (err error) {
 // https://learn.microsoft.com/azure/communication-services/how-tos/call-automation/secure-webhook-endpoint
 const maxLifetime = 10 * time.Minute
 
-// checkClaims checks issuer, audience and dates, and picks the resource.
+// checkClaims checks issuer, audience, dates and lifetime, and picks the resource.
 func (v *Verifier) checkClaims(c *Claims) error {
+	for _, check := range []func(*Claims) error{v.checkIssuer, v.checkAudience, v.checkDates, v.checkLifetime} {
+		if err := check(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *Verifier) checkIssuer(c *Claims) error {
 	if !contains(v.issuers, c.registered.Issuer) {
 		return refuse(WrongIssuer, "iss is not a configured issuer")
 	}
+	return nil
+}
 
+func (v *Verifier) checkAudience(c *Claims) error {
 	if v.entra != nil {
-		if err := v.entra.check(c); err != nil {
-			return err
+		return v.entra.check(c)
+	}
+	// aud names one resource (RFC 7519, section 4.1.3). With an aud that names
+	// two, the event's resource would be ambiguous.
+	for _, audience := range c.registered.Audience {
+		name, ours := v.resources[audience]
+		if !ours && len(audience) == guidLength {
+			name, ours = v.resources[foldGUIDs(audience)]
 		}
-	} else {
-		// aud names one resource (RFC 7519, section 4.1.3). With an aud that names
-		// two, the event's resource would be ambiguous.
-		for _, audience := range c.registered.Audience {
-			name, ours := v.resources[audience]
-			if !ours && len(audience) == guidLength {
-				name, ours = v.resources[foldGUIDs(audience)]
-			}
-			switch {
-			case !ours || name == c.resource:
-			case c.resource != "":
-				return refuse(WrongAudience, "aud names more than one resource")
-			default:
-				c.resource, c.audience = name, audience
-			}
-		}
-		if c.resource == "" {
-			return refuse(WrongAudience, "aud does not name a configured resource")
+		switch {
+		case !ours || name == c.resource:
+		case c.resource != "":
+			return refuse(WrongAudience, "aud names more than one resource")
+		default:
+			c.resource, c.audience = name, audience
 		}
 	}
+	if c.resource == "" {
+		return refuse(WrongAudience, "aud does not name a configured resource")
+	}
+	return nil
+}
 
+func (v *Verifier) checkDates(c *Claims) error {
 	switch err := v.dates.Validate(&c.registered); {
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		return refuse(MalformedToken, "no exp")
@@ -186,6 +198,11 @@ func (v *Verifier) checkClaims(c *Claims) error {
 	case err != nil:
 		return refuse(NotYetValid, "nbf or iat is ahead")
 	}
+	return nil
+}
+
+// checkLifetime needs an exp, which checkDates asks for.
+func (v *Verifier) checkLifetime(c *Claims) error {
 	// exp alone shows the rest of the lifetime; iat and nbf also show a lifetime
 	// that is mostly over.
 	expires := c.registered.ExpiresAt.Time

@@ -128,7 +128,7 @@ func (c Config) complete() (Config, error) {
 		c.TokenReuse = ReuseReport
 	}
 	if c.Transport == nil {
-		c.Transport = newTransport()
+		c.Transport = NewTransport()
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

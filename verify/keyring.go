@@ -235,7 +235,7 @@ func (k *keyring) report(set *keySet, err error) {
 	before := k.status()
 	switch {
 	case err != nil && before.Held == 0:
-		k.logger.Error("keys not fetched, trying again; until then no token can be verified", "error", err)
+		k.logger.Error("keys not fetched, trying again; until then no token can be verified (acsbridge check examines the way to them)", "error", err)
 	case err != nil:
 		k.logger.Warn("keys not fetched, trying again", "error", err, "held", before.Held)
 	case len(set.skipped) > 0:

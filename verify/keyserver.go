@@ -53,8 +53,8 @@ func newKeyServer(c Config, issuers []string) (*keyServer, error) {
 	}, nil
 }
 
-// newTransport returns the default of [Config.Transport].
-func newTransport() *http.Transport {
+// NewTransport returns the default of [Config.Transport].
+func NewTransport() *http.Transport {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: fetchTimeout}).DialContext,

@@ -295,9 +295,10 @@ func (d *demo) announce() {
 keys     %s
 NATS     %s
 metrics  %s/metrics
+console  %s
 data     %s
 
-`, d.bridge.CallbackURL(), d.issuer.Name(), d.bridge.EmbeddedURL(), d.bridge.AdminURL(), d.dir)
+`, d.bridge.CallbackURL(), d.issuer.Name(), d.bridge.EmbeddedURL(), d.bridge.AdminURL(), d.bridge.ConsoleURL(), d.dir)
 	if d.Calls == 0 {
 		d.printf("%s\n", d.suggestions())
 	}

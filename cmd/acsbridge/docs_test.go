@@ -35,7 +35,7 @@ func TestPages_settings(t *testing.T) {
 	}
 	pages := []string{
 		"README.md", "CHANGELOG.md", "docs/configuration.md", "docs/deployment.md", "docs/operations.md", "docs/messages.md", "docs/security.md",
-		"docs/consuming.md", "docs/replay.md", "docs/probe.md",
+		"docs/consuming.md", "docs/replay.md", "docs/probe.md", "docs/console.md",
 	}
 	for _, page := range pages {
 		text := bridgetest.ReadFile(t, "../../"+page)

@@ -127,11 +127,12 @@ func printHelp(options kong.HelpOptions, command *kong.Context) error {
 		_, err := fmt.Fprintln(out, `Run "acsbridge help nats" for the flags of the connection to NATS.`)
 		return err
 	}
-	reads := false
+	reads, checks := false, selected.Name == "check"
 	for _, flags := range selected.AllFlags(false) {
 		for _, flag := range flags {
 			ofReader := flag.Group != nil && flag.Group.Key == config.ReaderGroup
-			flag.Hidden = flag.Hidden || ofReader || flag.Name == "version"
+			ofServe := checks && flag.Group != nil && flag.Group.Key != config.CheckGroup
+			flag.Hidden = flag.Hidden || ofReader || ofServe || flag.Name == "version"
 			reads = reads || ofReader
 		}
 	}
@@ -140,6 +141,9 @@ func printHelp(options kong.HelpOptions, command *kong.Context) error {
 	}
 	if reads {
 		fmt.Fprintf(out, "\n%s see acsbridge help nats\n", config.ReaderGroup)
+	}
+	if checks {
+		fmt.Fprint(out, "\nSettings of serve: see acsbridge help serve\n")
 	}
 	return printExamples(out, selected.Path())
 }

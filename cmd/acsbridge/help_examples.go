@@ -15,11 +15,21 @@ var examples = map[string][]example{
 		{"with a NATS server of its own, in acsbridge-data", "acsbridge serve --resource contoso=c3b7d7e8-4a3c-4a0b-9c55-0123456789ab"},
 		{"check the configuration and print it", "acsbridge serve --config bridge.yaml --print-config"},
 	},
+	"check": {
+		{"the settings of serve, also while it runs", "acsbridge check --config bridge.yaml"},
+		{"with the way from outside in, for a script", "acsbridge check --config bridge.yaml --json --strict\n" +
+			"    --url https://calls.example.net/callbacks"},
+	},
 	"deliver": {
 		{"to an application on this machine", "acsbridge deliver --name crm --to http://localhost:7071/api/callbacks\n" +
 			"    --allow-private --secret-file crm.secret"},
 		{"at the paths of its own callback URLs, with two secrets", "acsbridge deliver --name crm --to https://app.example.net/calls\n" +
 			"    --append-path --secret-file new.secret --secret-file old.secret"},
+	},
+	"console": {
+		{"the calls of the demo or bridge that runs here", "acsbridge console"},
+		{"for a team, with the login of a viewer", "acsbridge console --admin-listen :9091 --admin-token-file metrics-token\n" +
+			"    --console-token-file console-token --nats-context viewer"},
 	},
 	"drain": {
 		{"the data directory of a bridge that is gone", "acsbridge drain --data-dir /mnt/old --nats-url nats://nats.example.net"},

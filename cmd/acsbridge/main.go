@@ -40,7 +40,9 @@ type cli struct {
 	Demo demoCmd `cmd:"" group:"See it work:" help:"A bridge, NATS and a simulated ACS on this machine."`
 
 	Serve       serveCmd       `cmd:"" group:"Run it:" help:"Verify callbacks, journal them, publish them to NATS."`
+	Check       checkCmd       `cmd:"" group:"Run it:" help:"Examine settings, keys, clock, NATS, streams: what is wrong, what to do."`
 	Deliver     deliverCmd     `cmd:"" group:"Run it:" help:"Post events to an application's webhook, in order, retried, signed."`
+	Console     consoleCmd     `cmd:"" group:"Run it:" help:"Show calls and events in a browser, without a bridge."`
 	Drain       drainCmd       `cmd:"" group:"Run it:" help:"Bring the journal of a bridge that does not run to the stream, and end."`
 	Health      healthCmd      `cmd:"" group:"Run it:" help:"Ask a running bridge whether it is ready; exit 0 when it is."`
 	Consumers   consumersCmd   `cmd:"" group:"Run it:" help:"The services that consume: lag, parked calls, dead letters."`
@@ -125,6 +127,9 @@ func explainUsage(err error) error {
 
 // exitStatus is the process's exit status for an error of [run].
 func exitStatus(err error) int {
+	if of, ok := errors.AsType[statusError](err); ok {
+		return of.status
+	}
 	if _, ok := errors.AsType[*kong.ParseError](err); ok {
 		return exitUsage
 	}

@@ -40,8 +40,9 @@ var arrows = map[string][]string{
 	"internal": {},
 	"faults":   {},
 	"consume":  {"schemas", "replay"},
+	"console":  {"schemas", "replay", "consume"},
 	"examples": {"schemas", "consume"},
-	"cmd":      {"schemas", "verify", "publish", "ingest", "replay", "consume", "acstest"},
+	"cmd":      {"schemas", "verify", "publish", "ingest", "replay", "consume", "console", "acstest"},
 }
 
 // simulators are the files of the command that may play ACS. No other may, so

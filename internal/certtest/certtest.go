@@ -6,9 +6,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"testing"
+	"time"
 )
 
 // SelfSigned returns a certificate as the template has it, signed with its own key,
@@ -30,4 +33,41 @@ func SelfSigned(t testing.TB, template *x509.Certificate) (cert, key []byte) {
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+}
+
+// Chain returns the certificate of an authority, and a certificate as the template has it
+// that an intermediate authority of it has signed: alone, then the intermediate's, and the
+// key, in PEM.
+func Chain(t testing.TB, template *x509.Certificate) (authority, leaf, intermediate, key []byte) {
+	t.Helper()
+	ca := func(serial int64) *x509.Certificate {
+		return &x509.Certificate{
+			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: fmt.Sprint("authority ", serial)},
+			NotAfter: time.Now().Add(1000 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		}
+	}
+	sign := func(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (text []byte, private *ecdsa.PrivateKey) {
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if signer == nil {
+			signer = private
+		}
+		signed, err := x509.CreateCertificate(rand.Reader, template, parent, private.Public(), signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed}), private
+	}
+	root, between := ca(1), ca(2)
+	authority, rootKey := sign(root, root, nil)
+	intermediate, betweenKey := sign(between, root, rootKey)
+	template.SerialNumber = big.NewInt(3)
+	leaf, leafKey := sign(template, between, betweenKey)
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(leafKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authority, leaf, intermediate, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
 }

@@ -73,6 +73,19 @@ func Lock(dir string) (release func() error, err error) {
 	return lock.Unlock, nil
 }
 
+// Locked reports whether another process has locked dir. It makes nothing there.
+func Locked(dir string) (bool, error) {
+	lock := flock.New(filepath.Join(dir, lockFile), flock.SetFlag(os.O_RDONLY))
+	ok, err := lock.TryRLock() // shared: another one that looks is not in the way
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return !ok && err == nil, errors.Join(err, lock.Unlock())
+}
+
+// CheckFile is the pattern of the name of a file that tries a directory, see [os.CreateTemp].
+const CheckFile = ".acsbridge-check-*"
+
 // ReplaceFile writes a file whole or not at all, readable by the owner alone.
 func ReplaceFile(path string, content []byte) error {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
@@ -87,9 +100,9 @@ func ReplaceFile(path string, content []byte) error {
 	return os.Rename(file.Name(), path)
 }
 
-// names are what bridges keep in a data directory, and the directory that mkfs makes
+// names are what bridges, and checks of them, keep in a data directory, and the directory that mkfs makes
 // in a volume.
-var names = regexp.MustCompile(`^(journal|quarantine|nats|last-start\.json.*|dead-letters.*|demo-key\.pem|lock|lost\+found)$`)
+var names = regexp.MustCompile(`^(journal|quarantine|nats|last-start\.json.*|dead-letters.*|demo-key\.pem|lock|lost\+found|\.acsbridge-check-.*)$`)
 
 // Restrict takes the rights of other users from a data directory that was there
 // before: a volume of an earlier image has mode 0755. A directory with anything else

@@ -173,3 +173,18 @@ func Until(t testing.TB, ok func() bool) {
 		}
 	}
 }
+
+// LimitAccount turns JetStream on for an account of a running server, with limits, or
+// changes them.
+func (s *Server) LimitAccount(name string, limits server.JetStreamAccountLimits) {
+	s.t.Helper()
+	account, err := s.server.LookupAccount(name)
+	if err == nil && account.JetStreamEnabled() {
+		err = account.UpdateJetStreamLimits(map[string]server.JetStreamAccountLimits{"": limits})
+	} else if err == nil {
+		err = account.EnableJetStream(map[string]server.JetStreamAccountLimits{"": limits}, nil)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -85,12 +86,10 @@ func (f *syncedFile) Sync() error {
 	return nil
 }
 
-// Disk returns the bytes that the journal's files take, and those that they may
-// take at most: log files are allocated whole, one ahead, and the oldest goes
-// only when nothing in it is needed.
-func (j *Journal) Disk() (now, atMost int64, err error) {
-	now, err = DirSize(j.dir)
-	return now, j.opts.MaxBytes + 2*int64(j.opts.SegmentSize), err
+// AtMost returns the bytes that the journal's files may take at most: log files are
+// allocated whole, one ahead, and the oldest goes only when nothing in it is needed.
+func (o Options) AtMost() int64 {
+	return cmp.Or(o.MaxBytes, DefaultMaxBytes) + 2*int64(cmp.Or(o.SegmentSize, defaultSegmentSize))
 }
 
 // DirSize returns the bytes of the files in a directory and below it. A file

@@ -15,10 +15,14 @@ import (
 
 // operators is the listener for them.
 func (b *Bridge) operators() *Admin {
-	return &Admin{
+	a := &Admin{
 		Listen: b.settings.AdminListen, Hosts: b.settings.AdminHost, Token: b.settings.AdminToken(),
-		Registry: b.registry, Ready: b.readyz, Logger: b.logger,
+		Registry: b.registry, Ready: b.readyz, Check: b.arrivals(), Logger: b.logger,
 	}
+	if b.console != nil {
+		a.Console = b.console
+	}
+	return a
 }
 
 // readyz answers 200 when callbacks can be verified and made durable, and says

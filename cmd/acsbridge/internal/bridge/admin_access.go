@@ -39,8 +39,12 @@ type Admin struct {
 	Token    string   // bearer token of operators; empty asks for none
 	Registry *prometheus.Registry
 	// Ready answers /readyz. Details are for operators.
-	Ready  func(w http.ResponseWriter, details bool)
+	Ready func(w http.ResponseWriter, details bool)
+	// Check answers [CheckPath] for "acsbridge check"; nil means that it is not there.
+	Check  http.Handler
 	Logger *slog.Logger
+	// Console answers all other paths, with a login of its own; nil when there is none.
+	Console http.Handler
 }
 
 // Server returns the server, for a listener of [LimitAdmin].
@@ -71,7 +75,10 @@ func (a *Admin) handler() http.Handler {
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { a.Ready(w, access.granted(r)) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
-	return access.guard(mux)
+	if a.Check != nil {
+		mux.Handle(CheckPath, a.Check)
+	}
+	return access.guard(mux, a.Console)
 }
 
 // adminAccess decides which requests to the admin listener are allowed.
@@ -90,9 +97,10 @@ func newAdminAccess(token string, hosts []string) *adminAccess {
 }
 
 // guard answers the requests that next must not see, and sets the headers of every answer.
+// Paths that are none of next's are the console's, which has access and headers of its own.
 // The probes are open to all: what asks them seldom has a place for a secret,
 // and an unauthenticated client learns no more than whether the bridge works.
-func (a *adminAccess) guard(next http.Handler) http.Handler {
+func (a *adminAccess) guard(next *http.ServeMux, console http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", adminContentSecurity)
@@ -102,9 +110,12 @@ func (a *adminAccess) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		probe := r.URL.Path == "/livez" || r.URL.Path == "/readyz"
+		_, own := next.Handler(r)
 		switch {
 		case !a.allowsHost(r.Host):
 			http.Error(w, "this name is not among admin-host", http.StatusMisdirectedRequest)
+		case console != nil && own == "":
+			console.ServeHTTP(w, r)
 		case !probe && !a.granted(r):
 			h.Set("WWW-Authenticate", "Bearer")
 			http.Error(w, "a bearer token is needed", http.StatusUnauthorized)

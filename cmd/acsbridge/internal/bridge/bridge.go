@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
+	"github.com/acsbridge/acsbridge/console"
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/internal/datadir"
@@ -45,6 +46,8 @@ type Bridge struct {
 	certificate      *edge.Certificate // nil for plain HTTP
 	registry         *prometheus.Registry
 	watch            *watch
+	console          *console.Console  // nil when it may not be served
+	consoleLink      *natsconn.Link    // nil without a login of the console
 	changed          prometheus.Gauge  // settings
 	traces           *tracing.Provider // nil without traces
 	stopping         atomic.Bool
@@ -60,7 +63,7 @@ func New(s *config.Settings, version string, logger *slog.Logger) (*Bridge, erro
 	if b.traces, err = tracing.New("acsbridge", version, logger); err != nil {
 		return nil, err
 	}
-	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifiers, b.makeHandler, b.openCertificate, b.makeWatch}
+	steps := []func() error{b.listen, b.startNATS, b.openPublisher, b.makeVerifiers, b.makeHandler, b.openCertificate, b.makeWatch, b.makeConsole}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, errors.Join(secretfile.Explain(err), b.close())
@@ -179,6 +182,9 @@ func (b *Bridge) Run(ctx context.Context) (err error) {
 	rooms.Go(func() { b.watch.run(work) })
 	rooms.Go(func() { b.compareStream(work) })
 	rooms.Go(func() { b.publisher.Run(work) })
+	if b.console != nil {
+		rooms.Go(func() { b.console.Run(work) })
+	}
 	failed := make(chan error, 2)
 	go func() { failed <- serve(server, b.handler.LimitListener(b.callbacks), tlsConfig != nil) }()
 	go func() { failed <- serve(admin, LimitAdmin(b.admin), false) }()
@@ -242,6 +248,9 @@ func (b *Bridge) close() error {
 				errs = append(errs, err)
 			}
 		}
+	}
+	if b.consoleLink != nil {
+		b.consoleLink.Close()
 	}
 	if b.publisher != nil {
 		errs = append(errs, b.publisher.Close())

@@ -27,10 +27,26 @@ func TuneGC() {
 	}
 }
 
-// memoryLimit returns 85 % of the lowest memory limit, in bytes, of the process's
-// control group and those around it, as far as the process can see them
-// (cgroups(7), version 2).
+// memoryLimit returns 85 % of the limit of [controlGroupLimit].
 func memoryLimit(root fs.FS) (limit int64, found bool) {
+	limit, found = controlGroupLimit(root)
+	return limit / 100 * 85, found
+}
+
+// MemoryLimit returns the memory in bytes that this process may use: GOMEMLIMIT, or the
+// limit of its control group. Setting names which of them.
+func MemoryLimit() (limit int64, setting string, found bool) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		limit = debug.SetMemoryLimit(-1) // which changes nothing
+		return limit, "GOMEMLIMIT", limit != math.MaxInt64
+	}
+	limit, found = controlGroupLimit(os.DirFS("/"))
+	return limit, "the memory limit of the control group", found
+}
+
+// controlGroupLimit returns the lowest memory limit, in bytes, of the process's control
+// group and those around it, as far as the process can see them (cgroups(7), version 2).
+func controlGroupLimit(root fs.FS) (limit int64, found bool) {
 	groups, err := fs.ReadFile(root, "proc/self/cgroup")
 	if err != nil {
 		return 0, false
@@ -48,5 +64,5 @@ func memoryLimit(root fs.FS) (limit int64, found bool) {
 			}
 		}
 	}
-	return limit / 100 * 85, found
+	return limit, found
 }

@@ -13,8 +13,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
+	"github.com/acsbridge/acsbridge/ingest/edge"
 	"github.com/acsbridge/acsbridge/internal/bom"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/verify"
 )
 
@@ -40,31 +43,9 @@ func (b *Bridge) expiries() func(context.Context) []condition {
 		Help: "When what the bridge needs to connect to NATS expires, as Unix time: client_certificate, user_jwt, certificate_authority.",
 	}, []string{"credential"})
 	b.registry.MustRegister(metric)
-	const natsLoss = "NATS refuses the next connection"
-	credentials := []credential{
-		{"client_certificate", "nats", "the client certificate for NATS (--nats-cert, or of the context)", natsLoss, func() (validity, error) {
-			chain, err := b.link.ClientCertificate()
-			return ofChain(chain), err
-		}},
-		{"user_jwt", "nats", "the user JWT for NATS (--nats-creds, or of the context)", natsLoss, func() (validity, error) {
-			token, err := b.link.UserJWT()
-			return ofJWT(token), err
-		}},
-		{"certificate_authority", "nats", "the last certificate in --nats-ca", "the bridge trusts no NATS server any more", func() (validity, error) {
-			return ofAuthorities(b.settings.NatsCA)
-		}},
-	}
-	if b.certificate != nil {
-		credentials = append(credentials, credential{"tls_certificate", "tls", "the certificate for callbacks (--tls-cert)", "ACS does not connect", func() (validity, error) {
-			chain, problem := b.certificate.Chain()
-			if problem != "" {
-				return ofChain(chain), errors.New(problem)
-			}
-			return ofChain(chain), nil
-		}})
-	}
+	list := credentials(b.settings, b.link, b.certificate)
 	return func(context.Context) (found []condition) {
-		for _, c := range credentials {
+		for _, c := range list {
 			valid, err := c.read()
 			if c.part == "nats" && !valid.until.IsZero() {
 				metric.WithLabelValues(c.key).Set(float64(valid.until.Unix()))
@@ -73,6 +54,37 @@ func (b *Bridge) expiries() func(context.Context) []condition {
 		}
 		return found
 	}
+}
+
+// credentials are what a bridge has that is valid for a time only. The link is nil when
+// NATS is not asked about, the certificate for plain HTTP.
+func credentials(s *config.Settings, link *natsconn.Link, certificate *edge.Certificate) (list []credential) {
+	const natsLoss = "NATS refuses the next connection"
+	if link != nil {
+		list = []credential{
+			{"client_certificate", "nats", "the client certificate for NATS (--nats-cert, or of the context)", natsLoss, func() (validity, error) {
+				chain, err := link.ClientCertificate()
+				return ofChain(chain), err
+			}},
+			{"user_jwt", "nats", "the user JWT for NATS (--nats-creds, or of the context)", natsLoss, func() (validity, error) {
+				token, err := link.UserJWT()
+				return ofJWT(token), err
+			}},
+			{"certificate_authority", "nats", "the last certificate in --nats-ca", "the bridge trusts no NATS server any more", func() (validity, error) {
+				return ofAuthorities(s.NatsCA)
+			}},
+		}
+	}
+	if certificate != nil {
+		list = append(list, credential{"tls_certificate", "tls", "the certificate for callbacks (--tls-cert)", "ACS does not connect", func() (validity, error) {
+			chain, problem := certificate.Chain()
+			if problem != "" {
+				return ofChain(chain), errors.New(problem)
+			}
+			return ofChain(chain), nil
+		}})
+	}
+	return list
 }
 
 // conditions are the problems of a credential at a time.

@@ -106,27 +106,38 @@ func (b *Bridge) compareSettings() {
 		return
 	}
 	file := filepath.Join(b.settings.DataDir, lastStartFile)
-	now := newLastStart(b.settings)
-	var last lastStart
-	text, err := os.ReadFile(file)
-	if err == nil {
-		err = json.Unmarshal(text, &last)
+	changes, err := Changes(b.settings)
+	for _, change := range changes {
+		b.logger.Warn("a setting differs from the last start; if that was not intended, restore it", "change", change)
 	}
-	if err == nil {
-		changes := last.changes(now)
-		for _, change := range changes {
-			b.logger.Warn("a setting differs from the last start; if that was not intended, restore it", "change", change)
-		}
-		b.changed.Set(float64(len(changes)))
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	b.changed.Set(float64(len(changes)))
+	if err != nil {
 		b.logger.Warn("settings of the last start cannot be read, so changes are not reported", "file", file, "error", err)
 	}
-	if text, err = json.MarshalIndent(now, "", "  "); err == nil {
+	text, err := json.MarshalIndent(newLastStart(b.settings), "", "  ")
+	if err == nil {
 		err = datadir.ReplaceFile(file, append(text, '\n'))
 	}
 	if err != nil {
 		b.logger.Warn("settings cannot be kept for the next start, so changes will not be reported", "file", file, "error", err)
 	}
+}
+
+// Changes returns the settings that decide where events go and differ from the last
+// start with their data directory, and what each difference means.
+func Changes(s *config.Settings) (changes []string, err error) {
+	var last lastStart
+	text, err := os.ReadFile(filepath.Join(s.DataDir, lastStartFile))
+	if err == nil {
+		err = json.Unmarshal(text, &last)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return last.changes(newLastStart(s)), nil
 }
 
 // maxUnsent bounds the records that are read at start, which takes some 50 ms.
@@ -142,11 +153,21 @@ func (b *Bridge) journaled() func(context.Context) []condition {
 	if err != nil {
 		b.logger.Warn("records from before the start cannot be read, so those with other settings are not reported", "error", err)
 	}
-	now := newLastStart(b.settings)
-	var found []condition
+	found := otherAddresses(b.settings, counts, "of the time before this start ")
+	return func(context.Context) []condition {
+		if b.publisher.Sent(last) {
+			found = nil
+		}
+		return found
+	}
+}
+
+// otherAddresses are the conditions of records that were journaled with other settings.
+func otherAddresses(s *config.Settings, counts map[publish.Address]int, when string) (found []condition) {
+	now := newLastStart(s)
 	for address, n := range counts {
 		add := func(kind, text string) {
-			found = append(found, condition{fmt.Sprint(kind, address), note{"journal", fmt.Sprintf("holds %s of the time before this start %s", view.Plural(n, "record"), text)}, ""})
+			found = append(found, condition{fmt.Sprint(kind, address), note{"journal", fmt.Sprintf("holds %s %s%s", view.Plural(n, "record"), when, text)}, ""})
 		}
 		if address.Stream != now.Stream {
 			add("stream", fmt.Sprintf("journaled for --stream %s, to be sent to %s; if that was not meant, set it back", address.Stream, now.Stream))
@@ -159,12 +180,7 @@ func (b *Bridge) journaled() func(context.Context) []condition {
 		}
 	}
 	slices.SortFunc(found, func(a, b condition) int { return strings.Compare(a.key, b.key) })
-	return func(context.Context) []condition {
-		if b.publisher.Sent(last) {
-			found = nil
-		}
-		return found
-	}
+	return found
 }
 
 // leftBehind checks for a journal that --journal off does not send.

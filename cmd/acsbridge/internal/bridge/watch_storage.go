@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/internal/datadir"
@@ -27,7 +28,7 @@ func (b *Bridge) disk() func(context.Context) []condition {
 		if b.settings.Journal == "off" {
 			return nil
 		}
-		needed, err := b.diskNeed()
+		needed, err := DiskNeed(b.settings)
 		if err != nil {
 			return []condition{{"disk", note{"disk", fmt.Sprintf("%s cannot be measured: %v", b.settings.DataDir, err)}, "unknown"}}
 		}
@@ -51,16 +52,16 @@ func (b *Bridge) disk() func(context.Context) []condition {
 // freeBytes is [datadir.FreeBytes]; tests have a disk of their own.
 var freeBytes = datadir.FreeBytes
 
-// diskNeed returns how many bytes may still be written to the data directory. The
+// DiskNeed returns how many bytes a bridge may still write to its data directory. The
 // embedded server has no bound of its own without --stream-max-bytes.
-func (b *Bridge) diskNeed() (int64, error) {
-	now, atMost, err := b.publisher.JournalDisk()
+func DiskNeed(s *config.Settings) (int64, error) {
+	now, atMost, err := s.Publish().JournalDisk()
 	if err != nil {
 		return 0, err
 	}
 	needed := max(atMost-now, 0)
-	if stream := int64(b.settings.StreamMaxBytes); b.nats != nil && stream > 0 {
-		stored, err := journal.DirSize(filepath.Join(b.settings.DataDir, "nats"))
+	if stream := int64(s.StreamMaxBytes); s.EmbeddedNATS() && stream > 0 {
+		stored, err := journal.DirSize(filepath.Join(s.DataDir, "nats"))
 		if err != nil {
 			return 0, err
 		}

@@ -52,7 +52,7 @@ func TestWatch_diskTooSmallForTheJournal(t *testing.T) {
 	freeBytes = func(string) (int64, error) { return free, nil }
 	t.Cleanup(func() { freeBytes = datadir.FreeBytes })
 	b := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID, "--nats-url=nats://127.0.0.1:1"))
-	now, atMost, err := b.publisher.JournalDisk()
+	now, atMost, err := b.settings.Publish().JournalDisk()
 	if err != nil || atMost != 1328<<20 || now < 24<<20 || now > 25<<20 {
 		t.Fatalf("the journal takes %d of %d bytes, %v", now, atMost, err)
 	}

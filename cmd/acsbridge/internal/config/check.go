@@ -56,6 +56,7 @@ func (s *Settings) check() {
 	s.found = slices.Clone(s.sources.problems)
 	s.checkCallbacks()
 	s.checkAdmin()
+	s.checkConsole()
 	s.checkTokens()
 	s.checkEventGrid()
 	s.checkNATS()

@@ -106,7 +106,7 @@ func (s *Settings) checkAdmin() {
 	s.checkAdminToken()
 }
 
-// operatorToken reads the token that operators must have.
+// checkAdminToken reads the token of the admin listener.
 func (s *Settings) checkAdminToken() {
 	const setting = "admin-token-file"
 	switch {
@@ -116,13 +116,35 @@ func (s *Settings) checkAdminToken() {
 		s.reject("admin-insecure", "conflicts with admin-token-file (%s); keep one", s.sources.originOf(setting))
 		return
 	}
-	token, err := secretfile.Read(s.AdminTokenFile)
+	s.adminToken = s.operatorToken(setting, s.AdminTokenFile)
+}
+
+// operatorToken reads a token that operators must have.
+func (s *Settings) operatorToken(setting, file string) string {
+	token, err := secretfile.Read(file)
 	switch {
 	case err != nil:
 		s.reject(setting, "%v", err)
 	case len(token) < minAdminToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' || r == ',' }):
-		s.reject(setting, "%s must hold one line of %d or more visible ASCII characters but commas; openssl rand -hex 32 makes one", s.AdminTokenFile, minAdminToken)
+		s.reject(setting, "%s must hold one line of %d or more visible ASCII characters but commas; openssl rand -hex 32 makes one", file, minAdminToken)
 	default:
-		s.adminToken = token
+		return token
+	}
+	return ""
+}
+
+// checkConsole checks [consoleSettings].
+func (s *Settings) checkConsole() {
+	const setting = "console-token-file"
+	if s.ConsoleTokenFile != "" {
+		s.consoleToken = s.operatorToken(setting, s.ConsoleTokenFile)
+	}
+	switch {
+	case s.consoleToken != "" && s.consoleToken == s.adminToken:
+		s.reject(setting, "holds the token of admin-token-file, which Prometheus has; the console needs one of its own")
+	case s.ConsoleShowPII && s.ConsoleTokenFile == "":
+		s.reject("console-token-file", "is missing, which showing personal data needs without it every user of this host sees the data")
+	case s.ConsoleNatsContext != "" && s.EmbeddedNATS():
+		s.reject("console-nats-context", "is for an external NATS, and none is set; the console reads the embedded server by itself")
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -124,5 +125,39 @@ func TestSettings_edgeSecretsStaySecret(t *testing.T) {
 		"--callback-key=a="+bridgetest.WriteFile(t, "key", testSecret), "--admin-token-file="+bridgetest.WriteFile(t, "token", testSecret))...)
 	if err != nil || strings.Contains(out, testSecret) || strings.Contains(out, otherSecret) {
 		t.Errorf("%s %v", out, err)
+	}
+}
+
+// TestSettings_console serves the console behind its own token, or where none is needed.
+func TestSettings_console(t *testing.T) {
+	t.Parallel()
+	token := bridgetest.WriteFile(t, "token", strings.Repeat("c", 32))
+	admin := bridgetest.WriteFile(t, "admin", strings.Repeat("a", 32))
+	for _, test := range []struct {
+		args    string
+		serves  bool
+		problem string
+	}{
+		{"", true, ""},
+		{"--admin-token-file=" + admin, false, ""},
+		{"--admin-listen=:9090 --admin-insecure", false, ""},
+		{"--admin-listen=:9090 --admin-insecure --console-token-file=" + token, true, ""},
+		{"--admin-token-file=" + admin + " --console-token-file=" + token + " --console-show-pii", true, ""},
+		{"--admin-token-file=" + admin + " --console-token-file=" + admin, false, "needs one of its own"},
+		{"--console-show-pii", false, "console-token-file"},
+		{"--console-nats-context=viewer", false, "is for an external NATS"},
+	} {
+		args := append(strings.Fields(test.args), "--resource=contoso=c3b7d7e8-4a3c-4a0b-9c55-0123456789ab")
+		s, err := Parse(args, nil, io.Discard)
+		switch {
+		case test.problem != "":
+			if err == nil || !strings.Contains(err.Error(), test.problem) {
+				t.Errorf("%s: error %v, want %q", test.args, err, test.problem)
+			}
+		case err != nil:
+			t.Errorf("%s: %v", test.args, err)
+		case s.ServesConsole() != test.serves:
+			t.Errorf("%s: the console is served: %t", test.args, s.ServesConsole())
+		}
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -51,4 +52,43 @@ func yamlNode(value any, comment string) *yaml.Node {
 	default:
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(v), LineComment: comment}
 	}
+}
+
+// Examine has problems of the settings be returned by [Settings.Problems] instead of
+// ending the command. It is called before the settings are resolved.
+func (s *Settings) Examine() { s.examined = true }
+
+// Problems returns what is wrong with the settings, one line each.
+func (s *Settings) Problems() (list []string) {
+	for _, p := range s.found {
+		list = append(list, p.String())
+	}
+	return list
+}
+
+// Value is a setting as text, and where it came from.
+type Value struct{ Setting, Text, Origin string }
+
+// Changed returns the settings that do not have their default, and how many have it.
+// Secrets are masked.
+func (s *Settings) Changed() (list []Value, defaults int) {
+	for _, flag := range s.flags {
+		origin := s.sources.originOf(flag.Name)
+		switch {
+		case origin == originDefault || origin == "not set":
+			defaults++
+		default:
+			text := fmt.Sprint(flag.Target.Interface())
+			if several, ok := flag.Target.Interface().([]string); ok {
+				text = strings.Join(several, ", ")
+			}
+			list = append(list, Value{flag.Name, text, origin})
+		}
+	}
+	for _, secret := range Secrets {
+		if s.sources.lookUp(secret.Name) != nil {
+			list = append(list, Value{secret.Name, secretMask, s.sources.originOf(secret.Name)})
+		}
+	}
+	return list, defaults
 }

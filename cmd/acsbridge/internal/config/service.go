@@ -30,3 +30,23 @@ func (s *Service) CheckAdmin() error {
 	s.adminToken = all.adminToken
 	return nil
 }
+
+// CheckConsole rejects settings of a console with problems, and returns its token.
+func (s *Service) CheckConsole(tokenFile string, showPII bool) (token string, err error) {
+	if err := s.CheckAdmin(); err != nil {
+		return "", err
+	}
+	all := &Settings{
+		adminSettings:   adminSettings{AdminListen: s.AdminListen, adminAccess: s.adminAccess},
+		consoleSettings: consoleSettings{ConsoleTokenFile: tokenFile, ConsoleShowPII: showPII},
+		adminToken:      s.adminToken, sources: s.sources,
+	}
+	all.checkConsole()
+	if len(all.found) == 0 && !all.ServesConsole() {
+		all.reject("console-token-file", "is missing: --admin-listen can be reached from other hosts, or has a token; openssl rand -hex 32 makes one")
+	}
+	if len(all.found) > 0 {
+		return "", Error(all.found)
+	}
+	return all.consoleToken, nil
+}

@@ -6,6 +6,7 @@ package config
 import (
 	"cmp"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -24,6 +25,9 @@ import (
 // DefaultNATSListen is where the nats command looks for a server.
 const DefaultNATSListen = "127.0.0.1:4222"
 
+// CheckGroup is the group of the flags of check that are not settings of serve.
+const CheckGroup = "Check:"
+
 // DefaultAdminListen is where serve has its admin listener.
 const DefaultAdminListen = "127.0.0.1:9090"
 
@@ -37,6 +41,7 @@ type Settings struct {
 
 	callbackSettings `group:"Callbacks (HTTP):"`
 	adminSettings    `group:"Operators (HTTP):"`
+	consoleSettings  `group:"Console (HTTP):"`
 	tokenSettings    `group:"Tokens (JWT):"`
 	gridSettings     `group:"Event Grid (HTTP):"`
 	natsSettings     `group:"NATS connection:" set:"withoutURL=an embedded server."`
@@ -45,10 +50,11 @@ type Settings struct {
 	journalSettings  `group:"Journal and answers:"`
 	processSettings  `group:"Process:"`
 
-	environ func() []string // nil means os.Environ
-	sources *sources
-	flags   []*kong.Flag // the settings, in order of declaration
-	found   []problem
+	environ  func() []string // nil means os.Environ
+	sources  *sources
+	flags    []*kong.Flag // the settings, in order of declaration
+	found    []problem
+	examined bool // problems are for Problems, not an error
 
 	// What the texts become when they are checked.
 	resources      []verify.Resource
@@ -56,6 +62,7 @@ type Settings struct {
 	sourceRanges   []netip.Prefix
 	trustedProxies []netip.Prefix
 	adminToken     string
+	consoleToken   string
 	grid           grid
 }
 
@@ -83,6 +90,13 @@ type adminAccess struct {
 	AdminTokenFile string   `help:"File with a bearer token for the admin listener. Without one, --admin-listen must be a loopback address." placeholder:"FILE"`
 	AdminInsecure  bool     `help:"Let --admin-listen be reached from other hosts without a token."`
 	AdminHost      []string `help:"Host name of the admin listener, besides localhost and addresses. Repeatable." placeholder:"NAME"`
+}
+
+// consoleSettings are about the console of serve, which is at the admin listener.
+type consoleSettings struct {
+	ConsoleTokenFile   string `help:"File with the token of the console. Without one the console is there only while --admin-listen is a loopback address and has no token." placeholder:"FILE"`
+	ConsoleNatsContext string `help:"Context of the nats command with the login that the console reads the stream with. Without one it shows calls only of an embedded server." placeholder:"NAME"`
+	ConsoleShowPII     bool   `name:"console-show-pii" help:"Let the console show personal data of a call or an event, after a click that is logged. Needs --console-token-file."`
 }
 
 // tokenSettings say which tokens of callbacks are accepted.
@@ -187,6 +201,16 @@ func (s *Settings) Resources() []verify.Resource { return s.resources }
 // AdminToken is the token of the admin listener, empty when none is asked for.
 func (s *Settings) AdminToken() string { return s.adminToken }
 
+// ConsoleToken is the token of the console, empty when none is asked for.
+func (s *Settings) ConsoleToken() string { return s.consoleToken }
+
+// ServesConsole reports whether the console may be there: only behind its own token,
+// or where no token is needed for the rest either.
+func (s *Settings) ServesConsole() bool {
+	host, _, _ := net.SplitHostPort(s.AdminListen)
+	return s.consoleToken != "" || isLoopback(host) && s.adminToken == ""
+}
+
 // EventGridSources are the names of the resources whose events Event Grid delivers,
 // by their topics.
 func (s *Settings) EventGridSources() map[string]string { return s.grid.sources }
@@ -267,7 +291,7 @@ func (s *Settings) Publish() publish.Options {
 // it lets a resolver win over them: the file would win over the environment.
 func (s *Settings) BeforeResolve(ctx *kong.Context) error {
 	for _, flag := range ctx.Flags() {
-		if isSetting(flag.Name) {
+		if isSetting(flag.Name) && (flag.Group == nil || flag.Group.Key != CheckGroup) {
 			s.flags = append(s.flags, flag)
 		}
 		if flag.Name == "config" {
@@ -285,7 +309,7 @@ func (s *Settings) BeforeResolve(ctx *kong.Context) error {
 // AfterApply rejects a configuration with problems, naming all of them, and
 // answers --print-config. kong calls it when all values are in place.
 func (s *Settings) AfterApply(app *kong.Kong) error {
-	if s.check(); len(s.found) > 0 {
+	if s.check(); len(s.found) > 0 && !s.examined {
 		return Error(s.found)
 	}
 	if s.PrintConfig {

@@ -88,6 +88,9 @@ func (s *sources) Validate(*kong.Application) error { return nil }
 // when no source has one, or one that kong cannot decode: kong would stop at it
 // and not say where it came from.
 func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if flag.Group != nil && flag.Group.Key == CheckGroup {
+		return nil, nil
+	}
 	value := s.lookUp(flag.Name)
 	if text, ok := value.(string); ok {
 		scan := kong.Scan().PushTyped(text, kong.FlagValueToken)

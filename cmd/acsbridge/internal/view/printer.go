@@ -156,13 +156,20 @@ const maxPrinted = 120
 // Printable makes a text from outside safe for a terminal: control characters become
 // question marks.
 func Printable(text string) string {
-	if len(text) <= maxPrinted && strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) < 0 {
+	return printable(text, maxPrinted)
+}
+
+// PrintableText is [Printable] for a text of any length.
+func PrintableText(text string) string { return printable(text, len(text)) }
+
+func printable(text string, most int) string {
+	if len(text) <= most && strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) < 0 {
 		return text
 	}
 	var b strings.Builder
 	n := 0
 	for _, r := range text {
-		if n++; n > maxPrinted {
+		if n++; n > most {
 			return b.String() + "…"
 		}
 		if !unicode.IsGraphic(r) || r == unicode.ReplacementChar {

@@ -1,0 +1,225 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/bridge"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
+	"github.com/acsbridge/acsbridge/internal/natsconn"
+	"github.com/acsbridge/acsbridge/publish"
+)
+
+// connectWithin is how long NATS is waited for.
+const connectWithin = 3 * time.Second
+
+// nats examines the connection, and then the streams.
+func (c *checker) nats(ctx context.Context) {
+	config := c.s.NATS()
+	if c.s.EmbeddedNATS() {
+		running := false
+		c.in("nats", func() { running = c.embedded() })
+		if !running {
+			return
+		}
+		config = natsconn.Config{URL: "nats://" + c.s.NatsListen}
+		if c.running != nil {
+			config.URL = c.running.NatsURL
+		}
+	}
+	var link *natsconn.Link
+	var js jetstream.JetStream
+	var found *publish.Examination
+	c.in("nats", func() {
+		if link, js = c.connect(ctx, config); js == nil {
+			return
+		}
+		var err error
+		if found, err = publish.Examine(ctx, link, c.s.Publish()); err != nil {
+			c.fail("try again", "the examination was interrupted: %v", err)
+			return
+		}
+		c.server(js, found)
+	})
+	if link != nil {
+		defer link.Close()
+	}
+	if found == nil {
+		return
+	}
+	for i, area := range []string{"stream", "quarantine"} {
+		c.in(area, func() { c.stream(&found.Streams[i]) })
+	}
+	if events := &found.Streams[0]; !events.Missing && events.InfoErr == nil {
+		c.in("consumers", func() { c.consumers(ctx, js, events.Name) })
+	}
+}
+
+// embedded examines the address of the embedded server, and reports whether one runs.
+func (c *checker) embedded() bool {
+	listener, err := net.Listen("tcp", c.s.NatsListen)
+	if err == nil {
+		err = listener.Close()
+	}
+	switch {
+	case c.locked:
+		c.ok("the embedded server of the bridge that runs")
+		return true
+	case err != nil:
+		c.fail("if that is your NATS server, name it with --nats-url, else choose another --nats-listen", "the embedded server cannot listen: %v", err)
+	default:
+		c.ok("an embedded server on %s; its streams can be looked at while the bridge runs", c.s.NatsListen)
+	}
+	return false
+}
+
+// connect logs in. Without JetStream's client, there is no connection.
+func (c *checker) connect(ctx context.Context, config natsconn.Config) (*natsconn.Link, jetstream.JetStream) {
+	link, err := natsconn.Connect(config, nil)
+	if err != nil {
+		c.fail("correct the login: a file or the context is not usable", "%v", err)
+		return nil, nil
+	}
+	within, cancel := context.WithTimeout(ctx, connectWithin)
+	defer cancel()
+	js, err := link.JetStream(within)
+	if err != nil {
+		_, cause := link.State()
+		found, remedy, _ := strings.Cut(cmp.Or(cause, err).Error(), "; ")
+		c.fail(cmp.Or(remedy, "check --nats-url and the network"), "no connection: %s", found)
+	}
+	for _, text := range bridge.Expiries(c.s, link, nil) {
+		c.problem(Warn, text)
+	}
+	return link, js
+}
+
+// server names the server and what limits it has.
+func (c *checker) server(js jetstream.JetStream, found *publish.Examination) {
+	nc := js.Conn()
+	c.ok("connected to %s: nats-server %s, max_payload %s", nc.ConnectedServerName(), nc.ConnectedServerVersion(), mib(nc.MaxPayload()))
+	if domain := cmp.Or(c.s.NatsDomain, found.Streams[0].Domain); domain != "" {
+		c.ok("JetStream domain %s", domain)
+	}
+	for _, text := range found.Limits {
+		c.problem(Warn, text)
+	}
+	events := &found.Streams[0]
+	if c.s.StreamReplicas > 1 && events.Missing && nc.ConnectedClusterName() == "" {
+		c.fail("set --stream-replicas 1, or build a cluster", "--stream-replicas %d, and this NATS is one server", c.s.StreamReplicas)
+	}
+	if found.AccountErr != nil {
+		c.ok("limits of the account not known: this login may not ask ($JS.API.INFO)")
+		return
+	}
+	a := found.Account
+	if most := a.Limits.MaxStore; most > 0 {
+		c.ok("the account stores %s of %s", mib(int64(a.Store)), mib(most))
+	} else {
+		c.ok("the account stores %s, without a limit", mib(int64(a.Store)))
+	}
+	missing, bytes := 0, int64(0)
+	for i, size := range []int64{int64(c.s.StreamMaxBytes), publish.QuarantineMaxBytes} {
+		if found.Streams[i].Missing {
+			missing, bytes = missing+1, bytes+size
+		}
+	}
+	switch most := a.Limits; {
+	case most.MaxStreams > 0 && a.Streams+missing > most.MaxStreams:
+		c.fail("raise its limit, or let the operator make the streams", "the account may have %s and has %d; %d more are to be made", view.Plural(most.MaxStreams, "stream"), a.Streams, missing)
+	case most.MaxStore > 0 && missing > 0 && bytes > most.MaxStore-int64(a.ReservedStore):
+		c.fail("raise its limit, or lower --stream-max-bytes", "the streams to be made may take %s, and the account has %s left", mib(bytes), mib(most.MaxStore-int64(a.ReservedStore)))
+	case most.MaxBytesRequired && missing > 0 && c.s.StreamMaxBytes == 0:
+		c.fail("set --stream-max-bytes", "the account wants a bound for each stream")
+	}
+}
+
+// unusable are the differences with which the bridge does not work, by their beginnings.
+var unusable = []string{"retention:", "storage:", "sealed:", "mirror:", "no ack:", "persist mode:", "message counter:", "discard new per subject:"}
+
+// stream examines a stream and the rights to it.
+func (c *checker) stream(e *publish.StreamExamination) {
+	if e.PublishErr != nil {
+		c.problem(Fail, "a publish is refused: "+e.PublishErr.Error())
+	}
+	switch {
+	case e.InfoErr != nil:
+		c.problem(Fail, "stream "+e.Name+" cannot be looked at: "+e.InfoErr.Error())
+		return
+	case e.Missing && e.CreateErr != nil:
+		c.problem(Fail, fmt.Sprintf("stream %s does not exist, and serve cannot make it: %v, or let the operator make the stream", e.Name, e.CreateErr))
+		return
+	case e.Missing:
+		c.ok("stream %s does not exist; serve makes it", e.Name)
+		return
+	case e.PublishErr == nil:
+		c.ok("stream %s may be looked at and published to", e.Name)
+	}
+	for _, text := range e.Others {
+		c.problem(Warn, text)
+	}
+	for _, text := range e.Direct {
+		c.problem(Warn, text)
+	}
+	for _, text := range e.Differences {
+		level := Warn
+		if slices.ContainsFunc(unusable, func(begin string) bool { return strings.HasPrefix(text, begin) }) {
+			level = Fail
+		}
+		c.add(level, text, "change the setting, or start serve once with --stream-update (docs/operations.md, The stream differs)")
+	}
+	if e.UpdateErr != nil {
+		c.problem(Warn, "--stream-update would be refused: "+e.UpdateErr.Error())
+	}
+	c.replicas(e)
+	c.size(e)
+}
+
+// replicas names the servers that have the stream.
+func (c *checker) replicas(e *publish.StreamExamination) {
+	if e.Cluster == nil || e.Config.Replicas <= 1 {
+		if c.s.EmbeddedNATS() {
+			c.ok("one replica; the bridge keeps what its server may not have synced")
+		} else {
+			c.ok("one replica; its sync_interval is not known to clients: set it to always, or have three replicas")
+		}
+		return
+	}
+	if e.Cluster.Leader == "" {
+		c.fail("bring back the servers of the cluster", "stream %s has no leader: nothing is stored", e.Name)
+	}
+	names := []string{e.Cluster.Leader + " (leader)"}
+	for _, peer := range e.Cluster.Replicas {
+		names = append(names, peer.Name)
+		switch {
+		case peer.Offline:
+			c.warn("bring that server back", "replica %s of stream %s is offline", peer.Name, e.Name)
+		case !peer.Current:
+			c.warn("wait, or look at that server", "replica %s of stream %s is %s behind", peer.Name, e.Name, view.Plural(peer.Lag, "operation"))
+		}
+	}
+	c.ok("%d replicas: %s", e.Config.Replicas, strings.Join(names, ", "))
+}
+
+// size is what the stream takes of memory and disk.
+func (c *checker) size(e *publish.StreamExamination) {
+	bound := "not bounded by size, and the free disk of its servers is not known here"
+	if e.Config.MaxBytes > 0 {
+		bound = mib(e.Config.MaxBytes) + " at most"
+	}
+	memory := int64(e.State.NumSubjects) * memorySubject
+	c.ok("%s, %s: %s, %s", view.Plural(e.State.Msgs, "message"), view.Plural(e.State.NumSubjects, "subject"), mib(int64(e.State.Bytes)), bound)
+	limit, setting, known := bridge.MemoryLimit()
+	if known && c.s.EmbeddedNATS() && baseMemory+memory > limit {
+		c.warn("raise it, or keep less: --stream-max-age, --stream-max-bytes", "the subjects take about %s of the server's memory, and %s is %s", mib(memory), setting, mib(limit))
+		return
+	}
+	c.ok("about %s of memory in each of its servers, whose size is not known here", mib(memory))
+}
