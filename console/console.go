@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -57,6 +58,8 @@ type Console struct {
 	pages    chan struct{} // a place for each page in work
 	readings chan struct{}
 	lists    cache
+	legsMu   sync.Mutex
+	legs     map[string]legs // by the id that was asked for
 }
 
 // New returns a console. Its live parts need [Console.Run].

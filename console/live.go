@@ -20,7 +20,7 @@ const (
 	maxTokens = 32
 	// A live page is told of changes once in so long at most: one of the bridge or of all
 	// calls, and one of a call.
-	liveInterval, liveCallInterval = 2 * time.Second, 500 * time.Millisecond
+	liveInterval, liveCallInterval = 5 * time.Second, time.Second
 	// liveLife is how long a connection lasts; the browser makes another one.
 	liveLife = 10 * time.Minute
 	// writeTimeout is how long a browser may not read before it loses the connection.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -93,6 +94,18 @@ func findStory(ctx context.Context, read reading, id string, now time.Time, span
 		steps = append(steps, step)
 	}
 	return newStory(steps, now), nil
+}
+
+// StoryOf returns the story of those legs whose events have these last tokens in their
+// subjects. It looks for no other legs, and so reads no other events.
+func (r *Reader) StoryOf(ctx context.Context, tokens []string, now time.Time) (*Story, error) {
+	s := &search{read: r.Read, ids: make(map[string]bool), tokens: make(map[string]bool), held: make(map[uint64]*Step)}
+	for _, token := range tokens {
+		if err := s.readToken(ctx, token); err != nil {
+			return nil, err
+		}
+	}
+	return newStory(slices.Collect(maps.Values(s.held)), now), nil
 }
 
 // plainID undoes what an id has that was copied out of a URL or a text: escapes and
