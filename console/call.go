@@ -97,6 +97,7 @@ const (
 // legs are the last tokens of the subjects of a call.
 type legs struct {
 	tokens []string
+	first  uint64 // sequence of the call's first event
 	found  time.Time
 }
 
@@ -106,7 +107,7 @@ func (c *Console) story(ctx context.Context, reader *replay.Reader, id string, n
 	known, ok := c.legs[id]
 	c.legsMu.Unlock()
 	if ok && now.Sub(known.found) < legsLife {
-		return reader.StoryOf(ctx, known.tokens, now)
+		return reader.StoryOf(ctx, known.tokens, known.first, now)
 	}
 	story, err := reader.Story(ctx, id, now)
 	if err != nil || len(story.Steps) == 0 {
@@ -118,7 +119,7 @@ func (c *Console) story(ctx context.Context, reader *replay.Reader, id string, n
 		c.legs = make(map[string]legs)
 	}
 	if tokens := callTokens(story); len(tokens) == len(story.Legs) {
-		c.legs[id] = legs{tokens, now}
+		c.legs[id] = legs{tokens, story.Steps[0].Message.Sequence, now}
 	}
 	return story, nil
 }
