@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,7 +14,8 @@ import (
 )
 
 // Call is the call of the event that a handler got. It is valid until the handler
-// returns, and must not be used by other goroutines.
+// returns, and must not be used by other goroutines. The zero value works too, for tests
+// of a handler without NATS: they fill in the fields, and read State and [Call.Waits].
 type Call[S any] struct {
 	// ID is the last token of the subjects of the call's events: its callConnectionId,
 	// or the correlationId of an event of Event Grid.
@@ -32,7 +34,7 @@ type Call[S any] struct {
 	// Ended reports that the CallDisconnected of the call was handled.
 	Ended bool
 
-	*attempt
+	attempt
 }
 
 // attempt is what one run of a handler has asked for.
@@ -41,7 +43,6 @@ type attempt struct {
 	id       string // of the event: its message id, or the id of its wait
 	resource string
 	stored   *replay.StoredMessage
-	now      time.Time
 	results  []string // that were handled before
 	waiting  int      // waits that the call has
 	waits    []Wait
@@ -65,7 +66,7 @@ func (a *attempt) ExpectContext(timeout time.Duration, operationContext string, 
 	}
 	w := Wait{
 		ID: fmt.Sprintf("%s/wait/%d", a.id, len(a.waits)), Context: operationContext,
-		Deadline: a.now.Add(timeout).Round(0), Resource: a.resource,
+		Deadline: time.Now().Add(timeout).Round(0), Resource: a.resource,
 	}
 	for _, t := range types {
 		t = schemas.ShortType(t)
@@ -83,6 +84,10 @@ func (a *attempt) ExpectContext(timeout time.Duration, operationContext string, 
 	a.waits = append(a.waits, w)
 	return false
 }
+
+// Waits returns what the handler has asked for with [Call.Expect] and [Call.ExpectContext]
+// so far. It is for tests.
+func (a *attempt) Waits() []Wait { return slices.Clone(a.waits) }
 
 // effects is the namespace of the ids of effects.
 var effects = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/acsbridge/acsbridge/consume"))

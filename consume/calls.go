@@ -57,6 +57,7 @@ type limits struct {
 // call is one call in memory.
 type call struct {
 	token    string
+	woken    bool   // the entry was changed by another, and is to be read again
 	known    bool   // entry and revision are those of the bucket, as far as is known
 	entry    *Entry // never nil
 	revision uint64 // zero: the bucket has none
@@ -193,6 +194,9 @@ func (q *calls) step(c *call, now time.Time) {
 	if r := c.entry.Retry; r != nil && r.Dead != nil && r.about(c) && !now.Before(r.Next) {
 		c.bury = r.Dead.Reason
 	}
+	if c.woken && c.io == ioNone && !c.busy && c.outcome == nil {
+		c.woken, c.known = false, false
+	}
 	switch {
 	case c.io != ioNone: // its answer leads back here
 	case !c.known:
@@ -297,10 +301,8 @@ func (q *calls) wakeUp(token string, now time.Time) {
 	if c == nil {
 		c = q.add(token)
 	}
-	if c.io == ioNone && !c.busy && c.outcome == nil { // else its next write finds the change
-		c.known = false
-		q.step(c, now)
-	}
+	c.woken = true
+	q.step(c, now)
 }
 
 // takeReady returns the call whose first event is to be handled next, nil for none.

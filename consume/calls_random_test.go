@@ -84,9 +84,6 @@ func (w *randomWorld) arrive() {
 func (w *randomWorld) redrive() {
 	token := fmt.Sprint("c", w.dice.IntN(6))
 	e, q := w.bucket[token], w.owners[len(w.owners)-1].calls
-	if c := q.byToken[token]; c != nil && c.io != ioNone {
-		return // not yet: wakeUp is lost then
-	}
 	for i, call := range w.stream {
 		seq := uint64(i + 1)
 		if call == token && permanent(seq) && e != nil && e.finished(seq) && w.dice.IntN(2) == 0 {

@@ -101,3 +101,26 @@ func TestCalls_full(t *testing.T) {
 		t.Error("full after a dead letter was stored")
 	}
 }
+
+// An entry that is redriven while it is read is read once more.
+func TestCalls_redrivenWhileRead(t *testing.T) {
+	p := newPlayer(nil)
+	p.do("foreign a 50")
+	p.do("event a 20")
+	if got := p.do("refuse a"); got != "read a" {
+		t.Fatal(got)
+	}
+	before, revision := p.bucket["a"], p.revision
+	p.do("redrive a 10")
+	p.q.wakeUp("a", p.now)
+	if err := p.q.loaded(p.q.byToken["a"], before, revision, p.now); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.asks(); got != "read a" {
+		t.Fatalf("got %q, want another read", got)
+	}
+	p.do("read a")
+	if got := p.do("store a"); got != "run a 10" {
+		t.Errorf("got %q, want the event that was redriven", got)
+	}
+}

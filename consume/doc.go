@@ -17,9 +17,6 @@
 //		},
 //	})
 //
-// It is new, and not for production yet: docs/consuming.md says what is known to be
-// missing.
-//
 // One call is one callConnectionId. The sixteen slots of the stream, a digit in its
 // subjects, are divided among the replicas; the owner of a slot has a lease on it.
 //

@@ -105,10 +105,13 @@ func (w *faultWorld) direction() (there, back natstest.Conditions) {
 	return natstest.Conditions{Held: ways != 1}, natstest.Conditions{Held: ways != 2}
 }
 
+// keepsUp is how many writes a replica of a stream may be behind while events come.
+const keepsUp = 1000
+
 // disturbed ends a fault of NATS: the cluster is whole again.
 func (w *faultWorld) disturbed(from time.Time) {
 	for _, stream := range []string{schemas.Stream, "KV_" + consume.Bucket("faults")} {
-		w.nats.whole(w.js, stream)
+		w.nats.whole(w.js, stream, keepsUp)
 	}
 	w.oracle.nats = append(w.oracle.nats, since(from))
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/acsbridge/acsbridge/consume"
 	"github.com/acsbridge/acsbridge/internal/directget"
-	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -45,7 +44,7 @@ func (w *faultWorld) states() (violations []string) {
 
 // messages returns all that a stream has.
 func (w *faultWorld) messages(stream string) (list []*jetstream.RawStreamMsg) {
-	w.nats.whole(w.js, stream)
+	w.nats.whole(w.js, stream, 0)
 	q := directget.Request{Stream: stream, Seq: 1}
 	for more := true; more; {
 		var err error
@@ -106,24 +105,32 @@ func (c *sentCall) checkEntry(value []byte) (violations []string) {
 	return violations
 }
 
-// whole waits until all replicas of a stream are up to date.
-func (c *cluster) whole(js jetstream.JetStream, name string) {
+// whole waits until all replicas of a stream are online, and so many writes behind at most.
+func (c *cluster) whole(js jetstream.JetStream, name string, lag uint64) {
 	c.t.Helper()
-	natstest.Until(c.t, func() bool {
+	missing := func() string {
 		ctx, cancel := context.WithTimeout(c.t.Context(), 2*time.Second)
 		defer cancel()
 		stream, err := js.Stream(ctx, name)
 		if err != nil {
-			return false
+			return err.Error()
 		}
-		current := 1
-		if info := stream.CachedInfo().Cluster; info != nil {
-			for _, p := range info.Replicas {
-				if p.Current && !p.Offline {
-					current++
-				}
+		current, info := 1, stream.CachedInfo().Cluster
+		for i := 0; info != nil && i < len(info.Replicas); i++ {
+			if p := info.Replicas[i]; !p.Offline && (p.Current || p.Lag < lag) {
+				current++
 			}
 		}
-		return current == len(c.servers)
-	})
+		if current != len(c.servers) {
+			return fmt.Sprintf("%d replicas", current)
+		}
+		return ""
+	}
+	deadline := time.Now().Add(time.Minute)
+	for why := missing(); why != ""; why = missing() {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("stream %s is not whole within a minute: %s", name, why)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
 }

@@ -68,7 +68,7 @@ func (j *job) run() *outcome {
 			return j.postpone(o, err)
 		}
 	}
-	a := &attempt{service: s.opts.Name, now: time.Now(), results: j.entry.Results, waiting: len(j.entry.Waits)}
+	a := &attempt{service: s.opts.Name, results: j.entry.Results, waiting: len(j.entry.Waits)}
 	m, err := j.message(msg, a, o)
 	if err != nil {
 		o.fail(err)
@@ -187,7 +187,8 @@ func (j *job) handle(m *schemas.Message, a *attempt, o *outcome) {
 	ctx, span := otel.Tracer("github.com/acsbridge/acsbridge/consume").Start(ctx, "handle "+o.shortType,
 		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
 			attribute.String("messaging.system", "nats"), attribute.String("messaging.consumer.group.name", s.opts.Name),
-			attribute.String("messaging.operation.type", "process")))
+			attribute.String("messaging.operation.type", "process"), attribute.String("messaging.operation.name", "handle"),
+			attribute.String("messaging.destination.name", s.opts.Stream), attribute.String("messaging.destination.partition.id", s.name)))
 	defer span.End()
 	number := 1
 	if r := j.entry.Retry; r != nil && r.Event == j.event.key() {

@@ -39,7 +39,22 @@ func (s *slot) leaseMessage() *nats.Msg {
 // renewed notes a renewal that was sent at a time.
 func (s *slot) renewed(revision uint64, sent time.Time) {
 	s.lease.revision, s.lease.renewedAt = revision, sent
-	s.lease.until.Store(int64(sent.Add(s.opts.Lease * 2 / 3).Sub(s.started)))
+	until := sent.Add(s.opts.Lease * 2 / 3)
+	s.lease.until.Store(int64(until.Sub(s.started)))
+	if s.lease.end != nil {
+		s.lease.end.Reset(time.Until(until))
+	}
+}
+
+// endLease ends the contexts of the slot's handlers with the lease, also while the loop is
+// blocked by a connection that takes no more. The returned function stops that.
+func (s *slot) endLease(cancel context.CancelCauseFunc) (stop func()) {
+	if failpoint.Broken("fence") {
+		return func() {}
+	}
+	valid := time.Duration(s.lease.until.Load()) - time.Since(s.started)
+	s.lease.end = time.AfterFunc(valid, func() { cancel(errLeaseEnded) })
+	return func() { s.lease.end.Stop() }
 }
 
 // renew sends a renewal when a quarter of the lease has passed since the last one. The

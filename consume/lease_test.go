@@ -77,3 +77,90 @@ func TestRun_slowEntries(t *testing.T) {
 		t.Errorf("slots were taken %v times, want each of the 16 once", n)
 	}
 }
+
+// A slot changes hands though one of its handlers takes long: that one is cut off, and its
+// event is handled elsewhere, as its first attempt; what another one has done until then is
+// stored. Nothing waits for the end of a lease.
+func TestRun_slowHandler(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		t.Run(fmt.Sprint("the former owner ends=", ends), func(t *testing.T) {
+			server := newStream(t)
+			js := server.JetStream()
+			var h history
+			version := func(name string) consume.Service[tally] {
+				return consume.Service[tally]{
+					Name: "ivr", Lease: time.Minute, HandleTimeout: time.Minute, ShutdownTimeout: 500 * time.Millisecond,
+					Handle: func(ctx context.Context, call *consume.Call[tally], m *schemas.Message) error {
+						h.add(fmt.Sprint(name, " ", m.Event.ID, " attempt ", call.Attempt))
+						if name == "first" {
+							<-ctx.Done()
+						}
+						if m.Event.ID == "careful" {
+							return nil
+						}
+						return ctx.Err()
+					},
+				}
+			}
+			first := start(t, server.URL(), version("first"))
+			ready(t, js, "ivr")
+			for _, slot := range "0123456789abcdef" {
+				calls := inSlot(string(slot), 2)
+				store(t, js, newEvent("PlayCompleted", calls[0], "slow", nil))
+				store(t, js, newEvent("PlayCompleted", calls[1], "careful", nil))
+			}
+			natstest.Until(t, func() bool { return len(h.all()) == 32 })
+			moved := 8
+			start(t, server.URL(), version("second"))
+			if ends {
+				moved = 16
+				first.stop(t)
+			}
+			natstest.Until(t, func() bool { return len(h.all()) == 32+moved })
+			for _, line := range h.all()[32:] {
+				if line != "second slow attempt 1" {
+					t.Errorf("then: %s", line)
+				}
+			}
+		})
+	}
+}
+
+// Free slots are taken side by side.
+func TestRun_slotsSideBySide(t *testing.T) {
+	server := newStream(t)
+	js := server.JetStream()
+	registry := prometheus.NewRegistry()
+	service := consume.Service[tally]{
+		Name: "ivr", Registerer: registry, Handle: func(context.Context, *consume.Call[tally], *schemas.Message) error { return nil },
+	}
+	kv := makeBucket(t, js, &service)
+	each := func(do func(key string) error) {
+		for _, slot := range "0123456789abcdef" {
+			if err := do(string(slot) + ".lease"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	each(func(key string) error {
+		_, err := kv.PutString(t.Context(), key, `{"replica":"another"}`)
+		return err
+	})
+	_, proxy := startBehind(t, server, service)
+	natstest.Until(t, func() bool {
+		keys, err := kv.Keys(t.Context())
+		return err == nil && len(keys) == 17 // the replica's own
+	})
+	natstest.Until(t, func() bool { // its metrics are there when it has prepared all
+		families, err := registry.Gather()
+		return err == nil && len(families) > 0
+	})
+	proxy.Shape(natstest.Conditions{}, natstest.Conditions{Latency: 500 * time.Millisecond})
+	each(func(key string) error { return kv.Delete(t.Context(), key) })
+	began := time.Now()
+	natstest.Until(t, func() bool { return counted(t, registry, "acsbridge_consume_slots_taken_total") == 16 })
+	if took := time.Since(began); took > 6*time.Second {
+		t.Errorf("it took %v; one after the other would take 8 s", took)
+	}
+	proxy.Clear()
+}

@@ -122,15 +122,16 @@ func (r *replica) share(ctx context.Context) error {
 	}
 }
 
-// shutDown gives all slots back. Handlers that run for too long are cut off.
+// shutDown gives all slots back, each when its handlers have ended. Those that run for too
+// long are cut off.
 func (r *replica) shutDown(stop context.CancelFunc) {
-	timer := time.AfterFunc(r.opts.ShutdownTimeout, stop)
+	timer := time.AfterFunc(r.opts.ShutdownTimeout+2*cutOffTimeout, stop) // each slot cuts them off before
 	defer timer.Stop()
 	for _, o := range r.owned {
 		r.giveBack(o)
 	}
+	r.signOff() // so that the others take the slots that are free, while slow handlers go on here
 	r.running.Wait()
-	r.signOff()
 	r.opts.Logger.Info("replica has ended", slog.String("replica", r.id))
 }
 
@@ -155,7 +156,7 @@ func (r *replica) pauseHandlers(err error, d time.Duration) {
 		}
 	}
 	r.warnings.Log(r.opts.Logger, slog.LevelWarn, "a handler has asked for a pause: no handler starts in this replica until it has passed",
-		slog.Duration("pause", d), slog.Any("err", err))
+		slog.Float64("pause_seconds", d.Seconds()), slog.Any("err", err))
 }
 
 func (r *replica) isPaused(now time.Time) bool {
@@ -210,17 +211,14 @@ func (r *replica) balance(ctx context.Context) {
 			have--
 		}
 	}
+	var free []*slot
 	for _, i := range rand.Perm(len(slots)) {
-		slot := slots[i : i+1]
-		if have >= v.share {
-			return
-		}
-		if l := v.leases[slot]; r.owned[slot] == nil && (l.free || l.replica == r.id) {
-			if r.acquire(ctx, slot, l.revision) {
-				have++
-			}
+		name := slots[i : i+1]
+		if l := v.leases[name]; have+len(free) < v.share && r.owned[name] == nil && (l.free || l.replica == r.id) {
+			free = append(free, r.newSlot(name, l.revision))
 		}
 	}
+	r.acquire(ctx, free)
 }
 
 // beat says that this replica is there.
@@ -243,35 +241,54 @@ func (r *replica) beat(ctx context.Context) error {
 	return nil
 }
 
-// acquire takes a slot whose lease has the given revision, zero for none.
-func (r *replica) acquire(ctx context.Context, name string, revision uint64) bool {
+// newSlot returns a slot whose lease has the given revision, zero for none.
+func (r *replica) newSlot(name string, revision uint64) *slot {
 	s := &slot{
 		replica: r, name: name, consumer: ConsumerName(r.opts.Name, name),
 		inbox: r.nc.NewInbox() + ".", answers: make(chan *nats.Msg, answersSize), messages: make(chan *nats.Msg, 2*maxPrefetch),
 		reports: make(chan func(time.Time) error, r.opts.Concurrency), gone: make(chan struct{}), requests: make(map[uint64]request),
 	}
 	s.lease.revision = revision
-	sent := time.Now()
-	epoch, err := r.bucket.put(ctx, s.leaseMessage())
-	if err != nil { // another replica was faster, most often
-		return false
+	return s
+}
+
+// acquire takes the leases of slots, side by side: a bucket that does not answer holds up
+// the replica, and its end, for one timeout. Most often an error says that another replica
+// was faster.
+func (r *replica) acquire(ctx context.Context, free []*slot) {
+	errs := make([]error, len(free))
+	var writes sync.WaitGroup
+	for i, s := range free {
+		writes.Go(func() {
+			sent := time.Now()
+			epoch, err := r.bucket.put(ctx, s.leaseMessage())
+			s.lease.epoch, errs[i] = epoch, err
+			s.renewed(epoch, sent)
+		})
 	}
-	s.lease.epoch = epoch
-	s.renewed(epoch, sent)
-	s.calls = newCalls(epoch, r.opts.limits())
+	writes.Wait()
+	for i, s := range free {
+		if errs[i] == nil {
+			r.begin(ctx, s)
+		}
+	}
+}
+
+// begin runs the loop of a slot whose lease was taken.
+func (r *replica) begin(ctx context.Context, s *slot) {
+	s.calls = newCalls(s.lease.epoch, r.opts.limits())
 	s.calls.finished = func(_ *call, o *outcome) { r.metrics.count(o) }
-	o := &ownership{slot: name, drain: make(chan struct{})}
-	r.owned[name] = o
+	o := &ownership{slot: s.name, drain: make(chan struct{})}
+	r.owned[s.name] = o
 	r.metrics.owned.Set(float64(len(r.owned)))
 	r.metrics.taken.Inc()
-	r.opts.Logger.Info("slot was taken", slog.String("slot", name), slog.Uint64("epoch", epoch))
+	r.opts.Logger.Info("slot was taken", slog.String("slot", s.name), slog.Uint64("epoch", s.lease.epoch))
 	r.running.Go(func() {
 		if err := s.run(ctx, o.drain); !errors.Is(err, errDrained) {
 			o.err = err
 		}
-		r.metrics.parked.DeleteLabelValues(name)
-		r.metrics.lag.DeleteLabelValues(name)
+		r.metrics.parked.DeleteLabelValues(s.name)
+		r.metrics.lag.DeleteLabelValues(s.name)
 		r.ended <- o
 	})
-	return true
 }

@@ -79,7 +79,8 @@ type Service[S any] struct {
 	// KeepEnded is how long the state of a call is kept after its end. Zero means 24 h.
 	KeepEnded time.Duration
 	// ShutdownTimeout is how long handlers may go on after the context of [Run] has
-	// ended. Zero means 10 s.
+	// ended, or when their slot is given to another replica. Then their contexts end, and
+	// the events are handled again, elsewhere. Zero means 10 s.
 	ShutdownTimeout time.Duration
 
 	// Logger is slog.Default() when nil.
@@ -187,7 +188,7 @@ const idleBytes = 64 << 20
 // handler returns the service's handler without the type of its state.
 func (s *Service[S]) handler() handler {
 	return func(ctx context.Context, id string, e *Entry, sequence uint64, number int, a *attempt, m *schemas.Message) ([]byte, error) {
-		call := &Call[S]{ID: id, Attempt: number, Sequence: sequence, Stored: a.stored, Ended: e.Ended, attempt: a}
+		call := &Call[S]{ID: id, Attempt: number, Sequence: sequence, Stored: a.stored, Ended: e.Ended, attempt: *a}
 		if len(e.State) > 0 {
 			if err := json.Unmarshal(e.State, &call.State); err != nil {
 				return nil, Permanent(fmt.Errorf("read the state of the call: %w", err))
@@ -196,6 +197,7 @@ func (s *Service[S]) handler() handler {
 		if err := s.Handle(ctx, call, m); err != nil {
 			return nil, err
 		}
+		a.waits = call.waits
 		state, err := json.Marshal(call.State)
 		if err != nil {
 			return nil, Permanent(fmt.Errorf("write the state of the call: %w", err))

@@ -72,6 +72,7 @@ type slot struct {
 type lease struct {
 	epoch, revision uint64
 	until           atomic.Int64 // in nanoseconds since the replica's start
+	end             *time.Timer  // at until
 	renewal         uint64       // number of the request under way; zero for none
 	renewedAt       time.Time    // when the last one was sent
 }
@@ -83,15 +84,23 @@ type request struct {
 	sent time.Time
 }
 
-// errDrained ends the loop of a slot that was given back.
-var errDrained = errors.New("given back")
+// errDrained ends the loop of a slot that was given back, errCutOff that of one where a
+// handler does not return, or a write is not answered.
+var (
+	errDrained = errors.New("given back")
+	errCutOff  = errors.New("given back, and not all was stored that its handlers did")
+)
+
+// cutOffTimeout is how long handlers have to return after their contexts have ended, and
+// their outcomes to be stored. Then the lease is not renewed any more.
+const cutOffTimeout = 2 * time.Second
 
 // run takes the slot, whose lease was just taken, and handles its calls until ctx ends,
 // the slot is lost, or drain is closed and the running handlers have ended.
 func (s *slot) run(ctx context.Context, drain <-chan struct{}) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer func() {
-		cancel()
+		cancel(nil)
 		s.stopFeed()
 		close(s.gone)
 	}()
@@ -100,12 +109,41 @@ func (s *slot) run(ctx context.Context, drain <-chan struct{}) error {
 		return fmt.Errorf("listen for answers: %w", err)
 	}
 	defer answers.Unsubscribe()
-	if err := s.take(ctx); err != nil {
+	taking, taken := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-drain:
+			taken()
+		case <-taking.Done():
+		}
+	}()
+	err = s.take(taking)
+	if taken(); err == nil {
+		defer s.endLease(cancel)()
+		err = s.loop(ctx, drain)
+	}
+	cancel(err) // of the handlers
+	s.awaitHandlers()
+	if errors.Is(err, errFenced) || !s.lease.valid(s.replica, time.Now()) {
 		return err
 	}
+	s.acknowledge(1)
+	s.saveRead()
+	if problem := s.release(); problem != nil && errors.Is(err, errDrained) {
+		return problem
+	}
+	return err
+}
+
+// loop does what the slot brings, and returns why it has ended. Handlers that run for too
+// long in a slot that is given back are cut off: no other starts while they are waited for.
+func (s *slot) loop(ctx context.Context, drain <-chan struct{}) (err error) {
+	handlers, cutOff := context.WithCancel(ctx)
+	defer cutOff()
 	tick := time.NewTicker(slotTick)
 	defer tick.Stop()
 	s.connects = s.connected.Load()
+	var deadline, end <-chan time.Time
 	for err == nil {
 		now := time.Now()
 		s.perform(ctx)
@@ -119,29 +157,27 @@ func (s *slot) run(ctx context.Context, drain <-chan struct{}) error {
 			s.passBarrier(now)
 		case report := <-s.reports:
 			err = report(time.Now())
-		case s.offer(ctx, now) <- s.offered:
+		case s.offer(handlers, now) <- s.offered:
 			s.offered.call.began = now
 			s.offered = nil
 			s.running++
 		case <-tick.C:
 			err = s.tick(ctx, time.Now())
 		case <-drain:
-			drain = nil
+			drain, deadline = nil, time.After(s.opts.ShutdownTimeout)
 			s.drain()
+		case <-deadline:
+			end = time.After(cutOffTimeout)
+			cutOff()
+		case <-end:
+			err = errCutOff
 		case <-ctx.Done():
-			err = ctx.Err()
+			err = context.Cause(ctx)
 		}
 		if err == nil && s.drained() {
 			err = errDrained
 		}
 	}
-	cancel() // of the handlers
-	if errors.Is(err, errDrained) {
-		s.acknowledge(1)
-		s.saveRead()
-		return s.release()
-	}
-	s.awaitHandlers()
 	return err
 }
 
@@ -227,12 +263,18 @@ func (s *slot) drain() {
 	s.stopFeed()
 }
 
-// awaitHandlers waits for the handlers that still run: until they have ended, this
-// replica must not take the slot again.
+// awaitHandlers waits for the handlers that still run, so that this replica does not take
+// the slot again before they have ended. One that ignores the end of its context holds up
+// the slot for one more lease: then any replica can take it.
 func (s *slot) awaitHandlers() {
+	late := time.After(s.opts.Lease)
 	for s.running > 0 {
-		report := <-s.reports
-		_ = report(time.Now())
+		select {
+		case report := <-s.reports:
+			_ = report(time.Now())
+		case <-late:
+			return
+		}
 	}
 }
 
@@ -258,88 +300,6 @@ func (s *slot) perform(ctx context.Context) {
 	}
 	s.calls.commands = s.calls.commands[:0]
 }
-
-// write publishes the entry of a call.
-func (s *slot) write(c *call) {
-	now := time.Now()
-	value, err := json.Marshal(c.next)
-	if err != nil {
-		panic(err) // the state was marshalled before
-	}
-	m := s.bucket.message(callKey(s.name, c.token), value, c.revision, c.next.lifetime(now, s.opts.KeepEnded))
-	if failpoint.Broken("fence") {
-		m.Header.Del(jetstream.ExpectedLastSubjSeqHeader)
-	}
-	s.send(m, request{call: c, next: c.next, sent: now})
-}
-
-// send publishes a write whose answer comes to the loop.
-func (s *slot) send(m *nats.Msg, r request) uint64 {
-	s.number++
-	m.Reply = s.inbox + strconv.FormatUint(s.number, 10)
-	s.requests[s.number] = r
-	if err := s.nc.PublishMsg(m); err != nil {
-		s.warn("cannot write to the bucket; this is tried again", err)
-	}
-	return s.number
-}
-
-// answered takes the answer to a write.
-func (s *slot) answered(ctx context.Context, m *nats.Msg) error {
-	n, err := strconv.ParseUint(m.Subject[len(s.inbox):], 10, 64)
-	r, ok := s.requests[n]
-	if err != nil || !ok {
-		return nil
-	}
-	delete(s.requests, n)
-	var ack struct {
-		jetstream.PubAck
-		Error *jetstream.APIError `json:"error"`
-	}
-	if json.Unmarshal(m.Data, &ack) != nil || ack.Error != nil || ack.Sequence == 0 {
-		s.refused(ctx, n, r, ack.Error)
-		return nil
-	}
-	if r.call == nil {
-		if ack.Sequence > s.lease.revision {
-			s.lease.renewal = 0 // one that was sent meanwhile names an older revision, and is refused
-			s.renewed(ack.Sequence, r.sent)
-		}
-		return nil
-	}
-	if r.call.io == ioWriting && r.call.next == r.next {
-		failpoint.At("consume-saved")
-		s.calls.saved(r.call, ack.Sequence, time.Now())
-	}
-	return nil
-}
-
-// refused takes a write that was not stored, or whose answer is not known.
-func (s *slot) refused(ctx context.Context, n uint64, r request, cause *jetstream.APIError) {
-	const text = "the bucket refuses a write; this is tried again"
-	other := cause != nil && cause.ErrorCode != jetstream.JSErrCodeStreamWrongLastSequence && cause.ErrorCode != codeWrongLastConstant
-	if r.call != nil {
-		switch {
-		case r.call.io != ioWriting || r.call.next != r.next:
-		case other:
-			s.pause(r.call, text, cause)
-		default:
-			s.calls.unsure(r.call, time.Now())
-		}
-		return
-	}
-	if other {
-		s.warn(text, cause)
-	}
-	if s.lease.renewal == n {
-		s.lease.renewal = 0
-		s.readLease(ctx, r.sent)
-	}
-}
-
-// codeWrongLastConstant refuses a write while another one of the same key is being
-// replicated (nats-server, errors.json).
-const codeWrongLastConstant = 10164
 
 // readEntry reads the entry of a call and reports it.
 func (s *slot) readEntry(ctx context.Context, c *call) {

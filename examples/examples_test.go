@@ -25,7 +25,7 @@ const (
 	// enoughCalls must have ended.
 	enoughCalls = 5
 	// programAtMost bounds the life of a program, and installAtMost that of npm.
-	programAtMost = 2 * time.Minute
+	programAtMost = 5 * time.Minute
 	installAtMost = time.Minute
 )
 

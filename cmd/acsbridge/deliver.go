@@ -28,6 +28,7 @@ import (
 	"github.com/acsbridge/acsbridge/internal/bom"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
+	"github.com/acsbridge/acsbridge/internal/tracing"
 	"github.com/acsbridge/acsbridge/internal/webhook"
 	"github.com/acsbridge/acsbridge/replay/resend"
 )
@@ -227,6 +228,12 @@ func (c *deliverCmd) Run(ctx context.Context, std stdio) error {
 			Transport: c.rule().Transport(c.Concurrency), Timeout: c.Timeout, MaxRetryAfter: maxReceiverPause,
 		},
 	}
+	traces, err := tracing.New("acsbridge-deliver", thisBuild().Version, d.logger)
+	if err != nil {
+		return err
+	}
+	defer traces.Close()
+	traces.Install()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), bridge.BuildInfo(thisBuild().Version))
 	d.metrics.register(registry)

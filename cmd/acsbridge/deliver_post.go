@@ -86,9 +86,8 @@ func (d *delivery) request(call *consume.Call[struct{}], m *schemas.Message) (*h
 	}
 	r.Header.Set("User-Agent", "acsbridge")
 	for name, value := range map[string]string{
-		schemas.HeaderTraceparent: m.Delivery.Traceparent,
-		schemas.HeaderReplayID:    m.Delivery.ReplayID,
-		schemas.HeaderReplayOf:    m.Delivery.ReplayOf,
+		schemas.HeaderReplayID: m.Delivery.ReplayID,
+		schemas.HeaderReplayOf: m.Delivery.ReplayOf,
 	} {
 		if value != "" {
 			r.Header.Set(name, value)

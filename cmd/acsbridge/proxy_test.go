@@ -26,27 +26,67 @@ const (
 	haproxyTCPFile = "../../deploy/haproxy/acsbridge-tcp.cfg"
 )
 
-// TestProxy_oneRetryAtTheOtherBridge kills one of two bridges behind each proxy, as
-// the project ships its configuration, and then the other one. No request may
-// fail, and nothing may be in the stream twice.
-func TestProxy_oneRetryAtTheOtherBridge(t *testing.T) {
-	for name, proxy := range map[string]func(t *testing.T, front string, bridges [2]string){
-		"nginx": func(t *testing.T, front string, bridges [2]string) {
-			cert, key := bridgetest.PairFiles(t)
-			proxytest.Nginx(t, proxytest.Shipped(t, nginxFile, "listen 443", "listen "+front,
-				"/var/log/nginx/acsbridge.log", "stderr", "/etc/ssl/callbacks.pem", cert, "/etc/ssl/callbacks.key", key,
-				"10.0.0.11:8080", bridges[0], "10.0.0.12:8080", bridges[1]), front)
-		},
-		"HAProxy": func(t *testing.T, front string, bridges [2]string) {
-			cert, key := certtest.SelfSigned(t, &x509.Certificate{NotAfter: time.Now().Add(time.Hour)})
-			proxytest.HAProxy(t, proxytest.Shipped(t, haproxyFile, "bind :443", "bind "+front,
-				"/etc/haproxy/callbacks.pem", bridgetest.WriteFile(t, "both.pem", string(cert)+string(key)),
-				"10.0.0.11:8080", bridges[0], "10.0.0.12:8080", bridges[1]), front)
-		},
-	} {
+// proxies run each proxy in front of two bridges, as the project ships its configuration,
+// with the bridges chosen in its way or by the path of the callback.
+var proxies = map[string]func(t *testing.T, byPath bool, front string, bridges [2]string){
+	"nginx": func(t *testing.T, byPath bool, front string, bridges [2]string) {
+		cert, key := bridgetest.PairFiles(t)
+		choice := "upstream acsbridge {"
+		if byPath {
+			choice += "\nhash $uri consistent;"
+		}
+		proxytest.Nginx(t, proxytest.Shipped(t, nginxFile, "listen 443", "listen "+front, "upstream acsbridge {", choice,
+			"/var/log/nginx/acsbridge.log", "stderr", "/etc/ssl/callbacks.pem", cert, "/etc/ssl/callbacks.key", key,
+			"10.0.0.11:8080", bridges[0], "10.0.0.12:8080", bridges[1]), front)
+	},
+	"HAProxy": func(t *testing.T, byPath bool, front string, bridges [2]string) {
+		cert, key := certtest.SelfSigned(t, &x509.Certificate{NotAfter: time.Now().Add(time.Hour)})
+		choice := "balance leastconn"
+		if byPath {
+			choice = "balance uri\nhash-type consistent"
+		}
+		proxytest.HAProxy(t, proxytest.Shipped(t, haproxyFile, "bind :443", "bind "+front, "balance leastconn", choice,
+			"/etc/haproxy/callbacks.pem", bridgetest.WriteFile(t, "both.pem", string(cert)+string(key)),
+			"10.0.0.11:8080", bridges[0], "10.0.0.12:8080", bridges[1]), front)
+	},
+}
+
+// TestProxy_byPath has all callbacks of a call, which have one path, at one bridge, and at
+// the other one while that is gone.
+func TestProxy_byPath(t *testing.T) {
+	for name, proxy := range proxies {
 		t.Run(name, func(t *testing.T) {
 			p := newPairLoad(t)
-			proxy(t, p.front, p.addresses)
+			p.senders = 1
+			proxy(t, true, p.front, p.addresses)
+			p.run(func() {
+				p.awaitAnswers(restartAnswers)
+				var used [2]bool
+				for n, b := range p.bridges {
+					used[n] = inUse.MatchString(ask(b.admin + "/metrics"))
+				}
+				if used[0] == used[1] {
+					t.Fatalf("callbacks of one call at the bridges: %v", used)
+				}
+				n := 0
+				if used[1] {
+					n = 1
+				}
+				p.bridges[n].stop(syscall.SIGKILL)
+				p.awaitAnswers(restartAnswers)
+				p.start(n)
+			})
+		})
+	}
+}
+
+// TestProxy_oneRetryAtTheOtherBridge kills one of two bridges behind each proxy, and
+// then the other one. No request may fail, and nothing may be in the stream twice.
+func TestProxy_oneRetryAtTheOtherBridge(t *testing.T) {
+	for name, proxy := range proxies {
+		t.Run(name, func(t *testing.T) {
+			p := newPairLoad(t)
+			proxy(t, false, p.front, p.addresses)
 			p.run(func() {
 				for round := range 4 {
 					n := round % 2
@@ -98,6 +138,7 @@ type pairLoad struct {
 	front     string
 	addresses [2]string
 	settings  []string
+	senders   int // each has one call
 	dirs      [2]string
 	bridges   [2]*bridgeProcess
 }
@@ -106,7 +147,7 @@ type pairLoad struct {
 func newPairLoad(t *testing.T, settings ...string) *pairLoad {
 	ignoreEnvironment(t)
 	p := &pairLoad{
-		restartLoad: newRestartLoad(t), front: proxytest.FreeAddress(t), settings: settings,
+		restartLoad: newRestartLoad(t), front: proxytest.FreeAddress(t), settings: settings, senders: restartSenders,
 		addresses: [2]string{proxytest.FreeAddress(t), proxytest.FreeAddress(t)}, dirs: [2]string{t.TempDir(), t.TempDir()},
 	}
 	p.start(0)
@@ -136,7 +177,7 @@ var inUse = regexp.MustCompile(`acsbridge_requests_total\{code="200",route="call
 func (p *pairLoad) run(do func()) {
 	sending, stop := context.WithCancel(p.t.Context())
 	var senders sync.WaitGroup
-	for range restartSenders {
+	for range p.senders {
 		senders.Go(func() { p.sendOnce(sending) })
 	}
 	do()

@@ -17,6 +17,7 @@ import (
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
+	"github.com/acsbridge/acsbridge/internal/tracing"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/replay/resend"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -87,6 +88,12 @@ func (c *replayCmd) Run(ctx context.Context, command *kong.Context, std stdio) (
 			return fmt.Errorf("--checkpoint: %w", err)
 		}
 	}
+	traces, err := tracing.New("acsbridge-replay", thisBuild().Version, view.NewLogger(std.err, "auto", "info"))
+	if err != nil {
+		return err
+	}
+	defer traces.Close()
+	traces.Install()
 	var link *natsconn.Link
 	if c.From == "" || c.plan.prefix != "" {
 		if c.streamReader, link, err = c.Open(ctx, std.err); err != nil {

@@ -11,6 +11,13 @@
 //
 // The handler's client of ACS is the test's own; [Effects] is one that knows a request by
 // its id, as ACS does.
+//
+// A test of one event needs neither a server nor this package, since the zero value of a
+// call works:
+//
+//	call := consume.Call[Menu]{ID: "401f3500", State: Menu{Asked: 1}}
+//	err := handle(ctx, &call, &schemas.Message{Event: schemas.Event{Data: &schemas.RecognizeFailed{}}})
+//	// call.State, call.Waits() and the test's client of ACS have what the handler did
 package consumetest
 
 import (

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -84,13 +85,14 @@ func (p *Provider) Tracer(name string) trace.Tracer {
 	return p.provider.Tracer(name)
 }
 
-// TracerProvider is the SDK's, for packages that have the global one; nil when no traces
-// are made.
-func (p *Provider) TracerProvider() trace.TracerProvider {
+// Install makes the provider that of the process, for packages with the global one, such
+// as consume. It changes nothing when no traces are made.
+func (p *Provider) Install() {
 	if p == nil {
-		return nil
+		return
 	}
-	return p.provider
+	otel.SetTracerProvider(p.provider)
+	otel.SetTextMapPropagator(propagation.TraceContext{})
 }
 
 // Close sends what has ended, for two seconds at most.

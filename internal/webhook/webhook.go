@@ -124,6 +124,8 @@ func (c Client) Do(ctx context.Context, request *http.Request) Answer {
 func (c Client) DoContext(ctx context.Context, request *http.Request) (a Answer) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, defaultTimeout))
 	defer cancel()
+	ctx, span := startSpan(ctx, request)
+	defer func() { endSpan(span, a) }()
 	client := http.Client{
 		Transport: c.Transport,
 		// A callback is never to be redirected (CloudEvents HTTP webhook, section

@@ -178,6 +178,9 @@ func (p *Posts) Request(m *replay.StoredMessage) (*http.Request, error) {
 	if eventGrid {
 		addGridHeaders(request.Header, m)
 	}
+	if parent := m.Header.Get(schemas.HeaderTraceparent); parent != "" {
+		request.Header.Set(schemas.HeaderTraceparent, parent)
+	}
 	if p.ID != "" {
 		request.Header.Set(schemas.HeaderReplayID, p.ID)
 		request.Header.Set(schemas.HeaderReplayOf, m.Stream+"/"+strconv.FormatUint(m.Sequence, 10))
