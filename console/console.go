@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // Bounds of what the console does at a time, for all browsers together.
@@ -36,6 +37,12 @@ type Options struct {
 	Token string
 	// ShowPII lets an operator see personal data of an event or a call, after a click.
 	ShowPII bool
+	// Write lets an operator send quarantined callbacks and dead letters again, and remove
+	// them. Each time is in the log.
+	Write bool
+	// Decode reads the body of a callback, or of a delivery of Event Grid, as the bridge
+	// does it; see [resend.Redrive].
+	Decode func(grid bool, contentType string, body []byte) ([]schemas.Inbound, error)
 	// Logger gets logins, and who looks at personal data. It must not be nil.
 	Logger *slog.Logger
 }
@@ -65,14 +72,21 @@ func New(o Options) *Console {
 	c.mux.HandleFunc("POST /logout", c.logOut)
 	c.mux.HandleFunc("GET /live", c.liveEvents)
 	for pattern, view := range map[string]view{
-		"GET /{$}":                c.nowPage,
-		"GET /refusals":           c.refusalsPage,
-		"GET /calls":              c.callsPage,
-		"GET /calls/{id}":         c.callPage,
-		"POST /calls/{id}":        c.callPage,
-		"GET /events/{sequence}":  c.eventPage,
-		"POST /events/{sequence}": c.eventPage,
-		"/":                       func(*http.Request) (*page, error) { return nil, errNotFound },
+		"GET /{$}":                               c.nowPage,
+		"GET /refusals":                          c.refusalsPage,
+		"GET /calls":                             c.callsPage,
+		"GET /calls/{id}":                        c.callPage,
+		"POST /calls/{id}":                       c.callPage,
+		"GET /events/{sequence}":                 c.eventPage,
+		"POST /events/{sequence}":                c.eventPage,
+		"GET /quarantine":                        c.itemsPage,
+		"GET /quarantine/{number}":               c.itemPage,
+		"POST /quarantine/{number}":              c.itemPage,
+		"GET /services":                          c.servicesPage,
+		"GET /services/{service}/dead":           c.itemsPage,
+		"GET /services/{service}/dead/{number}":  c.itemPage,
+		"POST /services/{service}/dead/{number}": c.itemPage,
+		"/":                                      func(*http.Request) (*page, error) { return nil, errNotFound },
 	} {
 		c.mux.HandleFunc(pattern, c.show(view))
 	}
@@ -222,6 +236,8 @@ func (c *Console) nav(r *http.Request) (list []link) {
 	}
 	if c.Reader != nil {
 		add("/calls", "Calls", r.URL.Path == "/calls" || below(r.URL.Path, "/calls/") || below(r.URL.Path, "/events/"))
+		add("/quarantine", "Quarantine", below(r.URL.Path, "/quarantine"))
+		add("/services", "Services", below(r.URL.Path, "/services"))
 	}
 	return list
 }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -119,8 +120,8 @@ func (h *hub) run(ctx context.Context, logger *slog.Logger) {
 
 // follow reads what is stored from now on, until there are no subscribers.
 func (h *hub) follow(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	js, err := h.reader.JetStream(ctx)
 	if err != nil {
 		return err
@@ -132,18 +133,33 @@ func (h *hub) follow(ctx context.Context) error {
 	go func() { // a stream without new messages ends no reading
 		for h.count() > 0 && backoff.Wait(ctx, followInterval) == nil {
 		}
-		stop()
+		stop(errNoSubscribers)
 	}()
+	h.notifyAll() // of what was stored before
 	reader := *h.reader
 	reader.Interval, reader.OnWarning = followInterval, nil
 	from := replay.Position{Sequence: stream.CachedInfo().State.LastSeq + 1}
 	for m, err := range reader.Read(ctx, replay.Selection{Since: from, Follow: true}) {
+		if errors.Is(context.Cause(ctx), errNoSubscribers) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
 		h.publish(m.CallToken())
 	}
 	return nil
+}
+
+// errNoSubscribers ends the following when the last live page has gone.
+var errNoSubscribers = errors.New("no live pages")
+
+func (h *hub) notifyAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.subscribers {
+		s.notify()
+	}
 }
 
 // publish tells the pages that a new event of a call is about.

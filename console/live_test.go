@@ -49,7 +49,9 @@ func TestLive(t *testing.T) {
 			}
 		}()
 	}
-	// The following begins some time after the first page is there.
+	for range 3 { // when the following begins, each may have missed something
+		<-told
+	}
 	heard := make(map[string]bool)
 	tick, end := time.NewTicker(300*time.Millisecond), time.After(20*time.Second)
 	defer tick.Stop()

@@ -143,6 +143,7 @@ func shape(t *testing.T, page string) (list []string) {
 func TestPages_naughtyStrings(t *testing.T) {
 	t.Parallel()
 	c, js := newConsole(t, func(o *console.Options) { o.ShowPII = true })
+	natstest.CreateStream(t, js, jetstream.StreamConfig{Name: schemas.QuarantineStream, Subjects: []string{"acs-quarantine.>"}, AllowDirect: true})
 	stream, err := js.Stream(t.Context(), schemas.Stream)
 	if err != nil {
 		t.Fatal(err)
@@ -163,6 +164,14 @@ func TestPages_naughtyStrings(t *testing.T) {
 			}
 			if eventType == "PlayFailed" {
 				paths = append(paths, fmt.Sprintf("/events/%d", ack.Sequence))
+				m.Subject = schemas.QuarantineSubject("contoso", "conflict")
+				for _, name := range []string{schemas.HeaderResource, schemas.HeaderQuarantineReason, schemas.HeaderContentType} {
+					m.Header.Set(name, m.Header.Get("x-odd"))
+				}
+				if ack, err = js.PublishMsg(t.Context(), m); err != nil {
+					t.Fatal(err)
+				}
+				paths = append(paths, fmt.Sprintf("/quarantine/%d", ack.Sequence))
 			}
 			if eventType == "CallConnected" {
 				subject, _ := schemas.ParseSubject(m.Subject)

@@ -34,6 +34,8 @@ type Status struct {
 	Held    int // of the parked ones, those that wait for a redrive
 	Waiting int // with a wait for an event
 	Partial bool
+	// ParkedCalls are the last tokens of the subjects of parked calls, some of them.
+	ParkedCalls []string
 
 	DeadLetters uint64
 	Owners      map[string]string // replica by slot; a slot without an owner is missing
@@ -42,6 +44,9 @@ type Status struct {
 
 // MaxInspected bounds how many entries [Inspect] reads, some ten seconds' worth.
 const MaxInspected = 500_000
+
+// maxParkedCalls is how many parked calls are named.
+const maxParkedCalls = 100
 
 // Services returns the names of the services that consume a stream: those with a bucket
 // and a consumer. It needs the rights to list streams, and to look at their consumers.
@@ -180,7 +185,9 @@ func (s *Status) addEntries(ctx context.Context, b *bucket) (oldest uint64, err 
 				s.Calls++
 			}
 			if len(e.Queue) > 0 || len(e.Retry) > 0 || e.Held {
-				s.Parked++
+				if s.Parked++; len(s.ParkedCalls) < maxParkedCalls {
+					s.ParkedCalls = append(s.ParkedCalls, callOf(m.Subject))
+				}
 			}
 			if e.Held {
 				s.Held++

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/directget"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
+	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -129,4 +131,18 @@ func (s *slot) checkWakes(ctx context.Context) {
 			return nil
 		})
 	}()
+}
+
+// RedriveLetter gives the event of a dead letter to its service once more, as [Redrive]
+// does it. The event must be in the stream of that name.
+func RedriveLetter(ctx context.Context, js jetstream.JetStream, service, stream string, letter *replay.StoredMessage) error {
+	origin, text, _ := strings.Cut(letter.Header.Get(schemas.HeaderDeadOrigin), "/")
+	sequence, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return errors.New("it is a timeout, which cannot come again; drop it, with --release if the service holds its call")
+	}
+	if origin != stream {
+		return fmt.Errorf("its event is in stream %s; name that with --stream", origin)
+	}
+	return Redrive(ctx, js, service, callOf(letter.Subject), sequence)
 }

@@ -156,7 +156,7 @@ func (r *replica) pauseHandlers(err error, d time.Duration) {
 		}
 	}
 	r.warnings.Log(r.opts.Logger, slog.LevelWarn, "a handler has asked for a pause: no handler starts in this replica until it has passed",
-		slog.Duration("pause", d), slog.Any("err", err))
+		slog.Float64("pause_seconds", d.Seconds()), slog.Any("err", err))
 }
 
 func (r *replica) isPaused(now time.Time) bool {

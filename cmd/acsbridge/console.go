@@ -14,6 +14,7 @@ import (
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/console"
+	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/replay"
 )
@@ -21,6 +22,7 @@ import (
 // consoleCmd serves the console without a bridge.
 type consoleCmd struct {
 	ConsoleTokenFile string `help:"File with the token of the console. It can be left out while --admin-listen is a loopback address and has no token." placeholder:"FILE"`
+	ConsoleWrite     bool   `help:"Let the console send quarantined callbacks and dead letters again, and remove them, after a confirmation. Needs --console-token-file, and a login that may."`
 	ShowPII          bool   `name:"show-pii" help:"Let the console show personal data of a call or an event, after a click that is logged. Needs --console-token-file."`
 	consoleService
 
@@ -39,7 +41,7 @@ func (consoleCmd) Help() string {
 
 // Validate checks the flags and reads the token; kong calls it.
 func (c *consoleCmd) Validate() (err error) {
-	c.token, err = c.CheckConsole(c.ConsoleTokenFile, c.ShowPII)
+	c.token, err = c.CheckConsole(c.ConsoleTokenFile, c.ConsoleWrite, c.ShowPII)
 	return err
 }
 
@@ -60,7 +62,7 @@ func (c *consoleCmd) Run(ctx context.Context, std stdio) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), bridge.BuildInfo(thisBuild().Version))
 	pages := console.New(console.Options{
 		Reader: &replay.Reader{JetStream: link.JetStream, Stream: c.Stream, Prefix: c.SubjectPrefix},
-		Token:  c.token, ShowPII: c.ShowPII, Logger: logger,
+		Token:  c.token, ShowPII: c.ShowPII, Write: c.ConsoleWrite, Decode: ingest.Decode, Logger: logger,
 	})
 	admin := (&bridge.Admin{
 		Listen: c.AdminListen, Hosts: c.AdminHost, Token: c.AdminToken(), Registry: registry, Logger: logger, Console: pages,

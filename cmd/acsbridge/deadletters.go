@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
@@ -99,30 +97,22 @@ func (s *serviceSource) open(ctx context.Context, std stdio) (itemStore, error) 
 
 // publish gives the event to the service again.
 func (s *deadLetterStream) publish(ctx context.Context, i item) error {
-	stream, text, _ := strings.Cut(i.message.Header.Get(schemas.HeaderDeadOrigin), "/")
-	sequence, err := strconv.ParseUint(text, 10, 64)
+	js, err := s.link.JetStream(ctx)
 	if err != nil {
-		return errors.New("it is a timeout, which cannot come again; drop it, with --release if the service holds its call")
+		return err
 	}
-	if stream != s.events {
-		return fmt.Errorf("its event is in stream %s; name that with --stream", stream)
-	}
-	return s.redrive(ctx, i, sequence)
+	return natsconn.WithRemedy(consume.RedriveLetter(ctx, js, s.service, s.events, i.message))
 }
 
 // release lets the call of a dead letter go on.
 func (s *deadLetterStream) release(ctx context.Context, i item) error {
-	if err := s.redrive(ctx, i); !errors.Is(err, consume.ErrNoEntry) { // its state has expired
-		return err
-	}
-	return nil
-}
-
-func (s *deadLetterStream) redrive(ctx context.Context, i item, sequences ...uint64) error {
 	js, err := s.link.JetStream(ctx)
 	if err != nil {
 		return err
 	}
 	call := i.message.Subject[strings.LastIndexByte(i.message.Subject, '.')+1:]
-	return natsconn.WithRemedy(consume.Redrive(ctx, js, s.service, call, sequences...))
+	if err := consume.Redrive(ctx, js, s.service, call); !errors.Is(err, consume.ErrNoEntry) { // its state has expired
+		return natsconn.WithRemedy(err)
+	}
+	return nil
 }

@@ -306,3 +306,15 @@ func TestDeliver_https(t *testing.T) {
 	a.await(2)
 	b.stop(syscall.SIGTERM)
 }
+
+// TestRights_deliver runs the built deliver, as such a service, in a JetStream domain.
+func TestRights_deliver(t *testing.T) {
+	setPasswords(t)
+	s := newRightsServer(t, printedConfig(t), "crm")
+	a := newApp(t, nil)
+	deliver := startDeliver(t, s.URL(), a.URL+"/hook", "--type=CallConnected", "--type=PlayCompleted",
+		"--nats-domain=acs", "--nats-user=crm", "--nats-password-file="+bridgetest.WriteFile(t, "password", crmPassword))
+	awaitSlots(t, map[*bridgeProcess]int{deliver: 16})
+	storeEvent(t, s.JetStream(), "a", "0")
+	natstest.Until(t, func() bool { return len(a.accepted()["a"]) == 1 })
+}

@@ -221,7 +221,7 @@ func serve(s *http.Server, l net.Listener, tls bool) (err error) {
 // stays in the journal for the next start.
 func (b *Bridge) shutDown(server *http.Server) {
 	s := b.settings
-	b.logger.Info("stopping: a second signal ends at once", "delay", s.ShutdownDelay.String(), "timeout", s.ShutdownTimeout.String())
+	b.logger.Info("stopping: a second signal ends at once", "delay_seconds", s.ShutdownDelay.Seconds(), "timeout_seconds", s.ShutdownTimeout.Seconds())
 	b.stopping.Store(true)
 	b.handler.Stopping()
 	time.Sleep(s.ShutdownDelay)

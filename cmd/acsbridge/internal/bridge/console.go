@@ -22,7 +22,8 @@ func (b *Bridge) makeConsole() (err error) {
 		return nil
 	}
 	opts := console.Options{
-		Bridge: &consoleView{bridge: b}, Token: s.ConsoleToken(), ShowPII: s.ConsoleShowPII, Logger: b.logger,
+		Bridge: &consoleView{bridge: b}, Token: s.ConsoleToken(), ShowPII: s.ConsoleShowPII, Write: s.ConsoleWrite,
+		Decode: ingest.Decode, Logger: b.logger,
 	}
 	login := natsconn.Config{Context: s.ConsoleNatsContext}
 	if b.nats != nil {

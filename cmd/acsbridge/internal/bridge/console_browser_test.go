@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -27,6 +29,7 @@ import (
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 var shots = flag.String("shots", "", "directory to write screenshots of the console to")
@@ -206,6 +209,24 @@ func (p *played) calls(n int, speed float64, flows ...string) {
 	}
 }
 
+// setAside puts a callback into quarantine.
+func (p *played) setAside() {
+	p.t.Helper()
+	js := natstest.JetStream(p.t, p.EmbeddedURL())
+	m := nats.NewMsg(schemas.QuarantineSubject("contoso", "not_cloudevents"))
+	for name, value := range map[string]string{
+		schemas.HeaderQuarantineReason: "not_cloudevents", schemas.HeaderResource: "contoso", schemas.HeaderContentType: "application/json",
+		schemas.HeaderReceivedAt: "2026-01-02T03:04:05.678Z", schemas.HeaderTokenIssuer: "https://issuer.example", schemas.HeaderTokenAudience: acstest.DemoAudience,
+		schemas.HeaderTokenKeyID: "k1", schemas.HeaderTokenExpires: "1767323345", schemas.HeaderDeliveryID: "d-1",
+	} {
+		m.Header.Set(name, value)
+	}
+	m.Data = []byte(`[{"id":"1","source":"calling/callConnections/c-1","type":"Microsoft.Communication.CallConnected","specversion":"1.0","data":{"callConnectionId":"c-1"}}]`)
+	if _, err := js.PublishMsg(p.t.Context(), m); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // TestConsole_browser looks at each view as an operator does.
 func TestConsole_browser(t *testing.T) {
 	p := play(t)
@@ -325,10 +346,11 @@ func TestConsole_accessible(t *testing.T) {
 	p := play(t)
 	p.calls(1, 20, "play-failed")
 	p.calls(2, 20, "hostile")
+	p.setAside()
 	b := newTab(t, p.ConsoleURL())
 	b.open("/calls")
 	call := ask[string](b, "document.querySelector('td a').getAttribute('href')")
-	for _, path := range []string{"/", "/refusals", "/calls", call, "/events/1", "/calls/none", "/login"} {
+	for _, path := range []string{"/", "/refusals", "/calls", call, "/events/1", "/calls/none", "/login", "/quarantine", "/quarantine/1", "/services"} {
 		for _, dark := range []bool{false, true} {
 			b.do(chromedp.EmulateViewport(390, 844))
 			b.dark(dark)
@@ -367,8 +389,9 @@ func axeCore(t *testing.T) string {
 
 // TestConsole_login logs in with the keyboard alone, and out again.
 func TestConsole_login(t *testing.T) {
-	p := play(t, "--console-token-file="+bridgetest.WriteFile(t, "token", testSecret), "--console-show-pii")
+	p := play(t, "--console-token-file="+bridgetest.WriteFile(t, "token", testSecret), "--console-show-pii", "--console-write")
 	p.calls(1, 20, "transfer")
+	p.setAside()
 	if got := status(t, p.AdminURL()+"/calls", ""); got != http.StatusUnauthorized {
 		t.Errorf("without the token: %d", got)
 	}
@@ -404,6 +427,17 @@ func TestConsole_login(t *testing.T) {
 	if !p.log.Has("the console shows personal data", "call=") || strings.Contains(p.log.String(), testSecret) {
 		t.Error("the log has not who looked, or it has the token:\n", p.log.String())
 	}
+	b.open("/quarantine")
+	b.do(chromedp.Click("td a"), chromedp.WaitReady("#payload"))
+	b.do(chromedp.Click("//a[text()='Send it again …']"), chromedp.WaitVisible("form.confirm"))
+	if text := b.text("form.confirm"); !strings.Contains(text, "every consumer gets them") {
+		t.Error("the confirmation is", text)
+	}
+	b.do(chromedp.Click("form.confirm button"), chromedp.WaitVisible("[role=status].warning"))
+	if text := b.text("main"); !strings.Contains(text, "There are none") || !p.log.Has("the console changes what was set aside", "action=redrive") {
+		t.Error("after the redrive\n", text)
+	}
+	b.open("/calls/c-1")
 	b.do(chromedp.Click("//button[text()='Log out']"), chromedp.WaitReady("#token"))
 	b.open("/calls")
 	b.until("location.pathname === '/login'")

@@ -142,6 +142,8 @@ func (s *Settings) checkConsole() {
 	switch {
 	case s.consoleToken != "" && s.consoleToken == s.adminToken:
 		s.reject(setting, "holds the token of admin-token-file, which Prometheus has; the console needs one of its own")
+	case s.ConsoleWrite && s.ConsoleTokenFile == "":
+		s.reject(setting, "is missing, which --console-write needs: without it every user of this host could change what was set aside")
 	case s.ConsoleShowPII && s.ConsoleTokenFile == "":
 		s.reject("console-token-file", "is missing, which showing personal data needs without it every user of this host sees the data")
 	case s.ConsoleNatsContext != "" && s.EmbeddedNATS():

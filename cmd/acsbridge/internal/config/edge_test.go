@@ -145,6 +145,7 @@ func TestSettings_console(t *testing.T) {
 		{"--admin-token-file=" + admin + " --console-token-file=" + token + " --console-show-pii", true, ""},
 		{"--admin-token-file=" + admin + " --console-token-file=" + admin, false, "needs one of its own"},
 		{"--console-show-pii", false, "console-token-file"},
+		{"--console-write", false, "console-token-file"},
 		{"--console-nats-context=viewer", false, "is for an external NATS"},
 	} {
 		args := append(strings.Fields(test.args), "--resource=contoso=c3b7d7e8-4a3c-4a0b-9c55-0123456789ab")

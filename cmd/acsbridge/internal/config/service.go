@@ -32,13 +32,13 @@ func (s *Service) CheckAdmin() error {
 }
 
 // CheckConsole rejects settings of a console with problems, and returns its token.
-func (s *Service) CheckConsole(tokenFile string, showPII bool) (token string, err error) {
+func (s *Service) CheckConsole(tokenFile string, write, showPII bool) (token string, err error) {
 	if err := s.CheckAdmin(); err != nil {
 		return "", err
 	}
 	all := &Settings{
 		adminSettings:   adminSettings{AdminListen: s.AdminListen, adminAccess: s.adminAccess},
-		consoleSettings: consoleSettings{ConsoleTokenFile: tokenFile, ConsoleShowPII: showPII},
+		consoleSettings: consoleSettings{ConsoleTokenFile: tokenFile, ConsoleWrite: write, ConsoleShowPII: showPII},
 		adminToken:      s.adminToken, sources: s.sources,
 	}
 	all.checkConsole()

@@ -96,6 +96,7 @@ type adminAccess struct {
 type consoleSettings struct {
 	ConsoleTokenFile   string `help:"File with the token of the console. Without one the console is there only while --admin-listen is a loopback address and has no token." placeholder:"FILE"`
 	ConsoleNatsContext string `help:"Context of the nats command with the login that the console reads the stream with. Without one it shows calls only of an embedded server." placeholder:"NAME"`
+	ConsoleWrite       bool   `help:"Let the console send quarantined callbacks and dead letters again, and remove them, after a confirmation. Needs --console-token-file, and a login that may."`
 	ConsoleShowPII     bool   `name:"console-show-pii" help:"Let the console show personal data of a call or an event, after a click that is logged. Needs --console-token-file."`
 }
 

@@ -1,0 +1,352 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/acsbridge/acsbridge/consume"
+	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/replay/resend"
+	"github.com/acsbridge/acsbridge/schemas"
+)
+
+// itemsPerPage is how many quarantined callbacks or dead letters a page lists.
+const itemsPerPage = 100
+
+// items are what a stream holds that was set aside: quarantined callbacks, or the dead
+// letters of a service.
+type items struct {
+	path    string // of the list
+	title   string
+	stream  string
+	prefix  string
+	reason  string // header that has the reason
+	service string // empty for the quarantine
+	command string
+}
+
+func quarantine() items {
+	return items{
+		path: "/quarantine", title: "Quarantine", stream: schemas.QuarantineStream, prefix: schemas.QuarantinePrefix,
+		reason: schemas.HeaderQuarantineReason, command: "acsbridge quarantine",
+	}
+}
+
+// deadLetters are those of a service that is named in a path.
+func deadLetters(service string) (items, error) {
+	if !schemas.ValidToken(service) {
+		return items{}, errNotFound
+	}
+	return items{
+		path: "/services/" + service + "/dead", title: "Dead letters of " + service, stream: consume.DeadStream(service), prefix: schemas.DeadPrefix,
+		reason: schemas.HeaderDeadReason, service: service, command: "acsbridge deadletters --service " + service,
+	}, nil
+}
+
+// of returns the items that a request is about.
+func itemsOf(r *http.Request) (items, error) {
+	if service := r.PathValue("service"); service != "" {
+		return deadLetters(service)
+	}
+	return quarantine(), nil
+}
+
+// reader reads the stream of the items, with the login of another reader.
+func (i *items) reader(of *replay.Reader) *replay.Reader {
+	reader := *of
+	reader.Stream, reader.Prefix = i.stream, i.prefix
+	return &reader
+}
+
+type itemsView struct {
+	Path, Title string
+	Items       []itemRow
+	Total       uint64
+	Older       string // address of the next page
+	Done        string // what was done just now
+}
+
+type itemRow struct {
+	Number   uint64
+	At       time.Time
+	Reason   string
+	Resource string
+	Kind     string
+	Size     int
+}
+
+// newItemRow is a line of the list.
+func (i *items) row(m *replay.StoredMessage) itemRow {
+	kind := schemas.ShortType(m.Header.Get(schemas.HeaderEventType))
+	if parts, ok := schemas.ParseSubject(m.Header.Get(schemas.HeaderDeadSubject)); kind == "" && ok {
+		kind = parts.Type // a timeout has no event
+	}
+	if kind == "" {
+		kind = m.Header.Get(schemas.HeaderContentType)
+	}
+	return itemRow{m.Sequence, m.Time, m.Header.Get(i.reason), m.Header.Get(schemas.HeaderResource), kind, len(m.Data)}
+}
+
+// itemsPage lists the newest items first.
+func (c *Console) itemsPage(r *http.Request) (*page, error) {
+	what, err := itemsOf(r)
+	if err != nil {
+		return nil, err
+	}
+	v := &itemsView{Path: what.path, Title: what.title, Done: doneTexts[r.URL.Query().Get("done")]}
+	before, _ := strconv.ParseUint(r.URL.Query().Get("before"), 10, 64) // zero: the newest
+	if err := c.read(r.Context(), func(reader *replay.Reader) error { return what.list(r.Context(), reader, before, v) }); err != nil {
+		return nil, err
+	}
+	return &page{Title: what.title, Template: "items", Content: v, Commands: []string{what.command + " list"}}, nil
+}
+
+// list fills a view. Sequences of removed items make a page shorter.
+func (i *items) list(ctx context.Context, of *replay.Reader, before uint64, v *itemsView) error {
+	js, err := of.JetStream(ctx)
+	if err != nil {
+		return err
+	}
+	stream, err := js.Stream(ctx, i.stream)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", i.stream, err)
+	}
+	state := stream.CachedInfo().State
+	v.Total = state.Msgs
+	last := state.LastSeq
+	if before > 0 {
+		last = min(last, before-1)
+	}
+	first := max(state.FirstSeq, last-min(last, itemsPerPage)+1)
+	if last == 0 || first > last {
+		return nil
+	}
+	selection := replay.Selection{Since: replay.Position{Sequence: first}, Until: replay.Position{Sequence: last}}
+	for m, err := range i.reader(of).Read(ctx, selection) {
+		if err != nil {
+			return err
+		}
+		v.Items = append([]itemRow{i.row(m)}, v.Items...)
+	}
+	if first > state.FirstSeq {
+		v.Older = i.path + "?before=" + strconv.FormatUint(first, 10)
+	}
+	return nil
+}
+
+// itemView is the content of the page of one item.
+type itemView struct {
+	Path, Title string
+	itemRow
+	Subject   string
+	JSON      []token
+	Raw       string // a payload that is not JSON, when it may be shown
+	NoJSON    bool
+	Cut       bool
+	Headers   []header
+	Call      string  // of a dead letter
+	Stored    []token // the event that the stream has under the same id, of a conflict
+	StoredSeq uint64
+
+	Write, Personal, CanUnmask bool
+	Confirm                    string // redrive or drop, when that is asked for
+	Effect                     string // what it will do
+	Failed                     string // why it was not done
+}
+
+// itemPage shows one item, asks whether something is to be done with it, and does it.
+func (c *Console) itemPage(r *http.Request) (*page, error) {
+	what, err := itemsOf(r)
+	if err != nil {
+		return nil, err
+	}
+	number, err := strconv.ParseUint(r.PathValue("number"), 10, 64)
+	if err != nil || number == 0 {
+		return nil, errNotFound
+	}
+	action := r.PostFormValue("action")
+	personal, failed := false, ""
+	switch {
+	case r.Method != http.MethodPost:
+	case action == "redrive" || action == "drop":
+		if err := c.change(r, &what, number, action); err != nil {
+			failed = err.Error()
+			break
+		}
+		return nil, redirectError(what.path + "?" + url.Values{"done": {action}}.Encode())
+	default:
+		if personal, err = c.unmasks(r, what.stream, strconv.FormatUint(number, 10)); err != nil {
+			return nil, err
+		}
+	}
+	v := &itemView{Path: what.path, Title: what.title, Write: c.Write, Personal: personal, CanUnmask: c.ShowPII, Failed: failed}
+	if err := c.read(r.Context(), func(reader *replay.Reader) error {
+		m, err := what.find(r.Context(), reader, number)
+		if err != nil {
+			return err
+		}
+		return c.showItem(r.Context(), reader, &what, m, v)
+	}); err != nil {
+		return nil, err
+	}
+	if confirm := r.URL.Query().Get("confirm"); c.Write && (confirm == "redrive" || confirm == "drop") {
+		v.Confirm, v.Effect = confirm, what.effect(confirm)
+	}
+	return &page{
+		Title: what.title, Template: "item", Content: v, Private: personal,
+		Commands: []string{fmt.Sprintf("%s show %d", what.command, number)},
+	}, nil
+}
+
+// find returns an item.
+func (i *items) find(ctx context.Context, of *replay.Reader, number uint64) (*replay.StoredMessage, error) {
+	at := replay.Position{Sequence: number}
+	for m, err := range i.reader(of).Read(ctx, replay.Selection{Since: at, Until: at}) {
+		return m, err
+	}
+	return nil, usageError{fmt.Errorf("there is no number %d any more", number)}
+}
+
+// showItem fills a view.
+func (c *Console) showItem(ctx context.Context, reader *replay.Reader, what *items, m *replay.StoredMessage, v *itemView) error {
+	masking := replay.MaskPII
+	if v.Personal {
+		masking = replay.MaskSecrets
+	}
+	var line struct {
+		Event json.RawMessage `json:"event"`
+		Data  []byte          `json:"data"`
+	}
+	text := replay.AppendLine(nil, m, masking)
+	if err := json.Unmarshal(text, &line); err != nil {
+		return err
+	}
+	var shown eventView
+	if err := shown.read(m, masking); err != nil {
+		return err
+	}
+	v.itemRow, v.Subject, v.Headers = what.row(m), m.Subject, append(shown.Claims, shown.Headers...)
+	v.JSON, v.Cut, v.NoJSON = shown.JSON, shown.Cut, shown.NoJSON
+	if line.Data != nil {
+		v.Raw = bounded(string(line.Data), maxShown)
+	}
+	if what.service != "" {
+		if parts, ok := schemas.ParseSubject(m.Subject[len(schemas.DeadPrefix)+1:]); ok {
+			v.Call = parts.Call
+		}
+		return nil
+	}
+	stored, err := c.storedEvent(ctx, reader, m)
+	if err != nil || stored == nil {
+		return err
+	}
+	var other eventView
+	if err := other.read(stored, masking); err != nil {
+		return err
+	}
+	v.Stored, v.StoredSeq = other.JSON, stored.Sequence
+	return nil
+}
+
+// storedEvent returns the event that the stream has under the id of a quarantined one,
+// nil without.
+func (c *Console) storedEvent(ctx context.Context, reader *replay.Reader, m *replay.StoredMessage) (*replay.StoredMessage, error) {
+	if c.Decode == nil {
+		return nil, nil
+	}
+	events, err := (&resend.Redrive{Reader: reader, Decode: c.Decode}).Messages(m)
+	if err != nil || len(events) != 1 {
+		return nil, nil // it has no event, which is why it is there
+	}
+	parts, ok := schemas.ParseSubject(events[0].Subject)
+	if !ok {
+		return nil, nil
+	}
+	for stored, err := range reader.Read(ctx, replay.Selection{CallToken: parts.Call, Types: []string{parts.Type}}) {
+		if err != nil {
+			return nil, err
+		}
+		if stored.Header.Get(schemas.HeaderMsgID) == events[0].Header.Get(schemas.HeaderMsgID) {
+			return stored, nil
+		}
+	}
+	return nil, nil
+}
+
+// doneTexts say what was done.
+var doneTexts = map[string]string{"redrive": "It was sent again and removed here.", "drop": "It was removed."}
+
+// effect says what an action will do.
+func (i *items) effect(action string) string {
+	switch {
+	case action == "drop":
+		return "This removes it from stream " + i.stream + " for good."
+	case i.service != "":
+		return "This gives the event to service " + i.service + " again, and to no other, and removes the dead letter."
+	}
+	return "This publishes its events into the stream of events, where every consumer gets them, and removes it from the quarantine."
+}
+
+// change does what an operator has confirmed, and logs that.
+func (c *Console) change(r *http.Request, what *items, number uint64, action string) error {
+	if !c.Write {
+		return errors.New("this console changes nothing: it runs without --console-write")
+	}
+	ctx := r.Context()
+	err := c.read(ctx, func(reader *replay.Reader) error {
+		m, err := what.find(ctx, reader, number)
+		if err != nil {
+			return err
+		}
+		js, err := reader.JetStream(ctx)
+		if err != nil {
+			return err
+		}
+		if action == "redrive" {
+			if err := c.redrive(ctx, reader, js, what, m); err != nil {
+				return err
+			}
+		}
+		return what.remove(ctx, js, number)
+	})
+	c.Logger.Info("the console changes what was set aside", "action", action, "stream", what.stream, "sequence", number, "client", r.RemoteAddr, "error", err)
+	return err
+}
+
+// redrive sends an item where it belongs.
+func (c *Console) redrive(ctx context.Context, reader *replay.Reader, js jetstream.JetStream, what *items, m *replay.StoredMessage) error {
+	if what.service != "" {
+		return consume.RedriveLetter(ctx, js, what.service, reader.Stream, m)
+	}
+	redrive := &resend.Redrive{Reader: reader, Decode: c.Decode}
+	events, err := redrive.Messages(m)
+	if err != nil {
+		return err
+	}
+	for _, event := range events {
+		if err := redrive.Publish(ctx, event); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove overwrites an item: it is personal data.
+func (i *items) remove(ctx context.Context, js jetstream.JetStream, number uint64) error {
+	stream, err := js.Stream(ctx, i.stream)
+	if err == nil {
+		err = stream.SecureDeleteMsg(ctx, number)
+	}
+	if err != nil {
+		return fmt.Errorf("remove it from stream %s: %w; it needs the right to delete messages of that stream", i.stream, err)
+	}
+	return nil
+}
