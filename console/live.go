@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
@@ -229,7 +230,7 @@ func (c *Console) liveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	idle := time.NewTicker(15 * time.Second)
 	defer idle.Stop()
-	for backoff.Wait(ctx, pause) == nil {
+	for backoff.Wait(ctx, pause+rand.N(pause)) == nil { // the pages ask one after another
 		if always {
 			s.notify()
 		}

@@ -18,9 +18,9 @@ import (
 
 const (
 	consolePages  = 50
-	consoleRound  = 12 * time.Second
-	consoleRounds = 4
-	consoleRate   = 15 // calls a second, some hundred callbacks
+	consoleRound  = 10 * time.Second
+	consoleRounds = 3
+	consoleRate   = 60 // calls a second, some hundred callbacks
 )
 
 // BenchmarkConsole measures the p99 of callbacks to a bridge with an embedded server
@@ -65,7 +65,7 @@ func BenchmarkConsole(b *testing.B) {
 	defer stop()
 	loaded := make(chan error, 1)
 	go func() {
-		loaded <- caller.Run(ctx, acstest.Load{Flows: flows, Rate: consoleRate, Speed: 1})
+		loaded <- caller.Run(ctx, acstest.Load{Flows: flows, Rate: consoleRate, Speed: 0.1})
 	}()
 	time.Sleep(consoleRound) // calls that go on, and a list of them
 	taken := func() []float64 {
