@@ -81,6 +81,9 @@ func (c *consumersListCmd) Run(ctx context.Context, std stdio) error {
 	for _, name := range names {
 		s, err := consume.Inspect(ctx, js, name, c.Stream)
 		if err != nil {
+			if known, listErr := consume.Services(ctx, js, c.Stream); listErr == nil && !slices.Contains(known, name) {
+				err = fmt.Errorf("no service %q consumes stream %s; acsbridge consumers lists those that do", name, c.Stream)
+			}
 			return unlessEnded(natsconn.WithRemedy(err))
 		}
 		if c.Output == "json" {
