@@ -38,16 +38,31 @@ func (s *slot) newJob(ctx context.Context, c *call) *job {
 	return &job{ctx, s, c, c.events[0], c.entry}
 }
 
-// work handles events until jobs is closed.
+// work handles events until jobs is closed. When a handler ends the goroutine
+// (runtime.Goexit, such as by t.FailNow), its event has failed, and another worker goes on.
 func (r *replica) work() {
-	for j := range r.jobs {
-		o := j.run()
-		j.slot.post(func(now time.Time) error {
-			j.slot.running--
-			j.slot.calls.handled(j.call, o, now)
-			return nil
-		})
+	var current *job
+	defer func() {
+		if current != nil {
+			o := &outcome{event: current.event}
+			o.fail(errors.New("the handler has ended its goroutine"))
+			r.workers.Go(r.work)
+			current.report(o)
+		}
+	}()
+	for current = range r.jobs {
+		current.report(current.run())
+		current = nil
 	}
+}
+
+// report hands the outcome to the loop of the slot.
+func (j *job) report(o *outcome) {
+	j.slot.post(func(now time.Time) error {
+		j.slot.running--
+		j.slot.calls.handled(j.call, o, now)
+		return nil
+	})
 }
 
 // staleAfter is how old an event is before the stream is asked whether its call is over.
@@ -241,24 +256,16 @@ func (j *job) fits(state []byte, waits []Wait) error {
 	return nil
 }
 
-// protect turns a panic of the handler into an error, and the end of its goroutine
-// (runtime.Goexit, such as by t.FailNow) too.
+// protect turns a panic of the handler into an error.
 func (j *job) protect(ctx context.Context, m *schemas.Message, a *attempt, number int) (state []byte, err error) {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		err = errors.New("the handler has ended its goroutine")
-		defer func() {
-			if p := recover(); p != nil {
-				j.slot.opts.Logger.Error("the handler panicked; its event is tried again",
-					slog.String("type", m.Event.Type), slog.String("stack", string(debug.Stack())))
-				err = fmt.Errorf("panic: %v", p)
-			}
-		}()
-		state, err = j.slot.handle(ctx, j.call.token, j.entry, j.event.seq, number, a, m)
+	defer func() {
+		if p := recover(); p != nil {
+			j.slot.opts.Logger.Error("the handler panicked; its event is tried again",
+				slog.String("type", m.Event.Type), slog.String("stack", string(debug.Stack())))
+			err = fmt.Errorf("panic: %v", p)
+		}
 	}()
-	<-ended
-	return state, err
+	return j.slot.handle(ctx, j.call.token, j.entry, j.event.seq, number, a, m)
 }
 
 // fetch reads an event again that is in the entry of its call.

@@ -43,6 +43,7 @@ type replica struct {
 	owned     map[string]*ownership // by slot
 	ended     chan *ownership
 	running   sync.WaitGroup
+	workers   sync.WaitGroup
 }
 
 // ownership is a slot that this replica has.
@@ -83,13 +84,12 @@ func run(ctx context.Context, nc *nats.Conn, o *options, h handler) error {
 			defer o.Registerer.Unregister(c)
 		}
 	}
-	var workers sync.WaitGroup
 	for range o.Concurrency {
-		workers.Go(r.work)
+		r.workers.Go(r.work)
 	}
 	err = r.share(ctx)
 	close(r.jobs)
-	workers.Wait()
+	r.workers.Wait()
 	return err
 }
 

@@ -116,7 +116,7 @@ func streamNames(t *testing.T, server *natstest.Server) (names []string) {
 // restricted starts a server with the rights of deploy/nats and the streams.
 func restricted(t *testing.T) *natstest.Server {
 	t.Helper()
-	for _, name := range []string{"OPERATOR_PASSWORD", "BRIDGE_PASSWORD", "HANGUPS_PASSWORD", "VIEWER_PASSWORD"} {
+	for _, name := range []string{"OPERATOR_PASSWORD", "BRIDGE_PASSWORD", "HANGUPS_PASSWORD", "VIEWER_PASSWORD", "SERVICE_IVR_PASSWORD"} {
 		t.Setenv(name, "of-the-"+strings.ToLower(name))
 	}
 	configured, err := natsserver.ProcessConfigFile("../../../../deploy/nats/rights.conf")
