@@ -188,6 +188,8 @@ func (c *Console) problem(err error) *page {
 		p.Title, p.Status = "No stream", http.StatusNotFound
 	case isUsage(err):
 		p.Title, p.Status = "Not understood", http.StatusBadRequest
+	case errors.Is(err, context.Canceled): // the browser has left, and reads no answer
+		p.Status = http.StatusServiceUnavailable
 	default:
 		c.Logger.Warn("the console cannot show a page", "error", err)
 	}
