@@ -20,7 +20,8 @@ const (
 	consolePages  = 50
 	consoleRound  = 10 * time.Second
 	consoleRounds = 3
-	consoleRate   = 60 // calls a second, some hundred callbacks
+	// Calls a second, each with some ten callbacks within half a minute.
+	consoleRate, consoleSpeed, consoleCalls = 20, 0.25, 1000
 )
 
 // BenchmarkConsole measures the p99 of callbacks to a bridge with an embedded server
@@ -65,7 +66,7 @@ func BenchmarkConsole(b *testing.B) {
 	defer stop()
 	loaded := make(chan error, 1)
 	go func() {
-		loaded <- caller.Run(ctx, acstest.Load{Flows: flows, Rate: consoleRate, Speed: 0.1})
+		loaded <- caller.Run(ctx, acstest.Load{Flows: flows, Rate: consoleRate, Speed: consoleSpeed, Concurrency: consoleCalls})
 	}()
 	time.Sleep(consoleRound) // calls that go on, and a list of them
 	taken := func() []float64 {
