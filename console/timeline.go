@@ -127,7 +127,9 @@ func (t *timeline) drawTicks() {
 		}
 	}
 	step = max(step, took/maxTicks)
-	for at := time.Duration(0); at <= took; at += step {
+	// A duration has its bounds: one more step than there is would be negative.
+	for i := time.Duration(0); i <= min(maxTicks, took/step); i++ {
+		at := i * step
 		t.Ticks = append(t.Ticks, tick{t.x(t.began.Add(at)), "+" + at.String()})
 	}
 }

@@ -117,7 +117,7 @@ func isAddress(text []byte) bool {
 var personalHeaders = []string{schemas.HeaderPath, schemas.HeaderQuery, schemas.HeaderDeadError}
 
 // addressHeaders hold the source of the event.
-var addressHeaders = []string{schemas.HeaderEventSource, schemas.HeaderMsgID}
+var addressHeaders = []string{schemas.HeaderEventSource, schemas.HeaderMsgID, schemas.HeaderDeadMsgID}
 
 // maskHeader returns the value of a header with what can be personal masked.
 func maskHeader(name, value string) string {

@@ -13,6 +13,7 @@ import (
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/internal/fixtures"
 	"github.com/acsbridge/acsbridge/replay"
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 func TestMaskID(t *testing.T) {
@@ -205,5 +206,21 @@ func TestAppendLine(t *testing.T) {
 		if !strings.HasSuffix(got, test.want+"\n") || strings.Count(got, "\n") != 1 || !json.Valid([]byte(got)) {
 			t.Errorf("%s (-want +got):\n%s", test.name, cmp.Diff(test.want+"\n", got))
 		}
+	}
+}
+
+// TestAppendLine_deadLetter has a dead letter of an event of Event Grid: its former message
+// id has the same address in it as the one that it had.
+func TestAppendLine_deadLetter(t *testing.T) {
+	m := &replay.StoredMessage{Header: nats.Header{
+		schemas.HeaderDeadMsgID: {"/subscriptions/x/caller/4:+15551234567#1"}, schemas.HeaderDeadError: {"no customer 4711"},
+	}, Data: []byte("{}")}
+	text := string(replay.AppendLine(nil, m, replay.MaskPII))
+	if strings.Contains(text, "1555") || strings.Contains(text, "4711") {
+		t.Error(text)
+	}
+	m.Header.Set(schemas.HeaderDeadMsgID, "calling/callConnections/c-1#1")
+	if text := string(replay.AppendLine(nil, m, replay.MaskPII)); !strings.Contains(text, "c-1#1") {
+		t.Error(text)
 	}
 }

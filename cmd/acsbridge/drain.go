@@ -120,7 +120,7 @@ func (c *drainCmd) await(ctx context.Context, p *publish.Publisher, w io.Writer)
 		if time.Since(shown) >= interval {
 			shown = time.Now()
 			s := p.Status()
-			fmt.Fprintf(w, "%s%s left%s%s", before, view.Plural(last, "record"), because(&s), after)
+			fmt.Fprintf(w, "%s%s left%s%s", before, view.Plural(last, "record"), view.PrintableLines(because(&s)), after)
 		}
 	}
 	return false

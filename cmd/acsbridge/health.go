@@ -12,6 +12,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/running"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 )
 
@@ -64,7 +65,7 @@ func (c *healthCmd) Run(ctx context.Context, std stdio) error {
 		return fmt.Errorf("read the answer of %s: %w", target, err)
 	}
 	if text := strings.TrimSpace(string(body)); text != "" {
-		fmt.Fprintln(std.out, text)
+		fmt.Fprintln(std.out, view.PrintableLines(text))
 	}
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("not ready: %s answered %s", target, resp.Status)

@@ -21,6 +21,7 @@ func TestHealth(t *testing.T) {
 		failure string
 	}{
 		{"ready", answer(http.StatusOK, "ready\n"), "ready\n", ""},
+		{"escape sequences", answer(http.StatusOK, "keys ok \x1b]52;c;aGk=\a\nstorage ok"), "keys ok ?]52;c;aGk=?\nstorage ok\n", ""},
 		{"no body", answer(http.StatusOK, ""), "", ""},
 		{"not ready", answer(http.StatusServiceUnavailable, "keys: none yet"), "keys: none yet\n", "not ready: "},
 		{"another 2xx", answer(http.StatusNoContent, ""), "", "answered 204 No Content"},

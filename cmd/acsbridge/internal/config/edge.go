@@ -145,7 +145,7 @@ func (s *Settings) checkConsole() {
 	case s.ConsoleWrite && s.ConsoleTokenFile == "":
 		s.reject(setting, "is missing, which --console-write needs: without it every user of this host could change what was set aside")
 	case s.ConsoleShowPII && s.ConsoleTokenFile == "":
-		s.reject("console-token-file", "is missing, which showing personal data needs without it every user of this host sees the data")
+		s.reject("console-token-file", "is missing, which --show-pii needs: without it every user of this host sees the data")
 	case s.ConsoleNatsContext != "" && s.EmbeddedNATS():
 		s.reject("console-nats-context", "is for an external NATS, and none is set; the console reads the embedded server by itself")
 	}

@@ -121,9 +121,9 @@ func (p *prefixed) Write(line []byte) (int, error) {
 	return len(line), err
 }
 
-// PrintError writes the error that ends the process.
+// PrintError writes the error that ends the process. It can have texts of servers in it.
 func PrintError(w io.Writer, err error) {
-	text := fmt.Sprintf("acsbridge: %v", err)
+	text := PrintableLines(fmt.Sprintf("acsbridge: %v", err))
 	if toJournal(w) {
 		prefix := fmt.Sprintf("<%d>", journalError)
 		text = prefix + strings.ReplaceAll(text, "\n", "\n"+prefix)

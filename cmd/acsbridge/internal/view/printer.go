@@ -162,6 +162,15 @@ func Printable(text string) string {
 // PrintableText is [Printable] for a text of any length.
 func PrintableText(text string) string { return printable(text, len(text)) }
 
+// PrintableLines is [PrintableText] for a text of several lines.
+func PrintableLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = PrintableText(lines[i])
+	}
+	return strings.Join(lines, "\n")
+}
+
 func printable(text string, most int) string {
 	if len(text) <= most && strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) < 0 {
 		return text

@@ -1,6 +1,7 @@
 package view
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -112,5 +113,14 @@ func TestPlural(t *testing.T) {
 		if got := Plural(n, "event"); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
+	}
+}
+
+// TestPrintError_ofServer has a text of a server in an error.
+func TestPrintError_ofServer(t *testing.T) {
+	var out strings.Builder
+	PrintError(&out, errors.New("server answers 500 \x1b[2J\u202e\nrun \"acsbridge – help\""))
+	if want := "acsbridge: server answers 500 ?[2J?\nrun \"acsbridge – help\"\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }
