@@ -38,7 +38,7 @@ type demoCmd struct {
 	Rate            float64 `help:"Calls that start in a second." default:"2" placeholder:"N"`
 	Speed           float64 `help:"Divide the pauses between the events of a call." default:"4" placeholder:"FACTOR"`
 	Listen          string  `help:"Address for callbacks. A taken port is replaced by a free one, here as below." default:"127.0.0.1:8080" placeholder:"ADDR"`
-	AdminListen     string  `help:"Address for /livez, /readyz and /metrics." default:"${admin}" placeholder:"ADDR"`
+	AdminListen     string  `help:"Address of the console, /livez, /readyz and /metrics." default:"${admin}" placeholder:"ADDR"`
 	NatsListen      string  `help:"Address of the embedded NATS server." default:"${natsListen}" placeholder:"ADDR"`
 	IssuerAddr      string  `name:"issuer-listen" help:"Address of the simulated key server." default:"127.0.0.1:8081" placeholder:"ADDR"`
 	CallbackKeyFile string  `help:"File with a callback key that the bridge asks for and the simulated ACS knows." placeholder:"FILE"`
@@ -322,7 +322,9 @@ func (d *demo) suggestions() string {
   %[1]s trigger CallConnected%[3]s
   %[1]s trigger IncomingCall%[4]s
   nats --server %[5]s stream view ACS
-  curl -s %[6]s/readyz
+  %[1]s health --admin %[6]s
+And in a browser:
+  %[6]s/calls
 `, command, read, send, grid, d.bridge.EmbeddedURL(), d.bridge.AdminURL())
 }
 
