@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
@@ -65,7 +66,7 @@ func (c *Console) callPage(r *http.Request) (*page, error) {
 	}
 	var story *replay.Story
 	if err := c.read(r.Context(), func(reader *replay.Reader) error {
-		story, err = reader.Story(r.Context(), id, now)
+		story, err = c.story(r.Context(), reader, id, now)
 		return err
 	}); err != nil {
 		return nil, err
@@ -84,6 +85,43 @@ func (c *Console) callPage(r *http.Request) (*page, error) {
 		p.Live = "/live?" + url.Values{"call": callTokens(story)}.Encode()
 	}
 	return p, nil
+}
+
+// legsLife is how long the legs of a call that was looked up are looked for no more: a
+// search reads all events of some minutes, and a live page asks each second.
+const (
+	legsLife = 20 * time.Second
+	maxLegs  = 256 // calls whose legs are remembered
+)
+
+// legs are the last tokens of the subjects of a call.
+type legs struct {
+	tokens []string
+	first  uint64 // sequence of the call's first event
+	found  time.Time
+}
+
+// story reads a call. Its legs are found at most each [legsLife], their events each time.
+func (c *Console) story(ctx context.Context, reader *replay.Reader, id string, now time.Time) (*replay.Story, error) {
+	c.legsMu.Lock()
+	known, ok := c.legs[id]
+	c.legsMu.Unlock()
+	if ok && now.Sub(known.found) < legsLife {
+		return reader.StoryOf(ctx, known.tokens, known.first, now)
+	}
+	story, err := reader.Story(ctx, id, now)
+	if err != nil || len(story.Steps) == 0 {
+		return story, err
+	}
+	c.legsMu.Lock()
+	defer c.legsMu.Unlock()
+	if len(c.legs) >= maxLegs || c.legs == nil {
+		c.legs = make(map[string]legs)
+	}
+	if tokens := callTokens(story); len(tokens) == len(story.Legs) {
+		c.legs[id] = legs{tokens, story.Steps[0].Message.Sequence, now}
+	}
+	return story, nil
 }
 
 // unmasks reports whether a request asks for personal data and gets it, and logs that.

@@ -20,8 +20,8 @@ const (
 	// callsPerPage is how many calls a page lists.
 	callsPerPage = 50
 	// listLife is how long a list is shown again without another reading, so that all
-	// browsers at one list cost one reading a second. maxLists of them are kept.
-	listLife = time.Second
+	// browsers at one list cost one reading in that time. maxLists of them are kept.
+	listLife = 3 * time.Second
 	maxLists = 32
 )
 

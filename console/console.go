@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -56,7 +57,10 @@ type Console struct {
 	live     hub
 	pages    chan struct{} // a place for each page in work
 	readings chan struct{}
+	making   sync.Mutex // held while the text of a page is made, so that pages use one processor
 	lists    cache
+	legsMu   sync.Mutex
+	legs     map[string]legs // by the id that was asked for
 }
 
 // New returns a console. Its live parts need [Console.Run].
@@ -214,7 +218,10 @@ func (c *Console) write(w http.ResponseWriter, r *http.Request, p *page) {
 	p.Nav = c.nav(r)
 	p.LogOut = c.Token != "" && p.Template != "login"
 	var text bytes.Buffer
-	if err := templates.ExecuteTemplate(&text, "layout", p); err != nil {
+	c.making.Lock()
+	err := templates.ExecuteTemplate(&text, "layout", p)
+	c.making.Unlock()
+	if err != nil {
 		c.Logger.Error("the console cannot make a page", "template", p.Template, "error", err)
 		http.Error(w, "the page cannot be made", http.StatusInternalServerError)
 		return

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
@@ -20,7 +21,7 @@ const (
 	maxTokens = 32
 	// A live page is told of changes once in so long at most: one of the bridge or of all
 	// calls, and one of a call.
-	liveInterval, liveCallInterval = 2 * time.Second, 500 * time.Millisecond
+	liveInterval, liveCallInterval = 5 * time.Second, time.Second
 	// liveLife is how long a connection lasts; the browser makes another one.
 	liveLife = 10 * time.Minute
 	// writeTimeout is how long a browser may not read before it loses the connection.
@@ -229,7 +230,7 @@ func (c *Console) liveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	idle := time.NewTicker(15 * time.Second)
 	defer idle.Stop()
-	for backoff.Wait(ctx, pause) == nil {
+	for backoff.Wait(ctx, pause+rand.N(pause)) == nil { // the pages ask one after another
 		if always {
 			s.notify()
 		}

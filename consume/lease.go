@@ -272,15 +272,18 @@ func (s *slot) release() error {
 	if !s.lease.valid(s.replica, time.Now()) {
 		return nil // another replica may have it
 	}
-	if s.lease.renewal != 0 { // its revision is not known; what is in the bucket decides
-		revision, err := s.ownLease(ctx)
-		if err != nil {
+	for {
+		m := s.bucket.message(leaseKey(s.name), nil, s.lease.revision, time.Minute)
+		m.Header.Set(kvOperation, "DEL")
+		_, err := s.bucket.put(ctx, m)
+		if err == nil {
+			return nil
+		}
+		// A renewal may have been stored whose answer was not awaited.
+		revision, problem := s.ownLease(ctx)
+		if problem != nil || revision == s.lease.revision {
 			return err
 		}
 		s.lease.revision = revision
 	}
-	m := s.bucket.message(leaseKey(s.name), nil, s.lease.revision, time.Minute)
-	m.Header.Set(kvOperation, "DEL")
-	_, err := s.bucket.put(ctx, m)
-	return err
 }

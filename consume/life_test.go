@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -210,4 +211,39 @@ func TestRun_handlerEndsGoroutine(t *testing.T) {
 	if diff := cmp.Diff([]string{"1", "2"}, h.all()); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// A stream that was deleted and made anew counts from 1 again. With the positions of the
+// old one its events would count as finished, so a service does not start.
+func TestRun_streamMadeAnew(t *testing.T) {
+	server := newStream(t)
+	js := server.JetStream()
+	var h history
+	service := consume.Service[tally]{
+		Name: "ivr",
+		Handle: func(_ context.Context, _ *consume.Call[tally], m *schemas.Message) error {
+			h.add(m.Event.ID)
+			return nil
+		},
+	}
+	r := start(t, server.URL(), service)
+	ready(t, js, "ivr")
+	store(t, js, newEvent("PlayCompleted", "call", "0", nil))
+	natstest.Until(t, func() bool { return len(h.all()) == 1 })
+	r.stop(t)
+	if err := js.DeleteStream(t.Context(), schemas.Stream); err != nil {
+		t.Fatal(err)
+	}
+	makeStream(t, js, 1)
+	const want = "nats kv del acs_ivr"
+	if err := consume.Run(t.Context(), connect(t, server.URL()), service); err == nil || !strings.Contains(err.Error(), want) {
+		t.Fatalf("Run returns %v, want an error with %q", err, want)
+	}
+	if err := js.DeleteKeyValue(t.Context(), consume.Bucket("ivr")); err != nil {
+		t.Fatal(err)
+	}
+	start(t, server.URL(), service)
+	ready(t, js, "ivr")
+	store(t, js, newEvent("PlayCompleted", "call", "1", nil))
+	natstest.Until(t, func() bool { return len(h.all()) == 2 })
 }

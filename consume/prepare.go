@@ -2,6 +2,7 @@ package consume
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -36,6 +38,9 @@ func (r *replica) prepare(ctx context.Context) error {
 	needs := r.opts.needs(stream.CachedInfo().Config.Replicas)
 	if err := r.ensureBucket(ctx, needs.Bucket); err != nil {
 		return fmt.Errorf("bucket %s: %w; %s", Bucket(r.opts.Name), err, r.remedy())
+	}
+	if err := r.checkStream(ctx, stream.CachedInfo()); err != nil {
+		return fmt.Errorf("bucket %s: %w", Bucket(r.opts.Name), err)
 	}
 	if err := r.ensureDeadStream(ctx, needs.DeadLetters); err != nil {
 		return fmt.Errorf("stream %s: %w; %s", DeadStream(r.opts.Name), err, r.remedy())
@@ -152,6 +157,42 @@ func (r *replica) ensureBucket(ctx context.Context, config jetstream.KeyValueCon
 		r.maxEntry = int64(c.MaxMsgSize)
 	}
 	return nil
+}
+
+// streamKey has the stream whose sequences are in the bucket.
+const streamKey = "stream"
+
+// checkStream returns an error when the bucket belongs to another stream, or to one of
+// this name that was deleted: by its positions the events of this one would be finished.
+func (r *replica) checkStream(ctx context.Context, info *jetstream.StreamInfo) error {
+	type identity struct {
+		Name    string    `json:"name"`
+		Created time.Time `json:"created"`
+	}
+	value, revision, err := r.bucket.get(ctx, streamKey)
+	if err != nil {
+		return err
+	}
+	if value == nil {
+		value, err = json.Marshal(identity{info.Config.Name, info.Created})
+		if err == nil {
+			_, err = r.bucket.put(ctx, r.bucket.message(streamKey, value, revision, 0))
+		}
+		if natsconn.Code(err) == jetstream.JSErrCodeStreamWrongLastSequence { // another replica was faster
+			return r.checkStream(ctx, info)
+		}
+		return err
+	}
+	var was identity
+	if err := json.Unmarshal(value, &was); err != nil {
+		return fmt.Errorf("key %s: %w", streamKey, err)
+	}
+	if was.Name == info.Config.Name && was.Created.Equal(info.Created) {
+		return nil
+	}
+	return fmt.Errorf("its positions are of stream %s, made %s, and stream %s was made %s: with them events would be skipped. Remove the bucket (nats kv del %s), and with it the state of all calls; "+
+		"or, when the stream was restored with its sequences, the key %[6]s (nats kv del %[5]s %[6]s)",
+		was.Name, was.Created.Format(time.RFC3339), info.Config.Name, info.Created.Format(time.RFC3339), Bucket(r.opts.Name), streamKey)
 }
 
 // deadAge is how long dead letters are kept.

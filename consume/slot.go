@@ -118,10 +118,15 @@ func (s *slot) run(ctx context.Context, drain <-chan struct{}) error {
 		}
 	}()
 	err = s.take(taking)
-	if taken(); err == nil {
+	switch {
+	case err == nil:
+		taken()
 		defer s.endLease(cancel)()
 		err = s.loop(ctx, drain)
+	case taking.Err() != nil && ctx.Err() == nil: // it was given back meanwhile
+		err = errDrained
 	}
+	taken()
 	cancel(err) // of the handlers
 	s.awaitHandlers()
 	if errors.Is(err, errFenced) || !s.lease.valid(s.replica, time.Now()) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -93,6 +94,22 @@ func findStory(ctx context.Context, read reading, id string, now time.Time, span
 		steps = append(steps, step)
 	}
 	return newStory(steps, now), nil
+}
+
+// StoryOf returns the story of those legs whose events have these last tokens in their
+// subjects, from a sequence on. It looks for no other legs, and so reads no other events.
+func (r *Reader) StoryOf(ctx context.Context, tokens []string, from uint64, now time.Time) (*Story, error) {
+	read := func(ctx context.Context, s Selection) iter.Seq2[*StoredMessage, error] {
+		s.Since.Sequence = from // where the server begins to look for the subject
+		return r.Read(ctx, s)
+	}
+	s := &search{read: read, ids: make(map[string]bool), tokens: make(map[string]bool), held: make(map[uint64]*Step)}
+	for _, token := range tokens {
+		if err := s.readToken(ctx, token); err != nil {
+			return nil, err
+		}
+	}
+	return newStory(slices.Collect(maps.Values(s.held)), now), nil
 }
 
 // plainID undoes what an id has that was copied out of a URL or a text: escapes and

@@ -56,9 +56,6 @@ func services(ctx context.Context, link *natsconn.Link, r *config.Reader, name s
 		return js, []string{name}, err
 	}
 	names, err := consume.Services(ctx, js, r.Stream)
-	if err == nil && len(names) == 0 {
-		err = fmt.Errorf("no service on package consume, nor a deliver, consumes stream %s", r.Stream)
-	}
 	return js, names, natsconn.WithRemedy(err)
 }
 
@@ -74,13 +71,18 @@ func (c *consumersListCmd) Run(ctx context.Context, std stdio) error {
 		return unlessEnded(err)
 	}
 	out := bufio.NewWriter(std.out)
-	if c.Output == "pretty" {
+	if len(names) == 0 {
+		fmt.Fprintf(std.err, "acsbridge: no service on package consume, nor a deliver, consumes stream %s\n", c.Stream)
+	} else if c.Output == "pretty" {
 		printService(out, "service", "lag", "oldest", "calls", "parked", "held", "waiting", "dead", "slots")
 	}
 	now := time.Now()
 	for _, name := range names {
 		s, err := consume.Inspect(ctx, js, name, c.Stream)
 		if err != nil {
+			if known, listErr := consume.Services(ctx, js, c.Stream); listErr == nil && !slices.Contains(known, name) {
+				err = fmt.Errorf("no service %q consumes stream %s; acsbridge consumers lists those that do", name, c.Stream)
+			}
 			return unlessEnded(natsconn.WithRemedy(err))
 		}
 		if c.Output == "json" {

@@ -92,6 +92,9 @@ func (deliverCmd) Help() string {
 
 // Validate checks the flags and reads the files that they name; kong calls it.
 func (c *deliverCmd) Validate() (err error) {
+	if c.To == "" || c.Name == "" {
+		return errors.New("--to and --name are needed, such as --to https://app.example.net/hook --name crm")
+	}
 	if c.target, err = c.parseTarget("--to", c.To); err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (c *eventsCmd) Run(std stdio) error {
 	}
 	event, ok := schemas.LookupType(c.Type)
 	if !ok {
-		return fmt.Errorf("unknown event type %q, did you mean %s? acsbridge events lists all that are known; others pass the bridge all the same", c.Type, closestType(c.Type))
+		return fmt.Errorf("%s acsbridge events lists all that are known; others pass the bridge all the same", unknownType(c.Type))
 	}
 	if c.Schema {
 		document, _ := schemas.Schema(event.Name)
@@ -38,14 +38,18 @@ func (c *eventsCmd) Run(std stdio) error {
 	return showEvent(std.out, &event)
 }
 
-// closestType returns the known type that was probably meant.
-func closestType(name string) string {
+// unknownType begins a message about a type that is not known, with the one that was
+// probably meant.
+func unknownType(name string) string {
 	var names []string
 	for _, event := range schemas.Types() {
 		names = append(names, event.Name)
 	}
-	closest, _ := suggest.Nearest(schemas.ShortType(name), names)
-	return closest
+	short, hint := schemas.ShortType(name), ";"
+	if closest, distance := suggest.Nearest(short, names); distance <= len(short)/2 {
+		hint = fmt.Sprintf(", did you mean %s?", closest)
+	}
+	return fmt.Sprintf("unknown event type %q%s", name, hint)
 }
 
 // listEvents prints each type with when it comes, family by family.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/running"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/secretfile"
 )
@@ -56,7 +57,7 @@ func (c *healthCmd) Run(ctx context.Context, std stdio) error {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("%w; is the bridge running with its admin listener there?", err)
+		return fmt.Errorf("%w; is the bridge running with its admin listener there?%s", err, elsewhere())
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReadyBody))
@@ -70,6 +71,15 @@ func (c *healthCmd) Run(ctx context.Context, std stdio) error {
 		return fmt.Errorf("not ready: %s answered %s", target, resp.Status)
 	}
 	return nil
+}
+
+// elsewhere names the newest demo or bridge of this user, which has another address.
+func elsewhere() string {
+	states, err := running.Find()
+	if err != nil || len(states) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" That of %s: --admin %s", running.Name(&states[0], len(states)), states[0].AdminURL)
 }
 
 // readyURL is the address of /readyz at c.Admin.

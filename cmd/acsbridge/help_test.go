@@ -86,7 +86,7 @@ func TestExamples(t *testing.T) {
 	ignoreEnvironment(t)
 	t.Chdir(t.TempDir())
 	for name, text := range map[string]string{
-		"bridge.yaml": "resource: contoso=" + testGUID + "\nnats-url: nats://127.0.0.1:4222", "reader.creds": "x", "key.pem": "x", "admin-token": testSecret, "metrics-token": testSecret, "console-token": testSecret,
+		"bridge.yaml": "resource: contoso=" + testGUID + "\nnats-url: nats://127.0.0.1:4222", "reader.creds": "x", "key.pem": "x", "admin-token": testSecret, "metrics-token": testSecret, "console-token": testSecret + "0",
 		"crm.secret": newWebhookSecret, "new.secret": newWebhookSecret, "old.secret": oldWebhookSecret,
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {

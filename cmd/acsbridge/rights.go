@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -39,9 +40,12 @@ func (rightsCmd) Help() string {
 
 // Validate checks the settings; kong calls it.
 func (c *rightsCmd) Validate() (err error) {
+	if c.Name == "" {
+		return errors.New("NAME is missing: acsbridge rights NAME")
+	}
 	for _, t := range c.Type {
 		if _, known := schemas.LookupType(t); !known {
-			return fmt.Errorf("--type: unknown event type %q, did you mean %s? acsbridge events lists the known ones", t, closestType(t))
+			return fmt.Errorf("--type: %s acsbridge events lists the known ones", unknownType(t))
 		}
 	}
 	for _, name := range []struct{ flag, value string }{{"account", c.Account}, {"domain", c.Domain}, {"stream", c.Stream}, {"subject-prefix", c.SubjectPrefix}} {

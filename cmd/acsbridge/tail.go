@@ -178,7 +178,7 @@ func checkKnown(where string, s replay.Selection, read func(replay.Selection) it
 		if found {
 			continue
 		}
-		return &unknownError{true, fmt.Sprintf("unknown event type %q, did you mean %s? %s has no event of it; acsbridge events lists the known ones", name, closestType(name), where)}
+		return &unknownError{true, fmt.Sprintf("%s %s has no event of it; acsbridge events lists the known ones", unknownType(name), where)}
 	}
 	if s.Resource != "" {
 		found, err := exists(replay.Selection{Resource: s.Resource})

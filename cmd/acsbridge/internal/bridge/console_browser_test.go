@@ -291,6 +291,9 @@ func lookAtCalls(b *tab, p *played) {
 	p.calls(1, 20, "outbound")
 	b.until(rows + " > " + "0 && " + rows + " === " + "Number(" + quote(string(rune('0'+before+1))) + ")")
 	b.shoot("calls")
+	if cut := ask[int](b, "(e => e.scrollWidth - e.clientWidth)(document.querySelector('#calls-list .scroll'))"); cut > 0 {
+		b.t.Errorf("the last %d pixels of the table are cut", cut)
+	}
 	b.do(chromedp.SetValue("#type", "RecordingStateChanged"), chromedp.Submit("form.filters"), chromedp.WaitReady("form.filters"))
 	b.until("location.search.includes('type=RecordingStateChanged')")
 	link := ask[string](b, "location.href")
