@@ -333,10 +333,14 @@ func lookAtCall(b *tab, p *played) {
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
-		p.calls(1, 1, "recording")
+		p.calls(1, 0.6, "recording")
 	}()
-	b.open("/calls?state=active")
-	b.until("document.querySelectorAll('td a').length > 0") // the list is live
+	for tick := time.Tick(200 * time.Millisecond); ; <-tick { // the live list may come after its end
+		b.open("/calls?state=active")
+		if ask[int](b, "document.querySelectorAll('td a').length") > 0 {
+			break
+		}
+	}
 	b.do(chromedp.Click("td a"), chromedp.WaitReady("#call-events"))
 	b.until("document.querySelector('#call-facts').innerText.includes('ended')")
 	<-started
