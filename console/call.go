@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,7 +119,9 @@ func (c *Console) story(ctx context.Context, reader *replay.Reader, id string, n
 	if len(c.legs) >= maxLegs || c.legs == nil {
 		c.legs = make(map[string]legs)
 	}
-	if tokens := callTokens(story); len(tokens) == len(story.Legs) {
+	tokens := callTokens(story)
+	// An event without a call in its subject, as that of a recording's file, is found by a search alone.
+	if !slices.ContainsFunc(story.Steps, func(s *replay.Step) bool { return !slices.Contains(tokens, s.Message.CallToken()) }) {
 		c.legs[id] = legs{tokens, story.Steps[0].Message.Sequence, now}
 	}
 	return story, nil

@@ -60,3 +60,27 @@ func TestCall(t *testing.T) {
 		t.Errorf("the list: %d\n%s", status, page)
 	}
 }
+
+// TestCall_again loads a page once more: events without a call in their subjects, as that of
+// a recording's file, are still there.
+func TestCall_again(t *testing.T) {
+	t.Parallel()
+	c, js := newConsole(t)
+	for subject, event := range map[string]string{
+		"acs.contoso.RecordingStateChanged.c-1": `{"id":"1","source":"calling/callConnections/c-1","type":"Microsoft.Communication.RecordingStateChanged","specversion":"1.0",` +
+			`"data":{"callConnectionId":"c-1","recordingId":"recording-1","state":"active"}}`,
+		"acs.contoso.RecordingFileStatusUpdated._": `{"id":"2","source":"/subscriptions/x","subject":"/recording/call/x/recordingId/recording-1","type":"Microsoft.Communication.RecordingFileStatusUpdated","specversion":"1.0",` +
+			`"data":{"recordingStorageInfo":{"recordingChunks":[]}}}`,
+	} {
+		m := nats.NewMsg(schemas.WithSlot(subject))
+		m.Data = []byte(event)
+		if _, err := js.PublishMsg(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 2 {
+		if status, page := (request{path: "/calls/c-1"}).page(t, c); status != http.StatusOK || !strings.Contains(page, ">RecordingFileStatusUpdated</a>") {
+			t.Errorf("load %d: %d, the event is not on the page", n+1, status)
+		}
+	}
+}

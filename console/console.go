@@ -217,10 +217,7 @@ func isUsage(err error) bool {
 func (c *Console) write(w http.ResponseWriter, r *http.Request, p *page) {
 	p.Nav = c.nav(r)
 	p.LogOut = c.Token != "" && p.Template != "login"
-	var text bytes.Buffer
-	c.making.Lock()
-	err := templates.ExecuteTemplate(&text, "layout", p)
-	c.making.Unlock()
+	text, err := c.text(p)
 	if err != nil {
 		c.Logger.Error("the console cannot make a page", "template", p.Template, "error", err)
 		http.Error(w, "the page cannot be made", http.StatusInternalServerError)
@@ -230,7 +227,16 @@ func (c *Console) write(w http.ResponseWriter, r *http.Request, p *page) {
 	if p.Status != 0 {
 		w.WriteHeader(p.Status)
 	}
-	_, _ = w.Write(text.Bytes())
+	_, _ = w.Write(text)
+}
+
+// text makes the text of a page.
+func (c *Console) text(p *page) ([]byte, error) {
+	c.making.Lock()
+	defer c.making.Unlock() // also after a panic, which ends its request only
+	var text bytes.Buffer
+	err := templates.ExecuteTemplate(&text, "layout", p)
+	return text.Bytes(), err
 }
 
 // nav are the views that this console has.

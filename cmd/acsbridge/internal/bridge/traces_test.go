@@ -47,7 +47,9 @@ const (
 // post posts a callback of so many events of a call, with what must not be in a trace.
 func (b *tracedBridge) post(trace, call string, events int, spec acstest.TokenSpec) int {
 	b.t.Helper()
-	spec.Audience = testGUID
+	if spec.Audience == "" {
+		spec.Audience = testGUID
+	}
 	token, err := b.issuer.Sign(spec)
 	if err != nil {
 		b.t.Fatal(err)
@@ -237,15 +239,18 @@ func TestTraces_outage(t *testing.T) {
 }
 
 // TestTraces_refused holds that a sender without a good token cannot choose what is
-// sampled, and TestTraces_sampling that one with a good token can.
+// sampled, and makes no span at all when ACS has not signed the token, and
+// TestTraces_sampling that one with a good token can.
 func TestTraces_refused(t *testing.T) {
 	b := newTracedBridge(t)
-	if status := b.post(firstTrace+"-"+firstParent, "secret-call", 1, acstest.TokenSpec{Forge: acstest.ForgeSignature}); status != 401 {
-		t.Fatalf("answered %d", status)
+	for _, spec := range []acstest.TokenSpec{{Forge: acstest.ForgeSignature}, {Forge: acstest.ForgeKey}, {Audience: "0f0e0d0c-4a3c-4a0b-9c55-0123456789ab"}} {
+		if status := b.post(firstTrace+"-"+firstParent, "secret-call", 1, spec); status != 401 {
+			t.Fatalf("answered %d", status)
+		}
 	}
 	natstest.Until(t, func() bool { return len(b.collector.Spans()) >= 2 })
 	for _, s := range b.collector.Spans() {
-		if s.Trace == firstTrace || s.Attributes["error.type"] != "bad_signature" || s.Failed {
+		if s.Trace == firstTrace || s.Attributes["error.type"] != "wrong_audience" || s.Failed {
 			t.Errorf("span %+v", s)
 		}
 	}
