@@ -227,7 +227,7 @@ func (j *job) handle(m *schemas.Message, a *attempt, o *outcome) {
 	failpoint.At("consume-handled")
 	if err := j.fits(state, a.waits); err != nil {
 		s.opts.Logger.Error("the state of a call is too large to be stored: its event becomes a dead letter, and the call goes on with the state of before",
-			slog.String("type", m.Event.Type), slog.Uint64("sequence", j.event.seq), slog.Any("err", err))
+			slog.String("type", m.Event.Type), slog.Uint64("sequence", j.event.seq), slog.Any("error", err))
 		o.fail(Permanent(err))
 		return
 	}

@@ -75,6 +75,9 @@ func newMetrics(service string) *metrics {
 	for _, reason := range []string{reasonPermanent, reasonAttempts, reasonAge, reasonQueueFull, reasonTooManyParked} {
 		m.dead.WithLabelValues(reason)
 	}
+	for i := range slots { // so that the first loss is an increase
+		m.removed.WithLabelValues(slots[i : i+1])
+	}
 	return m
 }
 

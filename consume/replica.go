@@ -142,7 +142,7 @@ func (r *replica) signOff() {
 	m := r.bucket.message(replicaKey(r.id), nil, r.heartbeat, time.Minute)
 	m.Header.Set(kvOperation, "DEL")
 	if _, err := r.bucket.put(ctx, m); err != nil {
-		r.opts.Logger.Warn("cannot sign off; the other replicas wait for the end of this one's lease", slog.Any("err", err))
+		r.opts.Logger.Warn("cannot sign off; the other replicas wait for the end of this one's lease", slog.Any("error", err))
 	}
 }
 
@@ -156,7 +156,7 @@ func (r *replica) pauseHandlers(err error, d time.Duration) {
 		}
 	}
 	r.warnings.Log(r.opts.Logger, slog.LevelWarn, "a handler has asked for a pause: no handler starts in this replica until it has passed",
-		slog.Float64("pause_seconds", d.Seconds()), slog.Any("err", err))
+		slog.Float64("pause_seconds", d.Seconds()), slog.Any("error", err))
 }
 
 func (r *replica) isPaused(now time.Time) bool {
@@ -178,7 +178,7 @@ func (r *replica) lose(o *ownership) {
 	if !o.draining || o.err != nil {
 		level, text = slog.LevelWarn, "slot was lost; its calls go on where it is taken next"
 	}
-	r.opts.Logger.Log(context.Background(), level, text, slog.String("slot", o.slot), slog.Any("err", o.err))
+	r.opts.Logger.Log(context.Background(), level, text, slog.String("slot", o.slot), slog.Any("error", o.err))
 }
 
 // balance compares what this replica has with its share.
@@ -187,12 +187,12 @@ func (r *replica) balance(ctx context.Context) {
 		return
 	}
 	if err := r.beat(ctx); err != nil {
-		r.warnings.Log(r.opts.Logger, slog.LevelWarn, "cannot write to the bucket; this is tried again", slog.Any("err", err))
+		r.warnings.Log(r.opts.Logger, slog.LevelWarn, "cannot write to the bucket; this is tried again", slog.Any("error", err))
 		return
 	}
 	v, err := r.survey(ctx)
 	if err != nil {
-		r.warnings.Log(r.opts.Logger, slog.LevelWarn, "cannot read who has which slot; this is tried again", slog.Any("err", err))
+		r.warnings.Log(r.opts.Logger, slog.LevelWarn, "cannot read who has which slot; this is tried again", slog.Any("error", err))
 		return
 	}
 	if v.own != r.heartbeat { // a replica of the bucket that is behind

@@ -328,7 +328,7 @@ func (s *slot) pause(c *call, text string, err error) {
 }
 
 func (s *slot) warn(text string, err error) {
-	s.warnings.Log(s.opts.Logger, slog.LevelWarn, text, slog.String("slot", s.name), slog.Any("err", err))
+	s.warnings.Log(s.opts.Logger, slog.LevelWarn, text, slog.String("slot", s.name), slog.Any("error", err))
 }
 
 // bury publishes the first event of a call as a dead letter.
