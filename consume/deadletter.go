@@ -74,7 +74,7 @@ func (s *slot) publishDeadLetter(ctx context.Context, d *deadLetter) error {
 		return fmt.Errorf("stream %s: %w", DeadStream(s.opts.Name), err)
 	}
 	s.metrics.dead.WithLabelValues(d.Reason).Inc()
-	s.letters.Log(s.opts.Logger, slog.LevelError, "an event was given up and is a dead letter: see acsbridge deadletters list",
+	s.letters.Log(s.opts.Logger, slog.LevelError, "an event was given up and is a dead letter: see acsbridge deadletters list --service NAME",
 		slog.String("reason", d.Reason), slog.String("origin", m.Header.Get(schemas.HeaderDeadOrigin)), slog.String("stream", DeadStream(s.opts.Name)))
 	return nil
 }

@@ -39,9 +39,10 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	nc, err := nats.Connect(cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL), nats.Name("ivr"), nats.MaxReconnects(-1))
+	url := cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL)
+	nc, err := nats.Connect(url, nats.Name("ivr"), nats.MaxReconnects(-1))
 	if err != nil {
-		return err
+		return fmt.Errorf("connect to %s (NATS_URL names another server): %w", url, err)
 	}
 	defer nc.Close()
 	return consume.Run(ctx, nc, v.service())

@@ -171,7 +171,7 @@ func (c *checker) journal() {
 		c.fail("see docs/operations.md, Disk failing", "the journal cannot be read: %v", err)
 		return
 	case records == 0:
-		c.ok("the journal holds nothing that the stream does not have")
+		c.ok("no record waits in the journal for the stream")
 		return
 	}
 	addresses := slices.SortedFunc(maps.Keys(counts), func(a, b publish.Address) int {
