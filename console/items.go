@@ -317,7 +317,11 @@ func (c *Console) change(r *http.Request, what *items, number uint64, action str
 		}
 		return what.remove(ctx, js, number)
 	})
-	c.Logger.Info("the console changes what was set aside", "action", action, "stream", what.stream, "sequence", number, "client", r.RemoteAddr, "error", err)
+	outcome := "done"
+	if err != nil {
+		outcome = err.Error()
+	}
+	c.Logger.Info("the console changes what was set aside", "action", action, "stream", what.stream, "sequence", number, "client", r.RemoteAddr, "outcome", outcome)
 	return err
 }
 

@@ -65,8 +65,8 @@ func (r *replica) survey(ctx context.Context) (*view, error) {
 			v.leases[first] = leaseView{m.Sequence, gone, value.Replica}
 		case !gone:
 			var value replicaValue
-			if err := json.Unmarshal(m.Data, &value); err != nil {
-				return nil, fmt.Errorf("key %s of bucket %s: %w", replicaKey(second), r.bucket.stream, err)
+			if json.Unmarshal(m.Data, &value) != nil {
+				continue // no replica wrote it
 			}
 			types[second] = value.Types
 			if second == r.id {

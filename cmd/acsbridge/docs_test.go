@@ -50,8 +50,9 @@ func TestPages_settings(t *testing.T) {
 // settingName matches what looks like a flag or a variable of ours.
 var settingName = regexp.MustCompile(`--[a-z][a-z-]*[a-z]|\b(ACSBRIDGE|NATS)_[A-Z_]*[A-Z]`)
 
-// foreignFlags are the flags of docker, az, nats, base64, sha256sum and .ci/release in the pages.
+// foreignFlags are the flags of docker, helm, az, nats, base64, sha256sum and .ci/release in the pages.
 var foreignFlags = map[string]bool{
+	"--namespace": true, "--values": true,
 	"--env-file": true, "--profile": true, "--tag": true, "--build-arg": true, "--read-only": true, "--cap-drop": true,
 	"--volume": true, "--publish": true, "--env": true, "--stop-timeout": true,
 	"--name": true, "--resource-group": true, "--query": true, "--output": true,

@@ -56,7 +56,7 @@ func TestTraces_continued(t *testing.T) {
 	}
 	for _, s := range collector.Spans() {
 		for _, value := range s.Attributes {
-			if strings.Contains(value, "1555") || strings.Contains(value, "call-0") {
+			if strings.Contains(value, "+1555") || strings.Contains(value, "call-0") {
 				t.Errorf("span %+v has something private", s)
 			}
 		}

@@ -104,7 +104,7 @@ func (b *Bridge) answers() map[int]uint64 {
 					code, _ = strconv.Atoi(pair.GetValue())
 				}
 			}
-			if route != "livez" && code > 0 {
+			if (route == "callbacks" || route == "eventgrid") && code > 0 {
 				counts[code] += uint64(metric.GetCounter().GetValue())
 			}
 		}
