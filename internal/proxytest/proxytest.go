@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -71,15 +72,23 @@ func Shipped(t testing.TB, file string, oldNew ...string) string {
 	return strings.NewReplacer(oldNew...).Replace(string(text))
 }
 
-// FreeAddress returns a loopback address at which nothing listens.
+// taken are the addresses that FreeAddress has returned.
+var taken sync.Map
+
+// FreeAddress returns a loopback address at which nothing listens, each time another
+// one: the system may give a port again as soon as it is free.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		if _, again := taken.LoadOrStore(l.Addr().String(), true); !again {
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // find returns the path of a program, also where the PATH of a user ends before

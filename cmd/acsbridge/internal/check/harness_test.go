@@ -5,7 +5,6 @@ import (
 	"flag"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"regexp"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/check"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/internal/proxytest"
 )
 
 // The tests wait most of the time, for answers that do not come.
@@ -60,7 +60,7 @@ func healthy(t *testing.T, args ...string) *set {
 	s := &set{t: t, issuer: issuer}
 	s.args = []string{
 		"--resource=" + acstest.DemoResource + "=" + acstest.DemoAudience, "--issuer=" + issuer.Name(), "--oidc-config-url=" + issuer.MetadataURL(),
-		"--listen=" + freeAddress(t), "--admin-listen=" + freeAddress(t), "--data-dir=" + t.TempDir(), "--journal-max-bytes=8MiB",
+		"--listen=" + proxytest.FreeAddress(t), "--admin-listen=" + proxytest.FreeAddress(t), "--data-dir=" + t.TempDir(), "--journal-max-bytes=8MiB",
 	}
 	if !slices.ContainsFunc(args, func(arg string) bool {
 		return strings.HasPrefix(arg, "--nats-url=") || strings.HasPrefix(arg, "--nats-listen=")
@@ -70,17 +70,6 @@ func healthy(t *testing.T, args ...string) *set {
 	}
 	s.args = append(s.args, args...)
 	return s
-}
-
-// freeAddress returns a loopback address without a listener.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // settings parses the arguments and more of them.

@@ -15,6 +15,7 @@ import (
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/check"
 	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/datadir"
+	"github.com/acsbridge/acsbridge/internal/proxytest"
 	"github.com/acsbridge/acsbridge/internal/usertest"
 )
 
@@ -83,7 +84,7 @@ func TestRun_dataDir(t *testing.T) {
 func TestRun_journal(t *testing.T) {
 	t.Parallel()
 	s := healthy(t)
-	b, stop := s.run("--nats-url=nats://" + freeAddress(t)) // which never comes
+	b, stop := s.run("--nats-url=nats://" + proxytest.FreeAddress(t)) // which never comes
 	waitKeys(t, b)
 	if got := bridgetest.Post(t, b.CallbackURL(), s.token(acstest.TokenSpec{}), acstestBody(t, 0)); got != 200 {
 		t.Fatalf("answered %d", got)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
+	"github.com/acsbridge/acsbridge/internal/proxytest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -27,7 +28,7 @@ func TestRun_natsConnection(t *testing.T) {
 		also   []string
 	}{
 		"nothing listens": {
-			args: func(t *testing.T) []string { return []string{"--nats-url=nats://" + freeAddress(t)} },
+			args: func(t *testing.T) []string { return []string{"--nats-url=nats://" + proxytest.FreeAddress(t)} },
 			want: want{"nats", "fail", "no connection: .*connection refused", "is NATS running there"},
 		},
 		"wrong password": {
@@ -303,7 +304,7 @@ func cluster(t *testing.T) (servers []*natstest.Server, urls string) {
 	var routes []*url.URL
 	var ports []int
 	for range 3 {
-		address := freeAddress(t)
+		address := proxytest.FreeAddress(t)
 		resolved, err := net.ResolveTCPAddr("tcp", address)
 		if err != nil {
 			t.Fatal(err)
