@@ -5,6 +5,7 @@ package proxytest
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -76,19 +77,22 @@ func Shipped(t testing.TB, file string, oldNew ...string) string {
 var taken sync.Map
 
 // FreeAddress returns a loopback address at which nothing listens, each time another
-// one: the system may give a port again as soon as it is free.
+// one. It is none of those that the system gives to whoever listens on port 0, which are
+// 32768 and above: another test could get that one.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.IntN(12000)))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		l.Close()
 		if _, again := taken.LoadOrStore(l.Addr().String(), true); !again {
 			return l.Addr().String()
 		}
 	}
+	t.Fatal("no port between 20000 and 32000 is free")
+	return ""
 }
 
 // find returns the path of a program, also where the PATH of a user ends before
