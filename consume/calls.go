@@ -89,7 +89,6 @@ type outcome struct {
 	err       error
 	permanent bool
 	after     time.Duration // pause that the handler asked for; zero for none
-	postponed bool          // the attempt does not count
 	notRun    bool          // the lease had ended, or a pause had begun
 	began     time.Time     // of the handler
 	skipped   string        // why it was not handled, a reason of metrics

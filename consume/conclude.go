@@ -28,20 +28,12 @@ func (q *calls) conclude(c *call, now time.Time) {
 				r.Since = r.Since.Add(late)
 			}
 		}
-		switch {
-		case o.unburied != nil:
-			r.Attempts++
+		r.Attempts++
+		if o.unburied != nil {
 			r.Dead, o.after = o.unburied, q.limits.pause.Last
-		case !o.postponed:
-			r.Attempts++
-			if c.bury = q.limits.verdict(o, &r, now); c.bury != "" {
-				q.request(c, ioBurying)
-				return
-			}
-		case r.Attempts == 0:
-			r.Since = now
-		default: // the pause does not count
-			r.Since = r.Since.Add(o.after)
+		} else if c.bury = q.limits.verdict(o, &r, now); c.bury != "" {
+			q.request(c, ioBurying)
+			return
 		}
 		r.Next = now.Add(cmp.Or(o.after, q.limits.pause.After(r.Attempts)))
 		next.Retry = &r
