@@ -39,7 +39,7 @@ type calls struct {
 	bytes   int                  // of their entries
 
 	unburied bool      // the last dead letter could not be stored
-	buryAt   time.Time // no event is given up for its place before
+	buryAt   time.Time // before this time no event is given up to make room
 
 	finished func(*call, *outcome) // called when an outcome is stored; may be nil
 }

@@ -65,8 +65,8 @@ func (q *calls) buried(c *call, now time.Time) {
 	q.step(c, now)
 }
 
-// buryPause is how long no event is given up for its place after a dead letter that could
-// not be stored.
+// buryPause is how long no event is given up to make room, after a dead letter that could not
+// be stored.
 const buryPause = time.Second
 
 // notBuried takes the news that the dead letter of the first event could not be stored. The
@@ -85,7 +85,7 @@ func (q *calls) notBuried(c *call, d *Dead, now time.Time) {
 		next.Retry = &again
 		q.write(c, next, false)
 		return
-	default: // it was to be given up for its place, and stays
+	default: // it was to be given up to make room, and stays
 		q.setParked(c.token, c.entry)
 	}
 	q.step(c, now)
