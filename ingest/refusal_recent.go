@@ -38,7 +38,7 @@ const (
 )
 
 // recentRefusals remembers the newest refusals of each kind. Their tokens are checked
-// when somebody looks, and forgotten then.
+// and forgotten when the list is read.
 type recentRefusals struct {
 	mu    sync.Mutex
 	kinds map[refusalKind][]*recentRefusal // oldest first

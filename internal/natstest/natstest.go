@@ -174,8 +174,8 @@ func Until(t testing.TB, ok func() bool) {
 	}
 }
 
-// LimitAccount turns JetStream on for an account of a running server, with limits, or
-// changes them.
+// LimitAccount enables JetStream with limits for an account of a running server, or changes
+// the limits.
 func (s *Server) LimitAccount(name string, limits server.JetStreamAccountLimits) {
 	s.t.Helper()
 	account, err := s.server.LookupAccount(name)

@@ -120,7 +120,7 @@ func (c *checker) clock(a exchange) {
 	}
 }
 
-// token says what a token is by each rule. It is not printed.
+// token reports which rules a token passes. The token is not printed.
 func (c *checker) token(v *verify.Verifier) {
 	if v == nil {
 		return

@@ -80,7 +80,7 @@ func (c *checker) embedded() bool {
 	return false
 }
 
-// connect logs in. Without JetStream's client, there is no connection.
+// connect logs in. The client of JetStream is nil when the connection failed.
 func (c *checker) connect(ctx context.Context, config natsconn.Config) (*natsconn.Link, jetstream.JetStream) {
 	link, err := natsconn.Connect(config, nil)
 	if err != nil {

@@ -26,7 +26,7 @@ func (c *checker) settings() {
 	}
 	if c.s.AdminInsecure {
 		c.warn("set --admin-token-file instead, unless only your monitoring gets there",
-			"--admin-insecure: whoever reaches %s sees metrics and the details of /readyz", c.s.AdminListen)
+			"--admin-insecure: each client that reaches %s sees metrics and the details of /readyz", c.s.AdminListen)
 	}
 	if host, _, _ := net.SplitHostPort(c.s.Listen); c.s.TLSCert == "" && !loopback(host) && len(c.s.TrustedProxy) == 0 {
 		c.warn("set --tls-cert, or name the TLS proxy in front with --trusted-proxy",
