@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/bridge"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/ingest"
 )
 
@@ -94,7 +95,7 @@ func (c *checker) adminAddress() string {
 		return c.running.AdminURL
 	}
 	host, port, _ := net.SplitHostPort(c.s.AdminListen)
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+	if config.IsWildcard(host) {
 		host = "localhost"
 	}
 	return "http://" + net.JoinHostPort(host, port)
