@@ -42,7 +42,7 @@ type StreamExamination struct {
 	State       jetstream.StreamState
 	Cluster     *jetstream.ClusterInfo // nil for a server without a cluster
 	Domain      string
-	Differences []string // from the settings, each with its consequence
+	Differences []Difference // from the settings
 
 	PublishErr error    // a publish would be refused
 	Others     []string // other streams that take the same subjects

@@ -166,6 +166,7 @@ func TestRun_streamDiffers(t *testing.T) {
 		"direct get":       {func(c *jetstream.StreamConfig) { c.AllowDirect = false }, want{"stream", "warn", "direct get: has false", "--stream-update"}},
 		"work queue":       {func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, want{"stream", "fail", "retention: has WorkQueue", "--stream-update"}},
 		"memory":           {func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, want{"stream", "fail", "storage: has Memory", "--stream-update"}},
+		"async":            {func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }, want{"stream", "fail", "persist mode: has async", "--stream-update"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
