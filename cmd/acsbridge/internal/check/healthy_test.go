@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/acstest"
@@ -114,26 +113,6 @@ func streamNames(t *testing.T, server *natstest.Server) (names []string) {
 	return names
 }
 
-// restricted starts a server with the rights of deploy/nats and the streams.
-func restricted(t *testing.T) *natstest.Server {
-	t.Helper()
-	for _, name := range []string{"OPERATOR_PASSWORD", "BRIDGE_PASSWORD", "HANGUPS_PASSWORD", "VIEWER_PASSWORD", "SERVICE_IVR_PASSWORD"} {
-		t.Setenv(name, "of-the-"+strings.ToLower(name))
-	}
-	configured, err := natsserver.ProcessConfigFile("../../../../deploy/nats/rights.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := natstest.Start(t, func(o *natsserver.Options) {
-		configured.Host, configured.Port, configured.StoreDir = o.Host, o.Port, o.StoreDir
-		configured.HTTPHost, configured.HTTPPort = "", 0
-		configured.NoSigs, configured.NoLog = true, true
-		configured.NoAuthUser = "operator"
-		*o = *configured
-	})
-	return server
-}
-
 // asBridge are the arguments for the bridge's own login to it.
 func asBridge(t *testing.T, server *natstest.Server) []string {
 	t.Helper()
@@ -168,7 +147,7 @@ func makeStreams(t *testing.T, server *natstest.Server, change func(*jetstream.S
 // TestRun_rights works with the login that deploy/nats/rights.conf gives a bridge, which
 // cannot make streams, and in the domain of another account.
 func TestRun_rights(t *testing.T) {
-	server := restricted(t)
+	server := natstest.StartRights(t, "../../../../deploy/nats/rights.conf")
 	s := healthy(t, asBridge(t, server)...)
 	r := s.check()
 	expect(t, r, want{"stream", "fail", `stream ACS does not exist, and serve cannot make it: .*(?i)permissions violation.*STREAM\.CREATE`, "let the operator make the stream"}, "quarantine")
