@@ -38,6 +38,12 @@ func TestRun_natsConnection(t *testing.T) {
 			},
 			want: want{"nats", "fail", "no connection: .*(?i)authorization", "check the login"},
 		},
+		"unusable credentials": {
+			args: func(t *testing.T) []string {
+				return []string{"--nats-creds=" + bridgetest.WriteFile(t, "user.creds", "not credentials")}
+			},
+			want: want{"nats", "fail", "no nkey seed found", "check the login: .*--nats-creds"},
+		},
 		"JetStream off": {
 			server: func(o *natsserver.Options) { o.JetStream = false },
 			want:   want{"stream", "fail", "stream ACS cannot be looked at", "JetStream is off"},
