@@ -53,22 +53,21 @@ func TestRun_embedded(t *testing.T) {
 	}
 }
 
-// TestRun_besideABridge disturbs nothing: a callback is stored while checks run, none
-// counts as a refusal, and no file is left.
+// TestRun_besideABridge disturbs nothing: callbacks are stored while checks run, a check
+// does not count as a refusal, and leaves no file.
 func TestRun_besideABridge(t *testing.T) {
 	t.Parallel()
 	s := healthy(t)
 	b := s.running()
 	s.opts.URL = b.CallbackURL()
 	before := files(t, s.settings().DataDir)
-	var reports []string
 	for i := range 2 {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			expectHealthy(t, s.check())
 		}()
-		body := acstestBody(t, i)
+		body := callbackBody(i)
 		if got := bridgetest.Post(t, b.CallbackURL(), s.token(acstest.TokenSpec{}), body); got != 200 {
 			t.Errorf("a callback beside a check is answered %d", got)
 		}
@@ -78,16 +77,13 @@ func TestRun_besideABridge(t *testing.T) {
 	if diff := cmp.Diff(before, files(t, s.settings().DataDir)); diff != "" {
 		t.Errorf("files of the data directory (-before +after):\n%s", diff)
 	}
-	r := s.check()
-	reports = append(reports, list(r))
-	if text := strings.Join(reports, ""); !strings.Contains(text, "refused never") {
+	if text := list(s.check()); !strings.Contains(text, "refused never") {
 		t.Errorf("a check counts as a refusal:\n%s", text)
 	}
 }
 
-// acstestBody returns the body of a callback with an event of its own.
-func acstestBody(t *testing.T, n int) string {
-	t.Helper()
+// callbackBody returns the body of a callback with an event of its own.
+func callbackBody(n int) string {
 	return `[{"id":"e` + string(rune('a'+n)) + `","source":"calling/callConnections/c-1","type":"Microsoft.Communication.CallConnected",` +
 		`"specversion":"1.0","data":{"callConnectionId":"c-1"}}]`
 }

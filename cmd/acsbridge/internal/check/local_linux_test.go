@@ -91,7 +91,7 @@ func TestRun_journal(t *testing.T) {
 	s := healthy(t)
 	b, stop := s.run("--nats-url=nats://" + proxytest.FreeAddress(t)) // which never comes
 	waitKeys(t, b)
-	if got := bridgetest.Post(t, b.CallbackURL(), s.token(acstest.TokenSpec{}), acstestBody(t, 0)); got != 200 {
+	if got := bridgetest.Post(t, b.CallbackURL(), s.token(acstest.TokenSpec{}), callbackBody(0)); got != 200 {
 		t.Fatalf("answered %d", got)
 	}
 	stop()
