@@ -16,7 +16,7 @@ import (
 const maxRecent = 50
 
 // Refused is one refusal, for an operator to look at. It has nothing that the sender
-// chose, but for what the issuer of its token has signed.
+// chose, except what the issuer of its token has signed.
 type Refused struct {
 	At            time.Time
 	Route, Reason string
