@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/time/rate"
 
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -51,23 +52,24 @@ type Options struct {
 // Console serves the pages. It is safe for concurrent use.
 type Console struct {
 	Options
-	access   access
-	mux      *http.ServeMux
-	history  history
-	live     hub
-	pages    chan struct{} // a place for each page in work
-	readings chan struct{}
-	making   sync.Mutex // held while the text of a page is made, so that pages use one processor
-	lists    cache
-	legsMu   sync.Mutex
-	legs     map[string]legs // by the id that was asked for
+	access    access
+	mux       *http.ServeMux
+	history   history
+	live      hub
+	refreshes *rate.Limiter // of live pages
+	pages     chan struct{} // a place for each page in work
+	readings  chan struct{}
+	making    sync.Mutex // held while the text of a page is made, so that pages use one processor
+	lists     cache
+	legsMu    sync.Mutex
+	legs      map[string]legs // by the id that was asked for
 }
 
 // New returns a console. Its live parts need [Console.Run].
 func New(o Options) *Console {
 	c := &Console{
 		Options: o, access: newAccess(o.Token, o.Logger), mux: http.NewServeMux(),
-		pages: make(chan struct{}, maxPages), readings: make(chan struct{}, maxReadings),
+		refreshes: rate.NewLimiter(rate.Every(refreshInterval), 1), pages: make(chan struct{}, maxPages), readings: make(chan struct{}, maxReadings),
 	}
 	c.live.reader = o.Reader
 	c.mux.HandleFunc("GET /assets/{name}", c.asset)

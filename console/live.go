@@ -22,9 +22,9 @@ const (
 	// A live page is told of changes once in so long at most: one of the bridge or of all
 	// calls, and one of a call.
 	liveInterval, liveCallInterval = 5 * time.Second, time.Second
-	// turnInterval is the time between two pages that are told to ask again. However many
-	// are live, making them anew takes some percent of a processor.
-	turnInterval = 200 * time.Millisecond
+	// refreshInterval is the least time between the refreshes of two live pages, so that
+	// many live pages need no more processor time than some.
+	refreshInterval = 200 * time.Millisecond
 	// liveLife is how long a connection lasts; the browser makes another one.
 	liveLife = 10 * time.Minute
 	// writeTimeout is how long a browser may not read before it loses the connection.
@@ -43,7 +43,6 @@ type hub struct {
 	subscribers map[*subscriber]bool
 	first       chan struct{} // gets a value with the first subscriber
 	open        int           // live connections
-	turns       time.Time     // when the next page may be told to ask again
 }
 
 // subscriber is one live page.
@@ -193,15 +192,6 @@ func (h *hub) acquire() (release func(), ok bool) {
 	}, true
 }
 
-// turn waits until it is a page's turn to ask again.
-func (h *hub) turn(ctx context.Context) error {
-	h.mu.Lock()
-	wait := max(time.Until(h.turns), 0)
-	h.turns = time.Now().Add(wait + turnInterval)
-	h.mu.Unlock()
-	return backoff.Wait(ctx, wait)
-}
-
 // liveEvents sends an event whenever what a page shows has changed; the page then asks
 // for itself again. Without a call it is about the bridge, whose figures always change.
 func (c *Console) liveEvents(w http.ResponseWriter, r *http.Request) {
@@ -250,7 +240,7 @@ func (c *Console) liveEvents(w http.ResponseWriter, r *http.Request) {
 		text := "data: changed\n\n"
 		select {
 		case <-s.changed:
-			if c.live.turn(ctx) != nil {
+			if c.refreshes.Wait(ctx) != nil {
 				return
 			}
 		case <-idle.C:

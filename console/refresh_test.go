@@ -1,0 +1,64 @@
+package console
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// browser notes when a live page is refreshed.
+type browser struct {
+	*httptest.ResponseRecorder
+	refreshed func()
+}
+
+func (b browser) SetReadDeadline(time.Time) error  { return nil }
+func (b browser) SetWriteDeadline(time.Time) error { return nil }
+
+func (b browser) Write(p []byte) (int, error) {
+	if bytes.HasPrefix(p, []byte("data:")) {
+		b.refreshed()
+	}
+	return len(p), nil
+}
+
+// However many pages are live, their refreshes have a bounded rate.
+func TestLiveEvents_manyPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pages = 50
+		c := New(Options{Logger: slog.New(slog.DiscardHandler)})
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		var mu sync.Mutex
+		var times []time.Time
+		note := func() {
+			mu.Lock()
+			defer mu.Unlock()
+			times = append(times, time.Now())
+		}
+		var open sync.WaitGroup
+		for range pages {
+			open.Go(func() {
+				r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/live", nil)
+				c.liveEvents(browser{httptest.NewRecorder(), note}, r)
+			})
+		}
+		open.Wait()
+		if len(times) < 2*pages {
+			t.Fatalf("%d refreshes of %d pages in a minute", len(times), pages)
+		}
+		slices.SortFunc(times, time.Time.Compare)
+		for i, at := range times[1:] {
+			if between := at.Sub(times[i]); between < refreshInterval-time.Millisecond {
+				t.Fatalf("two refreshes are %v apart, at least %v are wanted", between, refreshInterval)
+			}
+		}
+	})
+}
