@@ -16,7 +16,7 @@ import (
 const maxRecent = 50
 
 // Refused is one refusal, for an operator to look at. It has nothing that the sender
-// chose, but for what the issuer of its token has signed.
+// chose, except what the issuer of its token has signed.
 type Refused struct {
 	At            time.Time
 	Route, Reason string
@@ -38,7 +38,7 @@ const (
 )
 
 // recentRefusals remembers the newest refusals of each kind. Their tokens are checked
-// when somebody looks, and forgotten then.
+// and forgotten when the list is read.
 type recentRefusals struct {
 	mu    sync.Mutex
 	kinds map[refusalKind][]*recentRefusal // oldest first

@@ -17,9 +17,9 @@ import (
 
 // startTrace begins the span of a request once its token is verified, since only then
 // its traceparent counts: it decides what is sampled. Requests that are refused have a
-// trace of their own, but those that [isAuthFailure] means have none: anyone can send
+// trace of their own, but not those for which [isAuthFailure] is true: any client can send
 // thousands a second, whose spans would take the place of those of callbacks. began is when
-// the verification began, zero when there was none. Path, query and addresses are left out,
+// the verification began, zero without one. Path, query and addresses are left out,
 // as in the log.
 func (q *request) startTrace(began time.Time, err error) {
 	tracer := q.handler.config.Tracer

@@ -10,22 +10,32 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// differences names the settings in which a stream is not as configured, and
-// those that drop, hide or rewrite events, or lose what was acknowledged,
-// whatever is configured. Each has its consequence. The prefix is that of the events.
-func differences(have, want jetstream.StreamConfig, prefix string) []string {
-	var list []string
-	add := func(on bool, format string, args ...any) {
-		if on {
-			list = append(list, fmt.Sprintf(format, args...))
+// Difference is a setting of a stream that is not as configured, or one that drops, hides
+// or rewrites events, or loses what was acknowledged, whatever is configured.
+type Difference struct {
+	Text     string // with the consequence
+	Unusable bool   // with such a stream events are lost or not forwarded
+}
+
+// addDifference adds a difference when it is on.
+type addDifference func(on bool, format string, args ...any)
+
+// differences compares a stream with the configuration. The prefix is that of the events.
+func differences(have, want jetstream.StreamConfig, prefix string) (list []Difference) {
+	adder := func(unusable bool) addDifference {
+		return func(on bool, format string, args ...any) {
+			if on {
+				list = append(list, Difference{fmt.Sprintf(format, args...), unusable})
+			}
 		}
 	}
+	add, unusable := adder(false), adder(true)
 	differ := func(name string, h, w any, consequence string) {
 		add(h != w, "%s: has %v, configured %v%s", name, h, w, consequence)
 	}
 	add(!slices.Equal(have.Subjects, want.Subjects), "subjects: has %v, configured %v; events on others are not stored, and those of others are", have.Subjects, want.Subjects)
-	differ("retention", have.Retention, want.Retention, "; it removes events that consumers have acknowledged, or that no consumer asks for")
-	differ("storage", have.Storage, want.Storage, "; it is empty when its server starts again")
+	unusable(have.Retention != want.Retention, "retention: has %v, configured %v; it removes events that consumers have acknowledged, or that no consumer asks for", have.Retention, want.Retention)
+	unusable(have.Storage != want.Storage, "storage: has %v, configured %v; it is empty when its server starts again", have.Storage, want.Storage)
 	differ("discard", have.Discard, want.Discard, "; when the stream is full it refuses events, which wait in the journal")
 	differ("replicas", have.Replicas, want.Replicas, "")
 	differ("max age", have.MaxAge, want.MaxAge, "")
@@ -33,29 +43,24 @@ func differences(have, want jetstream.StreamConfig, prefix string) []string {
 	differ("duplicate window", have.Duplicates, want.Duplicates, "")
 	add(have.MaxMsgs > 0, "max messages: has %d, configured none; the oldest events are dropped beyond that", have.MaxMsgs)
 	add(have.MaxMsgsPerSubject > 0, "max messages per subject: has %d, configured none; of a call's events of one type only the last %[1]d are kept", have.MaxMsgsPerSubject)
-	add(have.DiscardNewPerSubject, "discard new per subject: has true; it refuses further events of a call, and forwarding stops there")
+	unusable(have.DiscardNewPerSubject, "discard new per subject: has true; it refuses further events of a call, and forwarding stops there")
 	n := have.MaxMsgSize
 	add(n > 0 && n < MaxMessage, "max message size: has %d bytes; a message can have %d, and one that is too large goes to the dead-letter file", n, MaxMessage)
 	add(have.Compression != jetstream.NoCompression, "compression: has %v, configured %v; a compressed stream may not come back when its server was killed or lost its power", have.Compression, want.Compression)
 	add(!have.AllowDirect, "direct get: has false; after an outage of more than a quarter of the duplicate window, forwarding waits until it is allowed")
-	return append(list, endangers(have, prefix)...)
+	endangers(have, prefix, add, unusable)
+	return list
 }
 
-// endangers names the settings that the bridge never makes and that endanger what
+// endangers adds the settings that the bridge never makes and that endanger what
 // it promises.
-func endangers(have jetstream.StreamConfig, prefix string) []string {
-	var list []string
-	add := func(on bool, format string, args ...any) {
-		if on {
-			list = append(list, fmt.Sprintf(format, args...))
-		}
-	}
+func endangers(have jetstream.StreamConfig, prefix string, add, unusable addDifference) {
 	fixed := "; it cannot be changed: make the stream anew, or name another with --stream"
-	add(have.Sealed, "sealed: has true; the stream takes no events%s", fixed)
-	add(have.Mirror != nil, "mirror: it copies another stream and takes no events of its own")
+	unusable(have.Sealed, "sealed: has true; the stream takes no events%s", fixed)
+	unusable(have.Mirror != nil, "mirror: it copies another stream and takes no events of its own")
 	add(len(have.Sources) > 0, "sources: it takes messages of %s, which the bridge has not verified", sourceNames(have))
-	add(have.NoAck, "no ack: has true; such a stream never acknowledges, so the journal never empties")
-	add(have.PersistMode == jetstream.AsyncPersistMode, "persist mode: has async; such a stream acknowledges before it writes and loses events when its server is killed%s", fixed)
+	unusable(have.NoAck, "no ack: has true; such a stream never acknowledges, so the journal never empties")
+	unusable(have.PersistMode == jetstream.AsyncPersistMode, "persist mode: has async; such a stream acknowledges before it writes and loses events when its server is killed%s", fixed)
 	if t := have.SubjectTransform; t != nil {
 		add(true, "subject transform: has %s to %s; consumers and commands do not find events under their subjects", t.Source, t.Destination)
 	}
@@ -63,9 +68,8 @@ func endangers(have jetstream.StreamConfig, prefix string) []string {
 		add(loops(r.Destination, prefix), "republish: has %s to %s; a copy of each event comes back to a stream of the bridge", r.Source, r.Destination)
 	}
 	add(have.AllowRollup, "rollup: has true; a message with the header Nats-Rollup removes stored events")
-	add(have.AllowMsgCounter, "message counter: has true; the stream takes counters alone%s", fixed)
+	unusable(have.AllowMsgCounter, "message counter: has true; the stream takes counters alone%s", fixed)
 	add(have.SubjectDeleteMarkerTTL > 0, "subject delete marker: has %v; consumers get markers in the place of events that went", have.SubjectDeleteMarkerTTL)
-	return list
 }
 
 func sourceNames(have jetstream.StreamConfig) string {

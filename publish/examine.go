@@ -32,8 +32,8 @@ type Examination struct {
 // Errors have their remedy.
 type StreamExamination struct {
 	Name string
-	// InfoErr says why the stream cannot be looked at. Missing says that there is none,
-	// and CreateErr why the bridge could not make it then.
+	// InfoErr says why the stream cannot be looked at. Missing says that it does not exist,
+	// and CreateErr why the bridge could not make it.
 	InfoErr   error
 	Missing   bool
 	CreateErr error
@@ -42,7 +42,7 @@ type StreamExamination struct {
 	State       jetstream.StreamState
 	Cluster     *jetstream.ClusterInfo // nil for a server without a cluster
 	Domain      string
-	Differences []string // from the settings, each with its consequence
+	Differences []Difference // from the settings
 
 	PublishErr error    // a publish would be refused
 	Others     []string // other streams that take the same subjects
@@ -94,7 +94,7 @@ func (t *target) examine(ctx context.Context, js jetstream.JetStream) StreamExam
 		}
 	}
 	refusal, _ := t.trial(ctx, js.Conn(), state)
-	if !e.Missing || errors.Is(refusal, nats.ErrPermissionViolation) { // else there is none to answer
+	if !e.Missing || errors.Is(refusal, nats.ErrPermissionViolation) { // else no stream answers
 		e.PublishErr = refusal
 	}
 	e.Others = t.notes[noteForeign]

@@ -104,38 +104,28 @@ func HasJournal(dir string) bool {
 // LeftBehind returns how many records a journal holds that no stream has. It is
 // for a directory whose journal is not in use, and makes nothing there.
 func LeftBehind(dir string) (records uint64, err error) {
-	for _, name := range []string{journalDir, quarantineDir} {
-		n, err := leftIn(filepath.Join(dir, name), nil)
-		if err != nil {
-			return 0, err
-		}
-		records += n
-	}
-	return records, nil
+	_, records, err = Held(dir, 0)
+	return records, err
 }
 
 // Held is [LeftBehind], with the records of the events' journal by address: of at most
 // the given number of them, the oldest.
 func Held(dir string, atMost uint64) (counts map[Address]int, records uint64, err error) {
 	counts = make(map[Address]int)
-	if records, err = LeftBehind(dir); err != nil || records == 0 {
-		return counts, records, err
+	for _, name := range []string{journalDir, quarantineDir} {
+		n, err := leftIn(filepath.Join(dir, name), counts, atMost)
+		if err != nil {
+			return counts, 0, err
+		}
+		records += n
+		atMost = 0 // records for the quarantine have no address
 	}
-	_, err = leftIn(filepath.Join(dir, journalDir), func(j *journal.Journal, first, last uint64) error {
-		return countAddresses(counts, first, min(last, first+atMost-1), func(index uint64) (*record, error) {
-			kept, err := j.Read(index)
-			if err != nil {
-				return nil, err
-			}
-			return decodeRecord(kept.Data)
-		})
-	})
-	return counts, records, err
+	return counts, records, nil
 }
 
-// leftIn returns how many records a journal holds that no stream has, and calls look
-// with the first and the last of them unless that is nil.
-func leftIn(dir string, look func(j *journal.Journal, first, last uint64) error) (records uint64, err error) {
+// leftIn returns how many records a journal holds that no stream has, and counts the
+// oldest of them by address, so many at most.
+func leftIn(dir string, counts map[Address]int, atMost uint64) (records uint64, err error) {
 	if _, err := os.Stat(filepath.Join(dir, "cursor")); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
@@ -157,9 +147,13 @@ func leftIn(dir string, look func(j *journal.Journal, first, last uint64) error)
 	if c.valid {
 		acked = min(max(acked, c.acked), last)
 	}
-	if look != nil {
-		err = look(j, acked+1, last)
-	}
+	err = countAddresses(counts, acked+1, min(last, acked+atMost), func(index uint64) (*record, error) {
+		kept, err := j.Read(index)
+		if err != nil {
+			return nil, err
+		}
+		return decodeRecord(kept.Data)
+	})
 	return last - acked, err
 }
 

@@ -24,24 +24,10 @@ import (
 // rightsFile is the configuration that the tests here hold to its promises.
 const rightsFile = "../deploy/nats/rights.conf"
 
-// restricted starts a server with the rights of deploy/nats, but with the
-// addresses and the store of a test. The test itself is the operator.
+// restricted starts a server with the rights of deploy/nats.
 func restricted(t *testing.T) *natstest.Server {
 	t.Helper()
-	for _, name := range []string{"OPERATOR_PASSWORD", "BRIDGE_PASSWORD", "HANGUPS_PASSWORD", "VIEWER_PASSWORD", "SERVICE_IVR_PASSWORD"} {
-		t.Setenv(name, "of-the-"+strings.ToLower(name))
-	}
-	configured, err := natsserver.ProcessConfigFile(rightsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return natstest.Start(t, func(o *natsserver.Options) {
-		configured.Host, configured.Port, configured.StoreDir = o.Host, o.Port, o.StoreDir
-		configured.HTTPHost, configured.HTTPPort = "", 0
-		configured.NoSigs, configured.NoLog = true, true
-		configured.NoAuthUser = "operator"
-		*o = *configured
-	})
+	return natstest.StartRights(t, rightsFile)
 }
 
 // domain is where the bridge and the readers find JetStream.

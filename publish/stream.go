@@ -86,12 +86,10 @@ type streamState struct {
 	place
 	window time.Duration // its duplicate window
 	// allowsTTL says that a message may end before the stream's own age.
-	allowsTTL bool
-	noAck     bool
-	direct    bool // direct get is allowed
-	// differences are the settings in which the stream is not as configured, each
-	// with its consequence.
-	differences []string
+	allowsTTL   bool
+	noAck       bool
+	direct      bool // direct get is allowed
+	differences []Difference
 }
 
 // same reports whether forwarding can go on as before: the stream is where it was,
@@ -116,7 +114,7 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 	list := differences(have.Config, want, prefix)
 	if update && len(list) > 0 {
 		if _, err := js.UpdateStream(ctx, updated(have.Config, want, prefix)); err != nil {
-			list = append(list, fmt.Sprintf("--stream-update was refused: %v", natsconn.WithRemedy(err)))
+			list = append(list, Difference{Text: fmt.Sprintf("--stream-update was refused: %v", natsconn.WithRemedy(err))})
 		} else if have, err = lookAt(ctx, js, want.Name); err != nil {
 			return streamState{}, fmt.Errorf("look at stream %s after its update: %w", want.Name, err)
 		} else {
@@ -136,7 +134,7 @@ type streamInfo struct {
 	Error   *jetstream.APIError    `json:"error"`
 }
 
-func (i *streamInfo) streamState(differences []string) streamState {
+func (i *streamInfo) streamState(differences []Difference) streamState {
 	return streamState{
 		place:  place{i.Config.Name, i.Domain},
 		window: i.Config.Duplicates, allowsTTL: i.Config.AllowMsgTTL, noAck: i.Config.NoAck, direct: i.Config.AllowDirect, differences: differences,

@@ -120,7 +120,11 @@ func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) 
 		return state, err
 	}
 	t.set(noteLook)
-	t.set(noteDiffers, state.differences...)
+	var differences []string
+	for _, d := range state.differences {
+		differences = append(differences, d.Text)
+	}
+	t.set(noteDiffers, differences...)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.state, t.known = state, true

@@ -66,7 +66,7 @@ func startPublish(tracer trace.Tracer, r *record, m *nats.Msg) trace.Span {
 	return span
 }
 
-// endTrace ends the span of an entry of which it is known how it ended.
+// endTrace ends the span of an entry whose outcome is known.
 func (e *entry) endTrace() {
 	if e.span == nil {
 		return

@@ -29,7 +29,7 @@ func TestPending_endsTraces(t *testing.T) {
 	entries[2].refused = reasonTooLarge
 	entries[2].endTrace()
 	p.endTraces()
-	p.endTraces() // which ends none twice
+	p.endTraces() // which does not end a span twice
 	want := []struct {
 		code   codes.Code
 		kind   string

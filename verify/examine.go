@@ -27,19 +27,19 @@ func (v *Verifier) FetchKeys(ctx context.Context) (FetchedKeys, error) {
 	return FetchedKeys{Usable: set.held, Skipped: set.skipped}, nil
 }
 
-// Rule is one rule for tokens, and what a token is by it.
+// Rule is one rule for tokens, and whether a token passes it.
 type Rule struct {
 	Name string
 	// Found is what the token has, and by how much it misses the rule, for people:
 	// dates, issuer, audience and kid, never the rest of the token.
 	Found string
 	// Err is nil when the token passes, a [*RefusedError] when it does not, and wraps
-	// [ErrNoKeys] when that cannot be told without the keys.
+	// [ErrNoKeys] when the keys that would show it are missing.
 	Err error
 }
 
-// Examine returns what a token is by each rule, also by those that [Verifier.Verify]
-// does not come to after a refusal. It asks for no keys: see [Verifier.FetchKeys]. It
+// Examine checks a token against each rule, also those that [Verifier.Verify] does not
+// reach after a refusal. It asks for no keys: see [Verifier.FetchKeys]. It
 // decides nothing and counts nothing. The list ends early when the token cannot be read.
 func (v *Verifier) Examine(token string) []Rule {
 	p, err := split(token)

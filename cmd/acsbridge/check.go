@@ -35,14 +35,14 @@ func (checkCmd) Help() string {
 		`The exit status is 0 when nothing fails, 1 with --strict and warnings, 2 when something fails.`
 }
 
-// BeforeResolve has problems of the settings become findings. kong calls it, and then the
-// one of the settings.
+// BeforeResolve makes problems of the settings findings. kong calls it before the
+// BeforeResolve of the settings.
 func (c *checkCmd) BeforeResolve() error {
 	c.Settings.Examine()
 	return nil
 }
 
-// AfterApply does nothing: that of the settings is called for itself.
+// AfterApply hides the AfterApply of the settings, which kong also calls on its own.
 func (c *checkCmd) AfterApply() error { return nil }
 
 // Run prints the findings.

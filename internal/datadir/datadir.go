@@ -100,8 +100,8 @@ func ReplaceFile(path string, content []byte) error {
 	return os.Rename(file.Name(), path)
 }
 
-// names are what bridges, and checks of them, keep in a data directory, and the directory that mkfs makes
-// in a volume.
+// names are what bridges, and checks of them, keep in a data directory, and the directory
+// that mkfs makes in a volume.
 var names = regexp.MustCompile(`^(journal|quarantine|nats|last-start\.json.*|dead-letters.*|demo-key\.pem|lock|lost\+found|\.acsbridge-check-.*)$`)
 
 // Restrict takes the rights of other users from a data directory that was there

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 )
 
 // Reasons for which a message can never be stored: see [Final].
@@ -153,7 +154,7 @@ func connectRemedy(err error) string {
 	case errors.As(err, &remote) && remote.Op == "remote error", errors.Is(err, nats.ErrTLS):
 		return "the server refuses this client in TLS: it may want a certificate (--nats-cert, --nats-key)"
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
-		errors.Is(err, nats.ErrAccountAuthExpired), errors.Is(err, nats.ErrNkeysNotSupported):
+		errors.Is(err, nats.ErrAccountAuthExpired), errors.Is(err, nats.ErrNkeysNotSupported), errors.Is(err, nkeys.ErrNoSeedFound):
 		return "check the login: --nats-user and --nats-password-file, --nats-creds, --nats-nkey, or --nats-context"
 	case errors.Is(err, nats.ErrNoInfoReceived):
 		return "what answers there does not speak NATS"

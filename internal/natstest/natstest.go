@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +39,27 @@ func Start(t testing.TB, change ...func(*server.Options)) *Server {
 	s.Restart()
 	t.Cleanup(s.Stop)
 	return s
+}
+
+// StartRights starts a server with the configuration in a file, which is that of
+// deploy/nats/rights.conf, but with the addresses and the store of a test. The test itself is
+// the operator. The password of $BRIDGE_PASSWORD is of-the-bridge_password, and so on.
+func StartRights(t testing.TB, file string) *Server {
+	t.Helper()
+	for _, name := range []string{"OPERATOR_PASSWORD", "BRIDGE_PASSWORD", "HANGUPS_PASSWORD", "VIEWER_PASSWORD", "SERVICE_IVR_PASSWORD"} {
+		t.Setenv(name, "of-the-"+strings.ToLower(name))
+	}
+	configured, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Start(t, func(o *server.Options) {
+		configured.Host, configured.Port, configured.StoreDir = o.Host, o.Port, o.StoreDir
+		configured.HTTPHost, configured.HTTPPort = "", 0
+		configured.NoSigs, configured.NoLog = true, true
+		configured.NoAuthUser = "operator"
+		*o = *configured
+	})
 }
 
 // Restart stops the server when it runs and starts it again.
@@ -174,8 +196,8 @@ func Until(t testing.TB, ok func() bool) {
 	}
 }
 
-// LimitAccount turns JetStream on for an account of a running server, with limits, or
-// changes them.
+// LimitAccount enables JetStream with limits for an account of a running server, or changes
+// the limits.
 func (s *Server) LimitAccount(name string, limits server.JetStreamAccountLimits) {
 	s.t.Helper()
 	account, err := s.server.LookupAccount(name)

@@ -77,8 +77,8 @@ func Shipped(t testing.TB, file string, oldNew ...string) string {
 var taken sync.Map
 
 // FreeAddress returns a loopback address at which nothing listens, each time another
-// one. It is none of those that the system gives to whoever listens on port 0, which are
-// 32768 and above: another test could get that one.
+// one. Its port is below 32768, where the ports begin that the system assigns to listeners on
+// port 0: another test could get one of those.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
 	for range 1000 {

@@ -64,7 +64,7 @@ func Check() error {
 	return err
 }
 
-// enabled reads the variables that turn traces on and off.
+// enabled reads the variables that enable traces.
 func enabled() (bool, error) {
 	switch exporter := os.Getenv("OTEL_TRACES_EXPORTER"); {
 	case os.Getenv("OTEL_SDK_DISABLED") == "true" || exporter == "none":

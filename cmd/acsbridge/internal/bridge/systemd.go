@@ -26,18 +26,18 @@ func (b *Bridge) notify(state string) {
 	}
 }
 
-// watchdog returns what tells systemd that this process is alive (sd_watchdog_enabled(3)),
-// nil when the unit has no WatchdogSec. It is called by the loop of [watch], whose checks
-// take the locks of every room: when one of those is never released, the calls end and
-// systemd kills the process. NATS and the key server have no part in it, since a restart
-// does not bring them back.
+// watchdog returns a function that reports to systemd that this process is alive
+// (sd_watchdog_enabled(3)), nil when the unit has no WatchdogSec. The loop of [watch] calls
+// it, whose checks take the locks of every room: when one of those is never released, the
+// calls end and systemd kills the process. The state of NATS and of the key server does not
+// count, since a restart does not bring them back.
 func (b *Bridge) watchdog() func() {
 	µs, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
 	if pid := os.Getenv("WATCHDOG_PID"); err != nil || pid != "" && pid != strconv.Itoa(os.Getpid()) {
 		return nil
 	}
 	if every := time.Duration(µs) * time.Microsecond; every < 3*watchInterval {
-		b.logger.Warn("WatchdogSec is too short for a bridge that is well, which may be killed",
+		b.logger.Warn("WatchdogSec is too short: systemd may kill a bridge that works",
 			"WatchdogSec", every.String(), "least", (3 * watchInterval).String())
 	}
 	return func() { b.notify("WATCHDOG=1") }

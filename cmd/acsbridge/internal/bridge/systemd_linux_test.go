@@ -51,7 +51,7 @@ func TestBridge_notify(t *testing.T) {
 	}
 }
 
-// TestBridge_watchdog checks that systemd hears from a bridge that runs, when the unit
+// TestBridge_watchdog checks that a bridge that runs notifies systemd, when the unit
 // has a watchdog for this process, and that a short WatchdogSec is named.
 func TestBridge_watchdog(t *testing.T) {
 	for _, test := range []struct {
@@ -93,7 +93,7 @@ func TestBridge_watchdog(t *testing.T) {
 	}
 }
 
-// TestWatch_aliveEndsWithTheChecks checks that the watchdog hears no more when a check
+// TestWatch_aliveEndsWithTheChecks checks that the watchdog is not notified while a check
 // does not return, as with a lock that is never released.
 func TestWatch_aliveEndsWithTheChecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

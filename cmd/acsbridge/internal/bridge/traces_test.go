@@ -286,8 +286,7 @@ func TestTraces_sampling(t *testing.T) {
 	}
 }
 
-// TestTraces_off holds that nothing is made, and the sender's header is kept, without the
-// variables.
+// TestTraces_off checks that no provider is made without the variables.
 func TestTraces_off(t *testing.T) {
 	b := idleBridge(t, onLoopback(t, "--resource=contoso="+testGUID))
 	if b.traces != nil {

@@ -111,21 +111,12 @@ func (b *Bridge) streamUsage() func(context.Context) []condition {
 	bytesMax := b.gauge("acsbridge_stream_max_bytes", "Bytes of the stream at most (--stream-max-bytes), then the oldest events go; -1 without a limit.")
 	oldest := b.gauge("acsbridge_stream_first_timestamp_seconds", "When the oldest event in the stream was stored, as Unix time; 0 for an empty stream.")
 	consumers := b.gauge("acsbridge_stream_consumers", "Consumers of the stream.")
-	failures, next := 0, time.Now().Add(watchInterval/2) // the first check must not delay a start
+	look := lookAtStream(b, b.publisher.StreamUsage)
 	return func(ctx context.Context) []condition {
-		now := time.Now()
-		if connected, _ := b.link.State(); !connected || now.Before(next) {
+		usage, ok := look(ctx)
+		if !ok {
 			return nil
 		}
-		ctx, cancel := context.WithTimeout(ctx, streamTimeout)
-		defer cancel()
-		usage, err := b.publisher.StreamUsage(ctx)
-		if err != nil {
-			failures++
-			next = now.Add(streamRetry.After(failures))
-			return nil
-		}
-		failures = 0
 		messages.Set(float64(usage.Messages))
 		bytes.Set(float64(usage.Bytes))
 		bytesMax.Set(float64(usage.MaxBytes))
@@ -142,6 +133,29 @@ func (b *Bridge) streamUsage() func(context.Context) []condition {
 // them, NATS reports each one as an error.
 var streamRetry = backoff.Doubling{First: watchInterval, Last: 10 * time.Minute}
 
+// lookAtStream returns a function that makes a request about a stream, and reports whether
+// it succeeded. The function makes none while NATS is disconnected, in a pause after
+// failures, and at first: it must not delay a start.
+func lookAtStream[T any](b *Bridge, request func(context.Context) (T, error)) func(context.Context) (answer T, ok bool) {
+	failures, next := 0, time.Now().Add(watchInterval/2)
+	return func(ctx context.Context) (answer T, ok bool) {
+		now := time.Now()
+		if connected, _ := b.link.State(); !connected || now.Before(next) {
+			return answer, false
+		}
+		ctx, cancel := context.WithTimeout(ctx, streamTimeout)
+		defer cancel()
+		answer, err := request(ctx)
+		if err != nil {
+			failures++
+			next = now.Add(streamRetry.After(failures))
+			return answer, false
+		}
+		failures = 0
+		return answer, true
+	}
+}
+
 // quarantined checks whether callbacks are in quarantine, and whether there is room
 // for more.
 func (b *Bridge) quarantined() func(context.Context) []condition {
@@ -149,26 +163,17 @@ func (b *Bridge) quarantined() func(context.Context) []condition {
 	size := b.gauge("acsbridge_quarantine_bytes", "Bytes of the quarantine stream.")
 	sizeMax := b.gauge("acsbridge_quarantine_max_bytes", "Bytes of the quarantine stream at most, then the oldest callbacks go; -1 without a limit.")
 	var (
-		last     []condition
-		failures int
-		next     = time.Now().Add(watchInterval / 2) // the first check must not delay a start
-		newest   uint64                              // sequence of the last callback that was warned of
-		said     time.Time
+		last   []condition
+		newest uint64 // sequence of the last callback that was warned of
+		said   time.Time
 	)
+	look := lookAtStream(b, b.publisher.Quarantined)
 	return func(ctx context.Context) []condition {
+		q, ok := look(ctx)
+		if !ok {
+			return last
+		}
 		now := time.Now()
-		if connected, _ := b.link.State(); !connected || now.Before(next) {
-			return last
-		}
-		ctx, cancel := context.WithTimeout(ctx, streamTimeout)
-		defer cancel()
-		q, err := b.publisher.Quarantined(ctx)
-		if err != nil {
-			failures++
-			next = now.Add(streamRetry.After(failures))
-			return last
-		}
-		failures = 0
 		count.Set(float64(q.Callbacks))
 		size.Set(float64(q.Bytes))
 		sizeMax.Set(float64(q.MaxBytes))

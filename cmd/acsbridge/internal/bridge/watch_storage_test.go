@@ -28,7 +28,7 @@ func valueOf(t *testing.T, b *Bridge, name string) float64 {
 			return f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
 		}
 	}
-	t.Fatalf("there is no %s", name)
+	t.Fatalf("%s is missing", name)
 	return 0
 }
 

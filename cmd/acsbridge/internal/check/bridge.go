@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/bridge"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/ingest"
 )
 
@@ -48,7 +49,7 @@ func (c *checker) ready(ctx context.Context) bool {
 		c.warn("name the address of the running bridge with --admin-listen", "a bridge uses the data directory, but its admin listener does not answer: %v", err)
 		return false
 	case err != nil:
-		c.ok("none answers on %s: what a running one says is not known", c.adminAddress())
+		c.ok("no bridge answers on %s: what a running one reports is not known", c.adminAddress())
 		return false
 	case status != http.StatusOK && status != http.StatusServiceUnavailable:
 		c.fail("is it a bridge? --admin-listen names its address", "%s/readyz answers %d", c.adminAddress(), status)
@@ -94,7 +95,7 @@ func (c *checker) adminAddress() string {
 		return c.running.AdminURL
 	}
 	host, port, _ := net.SplitHostPort(c.s.AdminListen)
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+	if config.IsWildcard(host) {
 		host = "localhost"
 	}
 	return "http://" + net.JoinHostPort(host, port)

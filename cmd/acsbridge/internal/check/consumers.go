@@ -104,8 +104,8 @@ func (c *checker) consumer(before, now *jetstream.ConsumerInfo) (wrong bool) {
 	return true
 }
 
-// acknowledged returns how many deliveries of a consumer wait for nothing any more: with
-// none delivered again, those that were acknowledged.
+// acknowledged returns how many deliveries of a consumer do not wait for an acknowledgement:
+// those that were acknowledged, when no message was delivered again.
 func acknowledged(i *jetstream.ConsumerInfo) int64 {
 	return int64(i.Delivered.Consumer) - int64(i.NumAckPending)
 }

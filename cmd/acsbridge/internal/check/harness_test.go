@@ -142,8 +142,7 @@ type want struct {
 	found, remedy string
 }
 
-// expect expects a finding, and none that is worse than ok besides it, but for those of
-// the areas in also.
+// expect expects a finding, and that all others are ok, except those of the areas in also.
 func expect(t *testing.T, r check.Report, w want, also ...string) {
 	t.Helper()
 	has := false

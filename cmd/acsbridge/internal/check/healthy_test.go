@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/acstest"
@@ -54,22 +53,21 @@ func TestRun_embedded(t *testing.T) {
 	}
 }
 
-// TestRun_besideABridge disturbs nothing: a callback is stored while checks run, none
-// counts as a refusal, and no file is left.
+// TestRun_besideABridge disturbs nothing: callbacks are stored while checks run, a check
+// does not count as a refusal, and leaves no file.
 func TestRun_besideABridge(t *testing.T) {
 	t.Parallel()
 	s := healthy(t)
 	b := s.running()
 	s.opts.URL = b.CallbackURL()
 	before := files(t, s.settings().DataDir)
-	var reports []string
 	for i := range 2 {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			expectHealthy(t, s.check())
 		}()
-		body := acstestBody(t, i)
+		body := callbackBody(i)
 		if got := bridgetest.Post(t, b.CallbackURL(), s.token(acstest.TokenSpec{}), body); got != 200 {
 			t.Errorf("a callback beside a check is answered %d", got)
 		}
@@ -79,16 +77,13 @@ func TestRun_besideABridge(t *testing.T) {
 	if diff := cmp.Diff(before, files(t, s.settings().DataDir)); diff != "" {
 		t.Errorf("files of the data directory (-before +after):\n%s", diff)
 	}
-	r := s.check()
-	reports = append(reports, list(r))
-	if text := strings.Join(reports, ""); !strings.Contains(text, "refused never") {
+	if text := list(s.check()); !strings.Contains(text, "refused never") {
 		t.Errorf("a check counts as a refusal:\n%s", text)
 	}
 }
 
-// acstestBody returns the body of a callback with an event of its own.
-func acstestBody(t *testing.T, n int) string {
-	t.Helper()
+// callbackBody returns the body of a callback with an event of its own.
+func callbackBody(n int) string {
 	return `[{"id":"e` + string(rune('a'+n)) + `","source":"calling/callConnections/c-1","type":"Microsoft.Communication.CallConnected",` +
 		`"specversion":"1.0","data":{"callConnectionId":"c-1"}}]`
 }
@@ -112,26 +107,6 @@ func streamNames(t *testing.T, server *natstest.Server) (names []string) {
 		names = append(names, name)
 	}
 	return names
-}
-
-// restricted starts a server with the rights of deploy/nats and the streams.
-func restricted(t *testing.T) *natstest.Server {
-	t.Helper()
-	for _, name := range []string{"OPERATOR_PASSWORD", "BRIDGE_PASSWORD", "HANGUPS_PASSWORD", "VIEWER_PASSWORD", "SERVICE_IVR_PASSWORD"} {
-		t.Setenv(name, "of-the-"+strings.ToLower(name))
-	}
-	configured, err := natsserver.ProcessConfigFile("../../../../deploy/nats/rights.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := natstest.Start(t, func(o *natsserver.Options) {
-		configured.Host, configured.Port, configured.StoreDir = o.Host, o.Port, o.StoreDir
-		configured.HTTPHost, configured.HTTPPort = "", 0
-		configured.NoSigs, configured.NoLog = true, true
-		configured.NoAuthUser = "operator"
-		*o = *configured
-	})
-	return server
 }
 
 // asBridge are the arguments for the bridge's own login to it.
@@ -168,7 +143,7 @@ func makeStreams(t *testing.T, server *natstest.Server, change func(*jetstream.S
 // TestRun_rights works with the login that deploy/nats/rights.conf gives a bridge, which
 // cannot make streams, and in the domain of another account.
 func TestRun_rights(t *testing.T) {
-	server := restricted(t)
+	server := natstest.StartRights(t, "../../../../deploy/nats/rights.conf")
 	s := healthy(t, asBridge(t, server)...)
 	r := s.check()
 	expect(t, r, want{"stream", "fail", `stream ACS does not exist, and serve cannot make it: .*(?i)permissions violation.*STREAM\.CREATE`, "let the operator make the stream"}, "quarantine")

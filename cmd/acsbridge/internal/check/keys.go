@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -120,7 +119,7 @@ func (c *checker) clock(a exchange) {
 	}
 }
 
-// token says what a token is by each rule. It is not printed.
+// token reports which rules a token passes. The token is not printed.
 func (c *checker) token(v *verify.Verifier) {
 	if v == nil {
 		return
@@ -138,11 +137,12 @@ func (c *checker) token(v *verify.Verifier) {
 	}
 }
 
-// recorder notes the exchanges with a server.
+// recorder notes the first exchange with a server.
 type recorder struct {
 	next *http.Transport
-	mu   sync.Mutex
-	list []exchange
+
+	mu    sync.Mutex
+	noted exchange // without a URL before the first
 }
 
 // exchange is one request and its answer.
@@ -155,7 +155,7 @@ type exchange struct {
 	tls            *tls.ConnectionState
 }
 
-// RoundTrip notes an exchange.
+// RoundTrip makes an exchange.
 func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	e := exchange{url: request.URL, sent: time.Now()}
 	response, err := r.next.RoundTrip(request)
@@ -166,7 +166,9 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.list = append(r.list, e)
+	if r.noted.url == nil {
+		r.noted = e
+	}
 	return response, err
 }
 
@@ -174,7 +176,7 @@ func (r *recorder) RoundTrip(request *http.Request) (*http.Response, error) {
 func (r *recorder) first() exchange {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Concat(r.list, []exchange{{}})[0]
+	return r.noted
 }
 
 // plain is the text of an error about a request, with the host in place of its URL: that

@@ -38,6 +38,11 @@ func TestRun_memory(t *testing.T) {
 	defer debug.SetMemoryLimit(before)
 	expect(t, healthy(t).check(), want{"memory", "warn", "GOMEMLIMIT is 100 MiB, and these settings can use 156 MiB", "lower --max-connections"})
 	expectHealthy(t, healthy(t, "--max-connections=256", "--max-in-flight=64").check())
+
+	s := healthy(t, "--nats-listen="+proxytest.FreeAddress(t))
+	s.running()
+	debug.SetMemoryLimit(60 << 20)
+	expect(t, s.check(), want{"stream", "warn", "the subjects take about 0 MiB of the server's memory, and GOMEMLIMIT is 60 MiB", "keep less"}, "memory", "quarantine")
 }
 
 // TestRun_dataDir makes the faults of the data directory.
@@ -86,7 +91,7 @@ func TestRun_journal(t *testing.T) {
 	s := healthy(t)
 	b, stop := s.run("--nats-url=nats://" + proxytest.FreeAddress(t)) // which never comes
 	waitKeys(t, b)
-	if got := bridgetest.Post(t, b.CallbackURL(), s.token(acstest.TokenSpec{}), acstestBody(t, 0)); got != 200 {
+	if got := bridgetest.Post(t, b.CallbackURL(), s.token(acstest.TokenSpec{}), callbackBody(0)); got != 200 {
 		t.Fatalf("answered %d", got)
 	}
 	stop()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
@@ -80,7 +79,7 @@ func (c *checker) embedded() bool {
 	return false
 }
 
-// connect logs in. Without JetStream's client, there is no connection.
+// connect logs in. The client of JetStream is nil when the connection failed.
 func (c *checker) connect(ctx context.Context, config natsconn.Config) (*natsconn.Link, jetstream.JetStream) {
 	link, err := natsconn.Connect(config, nil)
 	if err != nil {
@@ -141,9 +140,6 @@ func (c *checker) server(js jetstream.JetStream, found *publish.Examination) {
 	}
 }
 
-// unusable are the differences with which the bridge does not work, by their beginnings.
-var unusable = []string{"retention:", "storage:", "sealed:", "mirror:", "no ack:", "persist mode:", "message counter:", "discard new per subject:"}
-
 // stream examines a stream and the rights to it.
 func (c *checker) stream(e *publish.StreamExamination) {
 	if e.PublishErr != nil {
@@ -168,12 +164,12 @@ func (c *checker) stream(e *publish.StreamExamination) {
 	for _, text := range e.Direct {
 		c.problem(Warn, text)
 	}
-	for _, text := range e.Differences {
+	for _, d := range e.Differences {
 		level := Warn
-		if slices.ContainsFunc(unusable, func(begin string) bool { return strings.HasPrefix(text, begin) }) {
+		if d.Unusable {
 			level = Fail
 		}
-		c.add(level, text, "change the setting, or start serve once with --stream-update (docs/operations.md, The stream differs)")
+		c.add(level, d.Text, "change the setting, or start serve once with --stream-update (docs/operations.md, The stream differs)")
 	}
 	if e.UpdateErr != nil {
 		c.problem(Warn, "--stream-update would be refused: "+e.UpdateErr.Error())

@@ -38,6 +38,12 @@ func TestRun_natsConnection(t *testing.T) {
 			},
 			want: want{"nats", "fail", "no connection: .*(?i)authorization", "check the login"},
 		},
+		"unusable credentials": {
+			args: func(t *testing.T) []string {
+				return []string{"--nats-creds=" + bridgetest.WriteFile(t, "user.creds", "not credentials")}
+			},
+			want: want{"nats", "fail", "no nkey seed found", "check the login: .*--nats-creds"},
+		},
 		"JetStream off": {
 			server: func(o *natsserver.Options) { o.JetStream = false },
 			want:   want{"stream", "fail", "stream ACS cannot be looked at", "JetStream is off"},
@@ -166,6 +172,7 @@ func TestRun_streamDiffers(t *testing.T) {
 		"direct get":       {func(c *jetstream.StreamConfig) { c.AllowDirect = false }, want{"stream", "warn", "direct get: has false", "--stream-update"}},
 		"work queue":       {func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, want{"stream", "fail", "retention: has WorkQueue", "--stream-update"}},
 		"memory":           {func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, want{"stream", "fail", "storage: has Memory", "--stream-update"}},
+		"async":            {func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }, want{"stream", "fail", "persist mode: has async", "--stream-update"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/webhook"
 )
@@ -33,7 +34,7 @@ func (c *checker) outside(ctx context.Context) {
 		c.fail("write it like https://calls.example.net/callbacks", "--url is not a URL")
 		return
 	}
-	if target.Scheme == "http" && !loopback(target.Hostname()) {
+	if target.Scheme == "http" && !config.IsLoopback(target.Hostname()) {
 		c.fail("give ACS a URL with https", "--url is plain http: ACS does not call it, and tokens could be read on the way")
 	}
 	nonce, err := c.nonce(ctx)

@@ -64,6 +64,8 @@ func TestRun_outside(t *testing.T) {
 		}), want{"url", "fail", "it arrives at /api/callbacks, and --callback-path is /callbacks", "404|--callback-path"}},
 		"query": {front(t, b.CallbackURL(), func(r *httputil.ProxyRequest) { r.Out.URL.RawQuery = "" }),
 			want{"url", "fail", "the query arrives changed", "pass on the query"}},
+		"method": {front(t, b.CallbackURL(), func(r *httputil.ProxyRequest) { r.Out.Method = http.MethodPut }),
+			want{"url", "fail", "POST arrives as PUT", "final URL"}},
 		"media type": {front(t, b.CallbackURL(), func(r *httputil.ProxyRequest) { r.Out.Header.Set("Content-Type", "text/plain") }),
 			want{"url", "fail", "the body or its Content-Type arrives changed", "pass on"}},
 		"redirect":          {redirect.URL + "/callbacks", want{"url", "fail", `redirects \(301\)`, "final URL"}},
@@ -156,6 +158,17 @@ func TestRun_eventGridHandshake(t *testing.T) {
 		r.Out.URL.Path = strings.Replace(r.Out.URL.Path, "/eventgrid", "/events", 1)
 	})
 	expect(t, s.check(), want{"eventgrid", "fail", "arrives at /events, and --eventgrid-path is /eventgrid", "."})
+	onHandshake := func(fault func(*http.Request)) string {
+		return front(t, b.CallbackURL(), func(r *httputil.ProxyRequest) {
+			if r.Out.Method == http.MethodOptions {
+				fault(r.Out)
+			}
+		})
+	}
+	s.opts.URL = onHandshake(func(r *http.Request) { r.Header.Del("Authorization") })
+	expect(t, s.check(), want{"eventgrid", "fail", "the Authorization header of the handshake arrives missing", "pass on"})
+	s.opts.URL = onHandshake(func(r *http.Request) { r.URL.RawQuery = "" })
+	expect(t, s.check(), want{"eventgrid", "fail", "the key of the handshake is not good", "."})
 }
 
 // TestRun_bridge repeats what a running bridge says.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/bridge"
+	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 )
 
@@ -26,15 +27,13 @@ func (c *checker) settings() {
 	}
 	if c.s.AdminInsecure {
 		c.warn("set --admin-token-file instead, unless only your monitoring gets there",
-			"--admin-insecure: whoever reaches %s sees metrics and the details of /readyz", c.s.AdminListen)
+			"--admin-insecure: each client that reaches %s sees metrics and the details of /readyz", c.s.AdminListen)
 	}
-	if host, _, _ := net.SplitHostPort(c.s.Listen); c.s.TLSCert == "" && !loopback(host) && len(c.s.TrustedProxy) == 0 {
+	if host, _, _ := net.SplitHostPort(c.s.Listen); c.s.TLSCert == "" && !config.IsLoopback(host) && len(c.s.TrustedProxy) == 0 {
 		c.warn("set --tls-cert, or name the TLS proxy in front with --trusted-proxy",
 			"plain HTTP on %s, which other hosts reach: tokens can be read on the way", c.s.Listen)
 	}
 }
-
-func loopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
 // What a bridge takes of memory, in bytes: docs/benchmarks.md, docs/deployment.md.
 const (

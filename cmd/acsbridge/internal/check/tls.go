@@ -30,7 +30,7 @@ func (c *checker) certificate() {
 		parsed, err := x509.ParseCertificate(der)
 		switch {
 		case err != nil:
-			c.fail("make the file anew", "certificate %d in --tls-cert cannot be read: %v", i+1, err)
+			c.fail("write the file again", "certificate %d in --tls-cert cannot be read: %v", i+1, err)
 			return
 		case i == 0:
 			leaf = parsed

@@ -68,7 +68,7 @@ func (s *Settings) checkSourceRanges() {
 	const setting = "source-range"
 	s.sourceRanges = s.networks(setting, s.SourceRange)
 	host, _, _ := net.SplitHostPort(s.Listen)
-	if len(s.sourceRanges) > 0 && len(s.TrustedProxy) == 0 && isLoopback(host) &&
+	if len(s.sourceRanges) > 0 && len(s.TrustedProxy) == 0 && IsLoopback(host) &&
 		!slices.ContainsFunc(s.sourceRanges, func(r netip.Prefix) bool { return r.Addr().IsLoopback() }) {
 		s.reject(setting, "listen is a loopback address, so that every callback comes from a proxy on this host; name it with trusted-proxy")
 	}
@@ -91,7 +91,7 @@ func (s *Settings) networks(setting string, texts []string) (list []netip.Prefix
 func (s *Settings) checkAdmin() {
 	if s.address("admin-listen", s.AdminListen) {
 		host, _, _ := net.SplitHostPort(s.AdminListen)
-		if !isLoopback(host) && s.AdminTokenFile == "" && !s.AdminInsecure {
+		if !IsLoopback(host) && s.AdminTokenFile == "" && !s.AdminInsecure {
 			s.reject("admin-listen", "%q can be reached from other hosts; set admin-token-file, or admin-insecure where only your monitoring gets there", s.AdminListen)
 		}
 	}

@@ -102,8 +102,8 @@ func isPort(text string) bool {
 	return err == nil
 }
 
-// isLoopback reports whether host names this host only.
-func isLoopback(host string) bool {
+// IsLoopback reports whether host names this host only.
+func IsLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
 }
 
@@ -114,10 +114,10 @@ func sameAddress(a, b string) bool {
 	if errA != nil || errB != nil || portA != portB || portA == "0" {
 		return false
 	}
-	return hostA == hostB || isWildcard(hostA) || isWildcard(hostB)
+	return hostA == hostB || IsWildcard(hostA) || IsWildcard(hostB)
 }
 
-// isWildcard reports whether host stands for all interfaces.
-func isWildcard(host string) bool {
+// IsWildcard reports whether host stands for all interfaces.
+func IsWildcard(host string) bool {
 	return host == "" || net.ParseIP(host).IsUnspecified()
 }

@@ -143,7 +143,7 @@ func (s *Settings) loopback(setting, address string) {
 	if !s.address(setting, address) {
 		return
 	}
-	if host, _, _ := net.SplitHostPort(address); !isLoopback(host) {
+	if host, _, _ := net.SplitHostPort(address); !IsLoopback(host) {
 		s.reject(setting, "%q can be reached from other hosts, and the embedded server has no logins; take 127.0.0.1", address)
 	}
 }

@@ -209,7 +209,7 @@ func (s *Settings) ConsoleToken() string { return s.consoleToken }
 // or where no token is needed for the rest either.
 func (s *Settings) ServesConsole() bool {
 	host, _, _ := net.SplitHostPort(s.AdminListen)
-	return s.consoleToken != "" || isLoopback(host) && s.adminToken == ""
+	return s.consoleToken != "" || IsLoopback(host) && s.adminToken == ""
 }
 
 // EventGridSources are the names of the resources whose events Event Grid delivers,
