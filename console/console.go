@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,10 +30,10 @@ const (
 
 // Options are what a console shows, and to whom.
 type Options struct {
-	// Bridge is the bridge in this process; nil when there is none.
+	// Bridge is the bridge in this process; nil without one.
 	Bridge Bridge
 	// Reader reads the stream of events with the console's login. It is nil when the
-	// process has none: then there are no calls.
+	// process has none: then it has no pages about calls.
 	Reader *replay.Reader
 	// Token is the bearer token, and the word for the login form. Empty asks for none:
 	// that is for loopback alone.
@@ -251,9 +252,9 @@ func (c *Console) nav(r *http.Request) (list []link) {
 		add("/refusals", "Refusals", r.URL.Path == "/refusals")
 	}
 	if c.Reader != nil {
-		add("/calls", "Calls", r.URL.Path == "/calls" || below(r.URL.Path, "/calls/") || below(r.URL.Path, "/events/"))
-		add("/quarantine", "Quarantine", below(r.URL.Path, "/quarantine"))
-		add("/services", "Services", below(r.URL.Path, "/services"))
+		add("/calls", "Calls", r.URL.Path == "/calls" || strings.HasPrefix(r.URL.Path, "/calls/") || strings.HasPrefix(r.URL.Path, "/events/"))
+		add("/quarantine", "Quarantine", strings.HasPrefix(r.URL.Path, "/quarantine"))
+		add("/services", "Services", strings.HasPrefix(r.URL.Path, "/services"))
 	}
 	return list
 }

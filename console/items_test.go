@@ -55,7 +55,7 @@ func (q request) page(t testing.TB, c http.Handler) (int, string) {
 	return answer.StatusCode, string(text)
 }
 
-// newQuarantine returns a console with two quarantined events, of which the second is
+// newQuarantine returns a console with two quarantined events; the second is
 // also in the stream with other data.
 func newQuarantine(t *testing.T, write bool) (*console.Console, jetstream.JetStream, *bridgetest.Log) {
 	t.Helper()
