@@ -1,6 +1,7 @@
 # The bridge as one static binary on an image without shell or package manager.
 # Build arguments: VERSION names the release in "acsbridge version" and REVISION its
-# commit, in the labels. It needs BuildKit, which is the default since Docker 23 (before: DOCKER_BUILDKIT=1).
+# commit, in the labels. It needs BuildKit, which is the default since Docker 23 (before:
+# DOCKER_BUILDKIT=1).
 
 FROM --platform=$BUILDPLATFORM golang:1.26.8-bookworm AS build
 WORKDIR /src

@@ -160,10 +160,24 @@ func BenchmarkPlainConsumer(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	var handled atomic.Int64
-	all := make(chan struct{})
+	handle, all := acknowledge(b)
 	b.ResetTimer()
-	running, err := consumer.Consume(func(m jetstream.Msg) {
+	running, err := consumer.Consume(handle)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer running.Stop()
+	<-all
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+// acknowledge returns a handler that parses each message and acknowledges it, and a channel
+// that is closed after b.N of them.
+func acknowledge(b *testing.B) (handle func(jetstream.Msg), all chan struct{}) {
+	var handled atomic.Int64
+	all = make(chan struct{})
+	return func(m jetstream.Msg) {
 		if _, err := schemas.Parse(m.Headers(), m.Data()); err != nil {
 			b.Error(err)
 		}
@@ -173,12 +187,5 @@ func BenchmarkPlainConsumer(b *testing.B) {
 		if handled.Add(1) == int64(b.N) {
 			close(all)
 		}
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer running.Stop()
-	<-all
-	b.StopTimer()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+	}, all
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/internal/directget"
@@ -160,6 +161,26 @@ func (b *bucket) scan(ctx context.Context, slot string, lease uint64, each func(
 			}
 		}
 	}
+}
+
+// members calls each for the key of every lease and replica, also a removed one, in one
+// request: slot and "lease", or "replica" and id, are the tokens of the key.
+func (b *bucket) members(ctx context.Context, each func(first, second string, m *jetstream.RawStreamMsg)) error {
+	answer, err := jetstreamext.GetLastMsgsFor(ctx, b.js, b.stream, []string{b.prefix + leaseKey("*"), b.prefix + replicaKey("*")})
+	if err != nil {
+		return err
+	}
+	for m, err := range answer {
+		if errors.Is(err, jetstreamext.ErrNoMessages) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read bucket %s: %w", b.stream, err)
+		}
+		first, second, _ := strings.Cut(b.key(m.Subject), ".")
+		each(first, second, m)
+	}
+	return nil
 }
 
 // scanPause is how long to wait for a replica of the bucket that is behind.

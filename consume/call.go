@@ -156,18 +156,6 @@ type retryError struct {
 
 func (e *retryError) Unwrap() error { return e.error }
 
-// Postpone marks an error that is not about the event, such as a receiver that takes
-// nothing for a while: the call is parked for the pause, and neither the attempt nor the
-// time counts towards a dead letter. Of nil it returns nil.
-func Postpone(err error, pause time.Duration) error {
-	if err == nil {
-		return nil
-	}
-	return &postponedError{retryError{err, pause}}
-}
-
-type postponedError struct{ retryError }
-
 // Pause marks an error that is about all calls, such as a receiver that takes nothing for
 // a while: this replica starts no handler until the pause has passed, and then handles the
 // event as if it had not been handled. Its call is not parked, and neither the attempt nor
@@ -191,10 +179,6 @@ func (o *outcome) fail(err error) {
 	var retry *retryError
 	if errors.As(err, &retry) {
 		o.after = retry.pause
-	}
-	var postponed *postponedError
-	if o.postponed = errors.As(err, &postponed); o.postponed {
-		o.after = postponed.pause
 	}
 	var permanent *permanentError
 	o.err, o.permanent = err, errors.As(err, &permanent)

@@ -39,7 +39,7 @@ type calls struct {
 	bytes   int                  // of their entries
 
 	unburied bool      // the last dead letter could not be stored
-	buryAt   time.Time // no event is given up for its place before
+	buryAt   time.Time // before this time no event is given up to make room
 
 	finished func(*call, *outcome) // called when an outcome is stored; may be nil
 }
@@ -89,7 +89,6 @@ type outcome struct {
 	err       error
 	permanent bool
 	after     time.Duration // pause that the handler asked for; zero for none
-	postponed bool          // the attempt does not count
 	notRun    bool          // the lease had ended, or a pause had begun
 	began     time.Time     // of the handler
 	skipped   string        // why it was not handled, a reason of metrics

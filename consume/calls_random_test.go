@@ -212,7 +212,7 @@ func (w *randomWorld) handle(c *call, rightful, faults bool) *outcome {
 	return o
 }
 
-// events returns those of a state that are no timeouts.
+// events returns those of a state that are not timeouts.
 func events(state []uint64) []uint64 {
 	return slices.DeleteFunc(slices.Clone(state), func(mark uint64) bool { return mark >= timeout })
 }

@@ -28,20 +28,12 @@ func (q *calls) conclude(c *call, now time.Time) {
 				r.Since = r.Since.Add(late)
 			}
 		}
-		switch {
-		case o.unburied != nil:
-			r.Attempts++
+		r.Attempts++
+		if o.unburied != nil {
 			r.Dead, o.after = o.unburied, q.limits.pause.Last
-		case !o.postponed:
-			r.Attempts++
-			if c.bury = q.limits.verdict(o, &r, now); c.bury != "" {
-				q.request(c, ioBurying)
-				return
-			}
-		case r.Attempts == 0:
-			r.Since = now
-		default: // the pause does not count
-			r.Since = r.Since.Add(o.after)
+		} else if c.bury = q.limits.verdict(o, &r, now); c.bury != "" {
+			q.request(c, ioBurying)
+			return
 		}
 		r.Next = now.Add(cmp.Or(o.after, q.limits.pause.After(r.Attempts)))
 		next.Retry = &r
@@ -73,8 +65,8 @@ func (q *calls) buried(c *call, now time.Time) {
 	q.step(c, now)
 }
 
-// buryPause is how long no event is given up for its place after a dead letter that could
-// not be stored.
+// buryPause is how long no event is given up to make room, after a dead letter that could not
+// be stored.
 const buryPause = time.Second
 
 // notBuried takes the news that the dead letter of the first event could not be stored. The
@@ -93,7 +85,7 @@ func (q *calls) notBuried(c *call, d *Dead, now time.Time) {
 		next.Retry = &again
 		q.write(c, next, false)
 		return
-	default: // it was to be given up for its place, and stays
+	default: // it was to be given up to make room, and stays
 		q.setParked(c.token, c.entry)
 	}
 	q.step(c, now)

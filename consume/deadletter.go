@@ -31,7 +31,7 @@ type deadLetter struct {
 	slot, token string
 	event       *event
 	entry       *Entry
-	outcome     *outcome // nil when the event was given up for its place
+	outcome     *outcome // nil when the event was given up to make room
 	Dead
 }
 

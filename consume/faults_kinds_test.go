@@ -26,7 +26,7 @@ type faultKind func(w *faultWorld) (lasts time.Duration, end func())
 func (w *faultWorld) kinds(retention bool) []faultKind {
 	first := dies
 	if retention {
-		first = overtakes
+		first = removes
 	}
 	list := []faultKind{first, joins, standStill, partition, dies, restart, terminates, redrive, leaves}
 	if len(w.nats.servers) > 1 {
@@ -202,8 +202,8 @@ func leaves(w *faultWorld) (time.Duration, func()) {
 	return 0, nothing
 }
 
-// overtakes has the stream remove its oldest messages, some of which no replica has read.
-func overtakes(w *faultWorld) (time.Duration, func()) {
+// removes has the stream remove its oldest messages, some of which no replica has read.
+func removes(w *faultWorld) (time.Duration, func()) {
 	natstest.Until(w.t, func() bool { // the stream has a leader
 		stream, err := w.js.Stream(w.t.Context(), schemas.Stream)
 		if err != nil {

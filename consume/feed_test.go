@@ -105,7 +105,7 @@ func TestRun_lastDeliveryLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pull := func() { // takes a delivery away, after the request of the replica had its turn
+	pull := func() { // takes a delivery away, after the request of the replica was answered
 		err := nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT.ACS."+consume.ConsumerName("ivr", "7"), lost.Subject, []byte(`{"batch":1}`))
 		if err == nil {
 			err = nc.Flush()

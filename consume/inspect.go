@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 
 	"github.com/acsbridge/acsbridge/internal/directget"
 	"github.com/acsbridge/acsbridge/schemas"
@@ -24,7 +23,7 @@ type Status struct {
 	Lag      uint64
 	Received int
 	// Oldest is when the oldest event was stored that is not handled: one of these, or of
-	// a parked call. Zero means that there is none, or that the stream has it no more.
+	// a parked call. Zero: all are handled, or the stream has removed the oldest one.
 	Oldest time.Time
 
 	// What the entries of the bucket say, up to MaxInspected of them; Partial reports that
@@ -76,62 +75,60 @@ func Services(ctx context.Context, js jetstream.JetStream, stream string) (names
 // dead-letter stream, to read the stream, and to direct get from the bucket.
 func Inspect(ctx context.Context, js jetstream.JetStream, service, stream string) (*Status, error) {
 	s := &Status{Service: service, Owners: make(map[string]string)}
-	b := newBucket(js, service)
-	if err := s.addReplicas(ctx, b); err != nil {
+	if err := s.add(ctx, newBucket(js, service), stream); err != nil {
 		return nil, fmt.Errorf("consume: inspect service %s: %w", service, err)
-	}
-	events, err := js.Stream(ctx, stream)
-	if err != nil {
-		return nil, fmt.Errorf("consume: inspect service %s: stream %s: %w", service, stream, err)
-	}
-	first, err := s.addConsumers(ctx, events)
-	if err != nil {
-		return nil, fmt.Errorf("consume: inspect service %s: %w", service, err)
-	}
-	oldest, err := s.addEntries(ctx, b)
-	if err != nil {
-		return nil, fmt.Errorf("consume: inspect service %s: %w", service, err)
-	}
-	if m, err := oldestOf(ctx, events, first, oldest); err != nil {
-		return nil, fmt.Errorf("consume: inspect service %s: stream %s: %w", service, stream, err)
-	} else if m != nil {
-		s.Oldest = m.Time
-	}
-	switch dead, err := js.Stream(ctx, DeadStream(service)); {
-	case err == nil:
-		s.DeadLetters = dead.CachedInfo().State.Msgs
-	case !errors.Is(err, jetstream.ErrStreamNotFound):
-		return nil, fmt.Errorf("consume: inspect service %s: stream %s: %w", service, DeadStream(service), err)
 	}
 	return s, nil
 }
 
-// addReplicas adds who is there and who has which slot.
-func (s *Status) addReplicas(ctx context.Context, b *bucket) error {
-	answer, err := jetstreamext.GetLastMsgsFor(ctx, b.js, b.stream, []string{b.prefix + leaseKey("*"), b.prefix + replicaKey("*")})
+// add adds all that is known of the service.
+func (s *Status) add(ctx context.Context, b *bucket, stream string) error {
+	if err := s.addReplicas(ctx, b); err != nil {
+		return err
+	}
+	events, err := b.js.Stream(ctx, stream)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", stream, err)
+	}
+	first, err := s.addConsumers(ctx, events)
 	if err != nil {
 		return err
 	}
-	for m, err := range answer {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read bucket %s: %w", b.stream, err)
-		}
-		if removed(m.Header) {
-			continue
-		}
-		first, second, _ := strings.Cut(b.key(m.Subject), ".")
+	kept, err := s.addEntries(ctx, b)
+	if err != nil {
+		return err
+	}
+	oldest, err := oldestOf(ctx, events, first, kept)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", stream, err)
+	}
+	if oldest != nil {
+		s.Oldest = oldest.Time
+	}
+	name := DeadStream(s.Service)
+	switch dead, err := b.js.Stream(ctx, name); {
+	case err == nil:
+		s.DeadLetters = dead.CachedInfo().State.Msgs
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return fmt.Errorf("stream %s: %w", name, err)
+	}
+	return nil
+}
+
+// addReplicas adds who is there and who has which slot.
+func (s *Status) addReplicas(ctx context.Context, b *bucket) error {
+	err := b.members(ctx, func(first, second string, m *jetstream.RawStreamMsg) {
 		var lease leaseValue
-		if second != "lease" {
+		switch {
+		case removed(m.Header):
+		case second != "lease":
 			s.Replicas = append(s.Replicas, second)
-		} else if json.Unmarshal(m.Data, &lease) == nil {
+		case json.Unmarshal(m.Data, &lease) == nil:
 			s.Owners[first] = lease.Replica
 		}
-	}
+	})
 	slices.Sort(s.Replicas)
-	return nil
+	return err
 }
 
 // addConsumers adds what the consumers have to do, and returns the first event of it.

@@ -118,7 +118,7 @@ func (j *job) postpone(o *outcome, err error) *outcome {
 	return o
 }
 
-// readPause is how long a worker waits then.
+// readPause is how long a worker waits before it gives such an event back.
 const readPause = 200 * time.Millisecond
 
 // message reads the event, and notes what an entry keeps of it.

@@ -247,3 +247,30 @@ func TestRun_streamMadeAnew(t *testing.T) {
 	store(t, js, newEvent("PlayCompleted", "call", "1", nil))
 	natstest.Until(t, func() bool { return len(h.all()) == 2 })
 }
+
+// The state of a call that has ended expires; that of another is kept.
+func TestRun_endedCallExpires(t *testing.T) {
+	server := newStream(t)
+	js := server.JetStream()
+	start(t, server.URL(), consume.Service[tally]{
+		Name: "ivr", KeepEnded: time.Second,
+		Handle: func(_ context.Context, call *consume.Call[tally], m *schemas.Message) error {
+			call.State.Events = append(call.State.Events, m.Event.ID)
+			return nil
+		},
+	})
+	ready(t, js, "ivr")
+	kv, err := js.KeyValue(t.Context(), consume.Bucket("ivr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, call := range []string{"open", "ended"} {
+		store(t, js, newEvent("CallConnected", call, "0", nil))
+		natstest.Until(t, func() bool { return len(stateOf(t, kv, call)) == 1 })
+	}
+	store(t, js, newEvent("CallDisconnected", "ended", "1", nil))
+	natstest.Until(t, func() bool { return len(stateOf(t, kv, "ended")) == 0 })
+	if got := stateOf(t, kv, "open"); len(got) != 1 {
+		t.Errorf("the state of a call that has not ended has events %v", got)
+	}
+}

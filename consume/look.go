@@ -17,7 +17,8 @@ var ErrUnknownCall = errors.New("consume: the stream has no event of this call")
 
 // Look returns what the stream ACS knows of a call, by its callConnectionId or any other
 // of its ids: legs, participants, when it was connected and ended, and why. It needs the
-// right to direct get alone, and neither a bucket nor a consumer. It takes some
+// rights to STREAM.INFO and DIRECT.GET of the stream, and neither a bucket nor a consumer;
+// without STREAM.INFO it works too, and waits some seconds for an answer. It takes some
 // milliseconds for a callConnectionId, and longer for other ids, for which the stream is
 // read; it is meant for looking at one call, not for each event. Of another stream,
 // [replay.Reader.Story] and [replay.Story.Facts] tell the same.

@@ -2,15 +2,30 @@ package consume_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/acsbridge/acsbridge/consume"
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/replay"
 )
 
+// TestLook looks with the rights of a viewer alone.
 func TestLook(t *testing.T) {
-	server := newStream(t)
-	js := server.JetStream()
+	s := natstest.Start(t, func(o *server.Options) {
+		o.Users = []*server.User{
+			{Username: "operator", Password: "o"},
+			{Username: "viewer", Password: "v", Permissions: &server.Permissions{
+				Publish:   &server.SubjectPermission{Allow: []string{"$JS.API.STREAM.INFO.ACS", "$JS.API.DIRECT.GET.ACS"}},
+				Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
+			}},
+		}
+		o.NoAuthUser = "operator"
+	})
+	js := s.JetStream()
+	makeStream(t, js, 1)
 	roster := func(ids ...string) map[string]any {
 		var list []any
 		for _, id := range ids {
@@ -28,7 +43,7 @@ func TestLook(t *testing.T) {
 	store(t, js, newEvent("CallConnected", "leg-1", "3", shared))
 	store(t, js, newEvent("CallConnected", "leg-2", "4", shared))
 	store(t, js, newEvent("CallConnected", "another", "5", map[string]any{"serverCallId": "server-2"}))
-	nc := connect(t, server.URL())
+	nc := connect(t, strings.Replace(s.URL(), "nats://", "nats://viewer:v@", 1))
 	facts, err := consume.Look(t.Context(), nc, "leg-1")
 	if err != nil {
 		t.Fatal(err)

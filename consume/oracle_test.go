@@ -269,8 +269,8 @@ func (o *oracle) begins(c *sentCall, i int, at int64, ended map[string]int64) (v
 			break
 		}
 	}
-	if waited := at - from; c.events[i].at > 0 && waited > int64(o.patience(from, at)) {
-		violations = append(violations, fmt.Sprintf("event %d has waited for %v, at most %v are allowed", i, time.Duration(waited), o.patience(from, at)))
+	if waited := at - from; c.events[i].at > 0 && waited > int64(o.longestWait(from, at)) {
+		violations = append(violations, fmt.Sprintf("event %d has waited for %v, at most %v are allowed", i, time.Duration(waited), o.longestWait(from, at)))
 	}
 	return violations
 }
@@ -279,9 +279,9 @@ func (o *oracle) begins(c *sentCall, i int, at int64, ended map[string]int64) (v
 // add to the time for which a call waits.
 const slack = 6 * time.Second
 
-// patience is how long a call may wait for its next handler: the longest pause, a lease
+// longestWait is how long a call may wait for its next handler: the longest pause, a lease
 // for each replica that was lost then, and the time without NATS.
-func (o *oracle) patience(from, to int64) time.Duration {
+func (o *oracle) longestWait(from, to int64) time.Duration {
 	most := faultLastRetry + slack
 	before := from - int64(faultLease)
 	for _, at := range o.deaths {

@@ -4,7 +4,6 @@ package consume_test
 
 import (
 	"context"
-	"sync/atomic"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -29,19 +28,9 @@ func BenchmarkPartitionedGroup(b *testing.B) {
 	if _, err := pcgroups.AddMembers(ctx, js, schemas.Stream, group, []string{member}); err != nil {
 		b.Fatal(err)
 	}
-	var handled atomic.Int64
-	all := make(chan struct{})
-	running, err := pcgroups.ElasticConsume(ctx, js, schemas.Stream, group, member, func(m jetstream.Msg) {
-		if _, err := schemas.Parse(m.Headers(), m.Data()); err != nil {
-			b.Error(err)
-		}
-		if err := m.Ack(); err != nil {
-			b.Error(err)
-		}
-		if handled.Add(1) == int64(b.N) {
-			close(all)
-		}
-	}, jetstream.ConsumerConfig{AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1})
+	handle, all := acknowledge(b)
+	running, err := pcgroups.ElasticConsume(ctx, js, schemas.Stream, group, member, handle,
+		jetstream.ConsumerConfig{AckPolicy: jetstream.AckExplicitPolicy, MaxAckPending: -1})
 	if err != nil {
 		b.Fatal(err)
 	}

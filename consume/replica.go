@@ -32,7 +32,7 @@ type replica struct {
 	started   time.Time
 	jobs      chan *job
 	connected atomic.Uint64 // how often the connection was made anew
-	paused    atomic.Int64  // no handler starts before, in nanoseconds since started
+	paused    atomic.Int64  // until then no handler starts; in nanoseconds since started
 
 	warnings, letters lograte.Limiter
 

@@ -19,9 +19,9 @@ import (
 )
 
 // Handler handles one event of a call. It returns nil when the event is done; any other
-// result parks the call until the event is tried again, see [Permanent], [RetryAfter],
-// [Postpone] and [Pause]. It must return when ctx ends: after [Service.HandleTimeout], or when the
-// slot of the call is lost, since another replica then handles the event again.
+// result parks the call until the event is tried again, see [Permanent], [RetryAfter] and
+// [Pause]. It must return when ctx ends: after [Service.HandleTimeout], or when the slot of
+// the call is lost, since another replica then handles the event again.
 type Handler[S any] func(ctx context.Context, call *Call[S], m *schemas.Message) error
 
 // Service is a service that handles the events of calls. All its replicas have the same

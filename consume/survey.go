@@ -3,15 +3,13 @@ package consume
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/synadia-io/orbit.go/jetstreamext"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // view is who is there and who has which slot, as the bucket says.
@@ -42,19 +40,8 @@ func (r *replica) survey(ctx context.Context) (*view, error) {
 	for _, slot := range strings.Split(slots, "") {
 		v.leases[slot] = leaseView{free: true}
 	}
-	answer, err := jetstreamext.GetLastMsgsFor(ctx, r.js, r.bucket.stream, []string{r.bucket.prefix + "*.lease", r.bucket.prefix + replicaKey("*")})
-	if err != nil {
-		return nil, err
-	}
 	types := make(map[string][]string) // of each replica
-	for m, err := range answer {
-		if errors.Is(err, jetstreamext.ErrNoMessages) {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read bucket %s: %w", r.bucket.stream, err)
-		}
-		first, second, _ := strings.Cut(r.bucket.key(m.Subject), ".")
+	err := r.bucket.members(ctx, func(first, second string, m *jetstream.RawStreamMsg) {
 		gone := removed(m.Header)
 		switch {
 		case second == "lease":
@@ -66,13 +53,16 @@ func (r *replica) survey(ctx context.Context) (*view, error) {
 		case !gone:
 			var value replicaValue
 			if json.Unmarshal(m.Data, &value) != nil {
-				continue // no replica wrote it
+				return // no replica wrote it
 			}
 			types[second] = value.Types
 			if second == r.id {
 				v.own = m.Sequence
 			}
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	var replicas []string
 	for id, own := range types {

@@ -3,7 +3,6 @@ package deploy_test
 import (
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,18 +16,10 @@ import (
 var ofTheImage = []string{"listen", "data-dir", "nats-listen", "nats-context"}
 
 // printed returns the settings that serve prints, as it writes them.
-func printed(t *testing.T, variables []string, args ...string) map[string]any {
+func printed(t *testing.T, variables []string) map[string]any {
 	t.Helper()
-	cmd := exec.Command(binary, append([]string{"serve", "--print-config"}, args...)...)
-	cmd.Env = variables
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
 	values := map[string]any{}
-	if err := yaml.Unmarshal(out, &values); err != nil {
-		t.Fatal(err)
-	}
+	printConfig(t, &values, variables)
 	return values
 }
 

@@ -62,17 +62,23 @@ type settings struct {
 // effective returns the settings of serve with variables, each NAME=value, and args.
 func effective(t *testing.T, variables []string, args ...string) *settings {
 	t.Helper()
+	s := new(settings)
+	printConfig(t, s, variables, args...)
+	return s
+}
+
+// printConfig decodes what serve prints of its configuration.
+func printConfig(t *testing.T, into any, variables []string, args ...string) {
+	t.Helper()
 	cmd := exec.Command(binary, append([]string{"serve", "--print-config"}, args...)...)
 	cmd.Env = variables
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	s := new(settings)
-	if err := yaml.Unmarshal(out, s); err != nil {
+	if err := yaml.Unmarshal(out, into); err != nil {
 		t.Fatal(err)
 	}
-	return s
 }
 
 // flags returns the flags --name=value of a command that the binary takes.

@@ -139,8 +139,8 @@ func TestExample_go(t *testing.T) {
 	}
 }
 
-// installNode returns a copy of the examples in Node with their packages. Without npm, or
-// where npm reaches no registry, there are none.
+// installNode returns a copy of the examples in Node with their packages. The test is
+// skipped without npm, and where npm reaches no registry.
 func installNode(t *testing.T) (dir string) {
 	t.Helper()
 	for _, name := range []string{"node", "npm"} {
@@ -162,7 +162,7 @@ func installNode(t *testing.T) (dir string) {
 	return dir
 }
 
-// noNetwork matches the errors of npm then.
+// noNetwork matches the errors of npm when it reaches no registry.
 var noNetwork = regexp.MustCompile(`EAI_AGAIN|ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ENOTCACHED|network`)
 
 func command(t *testing.T, dir, name string, args ...string) *exec.Cmd {

@@ -45,7 +45,7 @@ type deadLettersDropCmd struct {
 
 // Help is the text between the summary and the flags of deadletters redrive --help.
 func (deadLettersRedriveCmd) Help() string {
-	return `No other service gets the events. Those of one call are handled in their order, and before what waits of it. ` +
+	return `No other service gets the events. Those of one call are handled in their order, and before those of the call that wait. ` +
 		`The service fetches them from the stream, so they must still be there, within ten seconds.`
 }
 

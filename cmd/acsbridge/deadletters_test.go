@@ -96,10 +96,10 @@ func TestDeadLetters(t *testing.T) {
 		t.Errorf("a telephone number is shown:\n%s", said)
 	}
 	run(false, `"acs-dead-error": "no tenant \+15550100123"`, "show", "1", "--show-pii")
-	run(true, `there is no number 9`, "show", "9")
+	run(true, `number 9 does not exist`, "show", "9")
 	run(true, `there is no terminal to ask on; add --yes`, "redrive", "--all")
 	run(true, `say which: numbers`, "drop", "--yes")
-	run(true, `there are none with this reason`, "drop", "--reason=attempts", "--yes")
+	run(true, `none has this reason`, "drop", "--reason=attempts", "--yes")
 	run(true, `^2 stays: it is a timeout, which cannot come again; drop it, with --release`, "redrive", "2", "--yes")
 	run(true, `its event is in stream ACS; name that with --stream`, "redrive", "1", "--yes", "--stream=OTHER")
 	runItems(t, server.URL(), true, `there is no stream ACS_DEAD_CRM`, "deadletters", "list", "--service=crm")

@@ -75,7 +75,7 @@ func (d *delivery) handle(ctx context.Context, call *consume.Call[struct{}], m *
 	return consume.RetryAfter(err, max(d.pauses.After(call.Attempt), answer.RetryAfter))
 }
 
-// goneError ends the command: the application wants no more events.
+// goneError ends the command: the application has answered 410 Gone.
 type goneError struct{ error }
 
 // request makes the request that ACS, or Event Grid, would make for this event alone.

@@ -53,12 +53,12 @@ func (c *drainCmd) Run(ctx context.Context, std stdio) (err error) {
 	}
 	before := waiting(publisher)
 	sending, stop := context.WithCancel(ctx)
-	var rooms sync.WaitGroup
-	rooms.Go(func() { publisher.Run(sending) })
+	var forwarding sync.WaitGroup
+	forwarding.Go(func() { publisher.Run(sending) })
 	gaveUp := c.await(ctx, publisher, std.err)
 	cause := publisher.Status()
 	stop()
-	rooms.Wait() // the cursor is saved
+	forwarding.Wait() // the cursor is saved
 	left := waiting(publisher)
 	letters, err := publisher.DeadLetters()
 	if err = errors.Join(err, publisher.Close()); err != nil {

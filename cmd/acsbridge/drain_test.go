@@ -47,8 +47,7 @@ func (l *restartLoad) drain(url string, args ...string) (cmd *exec.Cmd, out *byt
 	return cmd, out
 }
 
-// finish runs the command to its end and holds its exit status and its words against
-// what they are to be.
+// finish runs the command to its end, and checks its exit status and what it prints.
 func finish(t *testing.T, cmd *exec.Cmd, out *bytes.Buffer, status int, texts ...string) {
 	t.Helper()
 	_ = cmd.Run()
@@ -57,7 +56,7 @@ func finish(t *testing.T, cmd *exec.Cmd, out *bytes.Buffer, status int, texts ..
 	}
 	for _, text := range texts {
 		if !strings.Contains(out.String(), text) {
-			t.Errorf("it does not say %q:\n%s", text, out)
+			t.Errorf("it does not print %q:\n%s", text, out)
 		}
 	}
 }

@@ -55,7 +55,7 @@ type itemStore interface {
 // openItems opens the store that flags name.
 type openItems func(context.Context, stdio) (itemStore, error)
 
-var errNoItem = errors.New("there is none with this number")
+var errNoItem = errors.New("this number does not exist")
 
 // itemStream is a stream of items. Their numbers are its sequences.
 type itemStream struct {
@@ -180,7 +180,7 @@ func (c *itemNumber) show(ctx context.Context, std stdio, open openItems) (err e
 	defer func() { err = errors.Join(err, store.close()) }()
 	i, err := store.item(ctx, c.Number)
 	if errors.Is(err, errNoItem) {
-		return fmt.Errorf("there is no number %d; list shows the numbers", c.Number)
+		return fmt.Errorf("number %d does not exist; list shows the numbers", c.Number)
 	}
 	if err != nil {
 		return unlessEnded(err)
@@ -266,10 +266,10 @@ func (c *itemChoice) choose(ctx context.Context, store itemStore) ([]item, error
 		}
 	}
 	for n := range wanted {
-		return nil, fmt.Errorf("there is no number %d; list shows the numbers", n)
+		return nil, fmt.Errorf("number %d does not exist; list shows the numbers", n)
 	}
 	if len(chosen) == 0 {
-		return nil, errors.New("there are none with this reason")
+		return nil, errors.New("none has this reason")
 	}
 	return chosen, nil
 }

@@ -93,14 +93,14 @@ func TestQuarantine(t *testing.T) {
 		t.Errorf("a telephone number is shown:\n%s", said)
 	}
 	l.run(false, `"operationContext": "\+15550100123"`, "show", "1", "--show-pii")
-	l.run(true, `there is no number 9`, "show", "9")
+	l.run(true, `number 9 does not exist`, "show", "9")
 
 	// Nothing is done by mistake, and nothing goes where it must not.
 	l.run(true, `there is no terminal to ask on; add --yes`, "redrive", "--all")
 	l.run(true, `say which: numbers`, "redrive", "--yes")
 	l.run(true, `say which: numbers`, "drop", "1", "--all", "--yes")
-	l.run(true, `there is no number 3`, "drop", "1", "3", "--yes")
-	l.run(true, `there are none with this reason`, "drop", "--reason", "too_deep", "--yes")
+	l.run(true, `number 3 does not exist`, "drop", "1", "3", "--yes")
+	l.run(true, `none has this reason`, "drop", "--reason", "too_deep", "--yes")
 	l.run(true, `(?s)1 stays: the stream has another event under this id.*2 stays: not_json: .*2 of 2 stay`, "redrive", "--all", "--yes")
 	l.run(true, `2 stays: not_json`, "redrive", "2", "--new-id", "--yes")
 	if got := l.nats.Messages(schemas.Stream); len(got) != 1 || len(l.nats.Messages(schemas.QuarantineStream)) != 2 {

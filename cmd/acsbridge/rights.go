@@ -54,7 +54,7 @@ func (c *rightsCmd) Validate() (err error) {
 		}
 	}
 	if c.Replicas < 1 || c.Replicas > 5 {
-		return fmt.Errorf("--replicas must be from 1 to 5")
+		return errors.New("--replicas must be from 1 to 5")
 	}
 	if c.startAt, err = parseStart(c.Since); err != nil {
 		return err
@@ -186,7 +186,7 @@ const sharedExports = `#   { service: "$JS.API.STREAM.INFO.*" }
 func (c *rightsCmd) config(b *strings.Builder) {
 	account := "SERVICE_" + strings.ToUpper(c.Name)
 	fmt.Fprintf(b, "# The account of service %s, for \"accounts\" of the server's configuration. In it JetStream\n# has the domain %s: Domain of consume.Service, --nats-domain of deliver.\n", c.Name, c.Domain)
-	fmt.Fprintf(b, "# Account %s needs these exports, once for all services; deploy/nats/rights.conf has them:\n%s", c.Account, sharedExports)
+	fmt.Fprintf(b, "# Account %s needs these exports, once for all services; deploy/nats/accounts.conf has them:\n%s", c.Account, sharedExports)
 	fmt.Fprintf(b, "%s {\n  users: [{ user: %s, password: $%s_PASSWORD }]\n  imports: [\n", account, c.Name, strings.ReplaceAll(account, "-", "_"))
 	for _, subject := range c.needs.Publish {
 		to := ""

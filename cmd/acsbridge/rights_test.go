@@ -215,7 +215,7 @@ func TestRights_service(t *testing.T) {
 }
 
 // runService runs two replicas through events, state, waits, dead letters, a hand-over
-// and a restart of NATS. They have no right that is missing.
+// and a restart of NATS. No request of theirs may be refused.
 func runService(t *testing.T, s *natstest.Server) {
 	log := &bridgetest.Log{}
 	var mu sync.Mutex

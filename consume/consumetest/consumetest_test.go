@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 
 	"github.com/acsbridge/acsbridge/consume"
 	"github.com/acsbridge/acsbridge/consume/consumetest"
+	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -85,6 +88,34 @@ func TestKit_showsEffectsMadeTwice(t *testing.T) {
 	kit.Send(consumetest.Event("CallConnected", "a", nil))
 	kit.Wait()
 	if diff := cmp.Diff([]string{"Play", "Play"}, acs.Names()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The events of a capture, which have headers for the stream that they come from, can be sent.
+func TestCapture(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "capture")
+	capture, err := replay.CreateCapture(file, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range []*nats.Msg{consumetest.Event("CallConnected", "a", nil), consumetest.Event("RecognizeCompleted", "a", nil)} {
+		m.Header.Set("Nats-Expected-Stream", "OTHER") // the kit's own stream has another name
+		stored := &replay.StoredMessage{Stream: "OTHER", Sequence: uint64(i + 1), Time: time.Now(), Subject: m.Subject, Header: m.Header, Data: m.Data}
+		capture.Send(t.Context(), stored, func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if err := capture.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var acs consumetest.Effects
+	kit := consumetest.New(t, ivr(&acs), consumetest.Faults{Kills: true, Duplicates: true})
+	kit.Send(consumetest.Capture(t, file)...)
+	kit.Wait()
+	if diff := cmp.Diff([]string{"a StartRecognizing 1", "a Play"}, acs.Names()); diff != "" {
 		t.Error(diff)
 	}
 }

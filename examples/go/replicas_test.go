@@ -7,10 +7,12 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,24 +110,13 @@ func TestReplicas(t *testing.T) {
 // awaitReplicas waits until each replica has a share of the slots.
 func awaitReplicas(t *testing.T, server *natstest.Server) {
 	t.Helper()
-	bucket, err := server.JetStream().KeyValue(t.Context(), consume.Bucket("ivr"))
-	for deadline := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(deadline); {
-		bucket, err = server.JetStream().KeyValue(t.Context(), consume.Bucket("ivr"))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 	natstest.Until(t, func() bool {
-		owners := make(map[string]int)
-		for _, slot := range "0123456789abcdef" {
-			entry, err := bucket.Get(t.Context(), string(slot)+".lease")
-			var lease struct{ Replica string }
-			if err != nil || json.Unmarshal(entry.Value(), &lease) != nil {
-				return false
-			}
-			owners[lease.Replica]++
+		status, err := consume.Inspect(t.Context(), server.JetStream(), "ivr", schemas.Stream)
+		if err != nil || len(status.Owners) < 16 {
+			return false
 		}
-		return len(owners) == replicas
+		owners := slices.Sorted(maps.Values(status.Owners))
+		return len(slices.Compact(owners)) == replicas
 	})
 }
 

@@ -100,7 +100,11 @@ func (p *Posts) send(ctx context.Context, m *replay.StoredMessage) error {
 		case attempt == attempts:
 			return &RejectedError{m.Sequence, fmt.Errorf("%s, %d times", a, attempt)}
 		}
-		if err := backoff.Wait(ctx, max(postBackoff.After(attempt), a.RetryAfter)); err != nil {
+		pause := max(postBackoff.After(attempt), a.RetryAfter)
+		if rest := p.answerWithin() - time.Since(began); a.Status == 0 && rest > 0 {
+			pause = min(pause, rest) // the last attempt is not later than the end
+		}
+		if err := backoff.Wait(ctx, pause); err != nil {
 			return err
 		}
 	}
@@ -109,15 +113,18 @@ func (p *Posts) send(ctx context.Context, m *replay.StoredMessage) error {
 // dead reports whether the receiver answers nothing at all. One that leaves a single
 // message without an answer does answer others meanwhile.
 func (p *Posts) dead(a webhook.Answer, since time.Time, last bool) bool {
-	answered := p.answeredAt.Load()
-	if a.Status != 0 || answered > since.UnixNano() {
+	if a.Status != 0 || p.answeredAt.Load() > since.UnixNano() {
 		return false
 	}
-	within := nextAnswerWithin
-	if answered == 0 {
-		within = firstAnswerWithin
+	return last || time.Since(since) >= p.answerWithin()
+}
+
+// answerWithin is how long the receiver may answer nothing.
+func (p *Posts) answerWithin() time.Duration {
+	if p.answeredAt.Load() == 0 {
+		return firstAnswerWithin
 	}
-	return last || time.Since(since) >= within
+	return nextAnswerWithin
 }
 
 // Post posts a message once. A post in flight is not cut off when ctx ends: its

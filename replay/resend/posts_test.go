@@ -153,7 +153,7 @@ func TestPosts_noAnswer(t *testing.T) {
 		answered int // posts that are answered before
 		within   time.Duration
 	}{
-		{"never", 0, 4 * time.Second},
+		{"never", 0, 2 * time.Second},
 		{"at first", 3, 20 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -36,9 +35,7 @@ func (s drainSources) Resolve(ctx *kong.Context, path *kong.Path, flag *kong.Fla
 
 // BeforeResolve makes kong ask the environment and the file of serve.
 func (d *Drain) BeforeResolve(ctx *kong.Context) error {
-	if i := slices.IndexFunc(ctx.Flags(), func(f *kong.Flag) bool { return f.Name == "config" }); i >= 0 {
-		d.Config, _ = ctx.FlagValue(ctx.Flags()[i]).(string)
-	}
+	d.Config = configFile(ctx)
 	d.sources = newSources(os.Environ(), Flags(), d.Config)
 	ctx.AddResolver(drainSources{d.sources})
 	return nil

@@ -143,9 +143,9 @@ func (s *Settings) checkConsole() {
 	case s.consoleToken != "" && s.consoleToken == s.adminToken:
 		s.reject(setting, "holds the token of admin-token-file, which Prometheus has; the console needs one of its own")
 	case s.ConsoleWrite && s.ConsoleTokenFile == "":
-		s.reject(setting, "is missing, which --console-write needs: without it every user of this host could change what was set aside")
+		s.reject(setting, "is missing, which --console-write needs: without it every user of this host could change quarantined callbacks and dead letters")
 	case s.ConsoleShowPII && s.ConsoleTokenFile == "":
-		s.reject("console-token-file", "is missing, which --show-pii needs: without it every user of this host sees the data")
+		s.reject(setting, "is missing, and personal data is to be shown: without it every user of this host sees that")
 	case s.ConsoleNatsContext != "" && s.EmbeddedNATS():
 		s.reject("console-nats-context", "is for an external NATS, and none is set; the console reads the embedded server by itself")
 	}

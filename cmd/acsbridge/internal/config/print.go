@@ -54,8 +54,8 @@ func yamlNode(value any, comment string) *yaml.Node {
 	}
 }
 
-// Examine has problems of the settings be returned by [Settings.Problems] instead of
-// ending the command. It is called before the settings are resolved.
+// Examine makes problems of the settings a result of [Settings.Problems]; else they end
+// the command. It must be called before the settings are resolved.
 func (s *Settings) Examine() { s.examined = true }
 
 // Problems returns what is wrong with the settings, one line each.
@@ -75,7 +75,7 @@ func (s *Settings) Changed() (list []Value, defaults int) {
 	for _, flag := range s.flags {
 		origin := s.sources.originOf(flag.Name)
 		switch {
-		case origin == originDefault || origin == "not set":
+		case origin == originDefault || origin == originNone:
 			defaults++
 		default:
 			text := fmt.Sprint(flag.Target.Interface())

@@ -58,11 +58,7 @@ func (s sharedSources) Resolve(ctx *kong.Context, path *kong.Path, flag *kong.Fl
 
 // BeforeResolve makes kong ask the environment and the file of serve.
 func (r *Reader) BeforeResolve(ctx *kong.Context) error {
-	for _, flag := range ctx.Flags() {
-		if flag.Name == "config" {
-			r.Config, _ = ctx.FlagValue(flag).(string)
-		}
-	}
+	r.Config = configFile(ctx)
 	if r.environ == nil {
 		r.environ = os.Environ
 	}

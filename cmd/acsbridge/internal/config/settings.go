@@ -292,13 +292,11 @@ func (s *Settings) Publish() publish.Options {
 // it lets a resolver win over them: the file would win over the environment.
 func (s *Settings) BeforeResolve(ctx *kong.Context) error {
 	for _, flag := range ctx.Flags() {
-		if isSetting(flag.Name) && (flag.Group == nil || flag.Group.Key != CheckGroup) {
+		if isSetting(flag.Name) && !ofCheck(flag) {
 			s.flags = append(s.flags, flag)
 		}
-		if flag.Name == "config" {
-			s.Config, _ = ctx.FlagValue(flag).(string)
-		}
 	}
+	s.Config = configFile(ctx)
 	if s.environ == nil {
 		s.environ = os.Environ
 	}
@@ -321,6 +319,9 @@ func (s *Settings) AfterApply(app *kong.Kong) error {
 	}
 	return nil
 }
+
+// ofCheck reports whether check has a flag that serve does not have.
+func ofCheck(flag *kong.Flag) bool { return flag.Group != nil && flag.Group.Key == CheckGroup }
 
 // isSetting reports whether a flag is also a variable and a key of the file.
 func isSetting(flag string) bool {

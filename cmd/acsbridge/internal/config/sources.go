@@ -26,8 +26,22 @@ type sources struct {
 	problems []problem            // variables and keys that are no settings
 }
 
-// originDefault is the origin of a setting that has its default value.
-const originDefault = "default"
+// Origins of a setting that no source has, with a default value and without.
+const (
+	originDefault = "default"
+	originNone    = "not set"
+)
+
+// configFile is the file that flag --config names.
+func configFile(ctx *kong.Context) string {
+	for _, flag := range ctx.Flags() {
+		if flag.Name == "config" {
+			path, _ := ctx.FlagValue(flag).(string)
+			return path
+		}
+	}
+	return ""
+}
 
 // newSources reads the environment, and the file at path unless that is empty
 // and no variable names one.
@@ -88,7 +102,7 @@ func (s *sources) Validate(*kong.Application) error { return nil }
 // when no source has one, or one that kong cannot decode: kong would stop at it
 // and not say where it came from.
 func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	if flag.Group != nil && flag.Group.Key == CheckGroup {
+	if ofCheck(flag) {
 		return nil, nil
 	}
 	value := s.lookUp(flag.Name)
@@ -116,7 +130,7 @@ func (s *sources) lookUp(setting string) any {
 		s.origin[setting] = value.origin()
 		return value.value
 	}
-	s.origin[setting] = "not set"
+	s.origin[setting] = originNone
 	return nil
 }
 

@@ -17,9 +17,9 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// TestPostpone_doesNotCount postpones an event more often than it may fail. It is handled
-// then in its first attempt, with its sender's bytes.
-func TestPostpone_doesNotCount(t *testing.T) {
+// TestPause_doesNotCount asks for a pause at an event more often than it may fail. It is
+// handled then in its first attempt, with its sender's bytes.
+func TestPause_doesNotCount(t *testing.T) {
 	server := newStream(t)
 	js := server.JetStream()
 	var h history
@@ -28,7 +28,7 @@ func TestPostpone_doesNotCount(t *testing.T) {
 		Handle: func(_ context.Context, call *consume.Call[tally], m *schemas.Message) error {
 			h.add(fmt.Sprintf("%s attempt %d: %s", m.Event.ID, call.Attempt, call.Stored.Data))
 			if len(h.all()) <= 4 {
-				return consume.Postpone(errors.New("closed"), 10*time.Millisecond)
+				return consume.Pause(errors.New("closed"), 10*time.Millisecond)
 			}
 			return nil
 		},
