@@ -80,7 +80,7 @@ func (a *access) granted(r *http.Request) bool {
 	if !a.asks {
 		return true
 	}
-	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
+	if scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") {
 		return a.isToken(token)
 	}
 	cookie, err := r.Cookie(cookieName)

@@ -73,6 +73,7 @@ func TestConsole_access(t *testing.T) {
 		"no file":                 {request{path: "/assets/..%2fconsole.go"}, 400},
 		"wrong bearer":            {request{path: "/calls", header: map[string]string{"Authorization": "Bearer x"}}, 401},
 		"bearer":                  {request{path: "/calls", header: map[string]string{"Authorization": "Bearer " + secret}}, 200},
+		"bearer in lower case":    {request{path: "/calls", header: map[string]string{"Authorization": "bearer " + secret}}, 200},
 		"cookie":                  {request{path: "/calls", cookie: cookie}, 200},
 		"another cookie":          {request{path: "/calls", cookie: &http.Cookie{Name: cookie.Name, Value: secret}}, 401},
 		"unknown page":            {request{path: "/x", cookie: cookie}, 404},

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -88,7 +89,7 @@ func answersChart(samples []sample) chart {
 // fillChart is the fill of the journal.
 func fillChart(samples []sample, most int64) chart {
 	end := samples[len(samples)-1].at
-	highest := slices.MaxFunc(samples, func(a, b sample) int { return int(a.bytes/1024 - b.bytes/1024) }).bytes
+	highest := slices.MaxFunc(samples, func(a, b sample) int { return cmp.Compare(a.bytes, b.bytes) }).bytes
 	// A journal of 1 GiB with a few KiB in it is a line at the bottom on any scale.
 	top := min(most, max(2*highest, most/100))
 	c := chart{Most: size(top), Label: fmt.Sprintf("Fill of the journal in the last hour: at most %s of %s", size(highest), size(most))}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,10 +30,10 @@ const (
 
 // Options are what a console shows, and to whom.
 type Options struct {
-	// Bridge is the bridge in this process; nil when there is none.
+	// Bridge is the bridge in this process; nil without one.
 	Bridge Bridge
 	// Reader reads the stream of events with the console's login. It is nil when the
-	// process has none: then there are no calls.
+	// process has none: then it has no pages about calls.
 	Reader *replay.Reader
 	// Token is the bearer token, and the word for the login form. Empty asks for none:
 	// that is for loopback alone.
@@ -57,9 +58,9 @@ type Console struct {
 	history   history
 	live      hub
 	refreshes *rate.Limiter // of live pages
-	pages     chan struct{} // a place for each page in work
-	readings  chan struct{}
-	making    sync.Mutex // held while the text of a page is made, so that pages use one processor
+	pages     chan struct{} // semaphore of the pages that are made
+	readings  chan struct{} // semaphore of their readings
+	making    sync.Mutex    // held while the text of a page is made, so that pages use one processor
 	lists     cache
 	legsMu    sync.Mutex
 	legs      map[string]legs // by the id that was asked for
@@ -68,10 +69,9 @@ type Console struct {
 // New returns a console. Its live parts need [Console.Run].
 func New(o Options) *Console {
 	c := &Console{
-		Options: o, access: newAccess(o.Token, o.Logger), mux: http.NewServeMux(),
+		Options: o, access: newAccess(o.Token, o.Logger), mux: http.NewServeMux(), live: newHub(o.Reader),
 		refreshes: rate.NewLimiter(rate.Every(refreshInterval), 1), pages: make(chan struct{}, maxPages), readings: make(chan struct{}, maxReadings),
 	}
-	c.live.reader = o.Reader
 	c.mux.HandleFunc("GET /assets/{name}", c.asset)
 	c.mux.HandleFunc("GET /login", c.loginPage)
 	c.mux.HandleFunc("POST /login", c.logIn)
@@ -131,7 +131,7 @@ type link struct {
 
 // Errors of views that have a status of their own.
 var (
-	errNotFound = errors.New("there is no such page")
+	errNotFound = errors.New("no such page")
 	errNoReader = errors.New("this console has no login to NATS that may read the stream: set --console-nats-context")
 	errBusy     = errors.New("too many pages are asked for at a time; this one can be asked for again")
 )
@@ -161,7 +161,7 @@ func (c *Console) show(view view) http.HandlerFunc {
 	}
 }
 
-// read runs a reading of the stream when there is a place for it.
+// read runs a reading of the stream, when fewer than [maxReadings] run.
 func (c *Console) read(ctx context.Context, reading func(*replay.Reader) error) error {
 	if c.Reader == nil {
 		return errNoReader
@@ -252,9 +252,9 @@ func (c *Console) nav(r *http.Request) (list []link) {
 		add("/refusals", "Refusals", r.URL.Path == "/refusals")
 	}
 	if c.Reader != nil {
-		add("/calls", "Calls", r.URL.Path == "/calls" || below(r.URL.Path, "/calls/") || below(r.URL.Path, "/events/"))
-		add("/quarantine", "Quarantine", below(r.URL.Path, "/quarantine"))
-		add("/services", "Services", below(r.URL.Path, "/services"))
+		add("/calls", "Calls", r.URL.Path == "/calls" || strings.HasPrefix(r.URL.Path, "/calls/") || strings.HasPrefix(r.URL.Path, "/events/"))
+		add("/quarantine", "Quarantine", strings.HasPrefix(r.URL.Path, "/quarantine"))
+		add("/services", "Services", strings.HasPrefix(r.URL.Path, "/services"))
 	}
 	return list
 }

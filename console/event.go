@@ -32,6 +32,7 @@ type eventView struct {
 	Subject, Type    string
 	Call             string // to link to; empty without
 	JSON             []token
+	Raw              string // a payload that is not JSON, when it may be shown
 	Cut, NoJSON      bool
 	Headers, Claims  []header
 	Consumers        []consumerView
@@ -63,17 +64,10 @@ func (c *Console) eventPage(r *http.Request) (*page, error) {
 		return nil, err
 	}
 	var m *replay.StoredMessage
-	v := &eventView{Sequence: sequence, Personal: personal, CanUnmask: c.ShowPII}
+	v := &eventView{Personal: personal, CanUnmask: c.ShowPII}
 	if err := c.read(r.Context(), func(reader *replay.Reader) error {
-		at := replay.Position{Sequence: sequence}
-		for found, err := range reader.Read(r.Context(), replay.Selection{Since: at, Until: at}) {
-			if err != nil {
-				return err
-			}
-			m = found
-		}
-		if m == nil {
-			return usageError{fmt.Errorf("the stream has no message %d: it was never there, or is removed by now", sequence)}
+		if m, err = message(r.Context(), reader, sequence); err != nil {
+			return err
 		}
 		v.Consumers, err = consumers(r.Context(), reader, m)
 		if err != nil {
@@ -83,11 +77,7 @@ func (c *Console) eventPage(r *http.Request) (*page, error) {
 	}); err != nil {
 		return nil, err
 	}
-	masking := replay.MaskPII
-	if personal {
-		masking = replay.MaskSecrets
-	}
-	if err := v.read(m, masking); err != nil {
+	if err := v.read(m, personal); err != nil {
 		return nil, err
 	}
 	return &page{
@@ -96,16 +86,31 @@ func (c *Console) eventPage(r *http.Request) (*page, error) {
 	}, nil
 }
 
-// read fills the view with what a message holds, masked.
-func (v *eventView) read(m *replay.StoredMessage, masking replay.Masking) error {
+// message returns the message that a stream has at a sequence.
+func message(ctx context.Context, reader *replay.Reader, sequence uint64) (*replay.StoredMessage, error) {
+	at := replay.Position{Sequence: sequence}
+	for m, err := range reader.Read(ctx, replay.Selection{Since: at, Until: at}) {
+		return m, err
+	}
+	return nil, usageError{fmt.Errorf("stream %s has no message %d: it was never there, or is removed by now", reader.Stream, sequence)}
+}
+
+// read fills the view with what a message holds. Personal data is masked unless it is
+// asked for.
+func (v *eventView) read(m *replay.StoredMessage, personal bool) error {
+	masking := replay.MaskPII
+	if personal {
+		masking = replay.MaskSecrets
+	}
 	var line struct {
 		Headers map[string]any  `json:"headers"`
 		Event   json.RawMessage `json:"event"`
+		Data    []byte          `json:"data"`
 	}
 	if err := json.Unmarshal(replay.AppendLine(nil, m, masking), &line); err != nil {
 		return fmt.Errorf("read message %d: %w", m.Sequence, err)
 	}
-	v.Stored, v.Subject, v.Type = m.Time, m.Subject, "Message"
+	v.Sequence, v.Stored, v.Subject, v.Type = m.Sequence, m.Time, m.Subject, "Message"
 	if e, err := m.Event(); err == nil {
 		v.Type = e.Type
 		if e.Call != schemas.NoCall {
@@ -123,7 +128,7 @@ func (v *eventView) read(m *replay.StoredMessage, masking replay.Masking) error 
 	for _, list := range [][]header{v.Headers, v.Claims} {
 		slices.SortFunc(list, func(a, b header) int { return strings.Compare(a.Name, b.Name) })
 	}
-	v.NoJSON = line.Event == nil
+	v.NoJSON, v.Raw = line.Event == nil, bounded(string(line.Data), maxShown)
 	v.JSON, v.Cut = highlight(line.Event)
 	v.Resend = []string{
 		fmt.Sprintf("acsbridge replay --since seq:%d --until seq:%[1]d --to http://localhost:3000/api/callbacks", v.Sequence),

@@ -2,12 +2,12 @@ package console
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -51,7 +51,7 @@ func deadLetters(service string) (items, error) {
 	}, nil
 }
 
-// of returns the items that a request is about.
+// itemsOf returns the items that a request is about.
 func itemsOf(r *http.Request) (items, error) {
 	if service := r.PathValue("service"); service != "" {
 		return deadLetters(service)
@@ -83,7 +83,7 @@ type itemRow struct {
 	Size     int
 }
 
-// newItemRow is a line of the list.
+// row is a line of the list.
 func (i *items) row(m *replay.StoredMessage) itemRow {
 	kind := schemas.ShortType(m.Header.Get(schemas.HeaderEventType))
 	if parts, ok := schemas.ParseSubject(m.Header.Get(schemas.HeaderDeadSubject)); kind == "" && ok {
@@ -146,20 +146,13 @@ func (i *items) list(ctx context.Context, of *replay.Reader, before uint64, v *i
 type itemView struct {
 	Path, Title string
 	itemRow
-	Subject   string
-	JSON      []token
-	Raw       string // a payload that is not JSON, when it may be shown
-	NoJSON    bool
-	Cut       bool
-	Headers   []header
-	Call      string  // of a dead letter
-	Stored    []token // the event that the stream has under the same id, of a conflict
-	StoredSeq uint64
+	*eventView            // what it holds
+	Other      *eventView // what the stream has under the same id, of a conflict
 
-	Write, Personal, CanUnmask bool
-	Confirm                    string // redrive or drop, when that is asked for
-	Effect                     string // what it will do
-	Failed                     string // why it was not done
+	Write   bool
+	Confirm string // redrive or drop, when that is asked for
+	Effect  string // what it will do
+	Failed  string // why it was not done
 }
 
 // itemPage shows one item, asks whether something is to be done with it, and does it.
@@ -187,9 +180,12 @@ func (c *Console) itemPage(r *http.Request) (*page, error) {
 			return nil, err
 		}
 	}
-	v := &itemView{Path: what.path, Title: what.title, Write: c.Write, Personal: personal, CanUnmask: c.ShowPII, Failed: failed}
+	v := &itemView{
+		Path: what.path, Title: what.title, Write: c.Write, Failed: failed,
+		eventView: &eventView{Personal: personal, CanUnmask: c.ShowPII},
+	}
 	if err := c.read(r.Context(), func(reader *replay.Reader) error {
-		m, err := what.find(r.Context(), reader, number)
+		m, err := message(r.Context(), what.reader(reader), number)
 		if err != nil {
 			return err
 		}
@@ -206,40 +202,15 @@ func (c *Console) itemPage(r *http.Request) (*page, error) {
 	}, nil
 }
 
-// find returns an item.
-func (i *items) find(ctx context.Context, of *replay.Reader, number uint64) (*replay.StoredMessage, error) {
-	at := replay.Position{Sequence: number}
-	for m, err := range i.reader(of).Read(ctx, replay.Selection{Since: at, Until: at}) {
-		return m, err
-	}
-	return nil, usageError{fmt.Errorf("there is no number %d any more", number)}
-}
-
 // showItem fills a view.
 func (c *Console) showItem(ctx context.Context, reader *replay.Reader, what *items, m *replay.StoredMessage, v *itemView) error {
-	masking := replay.MaskPII
-	if v.Personal {
-		masking = replay.MaskSecrets
-	}
-	var line struct {
-		Event json.RawMessage `json:"event"`
-		Data  []byte          `json:"data"`
-	}
-	text := replay.AppendLine(nil, m, masking)
-	if err := json.Unmarshal(text, &line); err != nil {
+	if err := v.read(m, v.Personal); err != nil {
 		return err
 	}
-	var shown eventView
-	if err := shown.read(m, masking); err != nil {
-		return err
-	}
-	v.itemRow, v.Subject, v.Headers = what.row(m), m.Subject, append(shown.Claims, shown.Headers...)
-	v.JSON, v.Cut, v.NoJSON = shown.JSON, shown.Cut, shown.NoJSON
-	if line.Data != nil {
-		v.Raw = bounded(string(line.Data), maxShown)
-	}
+	v.itemRow, v.Headers = what.row(m), append(v.Claims, v.Headers...)
 	if what.service != "" {
-		if parts, ok := schemas.ParseSubject(m.Subject[len(schemas.DeadPrefix)+1:]); ok {
+		// A timeout has no event.
+		if parts, ok := schemas.ParseSubject(strings.TrimPrefix(m.Subject, schemas.DeadPrefix+".")); ok && v.Call == "" && parts.Call != schemas.NoCall {
 			v.Call = parts.Call
 		}
 		return nil
@@ -248,12 +219,8 @@ func (c *Console) showItem(ctx context.Context, reader *replay.Reader, what *ite
 	if err != nil || stored == nil {
 		return err
 	}
-	var other eventView
-	if err := other.read(stored, masking); err != nil {
-		return err
-	}
-	v.Stored, v.StoredSeq = other.JSON, stored.Sequence
-	return nil
+	v.Other = &eventView{}
+	return v.Other.read(stored, v.Personal)
 }
 
 // storedEvent returns the event that the stream has under the id of a quarantined one,
@@ -302,7 +269,7 @@ func (c *Console) change(r *http.Request, what *items, number uint64, action str
 	}
 	ctx := r.Context()
 	err := c.read(ctx, func(reader *replay.Reader) error {
-		m, err := what.find(ctx, reader, number)
+		m, err := message(ctx, what.reader(reader), number)
 		if err != nil {
 			return err
 		}

@@ -55,7 +55,7 @@ func (q request) page(t testing.TB, c http.Handler) (int, string) {
 	return answer.StatusCode, string(text)
 }
 
-// newQuarantine returns a console with two quarantined events, of which the second is
+// newQuarantine returns a console with two quarantined events; the second is
 // also in the stream with other data.
 func newQuarantine(t *testing.T, write bool) (*console.Console, jetstream.JetStream, *bridgetest.Log) {
 	t.Helper()
@@ -92,7 +92,7 @@ func TestItems_quarantine(t *testing.T) {
 		t.Error("the list is\n", text)
 	}
 	status, text := request{path: "/quarantine/2?confirm=redrive", cookie: cookie}.page(t, c)
-	if status != 200 || !strings.Contains(text, "In the stream under the same id") || !strings.Contains(text, "every consumer gets them") || strings.Contains(text, "second") {
+	if status != 200 || !strings.Contains(text, `In the stream under the same id: <a href="/events/1">1</a>`) || !strings.Contains(text, "every consumer gets them") || strings.Contains(text, "second") {
 		t.Errorf("%d, the page of a conflict is\n%s", status, text)
 	}
 	if _, text := (request{path: "/quarantine/2", method: http.MethodPost, cookie: cookie}).page(t, c); !strings.Contains(text, "second") || !strings.Contains(text, "stored") {
@@ -205,5 +205,25 @@ func TestServices(t *testing.T) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Fatal("the service does not get the event again")
+	}
+}
+
+// TestPayload_notJSON shows a payload that is not JSON to a click alone: nothing in it can
+// be masked.
+func TestPayload_notJSON(t *testing.T) {
+	t.Parallel()
+	c, js, _ := newQuarantine(t, false)
+	cookie := logIn(t, c)
+	setAside(t, js, "3", "caller=+15551234567")
+	if _, err := js.Publish(t.Context(), schemas.WithSlot("acs.contoso.CallConnected.c-1"), []byte("caller=+15551234567")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/quarantine/3", "/events/2"} {
+		for method, shown := range map[string]bool{http.MethodGet: false, http.MethodPost: true} {
+			_, text := request{path: path, method: method, cookie: cookie}.page(t, c)
+			if strings.Contains(text, "15551234567") != shown || strings.Contains(text, "The payload is not JSON") == shown {
+				t.Errorf("%s %s:\n%s", method, path, text)
+			}
+		}
 	}
 }

@@ -19,8 +19,8 @@ const (
 	// them follows. A page that is too many works without being live.
 	maxLive   = 64
 	maxTokens = 32
-	// A live page is told of changes once in so long at most: one of the bridge or of all
-	// calls, and one of a call.
+	// These are the least times between two refreshes of a live page: of the bridge or of
+	// all calls, and of a call.
 	liveInterval, liveCallInterval = 5 * time.Second, time.Second
 	// refreshInterval is the least time between the refreshes of two live pages, so that
 	// many live pages need no more processor time than some.
@@ -39,10 +39,18 @@ const (
 type hub struct {
 	reader *replay.Reader
 
+	connections chan struct{} // semaphore
+	wake        chan struct{} // gets a value when there is a new subscriber, and holds one at most
+
 	mu          sync.Mutex
 	subscribers map[*subscriber]bool
-	first       chan struct{} // gets a value with the first subscriber
-	open        int           // live connections
+}
+
+func newHub(reader *replay.Reader) hub {
+	return hub{
+		reader: reader, connections: make(chan struct{}, maxLive), wake: make(chan struct{}, 1),
+		subscribers: make(map[*subscriber]bool),
+	}
 }
 
 // subscriber is one live page.
@@ -63,36 +71,16 @@ func (s *subscriber) notify() {
 func (h *hub) subscribe(s *subscriber) (remove func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.subscribers == nil {
-		h.subscribers = make(map[*subscriber]bool)
-	}
 	h.subscribers[s] = true
-	h.wake()
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
 	return func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		delete(h.subscribers, s)
 	}
-}
-
-// wake tells run that there are subscribers. The lock is held.
-func (h *hub) wake() {
-	if h.first == nil {
-		h.first = make(chan struct{}, 1)
-	}
-	select {
-	case h.first <- struct{}{}:
-	default:
-	}
-}
-
-func (h *hub) firstSubscriber() chan struct{} {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.first == nil {
-		h.first = make(chan struct{}, 1)
-	}
-	return h.first
 }
 
 func (h *hub) count() int {
@@ -109,7 +97,7 @@ func (h *hub) run(ctx context.Context, logger *slog.Logger) {
 	}
 	for {
 		select {
-		case <-h.firstSubscriber():
+		case <-h.wake:
 		case <-ctx.Done():
 			return
 		}
@@ -166,7 +154,7 @@ func (h *hub) notifyAll() {
 	}
 }
 
-// publish tells the pages that a new event of a call is about.
+// publish notifies the pages that a new event of a call is about.
 func (h *hub) publish(token string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -177,31 +165,17 @@ func (h *hub) publish(token string) {
 	}
 }
 
-// acquire takes a live connection, if one is left.
-func (h *hub) acquire() (release func(), ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.open >= maxLive {
-		return nil, false
-	}
-	h.open++
-	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.open--
-	}, true
-}
-
 // liveEvents sends an event whenever what a page shows has changed; the page then asks
 // for itself again. Without a call it is about the bridge, whose figures always change.
 func (c *Console) liveEvents(w http.ResponseWriter, r *http.Request) {
-	release, ok := c.live.acquire()
-	if !ok {
+	select {
+	case c.live.connections <- struct{}{}:
+		defer func() { <-c.live.connections }()
+	default:
 		w.Header().Set("Retry-After", "60")
 		http.Error(w, "too many live pages", http.StatusServiceUnavailable)
 		return
 	}
-	defer release()
 	q := r.URL.Query()
 	s := &subscriber{all: q.Get("calls") == "all", tokens: make(map[string]bool), changed: make(chan struct{}, 1)}
 	for _, token := range q["call"][:min(maxTokens, len(q["call"]))] {
@@ -215,7 +189,6 @@ func (c *Console) liveEvents(w http.ResponseWriter, r *http.Request) {
 		defer c.live.subscribe(s)()
 	}
 	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Time{}) // the one of the listener would end the connection
 	send := func(text string) error {
 		if err := control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 			return err

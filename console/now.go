@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Bridge is what the console asks the bridge in its process. Both are called for each
-// page, and State every ten seconds.
+// Bridge is what the console asks the bridge in its process, for each page about it.
 type Bridge interface {
+	// State is called every ten seconds as well.
 	State() State
 	// Refusals returns the refusals that are remembered, newest first, and the counts of
 	// the last minutes.
@@ -33,7 +33,7 @@ type State struct {
 	Journal     *Journal // nil without one
 	Keys        int      // that tokens are checked with
 	KeysFetched time.Time
-	Certificate time.Time // when the one for callbacks expires; zero without TLS here
+	Certificate time.Time // until when the ones for callbacks are valid; zero without TLS here
 }
 
 // Part is one line of /readyz.
@@ -77,6 +77,14 @@ type sample struct {
 	bytes     int64 // of the journal
 }
 
+func newSample(at time.Time, s *State) sample {
+	taken := sample{at: at, answers: s.Answers, connected: s.Connected}
+	if s.Journal != nil {
+		taken.bytes = s.Journal.Bytes
+	}
+	return taken
+}
+
 func (h *history) run(ctx context.Context, b Bridge) {
 	tick := time.NewTicker(sampleInterval)
 	defer tick.Stop()
@@ -94,11 +102,7 @@ func (h *history) run(ctx context.Context, b Bridge) {
 func (h *history) add(at time.Time, s *State) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	taken := sample{at: at, answers: s.Answers, connected: s.Connected}
-	if s.Journal != nil {
-		taken.bytes = s.Journal.Bytes
-	}
-	h.samples = append(h.samples, taken)
+	h.samples = append(h.samples, newSample(at, s))
 	if len(h.samples) > maxSamples {
 		h.samples = slices.Delete(h.samples, 0, len(h.samples)-maxSamples)
 	}
@@ -108,11 +112,7 @@ func (h *history) add(at time.Time, s *State) {
 func (h *history) list(now time.Time, s *State) []sample {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	newest := sample{at: now, answers: s.Answers, connected: s.Connected}
-	if s.Journal != nil {
-		newest.bytes = s.Journal.Bytes
-	}
-	return append(slices.Clone(h.samples), newest)
+	return append(slices.Clone(h.samples), newSample(now, s))
 }
 
 // nowView is the content of the page Now.

@@ -19,6 +19,8 @@ type bridge struct {
 	began time.Time
 	away  atomic.Bool // NATS
 	ready atomic.Bool
+
+	refusals []console.Refusal
 }
 
 func (b *bridge) State() console.State {
@@ -32,7 +34,7 @@ func (b *bridge) State() console.State {
 	}
 }
 
-func (b *bridge) Refusals() ([]console.Refusal, []console.RefusalCount) { return nil, nil }
+func (b *bridge) Refusals() ([]console.Refusal, []console.RefusalCount) { return b.refusals, nil }
 
 // TestNow says in one sentence how the bridge is, from what it was in the last minutes.
 func TestNow(t *testing.T) {
@@ -67,4 +69,21 @@ func TestNow(t *testing.T) {
 		stop()
 		synctest.Wait()
 	})
+}
+
+// TestRefusals_foreign counts the audiences of well-signed tokens that are not configured,
+// the most frequent first.
+func TestRefusals_foreign(t *testing.T) {
+	t.Parallel()
+	refusal := func(id string, foreign bool) console.Refusal {
+		return console.Refusal{At: time.Now(), Reason: "wrong_audience", Signed: true, Foreign: foreign, Audiences: []string{id}}
+	}
+	c := console.New(console.Options{Logger: slog.New(slog.DiscardHandler), Bridge: &bridge{refusals: []console.Refusal{
+		refusal("once", true), refusal("configured", false), refusal("twice", true), refusal("twice", true), {Audiences: []string{"unsigned"}},
+	}}})
+	_, page := request{path: "/refusals"}.page(t, c)
+	asked := regexp.MustCompile(`<li><code>([a-z]*)</code>: ([^,]*), last [^<]* Yours\?`).FindAllStringSubmatch(page, -1)
+	if len(asked) != 2 || asked[0][1]+" "+asked[0][2] != "twice 2 tokens" || asked[1][1]+" "+asked[1][2] != "once 1 token" {
+		t.Errorf("the page asks about %q", asked)
+	}
 }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -67,6 +68,7 @@ func foreignAudiences(list []Refusal) (found []foreignAudience) {
 			found = addForeign(found, id, r.At)
 		}
 	}
+	slices.SortStableFunc(found, func(a, b foreignAudience) int { return b.Count - a.Count })
 	return found
 }
 

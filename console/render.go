@@ -22,8 +22,8 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 // maxText bounds a text from outside on a page, in runes.
 const maxText = 400
 
-// printable shows characters that are not graphic by their numbers: those of text from
-// outside that turn the direction of a line, for instance.
+// printable shows characters that are not graphic by their numbers, such as those that
+// reverse the direction of a line.
 func printable(text string) string { return bounded(text, maxText) }
 
 func bounded(text string, most int) string {
@@ -51,14 +51,11 @@ func (c *Console) asset(w http.ResponseWriter, r *http.Request) {
 	http.ServeFileFS(w, r, files, "assets/"+r.PathValue("name"))
 }
 
-// below reports whether a path is below a prefix.
-func below(path, prefix string) bool { return strings.HasPrefix(path, prefix) }
-
 // target returns a path of this console to go to, "/" for any other.
 func target(to string) string {
 	u, err := url.Parse(to)
 	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || !strings.HasPrefix(to, "/") ||
-		strings.HasPrefix(to, "//") || strings.ContainsAny(to, "\\\r\n\t") || below(to, "/login") {
+		strings.HasPrefix(to, "//") || strings.ContainsAny(to, "\\\r\n\t") || strings.HasPrefix(to, "/login") {
 		return "/"
 	}
 	return to

@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/acsbridge/acsbridge/replay"
@@ -48,14 +49,13 @@ type tick struct {
 }
 
 type box struct {
-	X, W   float64
-	Y, H   int
-	Class  string
-	Title  string
-	Text   string // in the bar, when there is room for it
-	TextY  int
-	TextX  float64
-	Closed bool
+	X, W  float64
+	Y, H  int
+	Class string
+	Title string
+	Text  string // in the bar, when there is room for it
+	TextY int
+	TextX float64
 }
 
 // mark is one event.
@@ -95,8 +95,8 @@ func newTimeline(story *replay.Story, facts *replay.Facts, now time.Time, mask f
 			failed++
 		}
 	}
-	t.Label = fmt.Sprintf("Timeline of %s: %s, %s, %s failed. The list below has the same events.",
-		span(t.end.Sub(t.began)), pluralInt(len(story.Legs), "lane"), pluralInt(len(story.Steps), "event"), fmt.Sprint(failed))
+	t.Label = fmt.Sprintf("Timeline of %s: %s, %s, %d failed. The list below has the same events.",
+		span(t.end.Sub(t.began)), pluralInt(len(story.Legs), "lane"), pluralInt(len(story.Steps), "event"), failed)
 	return t
 }
 
@@ -330,7 +330,7 @@ func presences(story *replay.Story, end time.Time) (found []*presence) {
 		if c := a.from.Compare(b.from); c != 0 {
 			return c
 		}
-		return slices.Compare([]byte(a.id), []byte(b.id))
+		return strings.Compare(a.id, b.id)
 	})
 	return found
 }

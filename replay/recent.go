@@ -60,14 +60,14 @@ type Recent struct {
 // finds it.
 func (r *Reader) Recent(ctx context.Context, page Page, now time.Time) (*Recent, error) {
 	page.Calls = cmp.Or(page.Calls, 50)
-	first, end, state, err := r.bounds(ctx, page)
+	stream, first, end, err := r.bounds(ctx, page)
 	if err != nil {
 		return nil, err
 	}
 	found := &Recent{}
 	for span, began := uint64(firstSpan), time.Now(); end >= first && end > 0; span = min(2*span, maxSpan) {
 		begin := max(first, end-min(span, end)+1)
-		if err := r.recentIn(ctx, page, state, begin, end, now, found); err != nil {
+		if err := r.recentIn(ctx, stream, page, begin, end, now, found); err != nil {
 			return nil, err
 		}
 		if len(found.Calls) == page.Calls {
@@ -83,17 +83,16 @@ func (r *Reader) Recent(ctx context.Context, page Page, now time.Time) (*Recent,
 	return found, nil
 }
 
-// bounds returns the first and the last sequence of a page, and the stream's state.
-func (r *Reader) bounds(ctx context.Context, page Page) (first, last uint64, state jetstream.StreamState, err error) {
+// bounds returns the stream, and the first and the last sequence of a page in it.
+func (r *Reader) bounds(ctx context.Context, page Page) (stream jetstream.Stream, first, last uint64, err error) {
 	js, err := r.JetStream(ctx)
 	if err != nil {
-		return 0, 0, state, err
+		return nil, 0, 0, err
 	}
-	stream, err := js.Stream(ctx, r.Stream)
-	if err != nil {
-		return 0, 0, state, fmt.Errorf("stream %s: %w", r.Stream, err)
+	if stream, err = js.Stream(ctx, r.Stream); err != nil {
+		return nil, 0, 0, fmt.Errorf("stream %s: %w", r.Stream, err)
 	}
-	state = stream.CachedInfo().State
+	state := stream.CachedInfo().State
 	first, last = state.FirstSeq, state.LastSeq
 	if page.Before > 0 {
 		last = min(last, page.Before-1)
@@ -101,18 +100,18 @@ func (r *Reader) bounds(ctx context.Context, page Page) (first, last uint64, sta
 	if !page.Since.IsZero() {
 		since, err := r.firstAfter(ctx, page.Since, state.LastSeq)
 		if err != nil {
-			return 0, 0, state, err
+			return nil, 0, 0, err
 		}
 		first = max(first, since)
 	}
 	if !page.Until.IsZero() {
 		until, err := r.firstAfter(ctx, page.Until, state.LastSeq)
 		if err != nil {
-			return 0, 0, state, err
+			return nil, 0, 0, err
 		}
 		last = min(last, until-1)
 	}
-	return first, last, state, nil
+	return stream, first, last, nil
 }
 
 // firstAfter returns the sequence of the first message that was stored at a time or
@@ -128,7 +127,7 @@ func (r *Reader) firstAfter(ctx context.Context, at time.Time, last uint64) (uin
 }
 
 // recentIn adds the calls whose newest event is from begin to end.
-func (r *Reader) recentIn(ctx context.Context, page Page, state jetstream.StreamState, begin, end uint64, now time.Time, found *Recent) error {
+func (r *Reader) recentIn(ctx context.Context, stream jetstream.Stream, page Page, begin, end uint64, now time.Time, found *Recent) error {
 	calls, oldest, err := r.span(ctx, page, begin, end)
 	if err != nil {
 		return err
@@ -136,12 +135,13 @@ func (r *Reader) recentIn(ctx context.Context, page Page, state jetstream.Stream
 	if !oldest.IsZero() {
 		found.Back = oldest
 	}
+	state := stream.CachedInfo().State
 	fromStart, toEnd := begin <= state.FirstSeq+spanMargin, end+spanMargin >= state.LastSeq // what was read
 	whole := func(c *Summary) bool { return page.Type == "" && c.whole(fromStart, toEnd) }
 	for len(calls) > 0 && len(found.Calls) < page.Calls {
 		some := calls[:min(2*recentLookups, len(calls))]
 		calls = calls[len(some):]
-		if err := r.complete(ctx, page, some, whole); err != nil {
+		if err := r.complete(ctx, stream, page, some, whole); err != nil {
 			return err
 		}
 		for _, call := range some {
@@ -217,15 +217,7 @@ func (c *Summary) whole(fromStart, toEnd bool) bool {
 }
 
 // complete reads those of the calls whole that are not, some at a time.
-func (r *Reader) complete(ctx context.Context, page Page, calls []*Summary, whole func(*Summary) bool) error {
-	js, err := r.JetStream(ctx)
-	if err != nil {
-		return err
-	}
-	stream, err := js.Stream(ctx, r.Stream)
-	if err != nil {
-		return err
-	}
+func (r *Reader) complete(ctx context.Context, stream jetstream.Stream, page Page, calls []*Summary, whole func(*Summary) bool) error {
 	errs := make([]error, len(calls))
 	var readings sync.WaitGroup
 	for i := range min(recentLookups, len(calls)) {

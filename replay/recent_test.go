@@ -123,8 +123,8 @@ func TestReader_recentPages(t *testing.T) {
 	}
 }
 
-// BenchmarkRecent reads the first page at 100,000 calls, the last one, and a page of calls
-// of which the stream has none.
+// BenchmarkRecent reads the first page at 100,000 calls, the last one, and a page whose calls
+// the stream does not have.
 func BenchmarkRecent(b *testing.B) {
 	s := newStream(b)
 	s.storeCalls(100_000, 50)

@@ -68,7 +68,7 @@ func TestConsoleCommand(t *testing.T) {
 		{"/calls/c-1", "", secret, 200, `href="/events/2"`},
 		{"/calls/0123456789", "", secret, 200, `href="/events/2"`},
 		{"/events/2", "", secret, 200, "the right to $JS.API.CONSUMER.LIST.ACS"},
-		{"/events/99", "", secret, 400, "the stream has no message 99"},
+		{"/events/99", "", secret, 400, "stream ACS has no message 99"},
 		{"/livez", "", "", 200, "alive"},
 	} {
 		if status, text := get(test.path, test.host, test.token); status != test.status || !strings.Contains(text, test.says) {

@@ -1,12 +1,10 @@
 package bridge
 
 import (
-	"crypto/x509"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/acsbridge/acsbridge/console"
 	"github.com/acsbridge/acsbridge/ingest"
@@ -70,20 +68,9 @@ func (v *consoleView) State() console.State {
 	}
 	if b.certificate != nil {
 		chain, _ := b.certificate.Chain()
-		s.Certificate = leafExpiry(chain)
+		s.Certificate = ofChain(chain).until
 	}
 	return s
-}
-
-func leafExpiry(chain [][]byte) time.Time {
-	if len(chain) == 0 {
-		return time.Time{}
-	}
-	leaf, err := x509.ParseCertificate(chain[0])
-	if err != nil {
-		return time.Time{}
-	}
-	return leaf.NotAfter
 }
 
 // answers reads the counts of answers to callbacks and deliveries, by status.
