@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/acsbridge/acsbridge/ingest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/proxytest"
 )
 
@@ -54,7 +55,7 @@ func TestProxy_refusalsReachTheSender(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			address, front := startServer(t, newHandler(t, ingest.Config{}), nil), proxytest.FreeAddress(t)
+			address, front := startServer(t, newHandler(t, ingest.Config{}), nil), bridgetest.FreeAddress(t)
 			proxy(t, front, address)
 			for _, refusal := range proxyRefusals {
 				got := sendMany(t, "http://"+front, refusal)

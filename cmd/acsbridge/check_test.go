@@ -26,7 +26,6 @@ import (
 	"github.com/acsbridge/acsbridge/internal/certtest"
 	"github.com/acsbridge/acsbridge/internal/datadir"
 	"github.com/acsbridge/acsbridge/internal/natstest"
-	"github.com/acsbridge/acsbridge/internal/proxytest"
 )
 
 // runCheck runs the built command and returns what it prints and its exit status.
@@ -62,9 +61,9 @@ func TestCheck_status(t *testing.T) {
 	onDisk(t)
 	ignoreEnvironment(t)
 	server := natstest.Start(t)
-	good := append(trust(newIssuer(t)), "--nats-url="+server.URL(), "--data-dir="+t.TempDir(), "--admin-listen="+proxytest.FreeAddress(t))
+	good := append(trust(newIssuer(t)), "--nats-url="+server.URL(), "--data-dir="+t.TempDir(), "--admin-listen="+bridgetest.FreeAddress(t))
 	warned := append(good[:len(good):len(good)], "--listen=0.0.0.0:0")
-	failing := append(good[:len(good):len(good)], "--nats-url=nats://"+proxytest.FreeAddress(t))
+	failing := append(good[:len(good):len(good)], "--nats-url=nats://"+bridgetest.FreeAddress(t))
 	for _, test := range []struct {
 		args   []string
 		status int
@@ -138,7 +137,7 @@ func TestCheck_trustedCertificates(t *testing.T) {
 	soonURL := overTLS(t, issuer, append(soonLeaf, soonBetween...), soonKey) + strings.TrimPrefix(issuer.MetadataURL(), issuer.Name())
 	t.Setenv("SSL_CERT_FILE", strings.TrimPrefix(env[0], "SSL_CERT_FILE=")) // of serve
 
-	listen, admin, dir := proxytest.FreeAddress(t), proxytest.FreeAddress(t), t.TempDir()
+	listen, admin, dir := bridgetest.FreeAddress(t), bridgetest.FreeAddress(t), t.TempDir()
 	common := append(trust(issuer), "--nats-url="+server.URL(), "--listen="+listen, "--admin-listen="+admin, "--data-dir="+dir)
 	args := append(common[:len(common):len(common)], "--oidc-config-url="+keysURL)
 	b := startServe(t, append(args, chain...)...)
@@ -157,7 +156,7 @@ func TestCheck_trustedCertificates(t *testing.T) {
 	}
 	b.stop(syscall.SIGTERM)
 
-	plain := startServe(t, append(args, "--listen="+proxytest.FreeAddress(t))...)
+	plain := startServe(t, append(args, "--listen="+bridgetest.FreeAddress(t))...)
 	natstest.Until(t, func() bool { return strings.HasPrefix(ask(plain.admin+"/readyz"), "200") })
 	front := tlsProxy(t, plain.callbacks, append(leaf, between...), key)
 	if out, _ := runCheck(t, env, append(args, "--url="+front+"/callbacks")...); !strings.Contains(oneLine(out), "warn the bridge sees 127.0.0.1 as the client: a proxy's address") {
@@ -169,7 +168,7 @@ func TestCheck_trustedCertificates(t *testing.T) {
 // TestCheck_proxy has a proxy in the environment that does not listen.
 func TestCheck_proxy(t *testing.T) {
 	ignoreEnvironment(t)
-	proxy := "http://" + proxytest.FreeAddress(t)
+	proxy := "http://" + bridgetest.FreeAddress(t)
 	out, status := runCheck(t, []string{"HTTPS_PROXY=" + proxy, "NO_PROXY="}, "--resource=demo="+testGUID, "--token="+bridgetest.WriteFile(t, "token", "a.b.c"))
 	if status != 2 || !strings.Contains(oneLine(out), "ok through the proxy "+proxy) || !strings.Contains(oneLine(out), "proxyconnect tcp: dial tcp") {
 		t.Errorf("status %d:\n%s", status, out)

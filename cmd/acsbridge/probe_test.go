@@ -13,7 +13,6 @@ import (
 
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/internal/bridgetest"
-	"github.com/acsbridge/acsbridge/internal/proxytest"
 )
 
 // TestProbe_workflow runs the step of the workflow for GitHub Actions, for an application
@@ -49,7 +48,7 @@ func TestProbe_workflow(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			addresses := strings.NewReplacer("127.0.0.1:8082", proxytest.FreeAddress(t), "127.0.0.1:3000", proxytest.FreeAddress(t))
+			addresses := strings.NewReplacer("127.0.0.1:8082", bridgetest.FreeAddress(t), "127.0.0.1:3000", bridgetest.FreeAddress(t))
 			npm := "#!/bin/sh\necho $$ >pid\nexec " + strings.Replace(test.start, "APP", addresses.Replace("127.0.0.1:3000"), 1) + " >app.log 2>&1\n"
 			if err := os.WriteFile(filepath.Join(dir, "npm"), []byte(npm), 0o700); err != nil {
 				t.Fatal(err)

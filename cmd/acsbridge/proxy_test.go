@@ -147,8 +147,8 @@ type pairLoad struct {
 func newPairLoad(t *testing.T, settings ...string) *pairLoad {
 	ignoreEnvironment(t)
 	p := &pairLoad{
-		restartLoad: newRestartLoad(t), front: proxytest.FreeAddress(t), settings: settings, senders: restartSenders,
-		addresses: [2]string{proxytest.FreeAddress(t), proxytest.FreeAddress(t)}, dirs: [2]string{t.TempDir(), t.TempDir()},
+		restartLoad: newRestartLoad(t), front: bridgetest.FreeAddress(t), settings: settings, senders: restartSenders,
+		addresses: [2]string{bridgetest.FreeAddress(t), bridgetest.FreeAddress(t)}, dirs: [2]string{t.TempDir(), t.TempDir()},
 	}
 	p.start(0)
 	p.start(1)

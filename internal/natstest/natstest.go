@@ -7,11 +7,13 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -29,8 +31,9 @@ type Server struct {
 // change its options first.
 func Start(t testing.TB, change ...func(*server.Options)) *Server {
 	t.Helper()
+	address := netip.MustParseAddrPort(bridgetest.FreeAddress(t)) // a stopped server's port stays its own
 	s := &Server{t: t, opts: server.Options{
-		Host: "127.0.0.1", Port: server.RANDOM_PORT,
+		Host: "127.0.0.1", Port: int(address.Port()),
 		JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
 	}}
 	for _, f := range change {
@@ -77,7 +80,6 @@ func (s *Server) Restart() {
 		s.t.Fatal("nats-server does not start")
 	}
 	s.server = srv
-	s.opts.Port = srv.Addr().(*net.TCPAddr).Port
 }
 
 // Stop stops the server. Its store stays.

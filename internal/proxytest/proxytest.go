@@ -5,13 +5,11 @@ package proxytest
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -71,28 +69,6 @@ func Shipped(t testing.TB, file string, oldNew ...string) string {
 		}
 	}
 	return strings.NewReplacer(oldNew...).Replace(string(text))
-}
-
-// taken are the addresses that FreeAddress has returned.
-var taken sync.Map
-
-// FreeAddress returns a loopback address at which nothing listens, each time another
-// one. Its port is below 32768, where the ports begin that the system assigns to listeners on
-// port 0: another test could get one of those.
-func FreeAddress(t testing.TB) string {
-	t.Helper()
-	for range 1000 {
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.IntN(12000)))
-		if err != nil {
-			continue
-		}
-		l.Close()
-		if _, again := taken.LoadOrStore(l.Addr().String(), true); !again {
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no port between 20000 and 32000 is free")
-	return ""
 }
 
 // find returns the path of a program, also where the PATH of a user ends before

@@ -15,8 +15,8 @@ import (
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/bridge"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/check"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
-	"github.com/acsbridge/acsbridge/internal/proxytest"
 )
 
 // The tests wait most of the time, for answers that do not come.
@@ -60,7 +60,7 @@ func healthy(t *testing.T, args ...string) *set {
 	s := &set{t: t, issuer: issuer}
 	s.args = []string{
 		"--resource=" + acstest.DemoResource + "=" + acstest.DemoAudience, "--issuer=" + issuer.Name(), "--oidc-config-url=" + issuer.MetadataURL(),
-		"--listen=" + proxytest.FreeAddress(t), "--admin-listen=" + proxytest.FreeAddress(t), "--data-dir=" + t.TempDir(), "--journal-max-bytes=8MiB",
+		"--listen=" + bridgetest.FreeAddress(t), "--admin-listen=" + bridgetest.FreeAddress(t), "--data-dir=" + t.TempDir(), "--journal-max-bytes=8MiB",
 	}
 	if !slices.ContainsFunc(args, func(arg string) bool {
 		return strings.HasPrefix(arg, "--nats-url=") || strings.HasPrefix(arg, "--nats-listen=")

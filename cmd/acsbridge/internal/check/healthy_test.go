@@ -14,7 +14,6 @@ import (
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
-	"github.com/acsbridge/acsbridge/internal/proxytest"
 	"github.com/acsbridge/acsbridge/publish"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -43,7 +42,7 @@ func TestRun_healthy(t *testing.T) {
 // TestRun_embedded looks at the embedded server of the bridge that runs.
 func TestRun_embedded(t *testing.T) {
 	t.Parallel()
-	s := healthy(t, "--nats-listen="+proxytest.FreeAddress(t))
+	s := healthy(t, "--nats-listen="+bridgetest.FreeAddress(t))
 	expectHealthy(t, s.check())
 	s.running()
 	r := s.check()

@@ -9,7 +9,7 @@ import (
 
 	"github.com/acsbridge/acsbridge/acstest"
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/check"
-	"github.com/acsbridge/acsbridge/internal/proxytest"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 )
 
 // TestRun_keyServer makes the faults of key servers, with real ones.
@@ -21,7 +21,7 @@ func TestRun_keyServer(t *testing.T) {
 		fault acstest.Fault
 		want  want
 	}{
-		"nothing listens": {args: func(t *testing.T) []string { return elsewhere("http://" + proxytest.FreeAddress(t) + "/x") },
+		"nothing listens": {args: func(t *testing.T) []string { return elsewhere("http://" + bridgetest.FreeAddress(t) + "/x") },
 			want: want{"keys", "fail", "no keys: .*connection refused", "no server listens there"}},
 		"unknown name": {args: func(*testing.T) []string { return elsewhere("https://keys.invalid/x") },
 			want: want{"keys", "fail", "no keys: .*keys.invalid", "check DNS"}},
@@ -116,7 +116,7 @@ func TestRun_token(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := healthy(t, "--nats-url=nats://"+proxytest.FreeAddress(t)) // not examined
+			s := healthy(t, "--nats-url=nats://"+bridgetest.FreeAddress(t)) // not examined
 			test.spec.Now = time.Now().Add(test.off)
 			s.opts.Token = s.token(test.spec)
 			r := s.check()
@@ -126,7 +126,7 @@ func TestRun_token(t *testing.T) {
 			checkTokenHidden(t, s.opts.Token, r)
 		})
 	}
-	s := healthy(t, "--nats-url=nats://"+proxytest.FreeAddress(t))
+	s := healthy(t, "--nats-url=nats://"+bridgetest.FreeAddress(t))
 	s.opts.Token = "no.token"
 	expect(t, s.check(), want{"token", "fail", "^form", "401, malformed_token"})
 	s.issuer.SetFault(acstest.FaultError)
@@ -154,6 +154,6 @@ func TestRun_eventGridKeys(t *testing.T) {
 	good := append(args[:4:4], "--eventgrid-oidc-config-url="+s.issuer.MetadataURL())
 	r := s.check(good...)
 	expect(t, r, want{"eventgrid", "ok", "1 usable key", ""})
-	bad := append(args[:4:4], "--eventgrid-oidc-config-url=http://"+proxytest.FreeAddress(t)+"/x")
+	bad := append(args[:4:4], "--eventgrid-oidc-config-url=http://"+bridgetest.FreeAddress(t)+"/x")
 	expect(t, s.check(bad...), want{"eventgrid", "fail", "no keys: .*connection refused", "no server listens"})
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/check"
 	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/datadir"
-	"github.com/acsbridge/acsbridge/internal/proxytest"
 	"github.com/acsbridge/acsbridge/internal/usertest"
 )
 
@@ -39,7 +38,7 @@ func TestRun_memory(t *testing.T) {
 	expect(t, healthy(t).check(), want{"memory", "warn", "GOMEMLIMIT is 100 MiB, and these settings can use 156 MiB", "lower --max-connections"})
 	expectHealthy(t, healthy(t, "--max-connections=256", "--max-in-flight=64").check())
 
-	s := healthy(t, "--nats-listen="+proxytest.FreeAddress(t))
+	s := healthy(t, "--nats-listen="+bridgetest.FreeAddress(t))
 	s.running()
 	debug.SetMemoryLimit(60 << 20)
 	expect(t, s.check(), want{"stream", "warn", "the subjects take about 0 MiB of the server's memory, and GOMEMLIMIT is 60 MiB", "keep less"}, "memory", "quarantine")
@@ -89,7 +88,7 @@ func TestRun_dataDir(t *testing.T) {
 func TestRun_journal(t *testing.T) {
 	t.Parallel()
 	s := healthy(t)
-	b, stop := s.run("--nats-url=nats://" + proxytest.FreeAddress(t)) // which never comes
+	b, stop := s.run("--nats-url=nats://" + bridgetest.FreeAddress(t)) // which never comes
 	waitKeys(t, b)
 	if got := bridgetest.Post(t, b.CallbackURL(), s.token(acstest.TokenSpec{}), callbackBody(0)); got != 200 {
 		t.Fatalf("answered %d", got)

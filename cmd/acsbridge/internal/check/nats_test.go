@@ -14,7 +14,6 @@ import (
 
 	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
-	"github.com/acsbridge/acsbridge/internal/proxytest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -28,7 +27,7 @@ func TestRun_natsConnection(t *testing.T) {
 		also   []string
 	}{
 		"nothing listens": {
-			args: func(t *testing.T) []string { return []string{"--nats-url=nats://" + proxytest.FreeAddress(t)} },
+			args: func(t *testing.T) []string { return []string{"--nats-url=nats://" + bridgetest.FreeAddress(t)} },
 			want: want{"nats", "fail", "no connection: .*connection refused", "is NATS running there"},
 		},
 		"wrong password": {
@@ -311,7 +310,7 @@ func cluster(t *testing.T) (servers []*natstest.Server, urls string) {
 	var routes []*url.URL
 	var ports []int
 	for range 3 {
-		address := proxytest.FreeAddress(t)
+		address := bridgetest.FreeAddress(t)
 		resolved, err := net.ResolveTCPAddr("tcp", address)
 		if err != nil {
 			t.Fatal(err)

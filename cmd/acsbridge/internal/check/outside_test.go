@@ -15,7 +15,6 @@ import (
 	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/certtest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
-	"github.com/acsbridge/acsbridge/internal/proxytest"
 )
 
 const secret, otherSecret = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
@@ -70,7 +69,7 @@ func TestRun_outside(t *testing.T) {
 			want{"url", "fail", "the body or its Content-Type arrives changed", "pass on"}},
 		"redirect":          {redirect.URL + "/callbacks", want{"url", "fail", `redirects \(301\)`, "final URL"}},
 		"another server":    {elsewhere.URL + "/callbacks", want{"url", "fail", "answers 404, and nothing arrives at this bridge", "host and path"}},
-		"nothing listens":   {"http://" + proxytest.FreeAddress(t) + "/callbacks", want{"url", "fail", "no answer from .*connection refused", "no server listens"}},
+		"nothing listens":   {"http://" + bridgetest.FreeAddress(t) + "/callbacks", want{"url", "fail", "no answer from .*connection refused", "no server listens"}},
 		"unknown name":      {"https://calls.invalid/callbacks", want{"url", "fail", "no answer from calls.invalid", "DNS"}},
 		"unknown authority": {secure.URL + "/callbacks", want{"url", "fail", "unknown authority", "intermediate"}},
 		"no URL":            {"callbacks", want{"url", "fail", "--url is not a URL", "https://"}},
@@ -211,7 +210,7 @@ func TestRun_adminListener(t *testing.T) {
 	expect(t, s.check(), want{"bridge", "warn", "the admin listener wants a token", "--admin-token-file"}, "url")
 	expect(t, s.check(), want{"url", "fail", "the bridge gives no nonce: it wants a token", "."}, "bridge")
 	s.opts.URL = ""
-	expect(t, s.check("--admin-listen="+proxytest.FreeAddress(t)), want{"bridge", "warn", "a bridge uses the data directory, but its admin listener does not answer", "--admin-listen"})
+	expect(t, s.check("--admin-listen="+bridgetest.FreeAddress(t)), want{"bridge", "warn", "a bridge uses the data directory, but its admin listener does not answer", "--admin-listen"})
 
 	other := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(other.Close)
