@@ -1,10 +1,8 @@
 package console
 
 import (
-	"context"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -65,11 +63,14 @@ func (c *Console) callPage(r *http.Request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	var story *replay.Story
-	if err := c.read(r.Context(), func(reader *replay.Reader) error {
-		story, err = c.story(r.Context(), reader, id, now)
-		return err
-	}); err != nil {
+	story, err := c.live.story(id, now, func() (story *replay.Story, err error) {
+		err = c.read(r.Context(), func(reader *replay.Reader) error {
+			story, err = reader.Story(r.Context(), id, now)
+			return err
+		})
+		return story, err
+	})
+	if err != nil {
 		return nil, err
 	}
 	command := "acsbridge call " + quoted(id)
@@ -82,49 +83,10 @@ func (c *Console) callPage(r *http.Request) (*page, error) {
 	v := newCallView(id, story, now, personal)
 	v.CanUnmask = c.ShowPII
 	p := &page{Title: "Call", Template: "call", Content: v, Commands: []string{command}, Private: personal}
-	if v.Facts.State == replay.Active && !personal {
-		p.Live = "/live?" + url.Values{"call": callTokens(story)}.Encode()
+	if v.Facts.State == replay.Active && !personal && storySize(story) <= maxLiveCall {
+		p.Live = "/live?" + url.Values{"call": {id}}.Encode()
 	}
 	return p, nil
-}
-
-// legsLife is how long the legs of a call that was looked up are looked for no more: a
-// search reads all events of some minutes, and a live page asks each second.
-const (
-	legsLife = 20 * time.Second
-	maxLegs  = 256 // calls whose legs are remembered
-)
-
-// legs are the last tokens of the subjects of a call.
-type legs struct {
-	tokens []string
-	first  uint64 // sequence of the call's first event
-	found  time.Time
-}
-
-// story reads a call. Its legs are found at most each [legsLife], their events each time.
-func (c *Console) story(ctx context.Context, reader *replay.Reader, id string, now time.Time) (*replay.Story, error) {
-	c.legsMu.Lock()
-	known, ok := c.legs[id]
-	c.legsMu.Unlock()
-	if ok && now.Sub(known.found) < legsLife {
-		return reader.StoryOf(ctx, known.tokens, known.first, now)
-	}
-	story, err := reader.Story(ctx, id, now)
-	if err != nil || len(story.Steps) == 0 {
-		return story, err
-	}
-	c.legsMu.Lock()
-	defer c.legsMu.Unlock()
-	if len(c.legs) >= maxLegs || c.legs == nil {
-		c.legs = make(map[string]legs)
-	}
-	tokens := callTokens(story)
-	// An event without a call in its subject, as that of a recording's file, is found by a search alone.
-	if !slices.ContainsFunc(story.Steps, func(s *replay.Step) bool { return !slices.Contains(tokens, s.Message.CallToken()) }) {
-		c.legs[id] = legs{tokens, story.Steps[0].Message.Sequence, now}
-	}
-	return story, nil
 }
 
 // unmasks reports whether a request asks for personal data and gets it, and logs that.
@@ -137,16 +99,6 @@ func (c *Console) unmasks(r *http.Request, what, id string) (bool, error) {
 	}
 	c.Logger.Info("the console shows personal data", what, schemas.CallToken(id), "client", r.RemoteAddr)
 	return true, nil
-}
-
-// callTokens are the last tokens of the subjects of a call.
-func callTokens(story *replay.Story) (tokens []string) {
-	for _, leg := range story.Legs {
-		if len(tokens) < maxTokens {
-			tokens = append(tokens, schemas.CallToken(leg.ID))
-		}
-	}
-	return tokens
 }
 
 func newCallView(id string, story *replay.Story, now time.Time, personal bool) *callView {

@@ -62,8 +62,6 @@ type Console struct {
 	readings  chan struct{} // semaphore of their readings
 	making    sync.Mutex    // held while the text of a page is made, so that pages use one processor
 	lists     cache
-	legsMu    sync.Mutex
-	legs      map[string]legs // by the id that was asked for
 }
 
 // New returns a console. Its live parts need [Console.Run].
@@ -172,7 +170,9 @@ func (c *Console) read(ctx context.Context, reading func(*replay.Reader) error) 
 	case <-ctx.Done():
 		return errBusy
 	}
-	return reading(c.Reader)
+	reader := *c.Reader
+	reader.Index = c.live.currentIndex()
+	return reading(&reader)
 }
 
 // problem is the page about an error. It does not repeat what the client sent.

@@ -62,7 +62,7 @@ func itemsOf(r *http.Request) (items, error) {
 // reader reads the stream of the items, with the login of another reader.
 func (i *items) reader(of *replay.Reader) *replay.Reader {
 	reader := *of
-	reader.Stream, reader.Prefix = i.stream, i.prefix
+	reader.Stream, reader.Prefix, reader.Index = i.stream, i.prefix, nil
 	return &reader
 }
 

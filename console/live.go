@@ -15,10 +15,9 @@ import (
 )
 
 const (
-	// maxLive is how many pages can be live at a time, and maxTokens the legs that one of
-	// them follows. A page that is too many works without being live.
-	maxLive   = 64
-	maxTokens = 32
+	// maxLive is how many pages can be live at a time. A page that is too many works without
+	// being live.
+	maxLive = 64
 	// These are the least times between two refreshes of a live page: of the bridge or of
 	// all calls, and of a call.
 	liveInterval, liveCallInterval = 5 * time.Second, time.Second
@@ -33,9 +32,18 @@ const (
 	// retryFollowing how long after a failure.
 	followInterval = 500 * time.Millisecond
 	retryFollowing = 5 * time.Second
+	// followBack is how many events before the end are read at first, for the index, with a
+	// pause after each backPart of them.
+	followBack = 16_000
+	backPart   = 200
+	backPause  = 20 * time.Millisecond
+	// followOn is how long the stream is followed after the last live page has gone, since
+	// the next page of the same browser is a live one too.
+	followOn = time.Minute
 )
 
-// hub follows the stream once for all live pages, while there are any.
+// hub follows the stream once for all live pages, while there are any. It has the calls
+// that they show, so that a page that asks for itself again reads nothing.
 type hub struct {
 	reader *replay.Reader
 
@@ -43,21 +51,25 @@ type hub struct {
 	wake        chan struct{} // gets a value when there is a new subscriber, and holds one at most
 
 	mu          sync.Mutex
+	following   bool
+	index       *replay.Index // of what was read; nil while nothing is followed
 	subscribers map[*subscriber]bool
+	left        time.Time            // when the last of them did
+	calls       map[string]*liveCall // by the id that the pages have in their addresses
 }
 
 func newHub(reader *replay.Reader) hub {
 	return hub{
 		reader: reader, connections: make(chan struct{}, maxLive), wake: make(chan struct{}, 1),
-		subscribers: make(map[*subscriber]bool),
+		subscribers: make(map[*subscriber]bool), calls: make(map[string]*liveCall),
 	}
 }
 
 // subscriber is one live page.
 type subscriber struct {
-	all     bool            // it is about all calls
-	tokens  map[string]bool // last tokens of the subjects of its call
-	changed chan struct{}   // gets a value when something has changed, and holds one at most
+	all     bool          // it is about all calls
+	call    string        // or about the one with this id
+	changed chan struct{} // gets a value when something has changed, and holds one at most
 }
 
 func (s *subscriber) notify() {
@@ -72,6 +84,9 @@ func (h *hub) subscribe(s *subscriber) (remove func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.subscribers[s] = true
+	if s.call != "" {
+		h.watch(s)
+	}
 	select {
 	case h.wake <- struct{}{}:
 	default:
@@ -80,16 +95,27 @@ func (h *hub) subscribe(s *subscriber) (remove func()) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		delete(h.subscribers, s)
+		h.left = time.Now()
+		if s.call != "" {
+			h.leave(s)
+		}
 	}
 }
 
-func (h *hub) count() int {
+// wanted reports whether the stream is to be followed.
+func (h *hub) wanted() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.subscribers)
+	return len(h.subscribers) > 0 || time.Since(h.left) < followOn
 }
 
-// run follows the stream while there are subscribers, until ctx ends.
+func (h *hub) currentIndex() *replay.Index {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.index
+}
+
+// run follows the stream while that is wanted, until ctx ends.
 func (h *hub) run(ctx context.Context, logger *slog.Logger) {
 	if h.reader == nil {
 		<-ctx.Done()
@@ -101,7 +127,7 @@ func (h *hub) run(ctx context.Context, logger *slog.Logger) {
 		case <-ctx.Done():
 			return
 		}
-		for h.count() > 0 && ctx.Err() == nil {
+		for h.wanted() && ctx.Err() == nil {
 			if err := h.follow(ctx); err != nil && ctx.Err() == nil {
 				logger.Debug("live pages of the console are behind", "error", err)
 				_ = backoff.Wait(ctx, retryFollowing)
@@ -110,7 +136,7 @@ func (h *hub) run(ctx context.Context, logger *slog.Logger) {
 	}
 }
 
-// follow reads what is stored from now on, until there are no subscribers.
+// follow reads what is stored from now on, and some events before, while that is wanted.
 func (h *hub) follow(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -123,43 +149,82 @@ func (h *hub) follow(ctx context.Context) error {
 		return err
 	}
 	go func() { // a stream without new messages ends no reading
-		for h.count() > 0 && backoff.Wait(ctx, followInterval) == nil {
+		for h.wanted() && backoff.Wait(ctx, followInterval) == nil {
 		}
-		stop(errNoSubscribers)
+		stop(errNotWanted)
 	}()
-	h.notifyAll() // of what was stored before
 	reader := *h.reader
 	reader.Interval, reader.OnWarning = followInterval, nil
-	from := replay.Position{Sequence: stream.CachedInfo().State.LastSeq + 1}
-	for m, err := range reader.Read(ctx, replay.Selection{Since: from, Follow: true}) {
-		if errors.Is(context.Cause(ctx), errNoSubscribers) {
+	state := stream.CachedInfo().State
+	from := max(state.FirstSeq, state.LastSeq+1-min(followBack, state.LastSeq))
+	var index *replay.Index // before the first message
+	if from <= state.FirstSeq || state.Msgs == 0 {
+		index = replay.NewIndex(from, time.Time{}) // of the whole stream
+	}
+	defer h.end()
+	if state.Msgs == 0 {
+		h.begin(index)
+	}
+	for m, err := range reader.Read(ctx, replay.Selection{Since: replay.Position{Sequence: from}, Follow: true}) {
+		if errors.Is(context.Cause(ctx), errNotWanted) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		h.publish(m.CallToken())
+		if index == nil {
+			index = replay.NewIndex(m.Sequence, m.Time)
+		}
+		step, err := m.Step()
+		if err == nil {
+			index.Add(step)
+		}
+		if m.Sequence > state.LastSeq {
+			h.begin(index)
+			h.publish(step)
+		} else if m.Sequence == state.LastSeq {
+			h.begin(index)
+		} else if m.Sequence%backPart == 0 {
+			_ = backoff.Wait(ctx, backPause)
+		}
 	}
 	return nil
 }
 
-// errNoSubscribers ends the following when the last live page has gone.
-var errNoSubscribers = errors.New("no live pages")
+// errNotWanted ends the following.
+var errNotWanted = errors.New("no live pages")
 
-func (h *hub) notifyAll() {
+// begin is called when everything that was stored before is in the index: what is looked
+// up from now on lacks no event that is stored later.
+func (h *hub) begin(index *replay.Index) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.following {
+		return
+	}
+	h.following, h.index = true, index
 	for s := range h.subscribers {
-		s.notify()
+		s.notify() // of what was stored before
 	}
 }
 
-// publish notifies the pages that a new event of a call is about.
-func (h *hub) publish(token string) {
+// end forgets the calls: events may be missed from now on.
+func (h *hub) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.following, h.index = false, nil
+	for _, call := range h.calls {
+		call.forget()
+	}
+}
+
+// publish notifies the pages that a new event is about. It is nil for a message that is none.
+func (h *hub) publish(step *replay.Step) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	changed := h.addToCalls(step)
 	for s := range h.subscribers {
-		if s.all || s.tokens[token] {
+		if s.all || changed[s.call] {
 			s.notify()
 		}
 	}
@@ -177,12 +242,9 @@ func (c *Console) liveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := r.URL.Query()
-	s := &subscriber{all: q.Get("calls") == "all", tokens: make(map[string]bool), changed: make(chan struct{}, 1)}
-	for _, token := range q["call"][:min(maxTokens, len(q["call"]))] {
-		s.tokens[token] = true
-	}
-	pause, always := liveInterval, !s.all && len(s.tokens) == 0
-	if len(s.tokens) > 0 {
+	s := &subscriber{all: q.Get("calls") == "all", call: q.Get("call"), changed: make(chan struct{}, 1)}
+	pause, always := liveInterval, !s.all && s.call == ""
+	if s.call != "" {
 		pause = liveCallInterval
 	}
 	if !always {

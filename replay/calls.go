@@ -14,9 +14,10 @@ type Summary struct {
 	Failures int    // events of something that failed
 	Latest   string // type of the event that was stored last
 
-	keys         []string // its ids, in the form of [key]
-	notConnected bool     // an event says that it could not be connected
-	newest       uint64   // sequence of the newest selected event, for [Reader.Recent]
+	keys         []string  // its ids, in the form of [key]
+	notConnected bool      // an event says that it could not be connected
+	newest       uint64    // sequence of the newest selected event, for [Reader.Recent]
+	stored       time.Time // when that was stored, in an [Index]
 }
 
 // State is the state of a call.

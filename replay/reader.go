@@ -22,6 +22,9 @@ type Reader struct {
 	Stream string // such as [schemas.Stream]
 	Prefix string // first token of its subjects, such as [schemas.SubjectPrefix]
 
+	// Index has the ids of the latest events; nil without one. See [Reader.Story].
+	Index *Index
+
 	// Interval is how long a reading that follows waits at the end of the stream
 	// before it asks again; longer when answers are slow. Zero means 200 ms.
 	Interval time.Duration

@@ -57,7 +57,7 @@ type Recent struct {
 // spans of some thousand sequences, and by their subjects those calls whose beginning or
 // end is not there, so that time and memory depend on the page and not on the stream. A
 // leg that has no event in the spans read is not found by the other legs: [Reader.Story]
-// finds it.
+// finds it. What the index has is not read.
 func (r *Reader) Recent(ctx context.Context, page Page, now time.Time) (*Recent, error) {
 	page.Calls = cmp.Or(page.Calls, 50)
 	stream, first, end, err := r.bounds(ctx, page)
@@ -66,8 +66,12 @@ func (r *Reader) Recent(ctx context.Context, page Page, now time.Time) (*Recent,
 	}
 	found := &Recent{}
 	for span, began := uint64(firstSpan), time.Now(); end >= first && end > 0; span = min(2*span, maxSpan) {
-		begin := max(first, end-min(span, end)+1)
-		if err := r.recentIn(ctx, stream, page, begin, end, now, found); err != nil {
+		begin, err := r.recentIndexed(ctx, stream, page, first, end, now, found)
+		if err == nil && begin > end {
+			begin = max(first, end-min(span, end)+1)
+			err = r.recentIn(ctx, stream, page, begin, end, now, found)
+		}
+		if err != nil {
 			return nil, err
 		}
 		if len(found.Calls) == page.Calls {
@@ -138,6 +142,28 @@ func (r *Reader) recentIn(ctx context.Context, stream jetstream.Stream, page Pag
 	state := stream.CachedInfo().State
 	fromStart, toEnd := begin <= state.FirstSeq+spanMargin, end+spanMargin >= state.LastSeq // what was read
 	whole := func(c *Summary) bool { return page.Type == "" && c.whole(fromStart, toEnd) }
+	return r.addRecent(ctx, stream, page, calls, end, now, whole, found)
+}
+
+// recentIndexed adds some of the calls whose newest event is from first to end, and returns
+// from which sequence on they are all; it is beyond end when the index has none of them.
+func (r *Reader) recentIndexed(ctx context.Context, stream jetstream.Stream, page Page, first, end uint64, now time.Time, found *Recent) (begin uint64, err error) {
+	if r.Index == nil || page.Resource != "" || page.Type != "" {
+		return end + 1, nil
+	}
+	fromStart := r.Index.covers(time.Time{})
+	whole := func(c *Summary) bool { return c.whole(fromStart, true) }
+	calls, begin := r.Index.recent(first, end, page.Calls-len(found.Calls), func(c *Summary) bool {
+		return page.State == "" || !whole(c) || c.State(now) == page.State
+	})
+	if len(calls) > 0 {
+		found.Back = calls[len(calls)-1].stored
+	}
+	return begin, r.addRecent(ctx, stream, page, calls, end, now, whole, found)
+}
+
+// addRecent adds those of the calls that the page selects.
+func (r *Reader) addRecent(ctx context.Context, stream jetstream.Stream, page Page, calls []*Summary, end uint64, now time.Time, whole func(*Summary) bool, found *Recent) error {
 	for len(calls) > 0 && len(found.Calls) < page.Calls {
 		some := calls[:min(2*recentLookups, len(calls))]
 		calls = calls[len(some):]

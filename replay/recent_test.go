@@ -51,6 +51,29 @@ func (s *stream) storeCalls(calls, overlap int) {
 	}
 }
 
+// index has the events from a sequence on.
+func (s *stream) index(from uint64) *replay.Index {
+	s.t.Helper()
+	var x *replay.Index
+	for m, err := range s.reader().Read(s.t.Context(), replay.Selection{Since: replay.Position{Sequence: from}}) {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if x == nil {
+			x = replay.NewIndex(from, m.Time)
+			if from == 1 {
+				x = replay.NewIndex(from, time.Time{})
+			}
+		}
+		step, err := m.Step()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		x.Add(step)
+	}
+	return x
+}
+
 // pages reads all pages and returns the names of the calls.
 func pages(t testing.TB, r *reader, page replay.Page) (calls []string, count int) {
 	t.Helper()
@@ -104,9 +127,15 @@ func TestReader_recentPages(t *testing.T) {
 		"future":   {replay.Page{Since: time.Now().Add(time.Hour)}, nil},
 		"past":     {replay.Page{Until: s.began.Add(-time.Hour)}, nil},
 	} {
-		got, count := pages(t, r, test.page)
-		if diff := cmp.Diff(test.want, got); diff != "" {
-			t.Errorf("%s: calls of %d pages (-want +got):\n%s", name, count, diff)
+		for index, from := range map[string]uint64{"no index": 0, "index": 1, "index of the last calls": 1801} {
+			r := s.reader()
+			if from > 0 {
+				r.Index = s.index(from)
+			}
+			got, count := pages(t, r, test.page)
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("%s, %s: calls of %d pages (-want +got):\n%s", name, index, count, diff)
+			}
 		}
 	}
 	// Pages of a time: between the storing of the last call of the first group and the end.
@@ -129,6 +158,16 @@ func BenchmarkRecent(b *testing.B) {
 	s := newStream(b)
 	s.storeCalls(100_000, 50)
 	r := s.reader()
+	indexed := s.reader()
+	indexed.Index = s.index(400_000)
+	b.Run("indexed", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := indexed.Recent(b.Context(), replay.Page{}, time.Now()); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	for name, page := range map[string]replay.Page{
 		"first": {}, "old": {Before: 2000}, "failed": {State: replay.Failed}, "resource": {Resource: "fabrikam"},
 		"type": {Type: "CreateCallFailed"}, "none": {State: replay.Partial}, "unknown-type": {Type: "HoldFailed"},

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -41,13 +40,13 @@ type Searched struct {
 
 // Story returns the story of a call, by any of its ids: the callConnectionId of any
 // of its legs, or the serverCallId, the correlationId or a recordingId. It filters by
-// subject first; events with the id elsewhere are found by reading, the last hour
-// first. The other legs, the recording and the events of Event Grid are found by the
+// subject first; events with the id elsewhere are found by the index or by reading, the last
+// hour first. The other legs, the recording and the events of Event Grid are found by the
 // ids that they share, among the messages stored from two minutes before the known
 // events to two minutes after them. A story without steps means that the stream has
 // no event of the call.
 func (r *Reader) Story(ctx context.Context, id string, now time.Time) (*Story, error) {
-	return findStory(ctx, r.Read, id, now, backwards)
+	return findStory(ctx, newSearch(r.Read, r.Index), id, now, backwards)
 }
 
 // CaptureStory is [Reader.Story] of a capture.
@@ -61,11 +60,10 @@ func CaptureStory(ctx context.Context, capture io.ReadSeeker, id string, now tim
 			ReadCapture(capture, s)(yield)
 		}
 	}
-	return findStory(ctx, read, id, now, nil)
+	return findStory(ctx, newSearch(read, nil), id, now, nil)
 }
 
-func findStory(ctx context.Context, read reading, id string, now time.Time, spans []time.Duration) (*Story, error) {
-	s := &search{read: read, ids: make(map[string]bool), tokens: make(map[string]bool), held: make(map[uint64]*Step)}
+func findStory(ctx context.Context, s *search, id string, now time.Time, spans []time.Duration) (*Story, error) {
 	if err := s.find(ctx, plainID(id), now, spans); err != nil {
 		return nil, err
 	}
@@ -81,7 +79,7 @@ func findStory(ctx context.Context, read reading, id string, now time.Time, span
 		if next == done {
 			break
 		}
-		if err := s.scan(ctx, next.selection()); err != nil {
+		if err := s.readRelated(ctx, next.selection()); err != nil {
 			return nil, err
 		}
 		done = next
@@ -93,23 +91,9 @@ func findStory(ctx context.Context, read reading, id string, now time.Time, span
 	for _, step := range s.held {
 		steps = append(steps, step)
 	}
-	return newStory(steps, now), nil
-}
-
-// StoryOf returns the story of those legs whose events have these last tokens in their
-// subjects, from a sequence on. It looks for no other legs, and so reads no other events.
-func (r *Reader) StoryOf(ctx context.Context, tokens []string, from uint64, now time.Time) (*Story, error) {
-	read := func(ctx context.Context, s Selection) iter.Seq2[*StoredMessage, error] {
-		s.Since.Sequence = from // where the server begins to look for the subject
-		return r.Read(ctx, s)
-	}
-	s := &search{read: read, ids: make(map[string]bool), tokens: make(map[string]bool), held: make(map[uint64]*Step)}
-	for _, token := range tokens {
-		if err := s.readToken(ctx, token); err != nil {
-			return nil, err
-		}
-	}
-	return newStory(slices.Collect(maps.Values(s.held)), now), nil
+	story := newStory(steps, now)
+	story.Searched = s.searched
+	return story, nil
 }
 
 // plainID undoes what an id has that was copied out of a URL or a text: escapes and
@@ -128,10 +112,15 @@ type reading func(context.Context, Selection) iter.Seq2[*StoredMessage, error]
 // search looks for the events of one call.
 type search struct {
 	read     reading
+	index    *Index          // nil without one
 	ids      map[string]bool // of the events found, in the form of key
 	tokens   map[string]bool // last tokens of the subjects that were read
 	held     map[uint64]*Step
 	searched Searched
+}
+
+func newSearch(read reading, index *Index) *search {
+	return &search{read: read, index: index, ids: make(map[string]bool), tokens: make(map[string]bool), held: make(map[uint64]*Step)}
 }
 
 // find finds the first events of the call: those with the id in their subjects, or
@@ -146,6 +135,9 @@ func (s *search) find(ctx context.Context, id string, now time.Time, spans []tim
 		if err := s.readToken(ctx, token); err != nil || len(s.held) > 0 {
 			return err
 		}
+	}
+	if err := s.readIndexed(ctx); err != nil {
+		return err
 	}
 	until := Position{}
 	for i := 0; i <= len(spans) && len(s.held) == 0; i++ {
@@ -245,6 +237,34 @@ func (s *Step) lookBack() time.Duration {
 		ago = time.Duration(cmp.Or(d.CallDurationInSeconds, d.DurationOfCall) * float64(time.Second))
 	}
 	return min(max(ago, 0), maxDuration)
+}
+
+// readRelated adds the events of a time that share an id with the known ones.
+func (s *search) readRelated(ctx context.Context, selection Selection) error {
+	if !s.index.covers(selection.Since.Time) {
+		return s.scan(ctx, selection)
+	}
+	return s.readIndexed(ctx)
+}
+
+// readIndexed adds those that the index has.
+func (s *search) readIndexed(ctx context.Context) error {
+	tokens, sequences := s.index.with(s.ids)
+	for _, token := range tokens {
+		if err := s.readToken(ctx, token); err != nil {
+			return err
+		}
+	}
+	for _, sequence := range sequences {
+		if s.held[sequence] != nil {
+			continue
+		}
+		at := Position{Sequence: sequence}
+		if err := s.scan(ctx, Selection{Since: at, Until: at}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // scan adds the selected events that share an id with the known ones.

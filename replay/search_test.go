@@ -54,8 +54,8 @@ func addCallWithIDs(s *stream) {
 	s.addRecordingFile(correlation, 5*time.Second, "")
 }
 
-// TestStory_byAnyID finds the same story by each id of the call,
-// from a stream and from a capture.
+// TestStory_byAnyID finds the same story by each id of the call, from a stream, with an
+// index and with one that begins too late, and from a capture.
 func TestStory_byAnyID(t *testing.T) {
 	s := newStream(t)
 	addCallWithIDs(s)
@@ -66,6 +66,8 @@ func TestStory_byAnyID(t *testing.T) {
 		}
 		all = append(all, m)
 	}
+	indexed, late := s.reader(), s.reader()
+	indexed.Index, late.Index = s.index(1), replay.NewIndex(100, time.Now())
 	want := []string{"2 A", "3 B", "4 C", "5 A", "7 D"}
 	for _, id := range []string{
 		connection, strings.ToUpper(connection), " " + connection + "\n", "leg-2", "recorder",
@@ -77,11 +79,19 @@ func TestStory_byAnyID(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		fromIndex, err := indexed.Story(t.Context(), id, time.Now())
+		if err != nil || fromIndex.Searched.Messages > 0 || fromStream.Searched.Messages < len(all) {
+			t.Errorf("%s: %d messages were searched with an index, %d without, %v", id, fromIndex.Searched.Messages, fromStream.Searched.Messages, err)
+		}
+		fromLate, err := late.Story(t.Context(), id, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
 		fromCapture, err := replay.CaptureStory(t.Context(), strings.NewReader(capture(t, all...)), id, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, story := range map[string]*replay.Story{"stream": fromStream, "capture": fromCapture} {
+		for name, story := range map[string]*replay.Story{"stream": fromStream, "index": fromIndex, "late index": fromLate, "capture": fromCapture} {
 			var got []string
 			for _, step := range story.Steps {
 				got = append(got, fmt.Sprint(step.Message.Sequence, " ", step.Leg.Name))

@@ -20,6 +20,8 @@ type Story struct {
 	Operations []*Operation
 
 	Searched Searched
+
+	ids map[string]bool // of its events, in the form of [key], and last tokens of their subjects
 }
 
 // Operation is what takes time in a call.
@@ -59,6 +61,50 @@ func newStep(m *StoredMessage, e *StoredEvent) *Step {
 	return &Step{Message: m, StoredEvent: e, At: cmp.Or(e.Made, m.ReceivedAt())}
 }
 
+// Step returns the event in a message as a step of no story yet. It fails as
+// [StoredMessage.Event] does.
+func (m *StoredMessage) Step() (*Step, error) {
+	e, err := m.Event()
+	if err != nil {
+		return nil, err
+	}
+	return newStep(m, e), nil
+}
+
+// Continues reports whether an event that was read elsewhere is one of the story that it does
+// not have, since it shares an id with it; and whether it has further ids, so that other
+// events can be of the call that the story does not have either: [Reader.Story] finds those.
+func (s *Story) Continues(step *Step) (continues, more bool) {
+	ids, known := step.ids(), 0
+	for _, id := range ids {
+		if s.ids[id] {
+			known++
+		}
+	}
+	if known == 0 || slices.ContainsFunc(s.Steps, func(have *Step) bool { return have.Message.Sequence == step.Message.Sequence }) {
+		return false, false
+	}
+	return true, known < len(ids)
+}
+
+// With returns the story of its events and more of them, at a time. It has new steps for all.
+func (s *Story) With(more []*Step, now time.Time) *Story {
+	var steps []*Step
+	for _, step := range slices.Concat(s.Steps, more) {
+		steps = append(steps, newStep(step.Message, step.StoredEvent))
+	}
+	return newStory(steps, now)
+}
+
+// ids are those by which other events belong to the same call.
+func (s *Step) ids() []string {
+	ids := s.keys()
+	if token := s.Message.CallToken(); token != "" {
+		ids = append(ids, key(token))
+	}
+	return ids
+}
+
 // Leg returns the leg of that name or callConnectionId, or nil.
 func (s *Story) Leg(name string) *Leg {
 	for _, leg := range s.Legs {
@@ -90,7 +136,7 @@ func (s *Story) Messages(selection Selection, leg *Leg) iter.Seq2[*StoredMessage
 
 func newStory(steps []*Step, now time.Time) *Story {
 	slices.SortFunc(steps, func(a, b *Step) int { return cmp.Compare(a.Message.Sequence, b.Message.Sequence) })
-	story := &Story{Steps: steps}
+	story := &Story{Steps: steps, ids: make(map[string]bool)}
 	legs := make(map[string]*Leg)
 	for _, step := range steps {
 		leg := legs[step.Call]
@@ -101,6 +147,9 @@ func newStory(steps []*Step, now time.Time) *Story {
 		}
 		step.Leg = leg
 		leg.add(step)
+		for _, id := range step.ids() {
+			story.ids[id] = true
+		}
 	}
 	story.check(now)
 	return story

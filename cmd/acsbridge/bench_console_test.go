@@ -10,16 +10,20 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/acsbridge/acsbridge/acstest"
+	"github.com/acsbridge/acsbridge/internal/backoff"
 )
 
 const (
 	consolePages  = 50
 	consoleRound  = 10 * time.Second
 	consoleRounds = 3
+	// How long pages are open before they count: they do not open all at once in life.
+	consoleOpening = 5 * time.Second
 	// Calls a second, each with some ten callbacks within half a minute.
 	consoleRate, consoleSpeed, consoleCalls = 20, 0.25, 1000
 )
@@ -77,7 +81,7 @@ func BenchmarkConsole(b *testing.B) {
 		return list
 	}
 	var alone, beside []float64
-	cpu := [2]time.Duration{}
+	cpu, pagesMade := [2]time.Duration{}, int64(0)
 	for range consoleRounds {
 		for i, pages := range []int{0, consolePages} {
 			watching, leave := context.WithCancel(ctx)
@@ -85,10 +89,12 @@ func BenchmarkConsole(b *testing.B) {
 			for n := range pages {
 				browsers.Go(func() { watch(watching, b, "http://"+admin, n) })
 			}
+			time.Sleep(consoleOpening)
 			taken()
-			before := bridge.cpu()
+			before, made := bridge.cpu(), fetched.Load()
 			time.Sleep(consoleRound)
 			cpu[i] += bridge.cpu() - before
+			pagesMade += fetched.Load() - made
 			if list := taken(); pages == 0 {
 				alone = append(alone, list...)
 			} else {
@@ -108,6 +114,7 @@ func BenchmarkConsole(b *testing.B) {
 	b.ReportMetric(percentile(beside, .5)/percentile(alone, .5), "p50-ratio")
 	b.ReportMetric(float64(len(beside)), "callbacks")
 	b.ReportMetric(100*(cpu[1]-cpu[0]).Seconds()/(consoleRounds*consoleRound).Seconds(), "cpu-%-of-pages")
+	b.ReportMetric(float64(pagesMade)/(consoleRounds*consoleRound).Seconds(), "pages/s")
 	b.ReportMetric(bridge.rss(), "rss-MiB")
 }
 
@@ -128,13 +135,15 @@ func watch(ctx context.Context, b *testing.B, console string, n int) {
 		if at == "call" {
 			links := callLink.FindAllStringSubmatch(fetch(ctx, console+"/calls?state=active"), -1)
 			if len(links) == 0 {
+				_ = backoff.Wait(ctx, time.Second)
 				continue
 			}
 			at = links[n%len(links)][1]
 		}
 		live := liveAt.FindStringSubmatch(fetch(ctx, console+at))
 		if live == nil {
-			continue // the call has ended
+			_ = backoff.Wait(ctx, time.Second) // the call has ended
+			continue
 		}
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, console+strings.ReplaceAll(live[1], "&amp;", "&"), nil)
 		if err != nil {
@@ -158,6 +167,9 @@ func watch(ctx context.Context, b *testing.B, console string, n int) {
 	}
 }
 
+// fetched counts the pages.
+var fetched atomic.Int64
+
 func fetch(ctx context.Context, url string) string {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -169,5 +181,8 @@ func fetch(ctx context.Context, url string) string {
 	}
 	defer answer.Body.Close()
 	text, _ := io.ReadAll(answer.Body)
+	if answer.StatusCode == http.StatusOK {
+		fetched.Add(1)
+	}
 	return string(text)
 }

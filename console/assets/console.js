@@ -3,6 +3,7 @@
 const main = document.querySelector("main");
 const address = main?.dataset.live;
 const sign = document.getElementById("live");
+let source;
 let asking = false, again = false;
 
 // refresh asks for the page again and replaces its parts that have changed: those
@@ -20,7 +21,9 @@ async function refresh() {
       return;
     }
     if (answer.ok) {
-      replaceParts(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      replaceParts(page);
+      if (!page.querySelector("main")?.dataset.live) leave(); // the call has ended
     }
   } catch {
     // The next change asks again.
@@ -50,8 +53,12 @@ function replaceParts(page) {
   }
 }
 
+function leave() {
+  source?.close();
+  sign.hidden = true;
+}
+
 if (address) {
-  let source;
   const open = () => {
     source = new EventSource(address);
     source.onopen = () => { sign.hidden = false; refresh(); };
@@ -61,8 +68,7 @@ if (address) {
   // A page in the background asks for nothing.
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) {
-      source?.close();
-      sign.hidden = true;
+      leave();
     } else {
       open();
     }
