@@ -65,18 +65,15 @@ func Types() []string {
 type UnknownTypeError struct {
 	Type    string
 	Nearest string // the known type that was probably meant; empty when none is like it
-	Known   []string
 }
 
 func (e *UnknownTypeError) Error() string {
+	hint := ";"
 	if e.Nearest != "" {
-		return fmt.Sprintf("unknown event type %q, did you mean %s?", e.Type, e.Nearest)
+		hint = fmt.Sprintf(", did you mean %s?", e.Nearest)
 	}
-	return fmt.Sprintf("unknown event type %q (one of %s)", e.Type, strings.Join(e.Known, ", "))
+	return fmt.Sprintf("unknown event type %q%s acsbridge trigger --list lists those that can be sent", e.Type, hint)
 }
-
-// maxTypos is how far a type may be from the one that was probably meant.
-const maxTypos = 3
 
 // NewEvent returns an event of a call at this moment. The type is the short
 // name, CallConnected, or the full one with the prefix Microsoft.Communication;
@@ -96,12 +93,11 @@ func (c *SimCall) event(eventType, legName string, changes yaml.Node, at time.Ti
 	case !ok && byGrid(short):
 		return c.gridEvent(short, at)
 	case !ok:
-		known := append(Types(), GridTypes()...)
-		nearest, distance := suggest.Nearest(short, known)
-		if distance > maxTypos {
+		nearest, distance := suggest.Nearest(short, append(Types(), GridTypes()...))
+		if distance > len(short)/2 {
 			nearest = ""
 		}
-		return WireEvent{}, &UnknownTypeError{Type: eventType, Nearest: nearest, Known: known}
+		return WireEvent{}, &UnknownTypeError{Type: eventType, Nearest: nearest}
 	}
 	source := "calling/callConnections/" + c.leg(legName).connectionID
 	if strings.HasSuffix(short, recordingEvents) {

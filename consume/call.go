@@ -64,8 +64,8 @@ func (a *attempt) ExpectContext(timeout time.Duration, operationContext string, 
 	if len(types) == 0 || timeout <= 0 {
 		panic("consume: Expect needs a timeout and at least one type")
 	}
-	w := Wait{
-		ID: fmt.Sprintf("%s/wait/%d", a.id, len(a.waits)), Context: operationContext,
+	w := Wait{ // its id comes into logs, and that of an event of Event Grid can have a telephone number in it
+		ID: fmt.Sprintf("%s/wait/%d", short(a.id), len(a.waits)), Context: operationContext,
 		Deadline: time.Now().Add(timeout).Round(0), Resource: a.resource,
 	}
 	for _, t := range types {

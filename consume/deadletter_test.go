@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/acsbridge/acsbridge/consume"
+	"github.com/acsbridge/acsbridge/internal/bridgetest"
 	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -112,5 +113,35 @@ func TestRun_stateTooLarge(t *testing.T) {
 	}
 	if n := counted(t, registry, "acsbridge_consume_dead_letters_total"); n != 1 {
 		t.Errorf("%v dead letters are counted", n)
+	}
+}
+
+// The dead letter of a timeout, and the log line about it, have nothing personal in them
+// when the message id of the event that began the wait has: as an event of Event Grid, whose
+// source can be named after a caller.
+func TestRun_deadLetterOfTimeout(t *testing.T) {
+	server := newStream(t)
+	js := server.JetStream()
+	var log bridgetest.Log
+	start(t, server.URL(), consume.Service[tally]{
+		Name: "ivr", Logger: log.Logger(),
+		Handle: func(_ context.Context, call *consume.Call[tally], m *schemas.Message) error {
+			if _, timeout := m.Event.Data.(*consume.Timeout); timeout {
+				return consume.Permanent(errors.New("no answer"))
+			}
+			call.Expect(time.Millisecond, "RecognizeCompleted")
+			return nil
+		},
+	})
+	ready(t, js, "ivr")
+	m := newEvent("CallConnected", "call", "1", nil)
+	m.Header.Set(schemas.HeaderMsgID, "/subscriptions/x/caller/4:+15551234567#1")
+	store(t, js, m)
+	letter := server.Await(consume.DeadStream("ivr"), 1)[0]
+	natstest.Until(t, func() bool { return strings.Contains(log.String(), "is a dead letter") })
+	for _, text := range []string{letter.Header.Get(schemas.HeaderDeadOrigin), string(letter.Data), log.String()} {
+		if !strings.Contains(text, "/wait/0") || strings.Contains(text, "5551234567") {
+			t.Error(text)
+		}
 	}
 }

@@ -136,13 +136,40 @@ func (s *slot) checkWakes(ctx context.Context) {
 // RedriveLetter gives the event of a dead letter to its service once more, as [Redrive]
 // does it. The event must be in the stream of that name.
 func RedriveLetter(ctx context.Context, js jetstream.JetStream, service, stream string, letter *replay.StoredMessage) error {
+	sequence, err := letterSequence(stream, letter)
+	if err != nil {
+		return err
+	}
+	return Redrive(ctx, js, service, callOf(letter.Subject), sequence)
+}
+
+// CheckLetter returns why [RedriveLetter] would refuse a dead letter. It changes nothing.
+func CheckLetter(ctx context.Context, js jetstream.JetStream, service, stream string, letter *replay.StoredMessage) error {
+	sequence, err := letterSequence(stream, letter)
+	if err != nil {
+		return err
+	}
+	b, token := newBucket(js, service), callOf(letter.Subject)
+	slot := schemas.Slot(token)
+	e, _, err := b.entry(ctx, slot, token)
+	if err == nil {
+		err = b.checkHandled(ctx, slot, e, []uint64{sequence})
+	}
+	if err != nil {
+		return fmt.Errorf("consume: redrive to service %s: %w", service, err)
+	}
+	return nil
+}
+
+// letterSequence returns the sequence of the event of a dead letter in its stream.
+func letterSequence(stream string, letter *replay.StoredMessage) (uint64, error) {
 	origin, text, _ := strings.Cut(letter.Header.Get(schemas.HeaderDeadOrigin), "/")
 	sequence, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return errors.New("it is a timeout, which cannot come again; drop it, with --release if the service holds its call")
+		return 0, errors.New("it is a timeout, which cannot come again; drop it, with --release if the service holds its call")
 	}
 	if origin != stream {
-		return fmt.Errorf("its event is in stream %s; name that with --stream", origin)
+		return 0, fmt.Errorf("its event is in stream %s; name that with --stream", origin)
 	}
-	return Redrive(ctx, js, service, callOf(letter.Subject), sequence)
+	return sequence, nil
 }

@@ -15,17 +15,27 @@ import (
 type Difference struct {
 	Text     string // with the consequence
 	Unusable bool   // with such a stream events are lost or not forwarded
+	Fixed    bool   // no update changes it: the stream has to be made anew, or another one named
 }
 
 // addDifference adds a difference when it is on.
 type addDifference func(on bool, format string, args ...any)
 
 // differences compares a stream with the configuration. The prefix is that of the events.
-func differences(have, want jetstream.StreamConfig, prefix string) (list []Difference) {
+func differences(have, want jetstream.StreamConfig, prefix string) []Difference {
+	list, left := configDifferences(have, want, prefix), configDifferences(updated(have, want, prefix), want, prefix)
+	for i, d := range list {
+		list[i].Fixed = have.Sealed || slices.Contains(left, d)
+	}
+	return list
+}
+
+// configDifferences returns the differences without Fixed.
+func configDifferences(have, want jetstream.StreamConfig, prefix string) (list []Difference) {
 	adder := func(unusable bool) addDifference {
 		return func(on bool, format string, args ...any) {
 			if on {
-				list = append(list, Difference{fmt.Sprintf(format, args...), unusable})
+				list = append(list, Difference{Text: fmt.Sprintf(format, args...), Unusable: unusable})
 			}
 		}
 	}
@@ -55,12 +65,11 @@ func differences(have, want jetstream.StreamConfig, prefix string) (list []Diffe
 // endangers adds the settings that the bridge never makes and that endanger what
 // it promises.
 func endangers(have jetstream.StreamConfig, prefix string, add, unusable addDifference) {
-	fixed := "; it cannot be changed: make the stream anew, or name another with --stream"
-	unusable(have.Sealed, "sealed: has true; the stream takes no events%s", fixed)
+	unusable(have.Sealed, "sealed: has true; the stream takes no events")
 	unusable(have.Mirror != nil, "mirror: it copies another stream and takes no events of its own")
 	add(len(have.Sources) > 0, "sources: it takes messages of %s, which the bridge has not verified", sourceNames(have))
 	unusable(have.NoAck, "no ack: has true; such a stream never acknowledges, so the journal never empties")
-	unusable(have.PersistMode == jetstream.AsyncPersistMode, "persist mode: has async; such a stream acknowledges before it writes and loses events when its server is killed%s", fixed)
+	unusable(have.PersistMode == jetstream.AsyncPersistMode, "persist mode: has async; such a stream acknowledges before it writes and loses events when its server is killed")
 	if t := have.SubjectTransform; t != nil {
 		add(true, "subject transform: has %s to %s; consumers and commands do not find events under their subjects", t.Source, t.Destination)
 	}
@@ -68,7 +77,7 @@ func endangers(have jetstream.StreamConfig, prefix string, add, unusable addDiff
 		add(loops(r.Destination, prefix), "republish: has %s to %s; a copy of each event comes back to a stream of the bridge", r.Source, r.Destination)
 	}
 	add(have.AllowRollup, "rollup: has true; a message with the header Nats-Rollup removes stored events")
-	unusable(have.AllowMsgCounter, "message counter: has true; the stream takes counters alone%s", fixed)
+	unusable(have.AllowMsgCounter, "message counter: has true; the stream takes counters alone")
 	add(have.SubjectDeleteMarkerTTL > 0, "subject delete marker: has %v; consumers get markers in the place of events that went", have.SubjectDeleteMarkerTTL)
 }
 

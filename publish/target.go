@@ -122,6 +122,9 @@ func (t *target) look(ctx context.Context, js jetstream.JetStream, update bool) 
 	t.set(noteLook)
 	var differences []string
 	for _, d := range state.differences {
+		if d.Fixed {
+			d.Text += "; it cannot be changed: make the stream anew"
+		}
 		differences = append(differences, d.Text)
 	}
 	t.set(noteDiffers, differences...)

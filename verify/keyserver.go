@@ -91,6 +91,33 @@ func (s *keyServer) fetch(ctx context.Context) (*keySet, error) {
 	return set, nil
 }
 
+// IssuerError reports that the OIDC document is that of another issuer.
+type IssuerError struct {
+	Issuer string // of the document
+	Want   string // the configured one
+}
+
+func (e *IssuerError) Error() string {
+	return fmt.Sprintf("its issuer is %.100q, not %q", e.Issuer, e.Want)
+}
+
+// StatusError reports an answer of a key server other than 200.
+type StatusError struct {
+	URL    string
+	Status int // a redirect is 3xx: it is not followed
+}
+
+func (e *StatusError) Error() string { return fmt.Sprintf("%s answered %d", e.URL, e.Status) }
+
+// NoUsableKeyError reports a key set without a key that a token can be checked with.
+type NoUsableKeyError struct {
+	Keys int // in the set
+}
+
+func (e *NoUsableKeyError) Error() string {
+	return fmt.Sprintf("none of its %d keys is usable", e.Keys)
+}
+
 // keysURL returns the address of the key set from the OIDC document.
 func (s *keyServer) keysURL(document []byte) (*url.URL, error) {
 	var d struct {
@@ -101,7 +128,7 @@ func (s *keyServer) keysURL(document []byte) (*url.URL, error) {
 		return nil, errors.New("it is not one JSON object")
 	}
 	if !contains(s.issuers, d.Issuer) {
-		return nil, fmt.Errorf("its issuer is %.100q, not %q", d.Issuer, s.issuers[0])
+		return nil, &IssuerError{d.Issuer, s.issuers[0]}
 	}
 	u, err := url.Parse(d.JWKSURI)
 	if err != nil || u.User != nil || origin(u) != origin(s.metadata) {
@@ -141,7 +168,7 @@ func (s *keyServer) read(ctx context.Context, u *url.URL) (answer, error) {
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return answer{}, fmt.Errorf("%s answered %d", u.Redacted(), response.StatusCode)
+		return answer{}, &StatusError{u.Redacted(), response.StatusCode}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxFetchBody+1))
 	if err != nil {

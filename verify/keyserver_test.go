@@ -1,6 +1,8 @@
 package verify_test
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -46,6 +48,42 @@ func keepsKeys(t *testing.T, fault acstest.Fault) {
 			t.Errorf("%d requests to another origin", issuer.SSRFHits())
 		}
 	})
+}
+
+// TestVerifier_FetchKeys_errors tells what is to be done by the types of errors.
+func TestVerifier_FetchKeys_errors(t *testing.T) {
+	for name, test := range map[string]struct {
+		fault  acstest.Fault
+		issuer string // that is configured; empty is the server's
+		is     func(error) bool
+	}{
+		"issuer": {issuer: "https://acs.example.us", is: func(err error) bool {
+			e, ok := errors.AsType[*verify.IssuerError](err)
+			return ok && e.Want == "https://acs.example.us" && e.Issuer != e.Want
+		}},
+		"redirect": {fault: acstest.FaultRedirect, is: func(err error) bool {
+			e, ok := errors.AsType[*verify.StatusError](err)
+			return ok && e.Status/100 == 3
+		}},
+		"no keys": {fault: acstest.FaultNoKeys, is: func(err error) bool {
+			e, ok := errors.AsType[*verify.NoUsableKeyError](err)
+			return ok && e.Keys == 0
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			issuer := newIssuer(t)
+			issuer.SetFault(test.fault)
+			c := config(issuer)
+			c.Issuer = cmp.Or(test.issuer, c.Issuer)
+			v, err := verify.New(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := v.FetchKeys(t.Context()); !test.is(err) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 }
 
 func TestKeyServer_byteOrderMark(t *testing.T) {

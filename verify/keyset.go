@@ -47,7 +47,7 @@ func readKeySet(document []byte, entra *Entra) (*keySet, error) {
 		usable = append(usable, key.Marshal().KID)
 	}
 	if len(usable) == 0 {
-		return nil, fmt.Errorf("none of its %d keys is usable", len(list.Keys))
+		return nil, &NoUsableKeyError{len(list.Keys)}
 	}
 	keys, err := keyfunc.New(keyfunc.Options{Storage: storage})
 	if err != nil {

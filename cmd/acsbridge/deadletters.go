@@ -13,7 +13,7 @@ import (
 
 // deadLettersCmd handles the events that a service has given up.
 type deadLettersCmd struct {
-	List    deadLettersListCmd    `cmd:"" group:"Commands:" help:"List the dead letters: number, time, reason, resource, size."`
+	List    deadLettersListCmd    `cmd:"" group:"Commands:" help:"List the dead letters: number, time, reason, resource, size, call, type."`
 	Show    deadLettersShowCmd    `cmd:"" group:"Commands:" help:"Show one as JSON."`
 	Redrive deadLettersRedriveCmd `cmd:"" group:"Commands:" help:"Give the events of the chosen ones to the service again, and remove them."`
 	Drop    deadLettersDropCmd    `cmd:"" group:"Commands:" help:"Remove the chosen ones."`
@@ -64,7 +64,8 @@ const deadLetterNouns = "dead letters"
 // Run gives the chosen ones to the service again.
 func (c *deadLettersRedriveCmd) Run(ctx context.Context, std stdio) error {
 	return c.each(ctx, std, c.open, asked{
-		question: "This gives %s to service " + c.Service + " again, and to no other.", nouns: deadLetterNouns, done: "redriven", act: itemStore.publish,
+		question: "This gives %s to service " + c.Service + " again, and to no other.", nouns: deadLetterNouns, done: "redriven",
+		check: itemStore.check, act: itemStore.publish,
 	})
 }
 
@@ -93,6 +94,15 @@ func (s *serviceSource) open(ctx context.Context, std stdio) (itemStore, error) 
 	store := &deadLetterStream{itemStream{link: link, reader: reader, reason: schemas.HeaderDeadReason, withoutPayload: true}, s.Service, reader.Stream}
 	reader.Stream, reader.Prefix = consume.DeadStream(s.Service), schemas.DeadPrefix
 	return store, nil
+}
+
+// check looks at the entry of the call.
+func (s *deadLetterStream) check(ctx context.Context, i item) error {
+	js, err := s.link.JetStream(ctx)
+	if err != nil {
+		return err
+	}
+	return natsconn.WithRemedy(consume.CheckLetter(ctx, js, s.service, s.events, i.message))
 }
 
 // publish gives the event to the service again.

@@ -90,7 +90,7 @@ func TestDeadLetters(t *testing.T) {
 	storeEvent(t, js, "c", "bad-2")
 	server.Await(consume.DeadStream("ivr"), 3)
 
-	said := run(false, `(?s)^     1  \d\d:\S+  permanent        \S* +\d+ bytes  PlayCompleted\n     2  \S+  permanent .* Timeout\n     3 .*PlayCompleted\n$`, "list")
+	said := run(false, `^     1  \d\d:\S+  permanent        \S* +\d+ bytes\n      a PlayCompleted\n     2  \S+  permanent .* bytes\n      b Timeout\n     3 .*\n      c PlayCompleted\n$`, "list")
 	said += run(false, `"acs-dead-reason": "permanent"`, "show", "1")
 	if strings.Contains(said, "5550100123") {
 		t.Errorf("a telephone number is shown:\n%s", said)
@@ -103,6 +103,13 @@ func TestDeadLetters(t *testing.T) {
 	run(true, `^2 stays: it is a timeout, which cannot come again; drop it, with --release`, "redrive", "2", "--yes")
 	run(true, `its event is in stream ACS; name that with --stream`, "redrive", "1", "--yes", "--stream=OTHER")
 	runItems(t, server.URL(), true, `there is no stream ACS_DEAD_CRM`, "deadletters", "list", "--service=crm")
+
+	// A dry run changes nothing, also without --yes.
+	run(true, `(?s)^This gives 3 dead letters to service ivr again, and to no other\.\n1 would be redriven\n2 would stay: it is a timeout.*\n3 would be redriven\nnothing was done.*1 of 3 would stay`,
+		"redrive", "--all", "--dry-run")
+	run(true, `^This .*\n1 would stay: its event is in stream ACS; name that with --stream`, "redrive", "1", "--dry-run", "--stream=OTHER")
+	run(false, `^This removes 2 dead letters for good\.\n1 would be dropped\n3 would be dropped\nnothing was done: --dry-run\n$`, "drop", "1", "3", "--dry-run", "--yes")
+	run(false, `^This .*\n2 would be released\nnothing`, "drop", "2", "--release", "--dry-run")
 
 	// Calls are held until then, and the events of one come in their order.
 	for _, call := range []string{"b", "c"} {

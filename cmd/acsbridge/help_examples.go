@@ -90,7 +90,7 @@ var examples = map[string][]example{
 		{"with everything", "acsbridge deadletters show 3 --service ivr --show-pii"},
 	},
 	"deadletters redrive": {
-		{"two of them", "acsbridge deadletters redrive 3 4 --service ivr"},
+		{"what would be done with two of them", "acsbridge deadletters redrive 3 4 --service ivr --dry-run"},
 		{"all, without a question", "acsbridge deadletters redrive --all --yes --service ivr"},
 	},
 	"deadletters drop": {

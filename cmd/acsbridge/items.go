@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -26,17 +25,18 @@ type item struct {
 	number  uint64
 	reason  string
 	kind    string // type of the event, or of the content
+	call    string // token of the event's call in its subject; empty without one
 	size    int    // of the payload, which a list may lack
 	message *replay.StoredMessage
 }
 
 func newItem(number uint64, reason string, m *replay.StoredMessage) item {
-	kind := schemas.ShortType(m.Header.Get(schemas.HeaderEventType))
-	if parts, ok := schemas.ParseSubject(m.Header.Get(schemas.HeaderDeadSubject)); kind == "" && ok {
-		kind = parts.Type // a timeout has no event
+	subject, _ := schemas.ParseSubject(cmp.Or(m.Header.Get(schemas.HeaderDeadSubject), m.Subject)) // zero in quarantine
+	kind := cmp.Or(schemas.ShortType(m.Header.Get(schemas.HeaderEventType)), subject.Type, m.Header.Get(schemas.HeaderContentType))
+	if subject.Call == schemas.NoCall {
+		subject.Call = ""
 	}
-	kind = cmp.Or(kind, m.Header.Get(schemas.HeaderContentType))
-	return item{number, reason, kind, len(m.Data), m}
+	return item{number, reason, kind, subject.Call, len(m.Data), m}
 }
 
 // itemStore holds items.
@@ -46,6 +46,8 @@ type itemStore interface {
 	item(context.Context, uint64) (item, error)
 	// claim makes sure that no other process changes the items from now on.
 	claim() error
+	// check returns why publish would fail, as far as can be known without doing it.
+	check(context.Context, item) error
 	// publish sends an item where it goes when it is redriven.
 	publish(context.Context, item) error
 	remove(context.Context, item) error
@@ -124,6 +126,7 @@ type itemChoice struct {
 	Number []uint64 `arg:"" optional:"" help:"Numbers, as list shows them." placeholder:"NUMBER"`
 	All    bool     `help:"All of them."`
 	Reason string   `help:"All of this reason." placeholder:"REASON"`
+	DryRun bool     `help:"Say what would be done, and change nothing."`
 	Yes    bool     `help:"Do not ask."`
 }
 
@@ -147,7 +150,7 @@ type itemNumber struct {
 	personalFlag
 }
 
-// listItems prints one line an item.
+// listItems prints one line an item, and a second one when it has a call.
 func listItems(ctx context.Context, std stdio, open openItems) (err error) {
 	store, err := open(ctx, std)
 	if err != nil {
@@ -160,10 +163,10 @@ func listItems(ctx context.Context, std stdio, open openItems) (err error) {
 	}
 	p := view.Printer{Color: view.ColorFor(std.out), Now: time.Now()}
 	for _, i := range list {
-		p.Quarantined(i.number, i.reason, i.kind, i.size, i.message) // for the widths
+		p.Quarantined(i.number, i.reason, i.kind, i.call, i.size, i.message) // for the widths
 	}
 	for _, i := range list {
-		fmt.Fprintln(std.out, strings.TrimRight(p.Quarantined(i.number, i.reason, i.kind, i.size, i.message), " "))
+		fmt.Fprintln(std.out, p.Quarantined(i.number, i.reason, i.kind, i.call, i.size, i.message))
 	}
 	if len(list) == 0 {
 		fmt.Fprintln(std.err, "there are none")
@@ -198,6 +201,7 @@ type asked struct {
 	question string // with %s for how many of what
 	nouns    string
 	done     string                                       // what is said of each
+	check    func(itemStore, context.Context, item) error // for --dry-run; nil: nothing can be known
 	act      func(itemStore, context.Context, item) error // nil: they are removed alone
 }
 
@@ -213,8 +217,13 @@ func (c *itemChoice) each(ctx context.Context, std stdio, open openItems, a aske
 	if err != nil {
 		return unlessEnded(err)
 	}
+	question := fmt.Sprintf(a.question, fmt.Sprint(len(chosen), " ", a.nouns))
+	if c.DryRun {
+		fmt.Fprintln(std.err, question)
+		return unlessEnded(a.dryRun(ctx, std, store, chosen))
+	}
 	if !c.Yes {
-		if err := view.Confirm(ctx, std.err, fmt.Sprintf(a.question, fmt.Sprint(len(chosen), " ", a.nouns))); err != nil {
+		if err := view.Confirm(ctx, std.err, question); err != nil {
 			return unlessEnded(err)
 		}
 	}
@@ -244,6 +253,31 @@ func (c *itemChoice) each(ctx context.Context, std stdio, open openItems, a aske
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d stay where they are", failed, len(chosen))
+	}
+	return nil
+}
+
+// dryRun says what would be done with each item.
+func (a *asked) dryRun(ctx context.Context, std stdio, store itemStore, chosen []item) error {
+	failed := 0
+	for _, i := range chosen {
+		var err error
+		if a.check != nil {
+			err = a.check(store, ctx, i)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			failed++
+			fmt.Fprintf(std.err, "%d would stay: %s\n", i.number, view.Printable(err.Error()))
+			continue
+		}
+		fmt.Fprintf(std.out, "%d would be %s\n", i.number, a.done)
+	}
+	fmt.Fprintln(std.err, "nothing was done: --dry-run")
+	if failed > 0 {
+		return fmt.Errorf("%d of %d would stay where they are", failed, len(chosen))
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
 	"github.com/acsbridge/acsbridge/ingest"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
@@ -13,7 +15,7 @@ import (
 
 // quarantineCmd handles quarantined callbacks and dead letters.
 type quarantineCmd struct {
-	List    quarantineListCmd    `cmd:"" group:"Commands:" help:"List the entries: number, time, reason, resource, size."`
+	List    quarantineListCmd    `cmd:"" group:"Commands:" help:"List the entries: number, time, reason, resource, size, type, and the call of an event."`
 	Show    quarantineShowCmd    `cmd:"" group:"Commands:" help:"Show one as JSON."`
 	Redrive quarantineRedriveCmd `cmd:"" group:"Commands:" help:"Publish the events of the chosen entries, and remove the published ones."`
 	Drop    quarantineDropCmd    `cmd:"" group:"Commands:" help:"Remove the chosen entries."`
@@ -73,13 +75,22 @@ type quarantineStream struct {
 	redrive *resend.Redrive
 }
 
+func (q *quarantineStream) check(ctx context.Context, i item) error {
+	return q.each(i, func(m *nats.Msg) error { return q.redrive.Check(ctx, m) })
+}
+
 func (q *quarantineStream) publish(ctx context.Context, i item) error {
+	return q.each(i, func(m *nats.Msg) error { return q.redrive.Publish(ctx, m) })
+}
+
+// each does something with the events of a callback, until that fails.
+func (q *quarantineStream) each(i item, do func(*nats.Msg) error) error {
 	events, err := q.redrive.Messages(i.message)
 	if err != nil {
 		return err
 	}
 	for _, m := range events {
-		if err := q.redrive.Publish(ctx, m); err != nil {
+		if err := do(m); err != nil {
 			return err
 		}
 	}
@@ -91,7 +102,7 @@ type deadLetterFile struct {
 	source  *quarantineSource
 	std     stdio
 	file    *resend.DeadLetterFile
-	link    *natsconn.Link // nil until a letter is published
+	link    *natsconn.Link // nil until a letter is checked or published
 	redrive *resend.Redrive
 }
 
@@ -120,19 +131,32 @@ func (f *deadLetterFile) claim() error {
 	return nil
 }
 
-func (f *deadLetterFile) publish(ctx context.Context, i item) error {
-	if f.redrive == nil {
-		reader, link, err := f.source.Open(ctx, f.std.err)
-		if err != nil {
-			return err
-		}
-		f.link, f.redrive = link, &resend.Redrive{Reader: reader, Decode: ingest.Decode}
+func (f *deadLetterFile) check(ctx context.Context, i item) error {
+	m, err := f.letter(ctx, i)
+	if err != nil {
+		return err
 	}
-	m, err := f.redrive.Letter(i.message)
+	return f.redrive.Check(ctx, m)
+}
+
+func (f *deadLetterFile) publish(ctx context.Context, i item) error {
+	m, err := f.letter(ctx, i)
 	if err != nil {
 		return err
 	}
 	return f.redrive.Publish(ctx, m)
+}
+
+// letter returns the message of a dead letter. It connects at the first one.
+func (f *deadLetterFile) letter(ctx context.Context, i item) (*nats.Msg, error) {
+	if f.redrive == nil {
+		reader, link, err := f.source.Open(ctx, f.std.err)
+		if err != nil {
+			return nil, err
+		}
+		f.link, f.redrive = link, &resend.Redrive{Reader: reader, Decode: ingest.Decode}
+	}
+	return f.redrive.Letter(i.message)
 }
 
 func (f *deadLetterFile) remove(_ context.Context, i item) error {
@@ -165,7 +189,7 @@ func (c *quarantineRedriveCmd) Run(ctx context.Context, std stdio) error {
 	c.newID = c.NewID
 	return c.each(ctx, std, c.open, asked{
 		question: "This publishes %s into stream " + c.Stream + ", where every consumer gets the events.",
-		nouns:    quarantineNouns, done: "published", act: itemStore.publish,
+		nouns:    quarantineNouns, done: "published", check: itemStore.check, act: itemStore.publish,
 	})
 }
 

@@ -103,6 +103,10 @@ func TestQuarantine(t *testing.T) {
 	l.run(true, `none has this reason`, "drop", "--reason", "too_deep", "--yes")
 	l.run(true, `(?s)1 stays: the stream has another event under this id.*2 stays: not_json: .*2 of 2 stay`, "redrive", "--all", "--yes")
 	l.run(true, `2 stays: not_json`, "redrive", "2", "--new-id", "--yes")
+	l.run(true, `^This publishes 2 .* into stream ACS, .*\n1 would stay: the stream has another event under this id\n2 would stay: not_json.*\nnothing was done: --dry-run\n.*2 of 2 would stay`,
+		"redrive", "--all", "--dry-run")
+	l.run(false, `^This .*\n1 would be published\nnothing was done: --dry-run\n$`, "redrive", "1", "--new-id", "--dry-run", "--yes")
+	l.run(false, `^This removes 2 .*\n1 would be dropped\n2 would be dropped\nnothing`, "drop", "--all", "--dry-run", "--yes")
 	if got := l.nats.Messages(schemas.Stream); len(got) != 1 || len(l.nats.Messages(schemas.QuarantineStream)) != 2 {
 		t.Fatalf("%d events in the stream", len(got))
 	}
@@ -168,9 +172,12 @@ func TestQuarantine_deadLetters(t *testing.T) {
 		return err == nil && bytes.Count(text, []byte("\n")) == 3
 	})
 	at := "--dead-letters=" + file
-	l.run(false, `(?s)^     1  \S+  too_large        demo          2\d\d\d bytes  PlayCompleted\n     2 .*     3 .*\n$`, "list", at)
+	l.run(false, `(?s)^     1  \S+  too_large        demo          2\d\d\d bytes\n      c-1 PlayCompleted\n     2 .*     3 .*\n$`, "list", at)
 	l.run(false, `"subject": "acs\.demo\.PlayCompleted\.a\.c-1"`, "show", "1", at)
 	l.run(true, `there is no terminal to ask on; add --yes`, "redrive", "--all", at)
+
+	// A dry run leaves the file to the bridge.
+	l.run(false, `^This .*\n1 would be published\n2 would be published\n3 would be published\nnothing`, "redrive", "--all", "--dry-run", "--yes", at)
 
 	// The stream does not take them yet: they stay, out of the bridge's way.
 	l.run(true, `(?s)1 stays: publish: .*2 stays.*3 stays.*the letters that are left are in \S+\.taken`, "redrive", "--all", "--yes", at)
@@ -182,6 +189,7 @@ func TestQuarantine_deadLetters(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.run(false, `(?s)^1 published\nthe letters that are left are in \S+\.taken\n$`, "redrive", "1", "--yes", "--dead-letters="+taken)
+	l.run(true, `(?s)^This .*\n1 would stay: its subject is not that of its event\n2 would be published\n`, "redrive", "--all", "--dry-run", "--dead-letters="+taken)
 	l.run(true, `(?s)^1 stays: its subject is not that of its event\n2 published\nthe letters that are left`, "redrive", "--all", "--yes", "--dead-letters="+taken)
 	l.run(false, `^1 dropped\n$`, "drop", "--all", "--yes", "--dead-letters="+taken)
 	if _, err := os.Stat(taken); !os.IsNotExist(err) {

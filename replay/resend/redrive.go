@@ -184,17 +184,33 @@ func verified(h nats.Header, resource string) error {
 	return nil
 }
 
+// Check returns why [Redrive.Publish] would refuse an event for what the stream has. It
+// stores nothing.
+func (r *Redrive) Check(ctx context.Context, m *nats.Msg) error {
+	_, err := r.known(ctx, m)
+	return err
+}
+
+// known reports whether the stream has an event, or ErrOtherEvent.
+func (r *Redrive) known(ctx context.Context, m *nats.Msg) (bool, error) {
+	if m.Header.Get(schemas.HeaderExpectedStream) != r.Reader.Stream {
+		return false, nil
+	}
+	held, err := r.held(ctx, m.Subject, m.Header.Get(schemas.HeaderMsgID))
+	if err != nil || held == nil {
+		return false, err
+	}
+	return true, compare(held, m)
+}
+
 // Publish stores an event unless the stream has it already, also long after the
 // duplicate window. It returns ErrOtherEvent when another event in the stream has its
 // id.
 func (r *Redrive) Publish(ctx context.Context, m *nats.Msg) error {
-	stream, id := m.Header.Get(schemas.HeaderExpectedStream), m.Header.Get(schemas.HeaderMsgID)
-	if stream == r.Reader.Stream {
-		held, err := r.held(ctx, m.Subject, id)
-		if err != nil || held != nil {
-			return r.compare(held, m, err)
-		}
+	if known, err := r.known(ctx, m); err != nil || known {
+		return err
 	}
+	stream := m.Header.Get(schemas.HeaderExpectedStream)
 	js, err := r.Reader.JetStream(ctx)
 	if err != nil {
 		return err
@@ -209,8 +225,11 @@ func (r *Redrive) Publish(ctx context.Context, m *nats.Msg) error {
 		return &foreignError{ack.Stream}
 	}
 	if ack.Duplicate && stream == r.Reader.Stream { // it came in between
-		held, err := r.held(ctx, m.Subject, id)
-		return r.compare(held, m, err)
+		held, err := r.held(ctx, m.Subject, m.Header.Get(schemas.HeaderMsgID))
+		if err != nil {
+			return err
+		}
+		return compare(held, m)
 	}
 	return nil
 }
@@ -230,11 +249,8 @@ func (r *Redrive) held(ctx context.Context, subject, id string) (*replay.StoredM
 	return nil, nil
 }
 
-func (r *Redrive) compare(held *replay.StoredMessage, m *nats.Msg, err error) error {
-	switch {
-	case err != nil:
-		return err
-	case held == nil || !bytes.Equal(held.Data, m.Data):
+func compare(held *replay.StoredMessage, m *nats.Msg) error {
+	if held == nil || !bytes.Equal(held.Data, m.Data) {
 		return ErrOtherEvent
 	}
 	return nil

@@ -198,12 +198,15 @@ func keyRemedy(err error) string {
 	if remedy := dialRemedy(err); remedy != "" {
 		return remedy
 	}
-	switch text := err.Error(); {
-	case strings.Contains(text, "its issuer is"):
+	var issuer *verify.IssuerError
+	var status *verify.StatusError
+	var unusable *verify.NoUsableKeyError
+	switch {
+	case errors.As(err, &issuer):
 		return "set --issuer to exactly what the document says, if that is your cloud"
-	case strings.Contains(text, "answered 3"):
+	case errors.As(err, &status) && status.Status/100 == 3:
 		return "name the final address with --oidc-config-url: redirects are not followed"
-	case strings.Contains(text, "is usable"):
+	case errors.As(err, &unusable):
 		return "keys for RS256 are needed, RSA with 2048 bits or more"
 	}
 	return "compare --oidc-config-url with the cloud of the resource"

@@ -33,10 +33,10 @@ func TestRun_keyServer(t *testing.T) {
 		}, want: want{"keys", "fail", "no keys: .*unknown authority", "SSL_CERT_FILE"}},
 		"another cloud": {args: func(*testing.T) []string { return []string{"--issuer=https://acs.example.us"} },
 			want: want{"keys", "fail", `its issuer is "http://127.0.0.1:\d+", not "https://acs.example.us"`, "set --issuer"}},
-		"redirect":   {fault: acstest.FaultRedirect, want: want{"keys", "fail", "answered 3", "--oidc-config-url"}},
+		"redirect":   {fault: acstest.FaultRedirect, want: want{"keys", "fail", "answered 3", "redirects are not followed"}},
 		"no keys":    {fault: acstest.FaultNoKeys, want: want{"keys", "fail", "none of its 0 keys is usable", "RS256"}},
-		"other host": {fault: acstest.FaultForeignKeys, want: want{"keys", "fail", "its jwks_uri is not on", "--oidc-config-url"}},
-		"broken":     {fault: acstest.FaultError, want: want{"keys", "fail", "answered 500", "--oidc-config-url"}},
+		"other host": {fault: acstest.FaultForeignKeys, want: want{"keys", "fail", "its jwks_uri is not on", "compare --oidc-config-url"}},
+		"broken":     {fault: acstest.FaultError, want: want{"keys", "fail", "answered 500", "compare --oidc-config-url"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -165,11 +165,14 @@ func (c *checker) stream(e *publish.StreamExamination) {
 		c.problem(Warn, text)
 	}
 	for _, d := range e.Differences {
-		level := Warn
+		level, remedy := Warn, "change the setting, or start serve once with --stream-update"
 		if d.Unusable {
 			level = Fail
 		}
-		c.add(level, d.Text, "change the setting, or start serve once with --stream-update (docs/operations.md, The stream differs)")
+		if d.Fixed {
+			remedy = "no update of a stream changes it: make the stream anew"
+		}
+		c.add(level, d.Text, remedy+" (docs/operations.md, The stream differs)")
 	}
 	if e.UpdateErr != nil {
 		c.problem(Warn, "--stream-update would be refused: "+e.UpdateErr.Error())

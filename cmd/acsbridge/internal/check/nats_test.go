@@ -162,6 +162,7 @@ func TestRun_missingRights(t *testing.T) {
 // that check changes nothing.
 func TestRun_streamDiffers(t *testing.T) {
 	t.Parallel()
+	const anew = "^no update of a stream changes it: make the stream anew" // --stream-update would do nothing
 	for name, test := range map[string]struct {
 		change func(*jetstream.StreamConfig)
 		want   want
@@ -169,9 +170,11 @@ func TestRun_streamDiffers(t *testing.T) {
 		"max age":          {func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }, want{"stream", "warn", "max age: has 1h0m0s, configured 72h0m0s", "--stream-update"}},
 		"duplicate window": {func(c *jetstream.StreamConfig) { c.Duplicates = time.Minute }, want{"stream", "warn", "duplicate window: has 1m0s", "--stream-update"}},
 		"direct get":       {func(c *jetstream.StreamConfig) { c.AllowDirect = false }, want{"stream", "warn", "direct get: has false", "--stream-update"}},
-		"work queue":       {func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, want{"stream", "fail", "retention: has WorkQueue", "--stream-update"}},
-		"memory":           {func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, want{"stream", "fail", "storage: has Memory", "--stream-update"}},
-		"async":            {func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }, want{"stream", "fail", "persist mode: has async", "--stream-update"}},
+		"interest":         {func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }, want{"stream", "fail", "retention: has Interest", "--stream-update"}},
+		"work queue":       {func(c *jetstream.StreamConfig) { c.Retention = jetstream.WorkQueuePolicy }, want{"stream", "fail", "retention: has WorkQueue", anew}},
+		"memory":           {func(c *jetstream.StreamConfig) { c.Storage = jetstream.MemoryStorage }, want{"stream", "fail", "storage: has Memory", anew}},
+		"async":            {func(c *jetstream.StreamConfig) { c.PersistMode = jetstream.AsyncPersistMode }, want{"stream", "fail", "persist mode: has async", anew}},
+		"counter":          {func(c *jetstream.StreamConfig) { c.AllowMsgCounter = true }, want{"stream", "fail", "message counter: has true", anew}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -189,10 +189,15 @@ func printable(text string, most int) string {
 	return b.String()
 }
 
-// Quarantined is one line of a quarantined callback or a dead letter: its number,
-// time, reason, resource, size, and type.
-func (p *Printer) Quarantined(number uint64, reason, kind string, size int, m *replay.StoredMessage) string {
-	return fmt.Sprintf("%6d  %s  %s %s %13s  %s", number, p.clocks.fit(-leastClock, p.Clock(m.Time)),
+// Quarantined is a quarantined callback or a dead letter: its number, time, reason,
+// resource, size, and type. One with a call has that and the type on a line of their own,
+// so that a GUID and any known type fit into 80 columns.
+func (p *Printer) Quarantined(number uint64, reason, kind, call string, size int, m *replay.StoredMessage) string {
+	line := fmt.Sprintf("%6d  %s  %s %s %13s", number, p.clocks.fit(-leastClock, p.Clock(m.Time)),
 		p.Color.Paint(Yellow, p.types.fit(leastReason, Printable(reason))), p.resources.fit(leastResource, Printable(m.Header.Get(schemas.HeaderResource))),
-		Plural(size, "byte"), Printable(kind))
+		Plural(size, "byte"))
+	if call == "" {
+		return strings.TrimRight(line+"  "+Printable(kind), " ")
+	}
+	return fmt.Sprintf("%s\n      %s %s", line, p.Color.Paint(Cyan, Printable(call)), Printable(kind))
 }

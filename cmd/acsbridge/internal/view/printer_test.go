@@ -75,6 +75,26 @@ func TestPrinter_columns(t *testing.T) {
 	}
 }
 
+// TestPrinter_Quarantined fits a dead letter into 80 columns, with any known type, the id of
+// its call, and a time of another day.
+func TestPrinter_Quarantined(t *testing.T) {
+	const call = "421f0b00-5d5c-4a1c-9f3e-0c5a1c2d3e4f"
+	m := &replay.StoredMessage{Time: time.Date(2026, 3, 1, 10, 0, 0, 0, time.Local), Header: nats.Header{schemas.HeaderResource: {"contoso-west-eu1"}}}
+	p := &Printer{Now: m.Time.Add(24 * time.Hour)}
+	for _, event := range schemas.Types() {
+		got := p.Quarantined(123456, "too_many_parked", event.Name, call, 1<<20, m)
+		want := "123456  2026-03-01 10:00:00.000  too_many_parked  contoso-west-eu1 1048576 bytes\n      " + call + " " + event.Name
+		if got != want {
+			t.Fatalf("\n got %q\nwant %q", got, want)
+		}
+		for line := range strings.Lines(got) {
+			if n := len(strings.TrimSuffix(line, "\n")); n > 80 {
+				t.Errorf("%d columns: %s", n, line)
+			}
+		}
+	}
+}
+
 // TestPrinter_people shows the participants of an event, masked or not.
 func TestPrinter_people(t *testing.T) {
 	for _, test := range []struct{ kind, data, masked, whole string }{
