@@ -10,6 +10,7 @@ import (
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/internal/bridgetest"
@@ -18,19 +19,10 @@ import (
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
-// rightsServer has the logins of deploy/nats, and a stream with one event. The bridge's
-// login cannot read it.
+// rightsServer has the logins of deploy/nats, and a stream with one event.
 func rightsServer(t *testing.T) *natstest.Server {
 	t.Helper()
 	server := natstest.StartRights(t, "../../../../deploy/nats/rights.conf")
-	server.Restrict(func(o *natsserver.Options) {
-		for _, user := range o.Users {
-			if user.Username == "acsbridge" {
-				user.Permissions.Publish.Allow = slices.DeleteFunc(user.Permissions.Publish.Allow, func(s string) bool { return strings.Contains(s, "DIRECT.GET") })
-			}
-		}
-	})
-	server.Restart()
 	js := server.JetStream()
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}, AllowDirect: true}); err != nil {
 		t.Fatal(err)
@@ -42,16 +34,30 @@ func rightsServer(t *testing.T) *natstest.Server {
 	return server
 }
 
+// bridgeLogin are the settings of a bridge with its login to that server.
+func bridgeLogin(t *testing.T, server *natstest.Server) []string {
+	t.Helper()
+	return []string{
+		"--resource=contoso=" + testGUID, "--issuer=http://127.0.0.1:1", "--oidc-config-url=http://127.0.0.1:1/keys",
+		"--nats-url=" + server.URL(), "--nats-user=acsbridge", "--nats-domain=acs", "--nats-inbox-prefix=_INBOX_acsbridge",
+		"--nats-password-file=" + bridgetest.WriteFile(t, "password", "of-the-bridge_password\n"),
+	}
+}
+
 // TestConsole_loginOfItsOwn runs bridges whose login cannot read the stream. The console
 // reads it as a viewer, with settings and no context; without or with a wrong login it
 // says which settings are needed.
 func TestConsole_loginOfItsOwn(t *testing.T) {
 	server := rightsServer(t)
-	bridge := []string{
-		"--resource=contoso=" + testGUID, "--issuer=http://127.0.0.1:1", "--oidc-config-url=http://127.0.0.1:1/keys",
-		"--nats-url=" + server.URL(), "--nats-user=acsbridge", "--nats-domain=acs", "--nats-inbox-prefix=_INBOX_acsbridge",
-		"--nats-password-file=" + bridgetest.WriteFile(t, "password", "of-the-bridge_password\n"),
-	}
+	server.Restrict(func(o *natsserver.Options) {
+		for _, user := range o.Users {
+			if user.Username == "acsbridge" {
+				user.Permissions.Publish.Allow = slices.DeleteFunc(user.Permissions.Publish.Allow, func(s string) bool { return strings.Contains(s, "DIRECT.GET") })
+			}
+		}
+	})
+	server.Restart()
+	bridge := bridgeLogin(t, server)
 	link, err := natsconn.Connect(onLoopback(t, bridge...).NATS(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -117,5 +123,42 @@ func TestConsole_unusableLogin(t *testing.T) {
 	}
 	if err == nil || !strings.HasPrefix(err.Error(), "console-nats-nkey: connect to NATS: read nkey seed: ") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestConsole_operatorLogin redrives as the operator, whose account has the streams, at the
+// domain of the bridge.
+func TestConsole_operatorLogin(t *testing.T) {
+	server := rightsServer(t)
+	js := server.JetStream()
+	natstest.CreateStream(t, js, jetstream.StreamConfig{Name: schemas.QuarantineStream, Subjects: []string{"acs-quarantine.>"}, AllowDirect: true})
+	m := nats.NewMsg(schemas.QuarantineSubject("contoso", "conflict"))
+	for name, value := range map[string]string{
+		schemas.HeaderQuarantineReason: "conflict", schemas.HeaderResource: "contoso", schemas.HeaderContentType: "application/cloudevents+json",
+		schemas.HeaderReceivedAt: "2026-01-02T03:04:05.678Z", schemas.HeaderTokenIssuer: "https://issuer.example", schemas.HeaderTokenAudience: testGUID,
+		schemas.HeaderTokenKeyID: "k1", schemas.HeaderTokenExpires: "1767323345", schemas.HeaderDeliveryID: "d-1", schemas.HeaderDeliveryIndex: "0/1",
+	} {
+		m.Header.Set(name, value)
+	}
+	m.Data = []byte(`{"id":"2","source":"calling/callConnections/c-1","type":"Microsoft.Communication.CallDisconnected","specversion":"1.0","data":{"callConnectionId":"c-1"}}`)
+	if _, err := js.PublishMsg(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	b := runBridge(t, onLoopback(t, append(bridgeLogin(t, server), "--console-write", "--console-token-file="+bridgetest.WriteFile(t, "token", testSecret),
+		"--console-nats-user=operator", "--console-nats-password-file="+bridgetest.WriteFile(t, "operator", "of-the-operator_password"))...), slog.New(slog.DiscardHandler))
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, b.AdminURL()+"/quarantine/1", strings.NewReader("action=redrive"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+testSecret)
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	answer, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if events, left := len(server.Messages(schemas.Stream)), len(server.Messages(schemas.QuarantineStream)); answer.StatusCode != http.StatusSeeOther || events != 2 || left != 0 {
+		t.Errorf("%s, %d events and %d in quarantine: %v\n%s", answer.Status, events, left, err, text)
 	}
 }
