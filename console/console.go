@@ -2,8 +2,10 @@ package console
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/time/rate"
 
+	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/replay"
 	"github.com/acsbridge/acsbridge/schemas"
 )
@@ -24,6 +27,8 @@ const (
 	// maxReadings is how many of them read the stream; more wait, within pageTimeout.
 	maxReadings = 2
 	pageTimeout = 15 * time.Second
+	// connectTimeout is how long a page waits for NATS while that is disconnected.
+	connectTimeout = 3 * time.Second
 	// maxForm bounds the body of a request.
 	maxForm = 8 << 10
 )
@@ -130,7 +135,7 @@ type link struct {
 // Errors of views that have a status of their own.
 var (
 	errNotFound = errors.New("no such page")
-	errNoReader = errors.New("this console has no login to NATS that may read the stream: set --console-nats-context")
+	errNoReader = errors.New("this console has no login to NATS: give it one with --console-nats-creds, --console-nats-user, or another (docs/console.md)")
 	errBusy     = errors.New("too many pages are asked for at a time; this one can be asked for again")
 )
 
@@ -164,6 +169,11 @@ func (c *Console) read(ctx context.Context, reading func(*replay.Reader) error) 
 	if c.Reader == nil {
 		return errNoReader
 	}
+	within, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if _, err := c.Reader.JetStream(within); err != nil {
+		return err
+	}
 	select {
 	case c.readings <- struct{}{}:
 		defer func() { <-c.readings }()
@@ -179,13 +189,20 @@ func (c *Console) read(ctx context.Context, reading func(*replay.Reader) error) 
 func (c *Console) problem(err error) *page {
 	p := &page{Title: "Error", Template: "problem", Status: http.StatusInternalServerError}
 	text := err.Error()
+	problem, disconnected := errors.AsType[*natsconn.DisconnectedError](err)
 	switch {
 	case errors.Is(err, errNotFound):
 		p.Title, p.Status = "Not found", http.StatusNotFound
 	case errors.Is(err, errNoReader):
 		p.Title, p.Status = "No login to NATS", http.StatusNotFound
-	case errors.Is(err, errBusy), errors.Is(err, context.DeadlineExceeded):
+	case disconnected:
+		p.Title, p.Status = "NATS is disconnected", http.StatusServiceUnavailable
+		text = fmt.Sprintf("NATS is not connected: %v", cmp.Or(problem.Cause, problem.Ended))
+	case errors.Is(err, errBusy):
 		p.Title, p.Status = "Busy", http.StatusServiceUnavailable
+	case errors.Is(err, context.DeadlineExceeded):
+		p.Title, p.Status = "Busy", http.StatusServiceUnavailable
+		text = "NATS did not answer in time, or there is too much to read: narrow the search, or use the command"
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		p.Title, p.Status = "No stream", http.StatusNotFound
 	case isUsage(err):
@@ -194,9 +211,6 @@ func (c *Console) problem(err error) *page {
 		p.Status = http.StatusServiceUnavailable
 	default:
 		c.Logger.Warn("the console cannot show a page", "error", err)
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		text = "NATS did not answer in time, or there is too much to read: narrow the search, or use the command"
 	}
 	p.Content = text
 	return p

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -52,7 +53,7 @@ func TestCompose_envExample(t *testing.T) {
 		t.Errorf("settings of serve and .env.example (-want +got):\n%s", diff)
 	}
 	environment := readCompose(t, nil).Services["acsbridge"].Environment
-	delete(environment, "GOMEMLIMIT")
+	maps.DeleteFunc(environment, func(name, _ string) bool { return name == "GOMEMLIMIT" || strings.HasPrefix(name, "OTEL_") })
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(environment))); diff != "" {
 		t.Errorf("settings of serve and docker-compose.yaml (-want +got):\n%s", diff)
 	}
@@ -62,6 +63,30 @@ func TestCompose_envExample(t *testing.T) {
 	})
 	if diff := cmp.Diff(defaults, have); diff != "" {
 		t.Errorf("defaults and .env.example (-want +got):\n%s", diff)
+	}
+}
+
+// TestCompose_traces checks that the variables of OpenTelemetry that docs/operations.md names
+// reach the containers that make traces.
+func TestCompose_traces(t *testing.T) {
+	_, section, _ := strings.Cut(read(t, "docs/operations.md"), "\n## Traces\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	names := regexp.MustCompile("`(OTEL|_)[A-Z_]+").FindAllString(section, -1)
+	if len(names) < 10 {
+		t.Fatalf("the page names only %q", names)
+	}
+	for _, service := range []string{"acsbridge", "deliver"} {
+		environment := readCompose(t, nil).Services[service].Environment
+		for _, name := range names {
+			name = strings.TrimPrefix(name, "`")
+			if strings.HasPrefix(name, "_") {
+				name = "OTEL_EXPORTER_OTLP" + name
+			}
+			family := strings.HasSuffix(name, "_") // OTEL_BSP_*
+			if _, found := environment[name]; !found && !(family && slices.ContainsFunc(slices.Collect(maps.Keys(environment)), func(n string) bool { return strings.HasPrefix(n, name) })) {
+				t.Errorf("%s does not reach %s", name, service)
+			}
+		}
 	}
 }
 

@@ -198,6 +198,7 @@ func TestChart_refuses(t *testing.T) {
 		{"config.leway=30s", "leway"},
 		{"config.leeway=30", "/config/leeway"},
 		{"config.listen=:80", "listen"},
+		{"networkPolicy.egressPorts={otlp}", "/networkPolicy/egressPorts/0"},
 		{"secretFiles.nats-creds.secretName=x", "key"},
 		{"metrics.enabled=true", "admin-token-file"},
 		{"persistence.accessModes={ReadWriteMany}", "/persistence/accessModes/0"},

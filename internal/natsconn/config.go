@@ -29,6 +29,10 @@ type Config struct {
 
 	CA, Cert, Key string // PEM files for TLS
 
+	// SettingPrefix begins the settings of the login, which a remedy names. Empty means
+	// "nats-".
+	SettingPrefix string
+
 	Domain      string // JetStream domain
 	InboxPrefix string // private inbox prefix; see docs/deployment.md
 

@@ -1,6 +1,7 @@
 package natsconn
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -64,6 +65,17 @@ func Broken(err error) bool {
 		errors.Is(err, jetstream.ErrJetStreamPublisherClosed)
 }
 
+// DisconnectedError reports that a context has ended before NATS was connected.
+type DisconnectedError struct {
+	Ended error // of the context
+	Cause error // what the last attempt said, with a remedy; nil when that is not known
+}
+
+func (e *DisconnectedError) Error() string { return errors.Join(e.Unwrap()...).Error() }
+
+// Unwrap returns both errors.
+func (e *DisconnectedError) Unwrap() []error { return []error{e.Ended, e.Cause} }
+
 // ErrNoAnswer reports a request that was not answered in time.
 var ErrNoAnswer = errors.New("no answer")
 
@@ -104,7 +116,10 @@ var remedies = map[jetstream.ErrorCode]string{
 }
 
 // WithRemedy adds the remedy to an error of NATS.
-func WithRemedy(err error) error {
+func WithRemedy(err error) error { return withRemedy(err, "") }
+
+// withRemedy names the settings of the login with a prefix: see [Config].
+func withRemedy(err error, prefix string) error {
 	var remedy string
 	switch {
 	case err == nil:
@@ -120,7 +135,7 @@ func WithRemedy(err error) error {
 	case Unanswered(err):
 		remedy = "the server or the stream's leader does not answer, its domain is another (--nats-domain), or a right is missing"
 	default:
-		remedy = connectRemedy(err)
+		remedy = connectRemedy(err, cmp.Or(prefix, "nats-"))
 	}
 	if remedy == "" {
 		return err
@@ -129,7 +144,7 @@ func WithRemedy(err error) error {
 }
 
 // connectRemedy returns the remedy for an error of connecting.
-func connectRemedy(err error) string {
+func connectRemedy(err error, login string) string {
 	var unknownName *net.DNSError
 	var header tls.RecordHeaderError
 	var authority x509.UnknownAuthorityError
@@ -155,7 +170,7 @@ func connectRemedy(err error) string {
 		return "the server refuses this client in TLS: it may want a certificate (--nats-cert, --nats-key)"
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
 		errors.Is(err, nats.ErrAccountAuthExpired), errors.Is(err, nats.ErrNkeysNotSupported), errors.Is(err, nkeys.ErrNoSeedFound):
-		return "check the login: --nats-user and --nats-password-file, --nats-creds, --nats-nkey, or --nats-context"
+		return fmt.Sprintf("check the login: --%[1]suser and --%[1]spassword-file, --%[1]screds, --%[1]snkey, --%[1]stoken-file, or --%[1]scontext", login)
 	case errors.Is(err, nats.ErrNoInfoReceived):
 		return "what answers there does not speak NATS"
 	case errors.Is(err, nats.ErrTimeout), errors.Is(err, os.ErrDeadlineExceeded):

@@ -221,7 +221,7 @@ func (l *Link) disconnected(cause error) {
 	if errors.Is(cause, nats.ErrNoServers) { // all of them were tried, and each has its own cause
 		return
 	}
-	cause = WithRemedy(redact(cause))
+	cause = withRemedy(redact(cause), l.config.SettingPrefix)
 	// Without digits: a port of this side or the time of day is not another cause.
 	text := strings.Map(func(r rune) rune {
 		if '0' <= r && r <= '9' {
@@ -309,7 +309,7 @@ func (l *Link) Violation(since time.Time, match func(subject string) bool) error
 }
 
 // JetStream waits until NATS is connected and returns the way to publish. It
-// fails only when ctx ends, with what NATS said last.
+// fails only when ctx ends, with a [*DisconnectedError].
 func (l *Link) JetStream(ctx context.Context) (jetstream.JetStream, error) {
 	for {
 		l.mu.Lock()
@@ -322,7 +322,7 @@ func (l *Link) JetStream(ctx context.Context) (jetstream.JetStream, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), cause)
+			return nil, &DisconnectedError{ctx.Err(), cause}
 		}
 	}
 }

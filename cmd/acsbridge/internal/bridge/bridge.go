@@ -311,8 +311,8 @@ func (b *Bridge) natsURL() string {
 	switch {
 	case b.nats != nil:
 		return "embedded, " + b.nats.ClientURL()
-	case b.settings.NatsContext != "":
-		return "context " + b.settings.NatsContext
+	case b.settings.NatsLogin.Context != "":
+		return "context " + b.settings.NatsLogin.Context
 	}
 	return withoutCredentials(b.settings.NatsURL)
 }

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -23,13 +24,13 @@ func (b *Bridge) makeConsole() (err error) {
 		Bridge: &consoleView{bridge: b}, Token: s.ConsoleToken(), ShowPII: s.ConsoleShowPII, Write: s.ConsoleWrite,
 		Decode: ingest.Decode, Logger: b.logger,
 	}
-	login := natsconn.Config{Context: s.ConsoleNatsContext}
+	login, setting := s.ConsoleNATS()
 	if b.nats != nil {
 		login.InProcess = b.nats
 	}
-	if b.nats != nil || s.ConsoleNatsContext != "" {
-		if b.consoleLink, err = natsconn.Connect(login, b.logger); err != nil {
-			return fmt.Errorf("--console-nats-context: %w", err)
+	if b.nats != nil || setting != "" {
+		if b.consoleLink, err = natsconn.Connect(login, b.logger.With("login", "console")); err != nil {
+			return fmt.Errorf("%s: %w", cmp.Or(setting, "console"), err)
 		}
 		opts.Reader = &replay.Reader{JetStream: b.consoleLink.JetStream, Stream: s.Stream, Prefix: s.SubjectPrefix}
 	}

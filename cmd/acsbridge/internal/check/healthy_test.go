@@ -147,11 +147,12 @@ func TestRun_rights(t *testing.T) {
 	r := s.check()
 	expect(t, r, want{"stream", "fail", `stream ACS does not exist, and serve cannot make it: .*(?i)permissions violation.*STREAM\.CREATE`, "let the operator make the stream"}, "quarantine")
 	makeStreams(t, server, nil)
-	r = s.check()
+	r = s.check(consoleLogin(t, "viewer", "of-the-viewer_password")...)
 	expectHealthy(t, r)
 	for _, text := range []string{
 		"nats ok: JetStream domain acs", "nats ok: limits of the account not known", "consumers ok: not known: this login may not list them",
 		"stream ok: stream ACS may be looked at and published to", "quarantine ok: stream ACS_QUARANTINE may be looked at",
+		"console ok: the login in console-nats-user may read stream ACS",
 	} {
 		if !strings.Contains(list(r), text) {
 			t.Errorf("no %q in\n%s", text, list(r))

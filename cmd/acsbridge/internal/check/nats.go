@@ -3,6 +3,7 @@ package check
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/view"
 	"github.com/acsbridge/acsbridge/internal/natsconn"
 	"github.com/acsbridge/acsbridge/publish"
+	"github.com/acsbridge/acsbridge/replay"
 )
 
 // connectWithin is how long NATS is waited for.
@@ -37,7 +39,13 @@ func (c *checker) nats(ctx context.Context) {
 	var js jetstream.JetStream
 	var found *publish.Examination
 	c.in("nats", func() {
-		if link, js = c.connect(ctx, config); js == nil {
+		link, js = c.connect(ctx, Fail, config)
+		if link != nil {
+			for _, text := range bridge.Expiries(c.s, link, nil) {
+				c.problem(Warn, text)
+			}
+		}
+		if js == nil {
 			return
 		}
 		var err error
@@ -59,6 +67,7 @@ func (c *checker) nats(ctx context.Context) {
 	if events := &found.Streams[0]; !events.Missing && events.InfoErr == nil {
 		c.in("consumers", func() { c.consumers(ctx, js, events.Name) })
 	}
+	c.in("console", func() { c.console(ctx) })
 }
 
 // embedded examines the address of the embedded server, and reports whether one runs.
@@ -79,11 +88,12 @@ func (c *checker) embedded() bool {
 	return false
 }
 
-// connect logs in. The client of JetStream is nil when the connection failed.
-func (c *checker) connect(ctx context.Context, config natsconn.Config) (*natsconn.Link, jetstream.JetStream) {
+// connect logs in. The client of JetStream is nil when the connection failed, which is a
+// finding of a level.
+func (c *checker) connect(ctx context.Context, level Level, config natsconn.Config) (*natsconn.Link, jetstream.JetStream) {
 	link, err := natsconn.Connect(config, nil)
 	if err != nil {
-		c.fail("correct the login: a file or the context is not usable", "%v", err)
+		c.add(level, err.Error(), "correct the login: a file or the context is not usable")
 		return nil, nil
 	}
 	within, cancel := context.WithTimeout(ctx, connectWithin)
@@ -92,12 +102,43 @@ func (c *checker) connect(ctx context.Context, config natsconn.Config) (*natscon
 	if err != nil {
 		_, cause := link.State()
 		found, remedy, _ := strings.Cut(cmp.Or(cause, err).Error(), "; ")
-		c.fail(cmp.Or(remedy, "check --nats-url and the network"), "no connection: %s", found)
-	}
-	for _, text := range bridge.Expiries(c.s, link, nil) {
-		c.problem(Warn, text)
+		c.add(level, "no connection: "+found, cmp.Or(remedy, "check --nats-url and the network"))
 	}
 	return link, js
+}
+
+// console reads with the login of the console, when that has one of its own.
+func (c *checker) console(ctx context.Context) {
+	config, setting := c.s.ConsoleNATS()
+	if setting == "" {
+		return
+	}
+	began := time.Now()
+	link, js := c.connect(ctx, Warn, config)
+	if link == nil {
+		return
+	}
+	defer link.Close()
+	if js == nil {
+		return
+	}
+	reader := &replay.Reader{JetStream: link.JetStream, Stream: c.s.Stream, Prefix: c.s.SubjectPrefix}
+	within, cancel := context.WithTimeout(ctx, connectWithin)
+	defer cancel()
+	_, err := reader.Info(within)
+	if err == nil {
+		for _, err = range reader.Read(within, replay.Selection{Limit: 1}) {
+		}
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		c.ok("the login in %s works; there is no stream %s to read yet", setting, c.s.Stream)
+	case err != nil:
+		missing := link.Violation(began, func(string) bool { return true })
+		c.problem(Warn, fmt.Sprintf("the login in %s cannot read the stream: %v", setting, natsconn.WithRemedy(cmp.Or(missing, err))))
+	default:
+		c.ok("the login in %s may read stream %s", setting, c.s.Stream)
+	}
 }
 
 // server names the server and what limits it has.

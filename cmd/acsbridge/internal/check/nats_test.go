@@ -331,3 +331,30 @@ func cluster(t *testing.T) (servers []*natstest.Server, urls string) {
 	}
 	return servers, strings.Join(all, ",")
 }
+
+// TestRun_consoleLogin makes the faults of the console's login.
+func TestRun_consoleLogin(t *testing.T) {
+	t.Parallel()
+	s := healthy(t, "--nats-url="+natstest.Start(t, func(o *natsserver.Options) {
+		deny := &natsserver.SubjectPermission{Deny: []string{"$JS.API.DIRECT.GET.ACS"}}
+		o.Users = []*natsserver.User{
+			{Username: "acsbridge", Password: "x"}, {Username: "viewer", Password: "x"}, {Username: "other", Password: "x", Permissions: &natsserver.Permissions{Publish: deny}},
+		}
+	}).URL(), "--nats-user=acsbridge", "--nats-password-file="+bridgetest.WriteFile(t, "password", "x"))
+	expect(t, s.check(consoleLogin(t, "viewer", "wrong")...),
+		want{"console", "warn", "no connection: .*Authorization Violation", "check the login: --console-nats-user and --console-nats-password-file"})
+	r := s.check(consoleLogin(t, "other", "x")...)
+	expectHealthy(t, r)
+	if text := list(r); !strings.Contains(text, "console ok: the login in console-nats-user works; there is no stream ACS to read yet") {
+		t.Error(text)
+	}
+	s.running()
+	expect(t, s.check(consoleLogin(t, "other", "x")...),
+		want{"console", "warn", `the login in console-nats-user cannot read the stream: .*(?i)permissions violation.*DIRECT\.GET\.ACS`, "give this login the right to it"})
+}
+
+// consoleLogin are the arguments for a login of the console.
+func consoleLogin(t *testing.T, user, password string) []string {
+	t.Helper()
+	return []string{"--console-nats-user=" + user, "--console-nats-inbox-prefix=_INBOX_" + user, "--console-nats-password-file=" + bridgetest.WriteFile(t, "console-password", password)}
+}

@@ -37,8 +37,8 @@ func TestSettings_byteOrderMark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.token != "hunter2" || s.callbackKeys[0].Secret != testSecret || s.adminToken != otherSecret {
-		t.Errorf("token %q, callback key %q, admin token %q", s.token, s.callbackKeys[0].Secret, s.adminToken)
+	if s.NatsLogin.token != "hunter2" || s.callbackKeys[0].Secret != testSecret || s.adminToken != otherSecret {
+		t.Errorf("token %q, callback key %q, admin token %q", s.NatsLogin.token, s.callbackKeys[0].Secret, s.adminToken)
 	}
 	wide := bridgetest.WriteFile(t, "wide", utf16(testSecret+"\r\n"))
 	checkRefusals(t, []refusal{

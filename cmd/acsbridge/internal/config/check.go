@@ -60,7 +60,8 @@ func (s *Settings) check() {
 	s.checkTokens()
 	s.checkEventGrid()
 	s.checkNATS()
-	s.checkLogin()
+	s.checkLogin(&s.NatsLogin, bridgeNATS)
+	s.checkConsoleLogin()
 	s.checkStorage()
 	s.checkProcess()
 }

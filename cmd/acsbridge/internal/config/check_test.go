@@ -231,7 +231,7 @@ func TestSettings_overruledSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, _, err := parse(t, "NATS_TOKEN=hunter2", "--resource=contoso="+testGUID, "--config="+config)
-	if err != nil || s.token != "hunter2" {
-		t.Errorf("token %q, error %v, want that of the environment", s.token, err)
+	if err != nil || s.NatsLogin.token != "hunter2" {
+		t.Errorf("token %q, error %v, want that of the environment", s.NatsLogin.token, err)
 	}
 }

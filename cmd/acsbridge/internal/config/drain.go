@@ -45,7 +45,7 @@ func (d *Drain) BeforeResolve(ctx *kong.Context) error {
 func (d *Drain) AfterApply() error {
 	s := &Settings{natsSettings: d.natsSettings, streamSettings: d.streamSettings, sources: d.sources, found: d.sources.problems}
 	s.checkServers()
-	s.checkLogin()
+	s.checkLogin(&s.NatsLogin, bridgeNATS)
 	if s.EmbeddedNATS() {
 		s.reject("nats-url", "is missing, and nats-context too; start serve instead when the bridge has an embedded server")
 	}

@@ -146,7 +146,5 @@ func (s *Settings) checkConsole() {
 		s.reject(setting, "is missing, which --console-write needs: without it every user of this host could change quarantined callbacks and dead letters")
 	case s.ConsoleShowPII && s.ConsoleTokenFile == "":
 		s.reject(setting, "is missing, and personal data is to be shown: without it every user of this host sees that")
-	case s.ConsoleNatsContext != "" && s.EmbeddedNATS():
-		s.reject("console-nats-context", "is for an external NATS, and none is set; the console reads the embedded server by itself")
 	}
 }

@@ -21,7 +21,7 @@ func (s *Settings) checkNATS() {
 
 // checkServers checks how to reach NATS.
 func (s *Settings) checkServers() {
-	if s.NatsURL != "" && s.NatsContext != "" {
+	if s.NatsURL != "" && s.NatsLogin.Context != "" {
 		s.reject("nats-context", "conflicts with nats-url (%s); a context has a URL of its own, so set one of the two",
 			s.sources.originOf("nats-url"))
 	}
@@ -30,12 +30,6 @@ func (s *Settings) checkServers() {
 	}
 	if s.NatsDomain != "" && !schemas.ValidToken(s.NatsDomain) {
 		s.reject("nats-domain", "%q is not a JetStream domain; take letters, digits, _ or -", s.NatsDomain)
-	}
-	for token := range strings.SplitSeq(s.NatsInboxPrefix, ".") {
-		if s.NatsInboxPrefix != "" && !schemas.ValidToken(token) {
-			s.reject("nats-inbox-prefix", "%q is not a subject without wildcards; write it like _INBOX_acsbridge", s.NatsInboxPrefix)
-			break
-		}
 	}
 	if s.NatsCA != "" {
 		s.authorities("nats-ca", s.NatsCA)
@@ -70,60 +64,87 @@ func (s *Settings) checkURLs() {
 // needServer refuses what only makes sense with an external NATS: left alone,
 // it would be ignored, and the events would end up in the embedded server.
 func (s *Settings) needServer() {
-	for _, flag := range s.flags {
-		if !strings.HasPrefix(flag.Name, "nats-") || flag.Name == "nats-listen" {
-			continue
+	refuse := func(setting string) {
+		switch {
+		case strings.HasPrefix(setting, consoleNATS):
+			s.reject(setting, "is for an external NATS, and none is set; the console reads the embedded server by itself")
+		case strings.HasPrefix(setting, bridgeNATS) && setting != "nats-listen":
+			s.reject(setting, "is for an external NATS, and none is set; add nats-url or nats-context")
 		}
+	}
+	for _, flag := range s.flags {
 		if !flag.Target.IsZero() {
-			s.reject(flag.Name, needsServer)
+			refuse(flag.Name)
 		}
 	}
 	for _, secret := range Secrets {
 		if s.sources.lookUp(secret.Name) != nil {
-			s.reject(secret.Name, needsServer)
+			refuse(secret.Name)
 		}
 	}
 }
 
-const needsServer = "is for an external NATS, and none is set; add nats-url or nats-context"
+// The prefixes of the settings of a [natsLogin].
+const (
+	bridgeNATS  = "nats-"
+	consoleNATS = "console-nats-"
+)
 
-// checkLogin checks how the bridge logs in to NATS, and reads the password or the
-// token. A context is a login too: what it holds would be mixed with what is set here.
-func (s *Settings) checkLogin() {
-	s.password = s.secretOf("nats-password", s.NatsPasswordFile)
-	s.token = s.secretOf("nats-token", s.NatsTokenFile)
-	if s.NatsCreds != "" {
-		s.secretFile("nats-creds", s.NatsCreds)
+// checkConsoleLogin checks how the console logs in to NATS.
+func (s *Settings) checkConsoleLogin() {
+	login := &s.ConsoleLogin
+	s.checkLogin(login, consoleNATS)
+	switch {
+	case login.method == "" && login.InboxPrefix != "":
+		s.reject(consoleNATS+"inbox-prefix", "is for a login of the console, and none is set; add console-nats-user, or another one")
+	case login.method != "" && login.Context == "" && s.NatsLogin.Context != "":
+		s.reject(login.method, "would be mixed with the login in nats-context (%s); make a context for the console too, and name that with console-nats-context",
+			s.sources.originOf("nats-context"))
 	}
-	if s.NatsNkey != "" {
-		s.secretFile("nats-nkey", s.NatsNkey)
+}
+
+// checkLogin checks a login to NATS, and reads its password or token. A context is a
+// login too: what it holds would be mixed with what is set here.
+func (s *Settings) checkLogin(l *natsLogin, prefix string) {
+	l.password = s.secretOf(prefix+"password", l.PasswordFile)
+	l.token = s.secretOf(prefix+"token", l.TokenFile)
+	if l.Creds != "" {
+		s.secretFile(prefix+"creds", l.Creds)
 	}
-	withPassword := s.NatsPasswordFile != "" || s.sources.lookUp("nats-password") != nil
-	if withPassword && s.NatsUser == "" {
-		s.reject("nats-user", "is missing, but a password is set; NATS needs both")
+	if l.Nkey != "" {
+		s.secretFile(prefix+"nkey", l.Nkey)
 	}
-	if s.NatsUser != "" && !withPassword {
-		s.reject("nats-user", "needs a password; add nats-password-file, or nats-token-file if this is a token")
+	for token := range strings.SplitSeq(l.InboxPrefix, ".") {
+		if l.InboxPrefix != "" && !schemas.ValidToken(token) {
+			s.reject(prefix+"inbox-prefix", "%q is not a subject without wildcards; write it like _INBOX_acsbridge", l.InboxPrefix)
+			break
+		}
 	}
-	first := ""
-	for _, method := range []struct {
+	withPassword := l.PasswordFile != "" || s.sources.lookUp(prefix+"password") != nil
+	if withPassword && l.User == "" {
+		s.reject(prefix+"user", "is missing, but a password is set; NATS needs both")
+	}
+	if l.User != "" && !withPassword {
+		s.reject(prefix+"user", "needs a password; add %[1]spassword-file, or %[1]stoken-file if this is a token", prefix)
+	}
+	for _, m := range []struct {
 		setting string
 		given   bool
 	}{
-		{"nats-context", s.NatsContext != ""},
-		{"nats-creds", s.NatsCreds != ""},
-		{"nats-nkey", s.NatsNkey != ""},
-		{"nats-user", s.NatsUser != ""},
-		{"nats-token", s.sources.lookUp("nats-token") != nil},
-		{"nats-token-file", s.NatsTokenFile != ""},
+		{"context", l.Context != ""},
+		{"creds", l.Creds != ""},
+		{"nkey", l.Nkey != ""},
+		{"user", l.User != ""},
+		{"token", s.sources.lookUp(prefix+"token") != nil},
+		{"token-file", l.TokenFile != ""},
 	} {
 		switch {
-		case !method.given:
-		case first == "":
-			first = method.setting
-		case first == "nats-token": // nats-token-file: already refused as a pair
+		case !m.given:
+		case l.method == "":
+			l.method = prefix + m.setting
+		case l.method == prefix+"token": // the file of the token: already refused as a pair
 		default:
-			s.reject(method.setting, "is a second login, besides %s (%s); keep one", first, s.sources.originOf(first))
+			s.reject(prefix+m.setting, "is a second login, besides %s (%s); keep one", l.method, s.sources.originOf(l.method))
 		}
 	}
 }

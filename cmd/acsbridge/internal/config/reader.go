@@ -71,7 +71,7 @@ func (r *Reader) BeforeResolve(ctx *kong.Context) error {
 func (r *Reader) AfterApply() error {
 	s := &Settings{natsSettings: r.natsSettings, sources: r.sources, found: r.sources.problems}
 	s.checkServers()
-	s.checkLogin()
+	s.checkLogin(&s.NatsLogin, bridgeNATS)
 	s.checkName("stream", r.Stream)
 	s.checkName("subject-prefix", r.SubjectPrefix)
 	if len(s.found) > 0 {
@@ -148,8 +148,8 @@ func (r *Reader) findRunning(w io.Writer) {
 func (r *Reader) unreachable(problem error) error {
 	where, hint := "at "+r.NatsURL, ""
 	switch {
-	case r.NatsContext != "":
-		where = "by the context " + r.NatsContext
+	case r.NatsLogin.Context != "":
+		where = "by the context " + r.NatsLogin.Context
 	case r.NatsURL == "":
 		where, hint = "at "+DefaultNATSListen, "; no demo of this user runs here, and no bridge with an embedded server"
 	}

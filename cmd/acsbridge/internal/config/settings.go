@@ -94,10 +94,10 @@ type adminAccess struct {
 
 // consoleSettings are about the console of serve, which is at the admin listener.
 type consoleSettings struct {
-	ConsoleTokenFile   string `help:"File with the token of the console. Without one the console is there only while --admin-listen is a loopback address and has no token." placeholder:"FILE"`
-	ConsoleNatsContext string `help:"Context of the nats command with the login that the console reads the stream with. Without one it shows calls only of an embedded server." placeholder:"NAME"`
-	ConsoleWrite       bool   `help:"Let the console send quarantined callbacks and dead letters again, and remove them, after a confirmation. Needs --console-token-file, and a login that may."`
-	ConsoleShowPII     bool   `name:"console-show-pii" help:"Let the console show personal data of a call or an event, after a click that is logged. Needs --console-token-file."`
+	ConsoleTokenFile string    `help:"File with the token of the console. Without one the console is there only while --admin-listen is a loopback address and has no token." placeholder:"FILE"`
+	ConsoleLogin     natsLogin `kong:"embed,prefix='console-nats-',set='name=console-nats',set='variable=ACSBRIDGE_CONSOLE_NATS',set='who= of the NATS login of the console',set='context=Context of the nats command with a login of the console, which reads the stream with it. A context has servers, TLS and domain too; with another login the console uses those of the bridge. Without any login it shows calls only of an embedded server.'"`
+	ConsoleWrite     bool      `help:"Let the console send quarantined callbacks and dead letters again, and remove them, after a confirmation. Needs --console-token-file, and a login that may."`
+	ConsoleShowPII   bool      `name:"console-show-pii" help:"Let the console show personal data of a call or an event, after a click that is logged. Needs --console-token-file."`
 }
 
 // tokenSettings say which tokens of callbacks are accepted.
@@ -111,19 +111,26 @@ type tokenSettings struct {
 
 // natsSettings are about the connection to NATS.
 type natsSettings struct {
-	NatsURL          string `help:"NATS servers, separated by commas. Neither this nor --nats-context: ${withoutURL}" placeholder:"URL"`
-	NatsContext      string `help:"Context of the nats command: its name, or the path of its file." placeholder:"NAME"`
-	NatsCreds        string `help:"Credentials file (JWT and seed)." placeholder:"FILE"`
-	NatsNkey         string `help:"NKey seed file." placeholder:"FILE"`
-	NatsUser         string `help:"User name. The password comes from a file, or from NATS_PASSWORD." placeholder:"NAME"`
-	NatsPasswordFile string `help:"File that holds the password of nats-user." placeholder:"FILE"`
-	NatsTokenFile    string `help:"File that holds an authentication token, which can also be in NATS_TOKEN." placeholder:"FILE"`
-	NatsCA           string `help:"Certificate authorities (PEM) that sign the servers' certificates." placeholder:"FILE"`
-	NatsCert         string `help:"Client certificate (PEM)." placeholder:"FILE"`
-	NatsKey          string `help:"Private key (PEM) of --nats-cert." placeholder:"FILE"`
-	NatsDomain       string `help:"JetStream domain." placeholder:"NAME"`
-	NatsInboxPrefix  string `help:"Prefix of reply subjects, where NATS permits only a private one." placeholder:"SUBJECT"`
+	NatsURL    string    `help:"NATS servers, separated by commas. Neither this nor --nats-context: ${withoutURL}" placeholder:"URL"`
+	NatsLogin  natsLogin `kong:"embed,prefix='nats-',set='name=nats',set='variable=NATS',set='who=',set='context=Context of the nats command: its name, or the path of its file.'"`
+	NatsCA     string    `help:"Certificate authorities (PEM) that sign the servers' certificates." placeholder:"FILE"`
+	NatsCert   string    `help:"Client certificate (PEM)." placeholder:"FILE"`
+	NatsKey    string    `help:"Private key (PEM) of --nats-cert." placeholder:"FILE"`
+	NatsDomain string    `help:"JetStream domain." placeholder:"NAME"`
+}
 
+// natsLogin is one login to NATS: of the bridge, or of its console. The tags of its
+// field give the variables of the help, and the prefix of the settings.
+type natsLogin struct {
+	Context      string `help:"${context}" placeholder:"NAME"`
+	Creds        string `help:"Credentials file (JWT and seed)${who}." placeholder:"FILE"`
+	Nkey         string `help:"NKey seed file${who}." placeholder:"FILE"`
+	User         string `help:"User name${who}. The password comes from a file, or from ${variable}_PASSWORD." placeholder:"NAME"`
+	PasswordFile string `help:"File that holds the password of ${name}-user." placeholder:"FILE"`
+	TokenFile    string `help:"File that holds an authentication token${who}, which can also be in ${variable}_TOKEN." placeholder:"FILE"`
+	InboxPrefix  string `help:"Prefix of reply subjects${who}, where NATS permits only a private one." placeholder:"SUBJECT"`
+
+	method          string // the setting that says how to log in; empty means no login
 	password, token string // see Secrets
 }
 
@@ -217,16 +224,35 @@ func (s *Settings) ServesConsole() bool {
 func (s *Settings) EventGridSources() map[string]string { return s.grid.sources }
 
 // EmbeddedNATS reports whether the bridge runs a NATS server of its own.
-func (s *Settings) EmbeddedNATS() bool { return s.NatsURL == "" && s.NatsContext == "" }
+func (s *Settings) EmbeddedNATS() bool { return s.NatsURL == "" && s.NatsLogin.Context == "" }
 
 // NATS is how NATS is reached.
 func (s *natsSettings) NATS() natsconn.Config {
+	return s.with(&s.NatsLogin)
+}
+
+// ConsoleNATS is how the console reaches an external NATS with its own login: where the
+// bridge does, unless the login is a context. Setting is the one that says how to log
+// in; it is empty when the console has no login.
+func (s *Settings) ConsoleNATS() (config natsconn.Config, setting string) {
+	login := &s.ConsoleLogin
+	if login.Context != "" {
+		config = (&natsSettings{}).with(login)
+	} else {
+		config = s.with(login)
+	}
+	config.SettingPrefix = consoleNATS
+	return config, login.method
+}
+
+// with is how NATS is reached with a login.
+func (s *natsSettings) with(l *natsLogin) natsconn.Config {
 	return natsconn.Config{
-		URL: s.NatsURL, Context: s.NatsContext,
-		Creds: s.NatsCreds, NKey: s.NatsNkey,
-		User: s.NatsUser, Password: s.password, Token: s.token,
+		URL: s.NatsURL, Context: l.Context,
+		Creds: l.Creds, NKey: l.Nkey,
+		User: l.User, Password: l.password, Token: l.token,
 		CA: s.NatsCA, Cert: s.NatsCert, Key: s.NatsKey,
-		Domain: s.NatsDomain, InboxPrefix: s.NatsInboxPrefix,
+		Domain: s.NatsDomain, InboxPrefix: l.InboxPrefix,
 	}
 }
 

@@ -23,7 +23,7 @@ func TestSettings_values(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := []any{s.Leeway, s.JournalMaxBytes, s.StreamMaxBytes, s.MaxInFlight,
-		s.StreamUpdate, s.EmbeddedNATS(), s.password, s.token}
+		s.StreamUpdate, s.EmbeddedNATS(), s.NatsLogin.password, s.NatsLogin.token}
 	want := []any{90 * time.Second, size(2 << 30), size(5 << 20), 7, true, false, "-dashed", ""}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("values (-want +got):\n%s", diff)
@@ -73,7 +73,7 @@ stream-update: true
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
 	}
-	if got, want := s.password+" from "+s.sources.originOf("nats-password"), "s3cret from NATS_PASSWORD"; got != want {
+	if got, want := s.NatsLogin.password+" from "+s.sources.originOf("nats-password"), "s3cret from NATS_PASSWORD"; got != want {
 		t.Errorf("password %s, want %s", got, want)
 	}
 }

@@ -174,6 +174,8 @@ const secretMask = "********"
 var Secrets = []struct{ Name, Help string }{
 	{"nats-password", "Password of nats-user. Not a flag, since other users of the host can read those."},
 	{"nats-token", "Authentication token. Not a flag either."},
+	{"console-nats-password", "Password of console-nats-user. Not a flag either."},
+	{"console-nats-token", "Authentication token of the NATS login of the console. Not a flag either."},
 }
 
 // WebhookSecret is the variable with the secrets of deliver, separated by spaces.
