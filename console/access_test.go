@@ -164,7 +164,8 @@ func TestConsole_loginTargets(t *testing.T) {
 func TestConsole_getChangesNothing(t *testing.T) {
 	t.Parallel()
 	for _, allowed := range []bool{true, false} {
-		c, js := newConsole(t, func(o *console.Options) { o.ShowPII = allowed })
+		log := &bridgetest.Log{}
+		c, js := newConsole(t, func(o *console.Options) { o.ShowPII, o.Logger = allowed, log.Logger() })
 		event := `{"id":"1","source":"calling/callConnections/c-1","type":"Microsoft.Communication.CallConnected","specversion":"1.0","data":{"callConnectionId":"c-1","operationContext":"+15551234567"}}`
 		if _, err := js.Publish(t.Context(), "acs.contoso.CallConnected.a.c-1", []byte(event)); err != nil {
 			t.Fatal(err)
@@ -178,6 +179,9 @@ func TestConsole_getChangesNothing(t *testing.T) {
 			shown := strings.Contains(string(text), "15551234567")
 			if want := allowed && method == http.MethodPost; shown != want {
 				t.Errorf("%s, allowed %t: shown %t, %s", method, allowed, shown, answer.Status)
+			}
+			if logged := log.Has("the console shows personal data", "sequence=1", "client="); logged != shown {
+				t.Errorf("%s, allowed %t: shown %t, logged %t", method, allowed, shown, logged)
 			}
 		}
 	}

@@ -98,7 +98,7 @@ func (b *tab) press(selector, next string) {
 	const most = 80 // elements that can have the focus, of any page
 	for range most {
 		b.do(chromedp.KeyEvent(kb.Tab))
-		if ask[bool](b, "document.activeElement.matches("+quote(selector)+")") {
+		if ask[bool](b, "document.activeElement?.matches("+quote(selector)+") ?? false") {
 			if ask[string](b, "getComputedStyle(document.activeElement).outlineStyle") == "none" {
 				b.t.Errorf("the focus is not seen at %s", selector)
 			}
@@ -192,28 +192,32 @@ func (b *tab) dark(on bool) {
 	}))
 }
 
-// accessible finds no serious fault in a page with axe-core, whose source is given, on
-// light and dark ground, and nothing that is wider than a phone.
+// accessible finds no serious fault in a page with axe-core, whose source is given, on a
+// phone and a screen, light and dark, and nothing that is wider than the phone. What a
+// phone has to scroll to is checked on the screen.
 func (b *tab) accessible(axe, path string) {
 	b.t.Helper()
-	b.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
-	for _, dark := range []bool{false, true} {
+	phone, screen := chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile), chromedp.EmulateViewport(1200, 900)
+	b.do(phone)
+	b.open(path)
+	if at := ask[string](b, "location.pathname + location.search"); at != path {
+		b.t.Errorf("instead of %s the page is %s", path, at)
+	}
+	if wide := ask[int](b, "document.documentElement.scrollWidth"); wide > 390 {
+		b.t.Errorf("%s is %d pixels wide on a phone of 390", path, wide)
+	}
+	b.do(chromedp.Evaluate[chromedp.Void](axe))
+	for i, size := range []chromedp.Action[chromedp.Void]{phone, screen, screen, phone} {
+		dark := i > 1
+		b.do(size)
 		b.dark(dark)
-		b.open(path)
-		if at := ask[string](b, "location.pathname + location.search"); at != path {
-			b.t.Errorf("instead of %s the page is %s", path, at)
+		if ground := ask[string](b, "getComputedStyle(document.body).backgroundColor"); dark == (ground == "rgb(255, 255, 255)") {
+			b.t.Errorf("%s, dark %t: the ground is %s", path, dark, ground)
 		}
-		b.do(chromedp.Evaluate[chromedp.Void](axe))
 		found := ask[[]string](b, `axe.run().then(r => r.violations.filter(v => v.impact === "serious" || v.impact === "critical" || v.impact === "moderate")
 			.map(v => v.id + ": " + v.help + " " + v.nodes.map(n => n.html + n.any.map(a => a.message)).slice(0, 3).join(" | ")))`)
 		for _, fault := range found {
 			b.t.Errorf("%s, dark %t: %s", path, dark, fault)
-		}
-		if wide := ask[int](b, "document.documentElement.scrollWidth"); wide > 390 {
-			b.t.Errorf("%s is %d pixels wide on a phone of 390", path, wide)
-		}
-		if ground := ask[string](b, "getComputedStyle(document.body).backgroundColor"); dark == (ground == "rgb(255, 255, 255)") {
-			b.t.Errorf("%s, dark %t: the ground is %s", path, dark, ground)
 		}
 	}
 }

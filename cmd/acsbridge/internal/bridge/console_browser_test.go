@@ -198,7 +198,7 @@ func lookAtCall(b *tab, p *played) {
 	<-started
 }
 
-// TestConsole_accessible looks at all views with axe-core, on a phone.
+// TestConsole_accessible looks at all views with axe-core.
 func TestConsole_accessible(t *testing.T) {
 	axe := axeCore(t)
 	p, service := operate(t)
@@ -209,7 +209,7 @@ func TestConsole_accessible(t *testing.T) {
 	b.accessible(axe, "/login")
 	b.logIn("/calls", testSecret)
 	natstest.Until(t, func() bool { return service.deadLetters() == 1 })
-	call := ask[string](b, "document.querySelector('td a').getAttribute('href')")
+	call := ask[string](b, "document.querySelector('tr:has(.failed) td a').getAttribute('href')")
 	for _, path := range []string{
 		"/", "/refusals", "/calls", call, "/events/1", "/calls/none",
 		"/quarantine", "/quarantine/1", "/quarantine/2", "/quarantine/2?confirm=drop",

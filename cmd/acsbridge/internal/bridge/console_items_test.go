@@ -130,7 +130,7 @@ func operateServices(b *tab, service *billing) {
 	}
 
 	b.open("/services")
-	b.press("td a[href='/services/billing/dead']", "h1+p")
+	b.press("td a[href='/services/billing/dead']", "td a[href='/services/billing/dead/1']")
 	if text := b.text("main"); !strings.Contains(text, "1 in the stream") || !strings.Contains(text, "permanent") || !strings.Contains(text, "PlayFailed") {
 		b.t.Error("the dead letters are\n", text)
 	}
@@ -182,7 +182,7 @@ func operateQuarantine(b *tab, p *played) {
 	b.press("form.confirm a", "main:not(:has(form.confirm))") // cancels it
 	state("after the cancellation", 1, 1)
 	b.press("a[href$='?confirm=redrive']", "form.confirm")
-	b.press("form.confirm button", "main p[role=alert]")
+	b.press("form.confirm button", "main > p[role=alert]")
 	if text := b.text("main"); !strings.Contains(text, "Not done: ") {
 		b.t.Error("a conflict is sent again:\n", text)
 	}
