@@ -216,6 +216,7 @@ func lookAtQuarantine(b *tab, p *played) {
 	if !ask[bool](b, "(([a, b]) => a.top === b.top && a.right < b.left)([...document.querySelectorAll('.versions section')].map(e => e.getBoundingClientRect()))") {
 		b.t.Error("they are not side by side")
 	}
+	b.shoot("conflict")
 	for _, query := range []string{"", "?confirm=redrive", "?confirm=drop"} {
 		b.open("/quarantine/2" + query)
 		if n := ask[int](b, "document.querySelectorAll('main form, main a[href*=confirm]').length"); n != 0 {
