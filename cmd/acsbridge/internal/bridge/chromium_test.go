@@ -193,8 +193,8 @@ func (b *tab) dark(on bool) {
 }
 
 // accessible finds no serious fault in a page with axe-core, whose source is given, on a
-// phone and a screen, light and dark, and nothing that is wider than the phone. What a
-// phone has to scroll to is checked on the screen.
+// phone and on a screen, there light and dark, and nothing that is wider than the phone.
+// The screen has what one scrolls to on the phone, too.
 func (b *tab) accessible(axe, path string) {
 	b.t.Helper()
 	phone, screen := chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile), chromedp.EmulateViewport(1200, 900)
@@ -207,8 +207,8 @@ func (b *tab) accessible(axe, path string) {
 		b.t.Errorf("%s is %d pixels wide on a phone of 390", path, wide)
 	}
 	b.do(chromedp.Evaluate[chromedp.Void](axe))
-	for i, size := range []chromedp.Action[chromedp.Void]{phone, screen, screen, phone} {
-		dark := i > 1
+	for i, size := range []chromedp.Action[chromedp.Void]{phone, screen, screen} {
+		dark := i == 2
 		b.do(size)
 		b.dark(dark)
 		if ground := ask[string](b, "getComputedStyle(document.body).backgroundColor"); dark == (ground == "rgb(255, 255, 255)") {

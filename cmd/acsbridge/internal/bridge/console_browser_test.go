@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,6 +86,7 @@ func (p *played) setAside() {
 
 // TestConsole_browser looks at each view as an operator does.
 func TestConsole_browser(t *testing.T) {
+	t.Parallel()
 	p := play(t)
 	b := newTab(t, p.ConsoleURL())
 	p.calls(1, 20, "transfer")
@@ -166,17 +168,18 @@ func lookAtCalls(b *tab, p *played) {
 
 // lookAtCall sees a recorded call, one that was transferred and one whose prompt failed.
 func lookAtCall(b *tab, p *played) {
-	for _, test := range []struct{ eventType, name, lanes, says string }{
-		{"RecordingStateChanged", "recorded", "recording", "Recording"},
-		{"CallTransferAccepted", "transferred", "contoso", "CallTransferAccepted"},
-		{"PlayFailed", "failed", "contoso", "400/8535 the audio file's format is wrong"},
+	for _, test := range []struct{ eventType, name, lane, drawn, says string }{
+		{"RecordingStateChanged", "recorded", "recording", "rect.operation title", "Recording, "},
+		{"CallTransferAccepted", "transferred", "contoso", "a:has(.mark.event) title", "CallTransferAccepted"},
+		{"PlayFailed", "failed", "contoso", "text.failure", "PlayFailed 400/8535 the audio file's format is wrong"},
 	} {
 		b.open("/calls?type=" + test.eventType)
 		b.do(chromedp.Click("td a"), chromedp.WaitReady("#call-timeline svg"))
-		lanes := ask[string](b, "[...document.querySelectorAll('text.kind')].map(e => e.textContent).join(' ')")
-		drawn := ask[string](b, "document.querySelector('#call-timeline').textContent")
-		if !strings.Contains(lanes, test.lanes) || !strings.Contains(drawn, test.says) {
-			b.t.Errorf("%s: lanes %q, drawn\n%s", test.name, lanes, drawn)
+		for selector, want := range map[string]string{"text.kind": test.lane, test.drawn: test.says} {
+			drawn := ask[[]string](b, "[...document.querySelectorAll('#call-timeline "+selector+"')].map(e => e.textContent)")
+			if !slices.ContainsFunc(drawn, func(text string) bool { return strings.Contains(text, want) }) {
+				b.t.Errorf("%s: %s has no %q: %q", test.name, selector, want, drawn)
+			}
 		}
 		marks, listed := ask[int](b, "document.querySelectorAll('.mark').length"), ask[int](b, "document.querySelectorAll('table.events tbody tr').length")
 		if marks != listed || marks == 0 {
@@ -200,6 +203,7 @@ func lookAtCall(b *tab, p *played) {
 
 // TestConsole_accessible looks at all views with axe-core.
 func TestConsole_accessible(t *testing.T) {
+	t.Parallel()
 	axe := axeCore(t)
 	p, service := operate(t)
 	p.calls(2, 20, "hostile")
@@ -221,6 +225,7 @@ func TestConsole_accessible(t *testing.T) {
 
 // TestConsole_login logs in with the keyboard alone, and out again.
 func TestConsole_login(t *testing.T) {
+	t.Parallel()
 	p := play(t, "--console-token-file="+bridgetest.WriteFile(t, "token", testSecret), "--console-show-pii")
 	p.calls(1, 20, "transfer")
 	if got := status(t, p.AdminURL()+"/calls", ""); got != http.StatusUnauthorized {

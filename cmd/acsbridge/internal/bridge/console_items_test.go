@@ -104,6 +104,7 @@ func operate(t *testing.T) (*played, *billing) {
 
 // TestConsole_operator repairs things on a phone at night, without a mouse.
 func TestConsole_operator(t *testing.T) {
+	t.Parallel()
 	p, service := operate(t)
 	p.setAside()
 	p.conflict()
