@@ -59,6 +59,7 @@ func TestConsole_access(t *testing.T) {
 	if !cookie.HttpOnly || cookie.SameSite != http.SameSiteLaxMode || cookie.Secure || cookie.Value == secret {
 		t.Errorf("the cookie is %s", cookie)
 	}
+	const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 	html, cross := map[string]string{"Accept": "text/html"}, map[string]string{"Sec-Fetch-Site": "cross-site"}
 	for name, test := range map[string]struct {
 		request
@@ -72,6 +73,9 @@ func TestConsole_access(t *testing.T) {
 		"style":                   {request{path: "/assets/console.css"}, 200},
 		"no file":                 {request{path: "/assets/..%2fconsole.go"}, 400},
 		"wrong bearer":            {request{path: "/calls", header: map[string]string{"Authorization": "Bearer x"}}, 401},
+		"a part of the token":     {request{path: "/calls", header: map[string]string{"Authorization": "Bearer " + secret[1:]}}, 401},
+		"more than the token":     {request{path: "/calls", header: map[string]string{"Authorization": "Bearer " + secret + "s"}}, 401},
+		"token as a user":         {request{path: "/calls", header: map[string]string{"Authorization": "Basic " + secret}}, 401},
 		"bearer":                  {request{path: "/calls", header: map[string]string{"Authorization": "Bearer " + secret}}, 200},
 		"bearer in lower case":    {request{path: "/calls", header: map[string]string{"Authorization": "bearer " + secret}}, 200},
 		"cookie":                  {request{path: "/calls", cookie: cookie}, 200},
@@ -81,15 +85,27 @@ func TestConsole_access(t *testing.T) {
 		"click of another site":   {request{path: "/events/1", method: http.MethodPost, cookie: cookie, header: cross}, 403},
 		"login by another site":   {request{path: "/login", method: http.MethodPost, form: "token=" + secret, header: cross}, 403},
 		"origin of another site":  {request{path: "/logout", method: http.MethodPost, cookie: cookie, header: map[string]string{"Origin": "http://evil.example"}}, 403},
-		"form that is too large":  {request{path: "/login", method: http.MethodPost, form: "token=" + strings.Repeat("x", 1<<20)}, 401},
+		"logout by a link":        {request{path: "/logout", cookie: cookie}, 404},
+		"login by a link":         {request{path: "/login?token=" + secret}, 200}, // which is the form
+		"form that is too large":  {request{path: "/login", method: http.MethodPost, form: "to=" + strings.Repeat("x", 1<<20) + "&token=" + secret}, 401},
 	} {
 		answer := test.to(c)
 		if answer.StatusCode != test.want {
 			t.Errorf("%s: %s, want %d", name, answer.Status, test.want)
 		}
-		policy := answer.Header.Get("Content-Security-Policy")
-		if !strings.Contains(policy, "default-src 'none'; script-src 'self'; style-src 'self';") || strings.Contains(policy, "unsafe") {
-			t.Errorf("%s: the policy is %q", name, policy)
+		for header, want := range map[string]string{
+			"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin",
+			"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
+		} {
+			if got := answer.Header.Get(header); got != want {
+				t.Errorf("%s: %s is %q, want %q", name, header, got, want)
+			}
+		}
+		if got := answer.Header.Get("Cache-Control"); got != "no-store" && !strings.HasPrefix(test.path, "/assets/") {
+			t.Errorf("%s: Cache-Control is %q", name, got)
+		}
+		if got := answer.Cookies(); len(got) > 0 {
+			t.Errorf("%s: a cookie %s", name, got[0])
 		}
 	}
 	if answer := (request{path: "/logout", method: http.MethodPost, cookie: cookie}).to(c); answer.StatusCode != http.StatusSeeOther {
@@ -98,8 +114,27 @@ func TestConsole_access(t *testing.T) {
 	if answer := (request{path: "/calls", cookie: cookie}).to(c); answer.StatusCode != http.StatusUnauthorized {
 		t.Error("after the logout:", answer.Status)
 	}
+	proxied := request{method: http.MethodPost, path: "/login", form: "token=" + secret, header: map[string]string{"X-Forwarded-Proto": "https"}}
+	if cookies := proxied.to(c).Cookies(); len(cookies) != 1 || !cookies[0].Secure {
+		t.Errorf("behind a proxy with TLS the cookies are %s", cookies)
+	}
 	if text := log.String(); strings.Contains(text, secret) || !log.Has("a login to the console failed") || !log.Has("login to the console", "client=") {
 		t.Error("the log has\n", text)
+	}
+}
+
+// TestConsole_manySessions ends the oldest session when there are more than 256.
+func TestConsole_manySessions(t *testing.T) {
+	t.Parallel()
+	c, _ := newConsole(t, func(o *console.Options) { o.Token = secret })
+	var sessions []*http.Cookie
+	for range 257 {
+		sessions = append(sessions, logIn(t, c))
+	}
+	for i, want := range map[int]int{0: http.StatusUnauthorized, 1: http.StatusOK, 256: http.StatusOK} {
+		if answer := (request{path: "/calls", cookie: sessions[i]}).to(c); answer.StatusCode != want {
+			t.Errorf("session %d: %s, want %d", i, answer.Status, want)
+		}
 	}
 }
 
@@ -129,7 +164,8 @@ func TestConsole_loginTargets(t *testing.T) {
 func TestConsole_getChangesNothing(t *testing.T) {
 	t.Parallel()
 	for _, allowed := range []bool{true, false} {
-		c, js := newConsole(t, func(o *console.Options) { o.ShowPII = allowed })
+		log := &bridgetest.Log{}
+		c, js := newConsole(t, func(o *console.Options) { o.ShowPII, o.Logger = allowed, log.Logger() })
 		event := `{"id":"1","source":"calling/callConnections/c-1","type":"Microsoft.Communication.CallConnected","specversion":"1.0","data":{"callConnectionId":"c-1","operationContext":"+15551234567"}}`
 		if _, err := js.Publish(t.Context(), "acs.contoso.CallConnected.a.c-1", []byte(event)); err != nil {
 			t.Fatal(err)
@@ -143,6 +179,9 @@ func TestConsole_getChangesNothing(t *testing.T) {
 			shown := strings.Contains(string(text), "15551234567")
 			if want := allowed && method == http.MethodPost; shown != want {
 				t.Errorf("%s, allowed %t: shown %t, %s", method, allowed, shown, answer.Status)
+			}
+			if logged := log.Has("the console shows personal data", "sequence=1", "client="); logged != shown {
+				t.Errorf("%s, allowed %t: shown %t, logged %t", method, allowed, shown, logged)
 			}
 		}
 	}

@@ -72,7 +72,10 @@ func answersChart(samples []sample) chart {
 	c.Label = fmt.Sprintf("Answers of the last hour: %d good, %d refused, %d failed; at most %s", sums["good"], sums["refused"], sums["failed"], c.Most)
 	const width = float64(chartWidth) / chartMinutes
 	for i, minute := range minutes {
-		y := float64(chartHeight)
+		y, when := float64(chartHeight), fmt.Sprintf("%d min ago", chartMinutes-1-i)
+		if i == chartMinutes-1 {
+			when = "last minute"
+		}
 		for _, class := range statusClasses {
 			n := minute[class]
 			if n == 0 {
@@ -80,7 +83,7 @@ func answersChart(samples []sample) chart {
 			}
 			h := float64(n) / float64(most) * chartHeight
 			y -= h
-			c.Bars = append(c.Bars, bar{float64(i) * width, y, width - 1, h, class, fmt.Sprintf("%d min ago: %d %s", chartMinutes-1-i, n, class)})
+			c.Bars = append(c.Bars, bar{float64(i) * width, y, width - 1, h, class, fmt.Sprintf("%s: %d %s", when, n, class)})
 		}
 	}
 	return c

@@ -232,6 +232,7 @@ func (h *hub) publish(step *replay.Step) {
 
 // liveEvents sends an event whenever what a page shows has changed; the page then asks
 // for itself again. Without a call it is about the bridge, whose figures always change.
+// It ends with the session of the browser, at its next event: 25 seconds later at most.
 func (c *Console) liveEvents(w http.ResponseWriter, r *http.Request) {
 	select {
 	case c.live.connections <- struct{}{}:
@@ -283,7 +284,7 @@ func (c *Console) liveEvents(w http.ResponseWriter, r *http.Request) {
 		case <-ctx.Done():
 			return
 		}
-		if send(text) != nil {
+		if !c.access.granted(r) || send(text) != nil { // its session has ended, or the browser has left
 			return
 		}
 	}

@@ -56,7 +56,7 @@ func TestNow(t *testing.T) {
 			}
 		}
 		time.Sleep(10*time.Minute + time.Second)
-		says("Taking callbacks. 7 records on the way to the stream. 1 note below.", "1.1/s", "200 601", "2, fetched 10 min ago", "almost &lt;full&gt;: make room", "10.0 MiB of 100.0 MiB")
+		says("Taking callbacks. 7 records on the way to the stream. 1 note below.", "1.1/s", "200 601", "2, fetched 10 min ago", "almost &lt;full&gt;: make room", "10.0 MiB of 100.0 MiB", "last minute: 61 good", "1 min ago: 60 good")
 		b.away.Store(true)
 		time.Sleep(4 * time.Minute)
 		says("Taking callbacks. NATS disconnected for 4 min, room for 86 min. 1 note below.", "full in 86 min")

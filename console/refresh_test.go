@@ -62,3 +62,48 @@ func TestLiveEvents_manyPages(t *testing.T) {
 		}
 	})
 }
+
+// A live page ends with its session: after a logout, and when the session is too old.
+func TestLiveEvents_sessionEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const token = "0123456789abcdef0123456789abcdef"
+		c := New(Options{Token: token, Logger: slog.New(slog.DiscardHandler)})
+		ask := func(w http.ResponseWriter, method, path string, cookie *http.Cookie) {
+			r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
+			r.AddCookie(cookie)
+			c.ServeHTTP(w, r)
+		}
+		ended := make(chan struct{}, 2)
+		open := func(cookie *http.Cookie) {
+			for _, path := range []string{"/live", "/live?calls=all"} { // one that always has an event, and one without any
+				go func() {
+					ask(browser{httptest.NewRecorder(), func() {}}, http.MethodGet, path, cookie)
+					ended <- struct{}{}
+				}()
+			}
+		}
+		left, stays := c.access.begin(false), c.access.begin(false)
+		open(left)
+		time.Sleep(time.Minute)
+		if len(ended) > 0 {
+			t.Fatal("a live page has ended before the logout")
+		}
+		ask(httptest.NewRecorder(), http.MethodPost, "/logout", left)
+		time.Sleep(25 * time.Second)
+		if len(ended) != 2 {
+			t.Fatalf("%d of 2 live pages have ended after the logout", len(ended))
+		}
+		<-ended
+		<-ended
+		time.Sleep(sessionLife - 3*time.Minute)
+		open(stays)
+		time.Sleep(time.Minute)
+		if len(ended) > 0 {
+			t.Fatal("a live page has ended before its session")
+		}
+		time.Sleep(time.Minute)
+		if len(ended) != 2 {
+			t.Fatalf("%d of 2 live pages have ended with their session", len(ended))
+		}
+	})
+}
