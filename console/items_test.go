@@ -190,6 +190,9 @@ func TestServices(t *testing.T) {
 	if text := get("/services"); !strings.Contains(text, `<a href="/services/billing/dead">1</a>`) {
 		t.Error("the services are\n", text)
 	}
+	if text := get("/services/billing/dead"); !strings.Contains(text, "acsbridge deadletters list --service billing") {
+		t.Error("the dead letters are\n", text)
+	}
 	if text := get("/services/billing/dead/1"); !strings.Contains(text, "permanent") || strings.Contains(text, "<b>tenant") || !strings.Contains(text, `href="/calls/c-1"`) {
 		t.Error("the dead letter is\n", text)
 	}
