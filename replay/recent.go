@@ -37,6 +37,7 @@ type Page struct {
 	Resource string // name of the resource, as in the subject
 	Type     string // calls that have an event of this type
 	State    State
+	Outcome  string    // calls whose outcome has this; see [Summary.HasOutcome]
 	Since    time.Time // calls with an event that was stored then or later
 	Until    time.Time // calls whose newest event was stored before
 	Before   uint64    // calls whose newest event has a smaller sequence
@@ -146,7 +147,7 @@ func (r *Reader) recentIn(ctx context.Context, stream jetstream.Stream, page Pag
 		}
 		for _, call := range some {
 			// A call with a newer event is on an earlier page, or was found in a later span.
-			if call.newest > end || page.State != "" && call.State(now) != page.State {
+			if call.newest > end || page.State != "" && call.State(now) != page.State || !call.HasOutcome(page.Outcome) {
 				continue
 			}
 			if found.Calls = append(found.Calls, call); len(found.Calls) == page.Calls {
