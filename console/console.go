@@ -62,6 +62,7 @@ type Console struct {
 	readings  chan struct{} // semaphore of their readings
 	making    sync.Mutex    // held while the text of a page is made, so that pages use one processor
 	lists     cache
+	services  servicesCache
 	legsMu    sync.Mutex
 	legs      map[string]legs // by the id that was asked for
 

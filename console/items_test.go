@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -187,7 +188,7 @@ func TestServices(t *testing.T) {
 		return text
 	}
 	natstest.Until(t, func() bool { return strings.Contains(get("/services"), `<a href="/calls/c-1">`) })
-	if text := get("/services"); !strings.Contains(text, `<a href="/services/billing/dead">1</a>`) {
+	if text := get("/services"); !strings.Contains(text, `<a href="/services/billing/dead">1</a>`) || !strings.Contains(text, `data-live="/live"`) {
 		t.Error("the services are\n", text)
 	}
 	if text := get("/services/billing/dead"); !strings.Contains(text, "acsbridge deadletters list --service billing") {
@@ -228,5 +229,30 @@ func TestPayload_notJSON(t *testing.T) {
 				t.Errorf("%s %s:\n%s", method, path, text)
 			}
 		}
+	}
+}
+
+// TestServices_manyBrowsers reads the services once for all who ask at a time.
+func TestServices_manyBrowsers(t *testing.T) {
+	t.Parallel()
+	var readings atomic.Int64
+	c, _ := newConsole(t, func(o *console.Options) {
+		connect := o.Reader.JetStream
+		o.Reader.JetStream = func(ctx context.Context) (jetstream.JetStream, error) {
+			readings.Add(1)
+			return connect(ctx)
+		}
+	})
+	var browsers sync.WaitGroup
+	for range 20 {
+		browsers.Go(func() {
+			if status, text := (request{path: "/services"}).page(t, c); status != 200 || !strings.Contains(text, "As of ") {
+				t.Errorf("%d\n%s", status, text)
+			}
+		})
+	}
+	browsers.Wait()
+	if n := readings.Load(); n != 1 {
+		t.Errorf("%d readings for 20 browsers", n)
 	}
 }
