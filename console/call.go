@@ -111,12 +111,12 @@ func newCallView(id string, story *replay.Story, now time.Time, personal bool) *
 		v.Duration = max(v.Duration, now.Sub(began))
 	}
 	if facts.Why != nil {
-		v.Why = outcome(facts.Why)
+		v.Why = replay.ResultText(facts.Why)
 	}
 	for _, leg := range story.Legs {
 		view := legView{Leg: leg}
 		if leg.End != nil {
-			view.Outcome = outcome(leg.End.Result())
+			view.Outcome = replay.ResultText(leg.End.Result())
 			if !leg.Connected.IsZero() {
 				view.Lasted = max(leg.Ended.Sub(leg.Connected), 0)
 			}

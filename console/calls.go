@@ -37,7 +37,7 @@ type callsView struct {
 }
 
 // callsFilter is the query of the list as it was asked for.
-type callsFilter struct{ Since, Until, Type, Resource, State, Before string }
+type callsFilter struct{ Since, Until, Type, Resource, State, Outcome, Before string }
 
 type callRow struct {
 	Began    time.Time
@@ -60,7 +60,7 @@ func (c *Console) callsPage(r *http.Request) (*page, error) {
 	if id := strings.TrimSpace(q.Get("id")); id != "" {
 		return nil, redirectError("/calls/" + url.PathEscape(id))
 	}
-	f := callsFilter{q.Get("since"), q.Get("until"), q.Get("type"), q.Get("resource"), q.Get("state"), q.Get("before")}
+	f := callsFilter{q.Get("since"), q.Get("until"), q.Get("type"), q.Get("resource"), q.Get("state"), q.Get("outcome"), q.Get("before")}
 	selection, err := f.page(time.Now())
 	if err != nil {
 		return nil, usageError{err}
@@ -96,7 +96,7 @@ func (c *Console) callsPage(r *http.Request) (*page, error) {
 
 // page reads the filter.
 func (f callsFilter) page(now time.Time) (replay.Page, error) {
-	p := replay.Page{Resource: f.Resource, Type: f.Type, State: replay.State(f.State), Calls: callsPerPage}
+	p := replay.Page{Resource: f.Resource, Type: f.Type, State: replay.State(f.State), Outcome: f.Outcome, Calls: callsPerPage}
 	if f.State != "" && !slices.Contains(callStates, p.State) {
 		return p, fmt.Errorf("a call is not %s", printable(f.State))
 	}
@@ -127,7 +127,7 @@ func (f callsFilter) page(now time.Time) (replay.Page, error) {
 func (f callsFilter) address() string {
 	q := make(url.Values)
 	for name, value := range map[string]string{
-		"since": f.Since, "until": f.Until, "type": f.Type, "resource": f.Resource, "state": f.State, "before": f.Before,
+		"since": f.Since, "until": f.Until, "type": f.Type, "resource": f.Resource, "state": f.State, "outcome": f.Outcome, "before": f.Before,
 	} {
 		if value != "" {
 			q.Set(name, value)
@@ -145,6 +145,9 @@ func (f callsFilter) command() string {
 	if f.Resource != "" {
 		command += " --resource " + quoted(f.Resource)
 	}
+	if f.Outcome != "" {
+		command += " --outcome " + quoted(f.Outcome)
+	}
 	return command
 }
 
@@ -161,6 +164,7 @@ func newCallRow(call *replay.Summary, now time.Time) callRow {
 		Began: call.First(), Duration: call.Last().Sub(call.First()), State: call.State(now),
 		Events: call.Events, Failures: call.Failures, Latest: call.Latest,
 	}
+	row.Outcome, row.Failed = call.Outcome()
 	first := call.Legs[0]
 	for _, leg := range call.Legs {
 		if !leg.Connects() {
@@ -169,27 +173,9 @@ func newCallRow(call *replay.Summary, now time.Time) callRow {
 		if row.Legs++; row.Legs == 1 {
 			first = leg
 		}
-		if leg.End != nil {
-			row.Outcome, row.Failed = outcome(leg.End.Result()), leg.End.Failed()
-		}
 	}
 	row.ID, row.Resource = first.ID, first.Resource
-	if row.State == replay.Failed && row.Outcome == "" {
-		row.Outcome, row.Failed = "not connected", true
-	}
 	return row
-}
-
-// outcome is a result in codes and words.
-func outcome(result *schemas.ResultInformation) string {
-	if result == nil {
-		return "without a result"
-	}
-	text := fmt.Sprintf("%d/%d", result.Code, result.SubCode)
-	if words := replay.ResultMeaning(result); words != "" {
-		text += " " + words
-	}
-	return text
 }
 
 // recent reads a page of calls, or returns one that was read just now.

@@ -24,7 +24,7 @@ import (
 const (
 	// maxPages is how many pages are made at a time; more are answered 503.
 	maxPages = 32
-	// maxReadings is how many of them read the stream; more wait, within pageTimeout.
+	// maxReadings is how many of them read the stream, or dead letters; more wait, within pageTimeout.
 	maxReadings = 2
 	pageTimeout = 15 * time.Second
 	// connectTimeout is how long a page waits for NATS while that is disconnected.
@@ -67,6 +67,9 @@ type Console struct {
 	readings  chan struct{} // semaphore of their readings
 	making    sync.Mutex    // held while the text of a page is made, so that pages use one processor
 	lists     cache
+	services  servicesCache
+
+	letterChanges sync.Mutex // held while a dead-letter file is changed
 }
 
 // New returns a console. Its live parts need [Console.Run].
@@ -91,6 +94,10 @@ func New(o Options) *Console {
 		"GET /quarantine":                        c.itemsPage,
 		"GET /quarantine/{number}":               c.itemPage,
 		"POST /quarantine/{number}":              c.itemPage,
+		"GET /deadletters":                       c.itemsPage,
+		"GET /deadletters/{file}":                c.itemsPage,
+		"GET /deadletters/{file}/{number}":       c.itemPage,
+		"POST /deadletters/{file}/{number}":      c.itemPage,
 		"GET /services":                          c.servicesPage,
 		"GET /services/{service}/dead":           c.itemsPage,
 		"GET /services/{service}/dead/{number}":  c.itemPage,
@@ -136,6 +143,7 @@ type link struct {
 var (
 	errNotFound = errors.New("no such page")
 	errNoReader = errors.New("this console has no login to NATS: give it one with --console-nats-creds, --console-nats-user, or another (docs/console.md)")
+	errNoToken  = errors.New("a dead letter is shown to a login alone: set --console-token-file; any user of this host could read it here")
 	errBusy     = errors.New("too many pages are asked for at a time; this one can be asked for again")
 )
 
@@ -164,7 +172,7 @@ func (c *Console) show(view view) http.HandlerFunc {
 	}
 }
 
-// read runs a reading of the stream, when fewer than [maxReadings] run.
+// read runs a reading of the stream within the limit.
 func (c *Console) read(ctx context.Context, reading func(*replay.Reader) error) error {
 	if c.Reader == nil {
 		return errNoReader
@@ -174,15 +182,22 @@ func (c *Console) read(ctx context.Context, reading func(*replay.Reader) error) 
 	if _, err := c.Reader.JetStream(within); err != nil {
 		return err
 	}
+	return c.limited(ctx, func() error {
+		reader := *c.Reader
+		reader.Index = c.live.currentIndex()
+		return reading(&reader)
+	})
+}
+
+// limited runs a reading of the stream or of files, when fewer than [maxReadings] run.
+func (c *Console) limited(ctx context.Context, reading func() error) error {
 	select {
 	case c.readings <- struct{}{}:
 		defer func() { <-c.readings }()
 	case <-ctx.Done():
 		return errBusy
 	}
-	reader := *c.Reader
-	reader.Index = c.live.currentIndex()
-	return reading(&reader)
+	return reading()
 }
 
 // problem is the page about an error. It does not repeat what the client sent.
@@ -195,6 +210,8 @@ func (c *Console) problem(err error) *page {
 		p.Title, p.Status = "Not found", http.StatusNotFound
 	case errors.Is(err, errNoReader):
 		p.Title, p.Status = "No login to NATS", http.StatusNotFound
+	case errors.Is(err, errNoToken):
+		p.Title, p.Status = "No token", http.StatusForbidden
 	case disconnected:
 		p.Title, p.Status = "NATS is disconnected", http.StatusServiceUnavailable
 		text = fmt.Sprintf("NATS is not connected: %v", cmp.Or(problem.Cause, problem.Ended))
@@ -268,6 +285,11 @@ func (c *Console) nav(r *http.Request) (list []link) {
 	if c.Reader != nil {
 		add("/calls", "Calls", r.URL.Path == "/calls" || strings.HasPrefix(r.URL.Path, "/calls/") || strings.HasPrefix(r.URL.Path, "/events/"))
 		add("/quarantine", "Quarantine", strings.HasPrefix(r.URL.Path, "/quarantine"))
+	}
+	if c.Bridge != nil {
+		add(lettersPath, "Dead letters", strings.HasPrefix(r.URL.Path, lettersPath))
+	}
+	if c.Reader != nil {
 		add("/services", "Services", strings.HasPrefix(r.URL.Path, "/services"))
 	}
 	return list

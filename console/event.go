@@ -63,21 +63,18 @@ func (c *Console) eventPage(r *http.Request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	var m *replay.StoredMessage
 	v := &eventView{Personal: personal, CanUnmask: c.ShowPII}
 	if err := c.read(r.Context(), func(reader *replay.Reader) error {
-		if m, err = message(r.Context(), reader, sequence); err != nil {
+		m, err := message(r.Context(), reader, sequence)
+		if err != nil {
 			return err
 		}
 		v.Consumers, err = consumers(r.Context(), reader, m)
 		if err != nil {
 			v.ConsumersProblem = "The consumers cannot be listed: " + err.Error()
 		}
-		return nil
+		return v.read(m, personal) // here, so that few large events are held at a time
 	}); err != nil {
-		return nil, err
-	}
-	if err := v.read(m, personal); err != nil {
 		return nil, err
 	}
 	return &page{

@@ -1,11 +1,14 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -21,16 +24,18 @@ import (
 // itemsPerPage is how many quarantined callbacks or dead letters a page lists.
 const itemsPerPage = 100
 
-// items are what a stream holds that was set aside: quarantined callbacks, or the dead
-// letters of a service.
+// items are what was set aside: quarantined callbacks or the dead letters of a service, in
+// a stream, or the dead letters of the bridge, in a file.
 type items struct {
 	path    string // of the list
 	title   string
 	stream  string
 	prefix  string
 	reason  string // header that has the reason
-	service string // empty for the quarantine
+	service string // empty for the others
+	file    string // path; empty for a stream
 	command string
+	flags   string // of the command
 }
 
 func quarantine() items {
@@ -47,16 +52,22 @@ func deadLetters(service string) (items, error) {
 	}
 	return items{
 		path: "/services/" + service + "/dead", title: "Dead letters of " + service, stream: consume.DeadStream(service), prefix: schemas.DeadPrefix,
-		reason: schemas.HeaderDeadReason, service: service, command: "acsbridge deadletters --service " + service,
+		reason: schemas.HeaderDeadReason, service: service,
+		command: "acsbridge deadletters", flags: " --service " + service,
 	}, nil
 }
 
-// itemsOf returns the items that a request is about.
-func itemsOf(r *http.Request) (items, error) {
+// itemsOf returns the items that a request is about. Those in files have links to all
+// files.
+func (c *Console) itemsOf(r *http.Request) (what items, files []link, err error) {
 	if service := r.PathValue("service"); service != "" {
-		return deadLetters(service)
+		what, err = deadLetters(service)
+		return what, nil, err
 	}
-	return quarantine(), nil
+	if strings.HasPrefix(r.URL.Path, lettersPath) {
+		return c.lettersOf(r)
+	}
+	return quarantine(), nil, nil
 }
 
 // reader reads the stream of the items, with the login of another reader.
@@ -69,7 +80,9 @@ func (i *items) reader(of *replay.Reader) *replay.Reader {
 type itemsView struct {
 	Path, Title string
 	Items       []itemRow
+	Files       []link // all of the dead-letter files
 	Total       uint64
+	Where       string // they are
 	Older       string // address of the next page
 	Done        string // what was done just now
 }
@@ -97,16 +110,25 @@ func (i *items) row(m *replay.StoredMessage) itemRow {
 
 // itemsPage lists the newest items first.
 func (c *Console) itemsPage(r *http.Request) (*page, error) {
-	what, err := itemsOf(r)
+	what, files, err := c.itemsOf(r)
 	if err != nil {
 		return nil, err
 	}
-	v := &itemsView{Path: what.path, Title: what.title, Done: doneTexts[r.URL.Query().Get("done")]}
+	v := &itemsView{Path: what.path, Title: what.title, Files: files, Where: "the stream", Done: doneTexts[r.URL.Query().Get("done")]}
 	before, _ := strconv.ParseUint(r.URL.Query().Get("before"), 10, 64) // zero: the newest
-	if err := c.read(r.Context(), func(reader *replay.Reader) error { return what.list(r.Context(), reader, before, v) }); err != nil {
+	if what.stream != "" {
+		err = c.read(r.Context(), func(reader *replay.Reader) error { return what.list(r.Context(), reader, before, v) })
+	} else {
+		err = c.limited(r.Context(), func() error { return what.listLetters(before, v) })
+	}
+	if err != nil {
 		return nil, err
 	}
-	return &page{Title: what.title, Template: "items", Content: v, Commands: []string{what.command + " list"}}, nil
+	p := &page{Title: what.title, Template: "items", Content: v}
+	if what.command != "" {
+		p.Commands = []string{what.command + " list" + what.flags}
+	}
+	return p, nil
 }
 
 // list fills a view. Sequences of removed items make a page shorter.
@@ -149,7 +171,10 @@ type itemView struct {
 	*eventView            // what it holds
 	Other      *eventView // what the stream has under the same id, of a conflict
 
+	OtherProblem string // why that is not shown
+
 	Write   bool
+	Version string // that an action is about, of items whose numbers change
 	Confirm string // redrive or drop, when that is asked for
 	Effect  string // what it will do
 	Failed  string // why it was not done
@@ -157,7 +182,7 @@ type itemView struct {
 
 // itemPage shows one item, asks whether something is to be done with it, and does it.
 func (c *Console) itemPage(r *http.Request) (*page, error) {
-	what, err := itemsOf(r)
+	what, _, err := c.itemsOf(r)
 	if err != nil {
 		return nil, err
 	}
@@ -174,9 +199,13 @@ func (c *Console) itemPage(r *http.Request) (*page, error) {
 			failed = err.Error()
 			break
 		}
-		return nil, redirectError(what.path + "?" + url.Values{"done": {action}}.Encode())
+		list := what.path
+		if what.file != "" {
+			list = lettersPath // an empty file is gone
+		}
+		return nil, redirectError(list + "?" + url.Values{"done": {action}}.Encode())
 	default:
-		if personal, err = c.unmasks(r, what.stream, strconv.FormatUint(number, 10)); err != nil {
+		if personal, err = c.unmasks(r, cmp.Or(what.stream, "dead_letter"), strconv.FormatUint(number, 10)); err != nil {
 			return nil, err
 		}
 	}
@@ -184,13 +213,18 @@ func (c *Console) itemPage(r *http.Request) (*page, error) {
 		Path: what.path, Title: what.title, Write: c.Write, Failed: failed,
 		eventView: &eventView{Personal: personal, CanUnmask: c.ShowPII},
 	}
-	if err := c.read(r.Context(), func(reader *replay.Reader) error {
-		m, err := message(r.Context(), what.reader(reader), number)
-		if err != nil {
-			return err
-		}
-		return c.showItem(r.Context(), reader, &what, m, v)
-	}); err != nil {
+	if what.file != "" {
+		err = c.limited(r.Context(), func() error { return c.showLetter(r.Context(), &what, number, v) })
+	} else {
+		err = c.read(r.Context(), func(reader *replay.Reader) error {
+			m, err := message(r.Context(), what.reader(reader), number)
+			if err != nil {
+				return err
+			}
+			return c.showItem(r.Context(), reader, &what, m, v)
+		})
+	}
+	if err != nil {
 		return nil, err
 	}
 	if confirm := r.URL.Query().Get("confirm"); c.Write && (confirm == "redrive" || confirm == "drop") {
@@ -198,7 +232,7 @@ func (c *Console) itemPage(r *http.Request) (*page, error) {
 	}
 	return &page{
 		Title: what.title, Template: "item", Content: v, Private: personal,
-		Commands: []string{fmt.Sprintf("%s show %d", what.command, number)},
+		Commands: []string{fmt.Sprintf("%s show %d%s", what.command, number, what.flags)},
 	}, nil
 }
 
@@ -215,37 +249,15 @@ func (c *Console) showItem(ctx context.Context, reader *replay.Reader, what *ite
 		}
 		return nil
 	}
-	stored, err := c.storedEvent(ctx, reader, m)
-	if err != nil || stored == nil {
-		return err
+	if reader == nil {
+		return nil
+	}
+	stored, problem := c.storedEvent(ctx, reader, m)
+	if v.OtherProblem = problem; stored == nil {
+		return nil
 	}
 	v.Other = &eventView{}
 	return v.Other.read(stored, v.Personal)
-}
-
-// storedEvent returns the event that the stream has under the id of a quarantined one,
-// nil without.
-func (c *Console) storedEvent(ctx context.Context, reader *replay.Reader, m *replay.StoredMessage) (*replay.StoredMessage, error) {
-	if c.Decode == nil {
-		return nil, nil
-	}
-	events, err := (&resend.Redrive{Reader: reader, Decode: c.Decode}).Messages(m)
-	if err != nil || len(events) != 1 {
-		return nil, nil // it has no event, which is why it is there
-	}
-	parts, ok := schemas.ParseSubject(events[0].Subject)
-	if !ok {
-		return nil, nil
-	}
-	for stored, err := range reader.Read(ctx, replay.Selection{CallToken: parts.Call, Types: []string{parts.Type}}) {
-		if err != nil {
-			return nil, err
-		}
-		if stored.Header.Get(schemas.HeaderMsgID) == events[0].Header.Get(schemas.HeaderMsgID) {
-			return stored, nil
-		}
-	}
-	return nil, nil
 }
 
 // doneTexts say what was done.
@@ -254,6 +266,15 @@ var doneTexts = map[string]string{"redrive": "It was sent again and removed here
 // effect says what an action will do.
 func (i *items) effect(action string) string {
 	switch {
+	case i.file != "":
+		text := "This removes it from its file for good."
+		if action == "redrive" {
+			text = "This publishes it into the stream that did not take it, where every consumer gets it, and removes it from its file."
+		}
+		if !strings.HasSuffix(i.file, resend.ClaimedSuffix) {
+			text += " The file is first renamed to " + filepath.Base(i.file) + resend.ClaimedSuffix + "."
+		}
+		return text
 	case action == "drop":
 		return "This removes it from stream " + i.stream + " for good."
 	case i.service != "":
@@ -267,29 +288,38 @@ func (c *Console) change(r *http.Request, what *items, number uint64, action str
 	if !c.Write {
 		return errors.New("this console changes nothing: it runs without --console-write")
 	}
-	ctx := r.Context()
-	err := c.read(ctx, func(reader *replay.Reader) error {
-		m, err := message(ctx, what.reader(reader), number)
-		if err != nil {
-			return err
-		}
-		js, err := reader.JetStream(ctx)
-		if err != nil {
-			return err
-		}
-		if action == "redrive" {
-			if err := c.redrive(ctx, reader, js, what, m); err != nil {
-				return err
-			}
-		}
-		return what.remove(ctx, js, number)
-	})
+	ctx, place := r.Context(), slog.String("stream", what.stream)
+	var err error
+	if what.file != "" {
+		place = slog.String("file", what.file)
+		err = c.limited(ctx, func() error { return c.changeLetter(ctx, what, number, r.PostFormValue("version"), action) })
+	} else {
+		err = c.read(ctx, func(reader *replay.Reader) error { return c.changeMessage(ctx, reader, what, number, action) })
+	}
 	outcome := "done"
 	if err != nil {
 		outcome = err.Error()
 	}
-	c.Logger.Info("the console changes what was set aside", "action", action, "stream", what.stream, "sequence", number, "client", r.RemoteAddr, "outcome", outcome)
+	c.Logger.Info("the console changes what was set aside", "action", action, place, "sequence", number, "client", r.RemoteAddr, "outcome", outcome)
 	return err
+}
+
+// changeMessage does what was confirmed about a message of a stream.
+func (c *Console) changeMessage(ctx context.Context, reader *replay.Reader, what *items, number uint64, action string) error {
+	m, err := message(ctx, what.reader(reader), number)
+	if err != nil {
+		return err
+	}
+	js, err := reader.JetStream(ctx)
+	if err != nil {
+		return err
+	}
+	if action == "redrive" {
+		if err := c.redrive(ctx, reader, js, what, m); err != nil {
+			return err
+		}
+	}
+	return what.remove(ctx, js, number)
 }
 
 // redrive sends an item where it belongs.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -187,8 +188,11 @@ func TestServices(t *testing.T) {
 		return text
 	}
 	natstest.Until(t, func() bool { return strings.Contains(get("/services"), `<a href="/calls/c-1">`) })
-	if text := get("/services"); !strings.Contains(text, `<a href="/services/billing/dead">1</a>`) {
+	if text := get("/services"); !strings.Contains(text, `<a href="/services/billing/dead">1</a>`) || !strings.Contains(text, `data-live="/live"`) {
 		t.Error("the services are\n", text)
+	}
+	if text := get("/services/billing/dead"); !strings.Contains(text, "acsbridge deadletters list --service billing") {
+		t.Error("the dead letters are\n", text)
 	}
 	if text := get("/services/billing/dead/1"); !strings.Contains(text, "permanent") || strings.Contains(text, "<b>tenant") || !strings.Contains(text, `href="/calls/c-1"`) {
 		t.Error("the dead letter is\n", text)
@@ -225,5 +229,30 @@ func TestPayload_notJSON(t *testing.T) {
 				t.Errorf("%s %s:\n%s", method, path, text)
 			}
 		}
+	}
+}
+
+// TestServices_manyBrowsers reads the services once for all who ask at a time.
+func TestServices_manyBrowsers(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64 // for the connection: before a reading, and by it
+	c, _ := newConsole(t, func(o *console.Options) {
+		connect := o.Reader.JetStream
+		o.Reader.JetStream = func(ctx context.Context) (jetstream.JetStream, error) {
+			asked.Add(1)
+			return connect(ctx)
+		}
+	})
+	var browsers sync.WaitGroup
+	for range 20 {
+		browsers.Go(func() {
+			if status, text := (request{path: "/services"}).page(t, c); status != 200 || !strings.Contains(text, "As of ") {
+				t.Errorf("%d\n%s", status, text)
+			}
+		})
+	}
+	browsers.Wait()
+	if n := asked.Load(); n != 2 {
+		t.Errorf("asked %d times for the connection for 20 browsers", n)
 	}
 }

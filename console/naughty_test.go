@@ -236,7 +236,7 @@ func TestPages_naughtyRequests(t *testing.T) {
 		c.ServeHTTP(w, r)
 		return shape(t, w.Body.String())
 	}
-	for _, pattern := range []string{"/login?to=%s", "/calls?since=%s", "/calls?state=%s", "/calls?resource=%s&until=10m", "/calls?type=%s", "/calls?before=%s", "/calls/%s"} {
+	for _, pattern := range []string{"/login?to=%s", "/calls?since=%s", "/calls?state=%s", "/calls?resource=%s&until=10m", "/calls?outcome=%s", "/calls?type=%s", "/calls?before=%s", "/calls/%s"} {
 		var want []string
 		for i, text := range append([]string{"harmless"}, naughty(t)...) {
 			if text == "" || text == "." || text == ".." || strings.Contains(pattern, "%s&") && i > 50 {

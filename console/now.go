@@ -17,6 +17,8 @@ type Bridge interface {
 	// Refusals returns the refusals that are remembered, newest first, and the counts of
 	// the last minutes.
 	Refusals() ([]Refusal, []RefusalCount)
+	// DeadLetters returns the paths of the dead-letter files that hold something.
+	DeadLetters() ([]string, error)
 }
 
 // State is the state of a bridge.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,7 @@ type bridge struct {
 	ready atomic.Bool
 
 	refusals []console.Refusal
+	letters  []string // paths of dead-letter files
 }
 
 func (b *bridge) State() console.State {
@@ -35,6 +37,8 @@ func (b *bridge) State() console.State {
 }
 
 func (b *bridge) Refusals() ([]console.Refusal, []console.RefusalCount) { return b.refusals, nil }
+
+func (b *bridge) DeadLetters() ([]string, error) { return slices.Clone(b.letters), nil }
 
 // TestNow says in one sentence how the bridge is, from what it was in the last minutes.
 func TestNow(t *testing.T) {

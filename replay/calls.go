@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // Summary is a call without its events.
@@ -14,10 +17,11 @@ type Summary struct {
 	Failures int    // events of something that failed
 	Latest   string // type of the event that was stored last
 
-	keys         []string  // its ids, in the form of [key]
-	notConnected bool      // an event says that it could not be connected
-	newest       uint64    // sequence of the newest selected event, for [Reader.Recent]
-	stored       time.Time // when that was stored, in an [Index]
+	keys         []string                   // its ids, in the form of [key]
+	notConnected bool                       // an event says that it could not be connected
+	why          *schemas.ResultInformation // by the first such event; may be nil
+	newest       uint64                     // sequence of the newest selected event, for [Reader.Recent]
+	stored       time.Time                  // when that was stored, in an [Index]
 }
 
 // State is the state of a call.
@@ -97,7 +101,9 @@ func (c *Summary) merge(other *Summary) {
 	c.Events += other.Events
 	c.newest = max(c.newest, other.newest)
 	c.Failures += other.Failures
-	c.notConnected = c.notConnected || other.notConnected
+	if !c.notConnected {
+		c.notConnected, c.why = other.notConnected, other.why
+	}
 	c.keys = append(c.keys, other.keys...)
 }
 
@@ -113,7 +119,9 @@ func (c *Summary) add(step *Step) {
 	if step.Failed() {
 		c.Failures++
 	}
-	c.notConnected = c.notConnected || notConnected(step)
+	if !c.notConnected && notConnected(step) {
+		c.notConnected, c.why = true, step.Result()
+	}
 }
 
 // Summary returns the summary of those events of the call that are selected, by
@@ -160,3 +168,43 @@ func (c *Summary) State(now time.Time) State {
 	}
 	return Active
 }
+
+// Outcome says how the call ended, by the leg with an end that came last, or why it was
+// never connected, in the form of [ResultText]; and whether that is a failure. It is
+// empty while nothing has ended.
+func (c *Summary) Outcome() (text string, failed bool) {
+	for _, leg := range c.Legs {
+		if leg.Connects() && leg.End != nil {
+			text, failed = ResultText(leg.End.Result()), leg.End.Failed()
+		}
+	}
+	if text != "" || c.State(c.Last()) != Failed {
+		return text, failed
+	}
+	if c.why == nil {
+		return "not connected", true
+	}
+	return ResultText(c.why), true
+}
+
+// HasOutcome reports whether the outcome has a text, in any case of its letters: a code as
+// 487, code and subcode as 487/5003, or words. A number is a whole one. Every call has the
+// empty text.
+func (c *Summary) HasOutcome(text string) bool {
+	outcome, _ := c.Outcome()
+	outcome, text = strings.ToLower(outcome), strings.ToLower(strings.TrimSpace(text))
+	for at := 0; text != ""; at++ {
+		i := strings.Index(outcome[at:], text)
+		if i < 0 {
+			return false
+		}
+		at += i
+		end := at + len(text)
+		if !(at > 0 && isDigit(outcome[at-1]) && isDigit(text[0]) || end < len(outcome) && isDigit(outcome[end]) && isDigit(text[len(text)-1])) {
+			return true
+		}
+	}
+	return true
+}
+
+func isDigit(b byte) bool { return '0' <= b && b <= '9' }

@@ -66,3 +66,15 @@ func ResultMeaning(r *schemas.ResultInformation) string {
 	}
 	return ""
 }
+
+// ResultText is a result in codes and words, as 486/0 busy.
+func ResultText(r *schemas.ResultInformation) string {
+	if r == nil {
+		return "without a result"
+	}
+	text := fmt.Sprintf("%d/%d", r.Code, r.SubCode)
+	if words := ResultMeaning(r); words != "" {
+		text += " " + words
+	}
+	return text
+}

@@ -37,6 +37,7 @@ type Page struct {
 	Resource string // name of the resource, as in the subject
 	Type     string // calls that have an event of this type
 	State    State
+	Outcome  string    // calls whose outcome has this; see [Summary.HasOutcome]
 	Since    time.Time // calls with an event that was stored then or later
 	Until    time.Time // calls whose newest event was stored before
 	Before   uint64    // calls whose newest event has a smaller sequence
@@ -154,12 +155,17 @@ func (r *Reader) recentIndexed(ctx context.Context, stream jetstream.Stream, pag
 	fromStart := r.Index.covers(time.Time{})
 	whole := func(c *Summary) bool { return c.whole(fromStart, true) }
 	calls, begin := r.Index.recent(first, end, page.Calls-len(found.Calls), func(c *Summary) bool {
-		return page.State == "" || !whole(c) || c.State(now) == page.State
+		return !whole(c) || page.wants(c, now)
 	})
 	if len(calls) > 0 {
 		found.Back = calls[len(calls)-1].stored
 	}
 	return begin, r.addRecent(ctx, stream, page, calls, end, now, whole, found)
+}
+
+// wants reports whether a call that was read whole has the state and the outcome.
+func (p *Page) wants(call *Summary, now time.Time) bool {
+	return (p.State == "" || call.State(now) == p.State) && call.HasOutcome(p.Outcome)
 }
 
 // addRecent adds those of the calls that the page selects.
@@ -172,7 +178,7 @@ func (r *Reader) addRecent(ctx context.Context, stream jetstream.Stream, page Pa
 		}
 		for _, call := range some {
 			// A call with a newer event is on an earlier page, or was found in a later span.
-			if call.newest > end || page.State != "" && call.State(now) != page.State {
+			if call.newest > end || !page.wants(call, now) {
 				continue
 			}
 			if found.Calls = append(found.Calls, call); len(found.Calls) == page.Calls {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/acsbridge/acsbridge/cmd/acsbridge/internal/config"
@@ -18,6 +19,7 @@ type callsCmd struct {
 	ID       string `name:"id" help:"Only the call with this id: any that acsbridge call takes." placeholder:"ID"`
 	Since    string `help:"Where to begin: as --since of tail. Without it: 1h, or all with --id." placeholder:"POSITION"`
 	Resource string `help:"Only calls of this resource, by the name that serve has for it." placeholder:"NAME"`
+	Outcome  string `help:"Only calls whose outcome has this: a code such as 487, code and subcode as 487/5003, or words such as busy." placeholder:"TEXT"`
 	Output   string `help:"pretty, or json (one object a line)." default:"pretty" enum:"pretty,json" placeholder:"FORMAT"`
 	config.Reader
 
@@ -50,6 +52,7 @@ func (c *callsCmd) Run(ctx context.Context, std stdio) error {
 	if err != nil {
 		return unlessEnded(err)
 	}
+	calls = slices.DeleteFunc(calls, func(call *replay.Summary) bool { return !call.HasOutcome(c.Outcome) })
 	out := bufio.NewWriterSize(std.out, outputBuffer)
 	p := view.Printer{Color: view.ColorFor(std.out), Now: time.Now()}
 	for _, call := range calls {
@@ -66,7 +69,11 @@ func (c *callsCmd) Run(ctx context.Context, std stdio) error {
 		}
 	}
 	if len(calls) == 0 && c.Output == "pretty" {
-		fmt.Fprintf(std.err, "acsbridge: no calls since %s; --since all reads the whole stream\n", c.Since)
+		which := "calls"
+		if c.Outcome != "" {
+			which += " with that outcome"
+		}
+		fmt.Fprintf(std.err, "acsbridge: no %s since %s; --since all reads the whole stream\n", which, c.Since)
 	}
 	return unlessEnded(out.Flush())
 }
@@ -104,6 +111,7 @@ type callLine struct {
 	LastEvent string       `json:"lastEvent"`
 	Resource  string       `json:"resource"`
 	Calls     []string     `json:"callConnectionIds"` // of its legs and its recording
+	Outcome   string       `json:"outcome"`           // in codes and words; empty while nothing has ended
 }
 
 func newCallLine(c *replay.Summary, now time.Time) callLine {
@@ -111,6 +119,7 @@ func newCallLine(c *replay.Summary, now time.Time) callLine {
 		State: c.State(now), Began: c.First().UTC(), Seconds: c.Last().Sub(c.First()).Round(time.Millisecond).Seconds(),
 		Events: c.Events, Failures: c.Failures, LastEvent: c.Latest, Resource: c.Legs[0].Resource, Calls: []string{},
 	}
+	line.Outcome, _ = c.Outcome()
 	for _, leg := range c.Legs {
 		if !leg.EventGrid {
 			line.Calls = append(line.Calls, leg.ID)

@@ -103,6 +103,7 @@ var examples = map[string][]example{
 	},
 	"calls": {
 		{"the calls of the last hour", "acsbridge calls --since 1h"},
+		{"those that a busy line ended", "acsbridge calls --outcome busy"},
 		{"those of one resource, for a script", "acsbridge calls --resource contoso --output json"},
 	},
 	"call": {

@@ -106,22 +106,26 @@ type deadLetterFile struct {
 	redrive *resend.Redrive
 }
 
-func (f *deadLetterFile) items(context.Context) (list []item, err error) {
-	for i, letter := range f.file.Letters {
-		list = append(list, newItem(uint64(i+1), letter.Reason, letter.Message))
+func (f *deadLetterFile) items(ctx context.Context) (list []item, err error) {
+	for n := range f.file.Len() {
+		i, err := f.item(ctx, uint64(n+1))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, i)
 	}
 	return list, nil
 }
 
-func (f *deadLetterFile) item(ctx context.Context, number uint64) (item, error) {
-	list, err := f.items(ctx)
-	if err != nil {
-		return item{}, err
-	}
-	if number == 0 || number > uint64(len(list)) {
+func (f *deadLetterFile) item(_ context.Context, number uint64) (item, error) {
+	if number == 0 || number > uint64(f.file.Len()) {
 		return item{}, errNoItem
 	}
-	return list[number-1], nil
+	letter, err := f.file.Letter(int(number) - 1)
+	if err != nil {
+		return item{}, fmt.Errorf("--dead-letters: %w", err)
+	}
+	return newItem(number, letter.Reason, letter.Message), nil
 }
 
 func (f *deadLetterFile) claim() error {

@@ -23,7 +23,7 @@ const MaxSecret = 4 << 10
 func ReadFile(name string) ([]byte, error) { return read(name, math.MaxInt64) }
 
 func read(name string, most int64) ([]byte, error) {
-	file, err := open(name)
+	file, err := Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -56,16 +56,16 @@ func Read(name string) (string, error) {
 // outside its group can read or change. The group may read it: that is how
 // Kubernetes hands a secret to a process that is not root.
 func Check(name string) error {
-	file, err := open(name)
+	file, err := Open(name)
 	if err != nil {
 		return err
 	}
 	return file.Close()
 }
 
-// open opens a file that [Check] takes. The rule is about what was opened, so that no
+// Open opens a file that [Check] takes. The rule is about what was opened, so that no
 // other file can take its name in between.
-func open(name string) (*os.File, error) {
+func Open(name string) (*os.File, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, Explain(err)

@@ -3,6 +3,7 @@ package resend_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -30,7 +31,15 @@ func openLetters(t *testing.T, text string) *resend.DeadLetterFile {
 
 // TestDeadLetterFile_letters reads what the forwarder writes, also half a line.
 func TestDeadLetterFile_letters(t *testing.T) {
-	got := openLetters(t, wholeLetter+wholeLetter[:20]+"\n"+corruptLetter).Letters
+	file := openLetters(t, wholeLetter+wholeLetter[:20]+"\n"+corruptLetter)
+	var got []*resend.DeadLetter
+	for i := range file.Len() {
+		letter, err := file.Letter(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, letter)
+	}
 	if len(got) != 3 {
 		t.Fatalf("%d letters", len(got))
 	}
@@ -59,8 +68,8 @@ func TestDeadLetterFile_claim(t *testing.T) {
 		t.Fatal(err)
 	}
 	added.Close()
-	if err := file.Claim(); err != nil || len(file.Letters) != 2 {
-		t.Fatalf("%d letters, error %v", len(file.Letters), err)
+	if err := file.Claim(); err != nil || file.Len() != 2 {
+		t.Fatalf("%d letters, error %v", file.Len(), err)
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("the bridge still has the file: %v", err)
@@ -89,5 +98,33 @@ func TestDeadLetterFile_claim(t *testing.T) {
 	}
 	if _, err := os.Stat(path + resend.ClaimedSuffix); !os.IsNotExist(err) {
 		t.Errorf("an empty file stays: %v", err)
+	}
+}
+
+// TestDeadLetterFile_twoProcesses lets only the one that changes a file first change it
+// again: the other would put back what is removed.
+func TestDeadLetterFile_twoProcesses(t *testing.T) {
+	first := openLetters(t, wholeLetter+corruptLetter+wholeLetter)
+	if err := first.Claim(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := resend.OpenDeadLetters(first.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Remove(0); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := first.Letter(1); err != nil || l.Reason != "corrupt" {
+		t.Errorf("after the removal of the first, the second letter is %+v, error %v", l, err)
+	}
+	if err := second.Remove(1); err == nil || !strings.Contains(err.Error(), "another process has changed the file") {
+		t.Error("the second process removes:", err)
+	}
+	if _, err := second.Letter(1); err == nil {
+		t.Error("the second process reads lines that are others by now")
+	}
+	if text, err := os.ReadFile(first.Path); string(text) != corruptLetter+wholeLetter {
+		t.Errorf("error %v, file\n%s", err, text)
 	}
 }

@@ -111,6 +111,15 @@ func (v *consoleView) Refusals() (list []console.Refusal, counts []console.Refus
 	return list, counts
 }
 
+// DeadLetters implements [console.Bridge].
+func (v *consoleView) DeadLetters() (paths []string, err error) {
+	files, err := v.bridge.publisher.DeadLetters()
+	for _, file := range files {
+		paths = append(paths, file.Path)
+	}
+	return paths, err
+}
+
 func newRefusal(r ingest.Refused) console.Refusal {
 	refusal := console.Refusal{At: r.At, Route: r.Route, Reason: r.Reason, Status: r.Status, Signed: r.Signed, Issuer: r.Issuer, Audiences: r.Claims.Audiences}
 	if r.Client.IsValid() {
