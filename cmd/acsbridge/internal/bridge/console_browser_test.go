@@ -1,13 +1,17 @@
 package bridge
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -209,6 +213,16 @@ func TestConsole_accessible(t *testing.T) {
 	p.calls(2, 20, "hostile")
 	p.setAside()
 	p.conflict()
+	letter, err := json.Marshal(schemas.DeadLetter{
+		Time: time.Now(), Reason: "too_large", Stream: schemas.Stream, Subject: schemas.WithSlot("acs.contoso.CallConnected.c-1"),
+		Payload: []byte(`{"id":"1","source":"s","type":"Microsoft.Communication.CallConnected","specversion":"1.0","data":{"callConnectionId":"c-1"}}`),
+	})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(p.settings.DataDir, "dead-letters.ndjson"), append(letter, '\n'), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	b := newTab(t, p.ConsoleURL())
 	b.accessible(axe, "/login")
 	b.logIn("/calls", testSecret)
@@ -217,6 +231,7 @@ func TestConsole_accessible(t *testing.T) {
 	for _, path := range []string{
 		"/", "/refusals", "/calls", call, "/events/1", "/calls/none",
 		"/quarantine", "/quarantine/1", "/quarantine/2", "/quarantine/2?confirm=drop",
+		"/deadletters", "/deadletters/dead-letters.ndjson/1", "/deadletters/dead-letters.ndjson/1?confirm=redrive",
 		"/services", "/services/billing/dead", "/services/billing/dead/1", "/services/billing/dead/1?confirm=redrive",
 	} {
 		b.accessible(axe, path)
