@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -112,6 +113,15 @@ func naughtyEvent(t *testing.T, call *acstest.SimCall, eventType, text string) *
 	return m
 }
 
+// single has the first value of each header.
+func single(header nats.Header) map[string]string {
+	values := make(map[string]string)
+	for name := range header {
+		values[name] = header.Get(name)
+	}
+	return values
+}
+
 // shape is the page's elements with the names of their attributes, without texts.
 func shape(t *testing.T, page string) (list []string) {
 	t.Helper()
@@ -142,7 +152,8 @@ func shape(t *testing.T, page string) (list []string) {
 // as with a harmless text, all texts are text. Masking is off, so that they are there.
 func TestPages_naughtyStrings(t *testing.T) {
 	t.Parallel()
-	c, js := newConsole(t, func(o *console.Options) { o.ShowPII = true })
+	letters := filepath.Join(t.TempDir(), "dead-letters.ndjson")
+	c, js := newConsole(t, func(o *console.Options) { o.ShowPII, o.Bridge = true, &bridge{letters: []string{letters}} })
 	natstest.CreateStream(t, js, jetstream.StreamConfig{Name: schemas.QuarantineStream, Subjects: []string{"acs-quarantine.>"}, AllowDirect: true})
 	stream, err := js.Stream(t.Context(), schemas.Stream)
 	if err != nil {
@@ -171,7 +182,14 @@ func TestPages_naughtyStrings(t *testing.T) {
 				if ack, err = js.PublishMsg(t.Context(), m); err != nil {
 					t.Fatal(err)
 				}
-				paths = append(paths, fmt.Sprintf("/quarantine/%d", ack.Sequence))
+				line, err := json.Marshal(schemas.DeadLetter{Time: at, Reason: text, Subject: m.Subject, Payload: m.Data, Headers: single(m.Header)})
+				if err == nil {
+					err = os.WriteFile(letters, append(line, '\n'), 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				paths = append(paths, fmt.Sprintf("/quarantine/%d", ack.Sequence), "/deadletters", "/deadletters/dead-letters.ndjson/1")
 			}
 			if eventType == "CallDisconnected" {
 				paths = append(paths, fmt.Sprintf("/calls?before=%d", ack.Sequence+1)) // a list that is not in the cache
@@ -184,7 +202,7 @@ func TestPages_naughtyStrings(t *testing.T) {
 		for _, path := range paths {
 			w := httptest.NewRecorder()
 			method := http.MethodPost // which shows personal data
-			if strings.HasPrefix(path, "/calls?") {
+			if strings.HasPrefix(path, "/calls?") || path == "/deadletters" {
 				method = http.MethodGet
 			}
 			c.ServeHTTP(w, httptest.NewRequest(method, path, nil))
