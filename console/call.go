@@ -63,7 +63,10 @@ func (c *Console) callPage(r *http.Request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	story, err := c.live.story(id, now, func() (story *replay.Story, err error) {
+	if err := c.connected(r.Context()); err != nil {
+		return nil, err
+	}
+	story, err := c.live.story(r.Context(), id, now, func() (story *replay.Story, err error) {
 		err = c.read(r.Context(), func(reader *replay.Reader) error {
 			story, err = reader.Story(r.Context(), id, now)
 			return err
@@ -83,10 +86,18 @@ func (c *Console) callPage(r *http.Request) (*page, error) {
 	v := newCallView(id, story, now, personal)
 	v.CanUnmask = c.ShowPII
 	p := &page{Title: "Call", Template: "call", Content: v, Commands: []string{command}, Private: personal}
-	if v.Facts.State == replay.Active && !personal && storySize(story) <= maxLiveCall {
+	if isLive(story, v.Facts.State, now) && !personal && storySize(story) <= maxLiveCall {
 		p.Live = "/live?" + url.Values{"call": {id}}.Encode()
 	}
 	return p, nil
+}
+
+// liveAfterEnd is how long after its last event the page of a call that has ended is live:
+// the file of its recording comes then.
+const liveAfterEnd = 15 * time.Minute
+
+func isLive(story *replay.Story, state replay.State, now time.Time) bool {
+	return state == replay.Active || state == replay.Silent || now.Sub(story.Steps[len(story.Steps)-1].Message.Time) < liveAfterEnd
 }
 
 // unmasks reports whether a request asks for personal data and gets it, and logs that.

@@ -186,6 +186,7 @@ func (c *Console) recent(ctx context.Context, f callsFilter, selection replay.Pa
 	if entry.recent != nil && time.Since(entry.at) < listLife {
 		return entry.recent, nil
 	}
+	began := time.Now()
 	err = c.read(ctx, func(reader *replay.Reader) error {
 		recent, err = reader.Recent(ctx, selection, time.Now())
 		return err
@@ -193,7 +194,7 @@ func (c *Console) recent(ctx context.Context, f callsFilter, selection replay.Pa
 	if err != nil {
 		return nil, err
 	}
-	entry.recent, entry.at = recent, time.Now()
+	entry.recent, entry.at = recent, began
 	return recent, nil
 }
 
@@ -206,7 +207,7 @@ type cache struct {
 // cacheEntry is one list. Its lock is held while the list is read.
 type cacheEntry struct {
 	mu     sync.Mutex
-	at     time.Time
+	at     time.Time // when the reading began
 	recent *replay.Recent
 	used   time.Time // guarded by the lock of the cache
 }

@@ -174,12 +174,7 @@ func (c *Console) show(view view) http.HandlerFunc {
 
 // read runs a reading of the stream within the limit.
 func (c *Console) read(ctx context.Context, reading func(*replay.Reader) error) error {
-	if c.Reader == nil {
-		return errNoReader
-	}
-	within, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	if _, err := c.Reader.JetStream(within); err != nil {
+	if err := c.connected(ctx); err != nil {
 		return err
 	}
 	return c.limited(ctx, func() error {
@@ -187,6 +182,17 @@ func (c *Console) read(ctx context.Context, reading func(*replay.Reader) error) 
 		reader.Index = c.live.currentIndex()
 		return reading(&reader)
 	})
+}
+
+// connected fails while there is no connection to NATS.
+func (c *Console) connected(ctx context.Context) error {
+	if c.Reader == nil {
+		return errNoReader
+	}
+	within, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	_, err := c.Reader.JetStream(within)
+	return err
 }
 
 // limited runs a reading of the stream or of files, when fewer than [maxReadings] run.

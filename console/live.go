@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/replay"
 )
@@ -32,6 +34,8 @@ const (
 	// retryFollowing how long after a failure.
 	followInterval = 500 * time.Millisecond
 	retryFollowing = 5 * time.Second
+	// guardInterval is how often it is looked whether it is the same stream.
+	guardInterval = 10 * time.Second
 	// followBack is how many events before the end are read at first, for the index, with a
 	// pause after each backPart of them.
 	followBack = 16_000
@@ -84,7 +88,10 @@ func (h *hub) subscribe(s *subscriber) (remove func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.subscribers[s] = true
-	if s.call != "" {
+	switch {
+	case s.all:
+		s.notify() // the page may be a list of some seconds ago
+	case s.call != "":
 		h.watch(s)
 	}
 	select {
@@ -128,10 +135,12 @@ func (h *hub) run(ctx context.Context, logger *slog.Logger) {
 			return
 		}
 		for h.wanted() && ctx.Err() == nil {
-			if err := h.follow(ctx); err != nil && ctx.Err() == nil {
-				logger.Debug("live pages of the console are behind", "error", err)
-				_ = backoff.Wait(ctx, retryFollowing)
+			err := h.follow(ctx)
+			if errors.Is(err, errNotWanted) || errors.Is(err, errOtherStream) || ctx.Err() != nil {
+				continue
 			}
+			logger.Debug("live pages of the console are behind", "error", err)
+			_ = backoff.Wait(ctx, retryFollowing)
 		}
 	}
 }
@@ -148,51 +157,82 @@ func (h *hub) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	go func() { // a stream without new messages ends no reading
-		for h.wanted() && backoff.Wait(ctx, followInterval) == nil {
-		}
-		stop(errNotWanted)
-	}()
+	go h.guard(ctx, stop, stream)
 	reader := *h.reader
-	reader.Interval, reader.OnWarning = followInterval, nil
+	reader.Interval, reader.OnWarning = followInterval, func(err error) {
+		_, missed := errors.AsType[*replay.MissedError](err)
+		_, old := errors.AsType[*replay.OldSubjectsError](err)
+		if !missed && !old {
+			stop(err) // such a reading goes on trying, and pages would show the past for as long
+		}
+	}
 	state := stream.CachedInfo().State
-	from := max(state.FirstSeq, state.LastSeq+1-min(followBack, state.LastSeq))
+	next := max(state.FirstSeq, state.LastSeq+1-min(followBack, state.LastSeq))
 	var index *replay.Index // before the first message
-	if from <= state.FirstSeq || state.Msgs == 0 {
-		index = replay.NewIndex(from, time.Time{}) // of the whole stream
+	if next <= state.FirstSeq || state.Msgs == 0 {
+		index = replay.NewIndex(next, time.Time{}) // of the whole stream
 	}
 	defer h.end()
-	if state.Msgs == 0 {
-		h.begin(index)
-	}
-	for m, err := range reader.Read(ctx, replay.Selection{Since: replay.Position{Sequence: from}, Follow: true}) {
-		if errors.Is(context.Cause(ctx), errNotWanted) {
-			return nil
+	read := func(selection replay.Selection, each func(*replay.Step)) error {
+		for m, err := range reader.Read(ctx, selection) {
+			if cause := context.Cause(ctx); cause != nil {
+				return cause
+			}
+			if err != nil {
+				return err
+			}
+			if index == nil {
+				index = replay.NewIndex(m.Sequence, m.Time)
+			}
+			step, err := m.Step()
+			if err == nil {
+				index.Add(step)
+			}
+			next = m.Sequence + 1
+			each(step)
 		}
-		if err != nil {
+		return context.Cause(ctx)
+	}
+	if state.Msgs > 0 {
+		if err := read(replay.Selection{Since: replay.Position{Sequence: next}, Until: replay.Position{Sequence: state.LastSeq}}, func(*replay.Step) {
+			if next%backPart == 0 {
+				_ = backoff.Wait(ctx, backPause)
+			}
+		}); err != nil {
 			return err
 		}
-		if index == nil {
-			index = replay.NewIndex(m.Sequence, m.Time)
-		}
-		step, err := m.Step()
-		if err == nil {
-			index.Add(step)
-		}
-		if m.Sequence > state.LastSeq {
-			h.begin(index)
-			h.publish(step)
-		} else if m.Sequence == state.LastSeq {
-			h.begin(index)
-		} else if m.Sequence%backPart == 0 {
-			_ = backoff.Wait(ctx, backPause)
-		}
+		next = max(next, state.LastSeq+1)
 	}
-	return nil
+	if index == nil { // everything was removed meanwhile
+		index = replay.NewIndex(next, time.Now())
+	}
+	h.begin(index)
+	return read(replay.Selection{Since: replay.Position{Sequence: next}, Follow: true}, h.publish)
 }
 
-// errNotWanted ends the following.
-var errNotWanted = errors.New("no live pages")
+// guard ends the following when it is not wanted any more, and when the stream is another
+// one or an operator has removed messages, which the pages would go on showing.
+func (h *hub) guard(ctx context.Context, stop context.CancelCauseFunc, stream jetstream.Stream) {
+	began, looked := stream.CachedInfo(), time.Now()
+	created, deleted := began.Created, began.State.NumDeleted
+	for h.wanted() && backoff.Wait(ctx, followInterval) == nil {
+		if time.Since(looked) < guardInterval {
+			continue
+		}
+		looked = time.Now()
+		if info, err := stream.Info(ctx); err == nil && (!info.Created.Equal(created) || info.State.NumDeleted > deleted) {
+			stop(errOtherStream)
+			return
+		}
+	}
+	stop(errNotWanted)
+}
+
+// Reasons to end the following.
+var (
+	errNotWanted   = errors.New("no live pages")
+	errOtherStream = errors.New("the stream was made anew, or messages were removed from it")
+)
 
 // begin is called when everything that was stored before is in the index: what is looked
 // up from now on lacks no event that is stored later.
@@ -276,6 +316,9 @@ func (c *Console) liveEvents(w http.ResponseWriter, r *http.Request) {
 		text := "data: changed\n\n"
 		select {
 		case <-s.changed:
+			if s.all && backoff.Wait(ctx, listLife) != nil { // until no earlier list is shown again
+				return
+			}
 			if c.refreshes.Wait(ctx) != nil {
 				return
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/acsbridge/acsbridge/console"
+	"github.com/acsbridge/acsbridge/internal/natstest"
 	"github.com/acsbridge/acsbridge/schemas"
 )
 
@@ -172,6 +173,63 @@ func TestLive_call(t *testing.T) {
 	until(">AddParticipantFailed</a>") // which nothing but the event after it shares an id with
 	if n := readings.Load(); n != read || searches.Load() == before {
 		t.Errorf("a leg made a page read everything around the call %d times", n-read)
+	}
+}
+
+// TestLive_streamMadeAnew replaces the stream below a live page, whose list then has the calls
+// of the new one alone.
+func TestLive_streamMadeAnew(t *testing.T) {
+	t.Parallel()
+	c, js := newConsole(t)
+	store(t, js, "1", "CallConnected", "c-before", "")
+	pages := newLivePages(t, c)
+	shown := make(chan string, 64)
+	pages.follow("calls=all", func() {
+		_, page := request{path: "/calls"}.page(t, c)
+		shown <- page
+	})
+	until := func(want string) string {
+		t.Helper()
+		for end := time.After(40 * time.Second); ; {
+			select {
+			case page := <-shown:
+				if strings.Contains(page, want) {
+					return page
+				}
+			case <-end:
+				t.Fatal("no list has", want)
+			}
+		}
+	}
+	until("c-before")
+	if err := js.DeleteStream(t.Context(), schemas.Stream); err != nil {
+		t.Fatal(err)
+	}
+	natstest.CreateStream(t, js, jetstream.StreamConfig{Name: schemas.Stream, Subjects: []string{"acs.>"}, AllowDirect: true})
+	for n := range 3 { // as many as were read of the stream before, and more
+		store(t, js, "1", "CallConnected", fmt.Sprint("c-after-", n), "")
+	}
+	if page := until("c-after-0"); strings.Contains(page, "c-before") {
+		t.Error("the list has a call of the stream before")
+	}
+}
+
+// TestLive_quietCall has a call without an event for long, and one that has just ended: their
+// pages are live.
+func TestLive_quietCall(t *testing.T) {
+	t.Parallel()
+	c, js := newConsole(t)
+	m := nats.NewMsg(schemas.WithSlot("acs.contoso.CallConnected.c-1"))
+	m.Data = fmt.Appendf(nil, `{"id":"1","source":"s","type":"Microsoft.Communication.CallConnected","specversion":"1.0","time":%q,"data":{"callConnectionId":"c-1"}}`,
+		time.Now().Add(-20*time.Minute).Format(time.RFC3339))
+	if _, err := js.PublishMsg(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	store(t, js, "1", "CallDisconnected", "c-2", "")
+	for call, state := range map[string]string{"c-1": ">silent<", "c-2": ">ended<"} {
+		if _, page := (request{path: "/calls/" + call}).page(t, c); !strings.Contains(page, state) || !strings.Contains(page, "data-live") {
+			t.Errorf("%s is not %s, or not live:\n%s", call, state, page)
+		}
 	}
 }
 

@@ -1,10 +1,13 @@
 package console
 
 import (
+	"context"
+	"errors"
 	"maps"
 	"sync"
 	"time"
 
+	"github.com/acsbridge/acsbridge/internal/backoff"
 	"github.com/acsbridge/acsbridge/replay"
 )
 
@@ -29,6 +32,8 @@ type liveCall struct {
 	since   []*replay.Step // that were stored since the story was made
 	size    int            // bytes of all of them
 	passed  []*replay.Step // all that are stored while it is looked up; nil when it is not
+	failed  int            // how often in a row it could not be kept
+	checked bool           // the story was compared with the index
 }
 
 // forget makes the next page look the call up again.
@@ -48,13 +53,21 @@ func (h *hub) watch(s *subscriber) {
 }
 
 // leave ends watch.
-func (h *hub) leave(s *subscriber) { h.calls[s.call].pages-- }
+func (h *hub) leave(s *subscriber) {
+	h.calls[s.call].pages--
+	h.prune(time.Now())
+}
+
+// prune removes the calls that no page shows.
+func (h *hub) prune(now time.Time) {
+	maps.DeleteFunc(h.calls, func(_ string, call *liveCall) bool { return call.pages == 0 && now.Sub(call.asked) > openWithin })
+}
 
 // call returns the one with an id that a page asks for, or nil when it cannot be kept.
 func (h *hub) call(id string, now time.Time) *liveCall {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	maps.DeleteFunc(h.calls, func(_ string, call *liveCall) bool { return call.pages == 0 && now.Sub(call.asked) > openWithin })
+	h.prune(now)
 	call := h.calls[id]
 	if call == nil {
 		if !h.following || len(h.calls) >= maxLiveCalls {
@@ -74,6 +87,7 @@ func (h *hub) addToCalls(step *replay.Step) map[string]bool {
 		return nil // a page does not show it either
 	}
 	changed := make(map[string]bool)
+	h.prune(time.Now())
 	for id, call := range h.calls {
 		if call.add(step) {
 			changed[id] = true
@@ -98,7 +112,7 @@ func (l *liveCall) add(step *replay.Step) bool {
 		return false
 	}
 	l.since = append(l.since, step)
-	if l.size += len(step.Message.Data); more || l.size > maxLiveCall {
+	if l.size += stepSize(step); more || l.size > maxLiveCall {
 		l.forget()
 	}
 	return true
@@ -106,7 +120,7 @@ func (l *liveCall) add(step *replay.Step) bool {
 
 // story returns the story of a call: that of live pages with what was stored since, or
 // one that search looks up.
-func (h *hub) story(id string, now time.Time, search func() (*replay.Story, error)) (*replay.Story, error) {
+func (h *hub) story(ctx context.Context, id string, now time.Time, search func() (*replay.Story, error)) (*replay.Story, error) {
 	call := h.call(id, now)
 	if call == nil {
 		return search()
@@ -117,21 +131,12 @@ func (h *hub) story(id string, now time.Time, search func() (*replay.Story, erro
 		return story, nil
 	}
 	story, err := search()
-	if err != nil || len(story.Steps) > 0 && storySize(story) <= maxLiveCall && !h.keep(call, story) {
-		h.notify(id) // to try again
-	}
+	h.keep(ctx, id, call, story)
 	return story, err
 }
 
-func (h *hub) notify(id string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for s := range h.subscribers {
-		if s.call == id {
-			s.notify()
-		}
-	}
-}
+// retryKeeping is when the pages of a call that could not be kept ask again.
+var retryKeeping = backoff.Doubling{First: 2 * time.Second, Last: time.Minute}
 
 // known returns the story of a call at a time. Without one it begins to keep what is
 // stored, for keep.
@@ -149,26 +154,75 @@ func (h *hub) known(call *liveCall, now time.Time) *replay.Story {
 	return call.story
 }
 
-// keep keeps a story that was looked up, with what was stored meanwhile. It does not when
-// not all of that is known.
-func (h *hub) keep(call *liveCall, story *replay.Story) bool {
+// keep keeps a story that was looked up, nil when that failed, with what was stored
+// meanwhile. When not all of that is known, the pages of the call ask again later.
+func (h *hub) keep(ctx context.Context, id string, call *liveCall, story *replay.Story) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	passed := call.passed
 	call.passed = nil
-	if passed == nil {
-		return false
+	if !h.following || errors.Is(ctx.Err(), context.Canceled) { // they ask when the following begins; the browser has left
+		return
 	}
-	call.story, call.size = story, storySize(story)
-	for _, step := range passed {
-		call.add(step)
+	if story != nil && (len(story.Steps) == 0 || storySize(story) > maxLiveCall) {
+		return // their pages are not live
 	}
-	return call.story != nil
+	if story != nil && passed != nil {
+		call.story, call.size = story, storySize(story)
+		for _, step := range passed {
+			call.add(step)
+		}
+		call.checkNewest(h.index)
+	}
+	if call.story != nil {
+		call.failed = 0
+		return
+	}
+	call.failed++
+	time.AfterFunc(retryKeeping.After(call.failed), func() { h.notify(id) })
 }
 
+// checkNewest forgets the story, once, when the index has a later event: a replica that is
+// behind was asked.
+func (l *liveCall) checkNewest(index *replay.Index) {
+	if l.story == nil || l.checked {
+		return
+	}
+	newest := l.story.Steps[len(l.story.Steps)-1].Message.Sequence
+	for _, step := range l.since {
+		newest = max(newest, step.Message.Sequence)
+	}
+	if index.Newest(l.story) > newest {
+		l.forget()
+		l.checked = true
+	}
+}
+
+// notify has the pages of a call ask again.
+func (h *hub) notify(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.subscribers {
+		if s.call == id {
+			s.notify()
+		}
+	}
+}
+
+// storySize is the bytes of a call's events.
 func storySize(story *replay.Story) (size int) {
 	for _, step := range story.Steps {
-		size += len(step.Message.Data)
+		size += stepSize(step)
+	}
+	return size
+}
+
+func stepSize(step *replay.Step) int {
+	size := len(step.Message.Data)
+	for name, values := range step.Message.Header {
+		for _, value := range values {
+			size += len(name) + len(value)
+		}
 	}
 	return size
 }

@@ -22,6 +22,7 @@ type Summary struct {
 	why          *schemas.ResultInformation // by the first such event; may be nil
 	newest       uint64                     // sequence of the newest selected event, for [Reader.Recent]
 	stored       time.Time                  // when that was stored, in an [Index]
+	listed       uint64                     // newest when it was found, before it was read whole
 }
 
 // State is the state of a call.

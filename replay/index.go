@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/acsbridge/acsbridge/schemas"
 )
 
 // maxIndexed is how many calls an [Index] has, of some KiB each.
@@ -77,8 +79,9 @@ func (c *indexed) index(step *Step) {
 	short := &Step{StoredEvent: step.StoredEvent, Message: &StoredMessage{Sequence: step.Message.Sequence, Time: step.Message.Time}, At: step.At}
 	c.add(short)
 	c.newest, c.stored = step.Message.Sequence, step.Message.Time
+	subject, ok := schemas.ParseSubject(step.Message.Subject)
 	switch token := step.Message.CallToken(); {
-	case token == "":
+	case token == "" || !ok || subject.Slot == "": // no filter finds it
 		c.sequences = append(c.sequences, step.Message.Sequence)
 	case !slices.Contains(c.tokens, token):
 		c.tokens = append(c.tokens, token)
@@ -95,14 +98,12 @@ func (x *Index) forget(element *list.Element) {
 	x.first, x.from = max(x.first, call.newest+1), later(x.from, call.stored.Add(1))
 }
 
-// covers reports whether the index has all events that were stored from a time on.
-func (x *Index) covers(since time.Time) bool {
-	if x == nil {
-		return false
-	}
+// begins returns from when on all events that were stored are in the index, the zero time
+// when the stream has none before.
+func (x *Index) begins() time.Time {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return !since.Before(x.from)
+	return x.from
 }
 
 // with returns the last tokens of the subjects of the calls that have one of the ids, and
@@ -124,6 +125,19 @@ func (x *Index) with(ids map[string]bool) (tokens []string, sequences []uint64) 
 		tokens, sequences = append(tokens, known.tokens...), append(sequences, known.sequences...)
 	}
 	return tokens, sequences
+}
+
+// Newest returns the sequence of the newest event of a call, zero when the index does not
+// have the call. A story without that event was read from a replica that is behind.
+func (x *Index) Newest(story *Story) (newest uint64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id := range story.ids {
+		if call := x.calls[id]; call != nil {
+			newest = max(newest, call.newest)
+		}
+	}
+	return newest
 }
 
 // recent returns at most n of the calls whose newest event has a sequence from first to

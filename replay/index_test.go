@@ -12,7 +12,7 @@ import (
 // indexedStep is an event that is stored so many seconds later as its sequence says.
 func indexedStep(sequence uint64, began time.Time, call, serverCall string) *Step {
 	at := began.Add(time.Duration(sequence) * time.Second)
-	return &Step{At: at, Message: &StoredMessage{Sequence: sequence, Time: at, Subject: "acs.contoso.PlayStarted." + call}, StoredEvent: &StoredEvent{
+	return &Step{At: at, Message: &StoredMessage{Sequence: sequence, Time: at, Subject: schemas.WithSlot("acs.contoso.PlayStarted." + call)}, StoredEvent: &StoredEvent{
 		Type: "PlayStarted", Call: call, IDs: schemas.CallIDs{CallConnectionID: call, ServerCallID: serverCall},
 	}}
 }
@@ -55,13 +55,13 @@ func TestIndex_forgets(t *testing.T) {
 	for call := range maxIndexed {
 		add(call)
 	}
-	if _, begin := x.recent(1, sequence, maxIndexed+1, all); begin != 1 || !x.covers(time.Time{}) || !has("server-1") {
+	if _, begin := x.recent(1, sequence, maxIndexed+1, all); begin != 1 || !x.begins().IsZero() || !has("server-1") {
 		t.Fatalf("a full index begins at sequence %d", begin)
 	}
 	add(0)
 	add(maxIndexed)
 	calls, begin := x.recent(1, sequence, maxIndexed+1, all)
-	if begin != 3 || len(calls) != maxIndexed || x.covers(began.Add(2*time.Second)) || !x.covers(began.Add(3*time.Second)) {
+	if begin != 3 || len(calls) != maxIndexed || !x.begins().After(began.Add(2*time.Second)) || x.begins().After(began.Add(3*time.Second)) {
 		t.Errorf("it begins at sequence %d with %d calls, and covers the time from %v on", begin, len(calls), x.from)
 	}
 	if has("server-1") || has("call-1") || !has("server-0") || !has("call-2") {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -65,10 +66,13 @@ func (r *Reader) Recent(ctx context.Context, page Page, now time.Time) (*Recent,
 	if err != nil {
 		return nil, err
 	}
-	found := &Recent{}
+	found, newest := &Recent{}, end
+	if page.Before == 0 && page.Until.IsZero() {
+		newest = math.MaxUint64 // also what is stored meanwhile
+	}
 	for span, began := uint64(firstSpan), time.Now(); end >= first && end > 0; span = min(2*span, maxSpan) {
-		begin, err := r.recentIndexed(ctx, stream, page, first, end, now, found)
-		if err == nil && begin > end {
+		begin, indexed, err := r.recentIndexed(ctx, stream, page, first, end, newest, now, found)
+		if err == nil && !indexed {
 			begin = max(first, end-min(span, end)+1)
 			err = r.recentIn(ctx, stream, page, begin, end, now, found)
 		}
@@ -76,10 +80,10 @@ func (r *Reader) Recent(ctx context.Context, page Page, now time.Time) (*Recent,
 			return nil, err
 		}
 		if len(found.Calls) == page.Calls {
-			found.Next = found.Calls[page.Calls-1].newest
+			found.Next = found.Calls[page.Calls-1].listed
 			return found, nil
 		}
-		end = begin - 1
+		end, newest = begin-1, begin-1
 		if time.Since(began) > recentBudget && end >= first {
 			found.Next = begin
 			return found, nil
@@ -146,21 +150,23 @@ func (r *Reader) recentIn(ctx context.Context, stream jetstream.Stream, page Pag
 	return r.addRecent(ctx, stream, page, calls, end, now, whole, found)
 }
 
-// recentIndexed adds some of the calls whose newest event is from first to end, and returns
-// from which sequence on they are all; it is beyond end when the index has none of them.
-func (r *Reader) recentIndexed(ctx context.Context, stream jetstream.Stream, page Page, first, end uint64, now time.Time, found *Recent) (begin uint64, err error) {
+// recentIndexed adds some of the calls whose newest event has a sequence from first to
+// newest, and returns from which on they are all; or that the index does not have those
+// before end.
+func (r *Reader) recentIndexed(ctx context.Context, stream jetstream.Stream, page Page, first, end, newest uint64, now time.Time, found *Recent) (begin uint64, indexed bool, err error) {
 	if r.Index == nil || page.Resource != "" || page.Type != "" {
-		return end + 1, nil
+		return 0, false, nil
 	}
-	fromStart := r.Index.covers(time.Time{})
+	fromStart := r.Index.begins().IsZero()
 	whole := func(c *Summary) bool { return c.whole(fromStart, true) }
-	calls, begin := r.Index.recent(first, end, page.Calls-len(found.Calls), func(c *Summary) bool {
-		return !whole(c) || page.wants(c, now)
-	})
+	calls, begin := r.Index.recent(first, newest, page.Calls-len(found.Calls), func(c *Summary) bool { return !whole(c) || page.wants(c, now) })
+	if len(calls) == 0 && begin > end {
+		return 0, false, nil
+	}
 	if len(calls) > 0 {
 		found.Back = calls[len(calls)-1].stored
 	}
-	return begin, r.addRecent(ctx, stream, page, calls, end, now, whole, found)
+	return begin, true, r.addRecent(ctx, stream, page, calls, newest, now, whole, found)
 }
 
 // wants reports whether a call that was read whole has the state and the outcome.
@@ -170,6 +176,9 @@ func (p *Page) wants(call *Summary, now time.Time) bool {
 
 // addRecent adds those of the calls that the page selects.
 func (r *Reader) addRecent(ctx context.Context, stream jetstream.Stream, page Page, calls []*Summary, end uint64, now time.Time, whole func(*Summary) bool, found *Recent) error {
+	for _, call := range calls {
+		call.listed = call.newest
+	}
 	for len(calls) > 0 && len(found.Calls) < page.Calls {
 		some := calls[:min(2*recentLookups, len(calls))]
 		calls = calls[len(some):]
@@ -256,7 +265,10 @@ func (r *Reader) complete(ctx context.Context, stream jetstream.Stream, page Pag
 		readings.Go(func() {
 			for n := i; n < len(calls); n += recentLookups {
 				if !whole(calls[n]) {
-					calls[n], errs[n] = r.readCall(ctx, stream, page, calls[n])
+					listed := calls[n].listed
+					if calls[n], errs[n] = r.readCall(ctx, stream, page, calls[n]); errs[n] == nil {
+						calls[n].listed = listed
+					}
 				}
 			}
 		})

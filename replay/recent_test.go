@@ -152,6 +152,45 @@ func TestReader_recentPages(t *testing.T) {
 	}
 }
 
+// TestReader_recentIndexBehind has an event that the index lacks yet, and one that it has and
+// the stream no more: each call is on one page.
+func TestReader_recentIndexBehind(t *testing.T) {
+	t.Parallel()
+	s := newStream(t)
+	for _, kind := range []string{"CallConnected", "PlayStarted"} {
+		for i := range 8 {
+			s.add(kind, fmt.Sprint("c", i), 0, "")
+		}
+	}
+	r := s.reader()
+	r.Index = s.index(9)
+	want := []string{"c7", "c6", "c5", "c4", "c3", "c2", "c1", "c0"}
+	listed := func() (calls []string) {
+		page := replay.Page{Calls: 4}
+		for {
+			recent, err := r.Recent(t.Context(), page, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, call := range recent.Calls {
+				calls = append(calls, call.Legs[0].ID)
+			}
+			if page.Before = recent.Next; recent.Next == 0 {
+				return calls
+			}
+		}
+	}
+	s.add("PlayCompleted", "c4", 0, "")
+	if diff := cmp.Diff(want, listed()); diff != "" {
+		t.Errorf("with an event more in the stream (-want +got):\n%s", diff)
+	}
+	s.remove(17)
+	s.remove(13)
+	if diff := cmp.Diff(want, listed()); diff != "" {
+		t.Errorf("with an event less in the stream (-want +got):\n%s", diff)
+	}
+}
+
 // BenchmarkRecent reads the first page at 100,000 calls, the last one, and a page whose calls
 // the stream does not have.
 func BenchmarkRecent(b *testing.B) {

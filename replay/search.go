@@ -239,10 +239,19 @@ func (s *Step) lookBack() time.Duration {
 	return min(max(ago, 0), maxDuration)
 }
 
-// readRelated adds the events of a time that share an id with the known ones.
+// readRelated adds the events of a time that share an id with the known ones: those before
+// the index begins by reading all.
 func (s *search) readRelated(ctx context.Context, selection Selection) error {
-	if !s.index.covers(selection.Since.Time) {
+	if s.index == nil {
 		return s.scan(ctx, selection)
+	}
+	if begins := s.index.begins(); selection.Since.Time.Before(begins) {
+		if begins.Before(selection.Until.Time) {
+			selection.Until.Time = begins
+		}
+		if err := s.scan(ctx, selection); err != nil {
+			return err
+		}
 	}
 	return s.readIndexed(ctx)
 }

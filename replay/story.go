@@ -55,6 +55,8 @@ type Step struct {
 	At      time.Time     // when ACS made it, or without that when it arrived
 	Took    time.Duration // of the operation that it ends; zero for none
 	Note    string        // what is unusual about its time
+
+	related []string // see ids; nil when they were not asked for
 }
 
 func newStep(m *StoredMessage, e *StoredEvent) *Step {
@@ -68,7 +70,9 @@ func (m *StoredMessage) Step() (*Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newStep(m, e), nil
+	step := newStep(m, e)
+	step.related = step.ids()
+	return step, nil
 }
 
 // Continues reports whether an event that was read elsewhere is one of the story that it does
@@ -98,6 +102,9 @@ func (s *Story) With(more []*Step, now time.Time) *Story {
 
 // ids are those by which other events belong to the same call.
 func (s *Step) ids() []string {
+	if s.related != nil {
+		return s.related
+	}
 	ids := s.keys()
 	if token := s.Message.CallToken(); token != "" {
 		ids = append(ids, key(token))

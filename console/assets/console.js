@@ -23,10 +23,12 @@ async function refresh() {
     if (answer.ok) {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       replaceParts(page);
-      if (!page.querySelector("main")?.dataset.live) leave(); // the call has ended
+      if (!page.querySelector("main")?.dataset.live) leave();
+    } else {
+      later();
     }
   } catch {
-    // The next change asks again.
+    later();
   } finally {
     asking = false;
     if (again) {
@@ -34,6 +36,11 @@ async function refresh() {
       setTimeout(refresh, 1000);
     }
   }
+}
+
+// later asks again after a failure: the next change may be long in coming.
+function later() {
+  if (!document.hidden) setTimeout(refresh, 10000);
 }
 
 function replaceParts(page) {
