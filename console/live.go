@@ -239,9 +239,6 @@ var (
 func (h *hub) begin(index *replay.Index) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.following {
-		return
-	}
 	h.following, h.index = true, index
 	for s := range h.subscribers {
 		s.notify() // of what was stored before
@@ -272,7 +269,7 @@ func (h *hub) publish(step *replay.Step) {
 
 // liveEvents sends an event whenever what a page shows has changed; the page then asks
 // for itself again. Without a call it is about the bridge, whose figures always change.
-// It ends with the session of the browser, at its next event: 25 seconds later at most.
+// It ends with the session of the browser, at its next event: half a minute later at most.
 func (c *Console) liveEvents(w http.ResponseWriter, r *http.Request) {
 	select {
 	case c.live.connections <- struct{}{}:
